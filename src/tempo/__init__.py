@@ -1,0 +1,1 @@
+"""tempo: the pace of training (learning rate, momentum, weight decay, batch size)."""

@@ -1,0 +1,266 @@
+"""The configuration is checked here, whole, before torch is imported or a folder is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import math
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tempo.errors import UserError
+from tempo.settings import SECTIONS, DataSettings, RunSettings
+from tempo.signature import Signature, check_types, signature_of
+
+Config = Mapping[str, Any]
+"""A composed configuration as plain values."""
+
+COMMON_DATA_KEYS = frozenset(each.name for each in dataclasses.fields(DataSettings))
+EXTRAS = {
+    "pytorch_lightning.loggers.WandbLogger": "wandb",
+    "pytorch_lightning.loggers.MLFlowLogger": "mlflow",
+    "tempo.model.timm_model.timm_model": "timm",
+}
+"""Targets that need a package which is not installed by default."""
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Every interpolation resolved, every node a plain dict or list.
+
+    Raises:
+        UserError: an interpolation that leads nowhere, or a value that is still missing.
+    """
+    job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    try:
+        values = OmegaConf.to_container(job, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}; give it a value") from error
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def check(config: Config) -> None:
+    """All types, ranges and rules between fields; the first that is broken is raised.
+
+    Raises:
+        UserError: one line with the value, the reason and the override that mends it.
+    """
+    _check_sections(config)
+    _knobs(config)  # before the schedule, which takes its rates from optimizer.lr
+    _check_targets(config)
+    for rule in (_training_length, _batches, _schedule, _objective, _devices):
+        rule(config)
+
+
+class CheckBeforeRun(Callback):
+    """Runs `check` when the configuration is composed and no folder is made yet."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """End the process with one line where the configuration cannot work."""
+        try:
+            check(composed(config))
+        except UserError as error:
+            # Hydra turns exceptions of callbacks into warnings; SystemExit it lets through.
+            sys.exit(str(error))
+
+
+def composed(config: DictConfig) -> dict[str, Any]:
+    """The job's part of a configuration that still has its `hydra` node, as plain values."""
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(config)
+    try:
+        return plain(config)
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def _check_sections(config: Config) -> None:
+    roots = {key: value for key, value in config.items() if key in field_types(RunSettings)}
+    check_types("", roots, field_types(RunSettings))
+    for name, kind in SECTIONS.items():
+        check_types(name, select(config, name), field_types(kind))
+
+
+def _check_targets(config: Config) -> None:
+    common = {key: value for key, value in config["data"].items() if key in COMMON_DATA_KEYS}
+    check_types("data", common, field_types(DataSettings))
+    nodes: dict[str, tuple[Mapping[str, Any], set[str]]] = {
+        "data": (source_keys(config["data"]), set()),
+        "model": (config["model"], {"input_shape", "num_classes"}),
+        "scheduler": (config["scheduler"], set()),
+        "optimizer": (config["optimizer"], set()),
+    }
+    for name, (node, passed) in nodes.items():
+        if not isinstance(node, Mapping) or "_target_" not in node:
+            raise UserError(f"{name} has no _target_: choose an option of conf/{name}, e.g. {name}=...")
+        _check_installed(node["_target_"])
+        known = signature_of(node["_target_"])
+        if known is not None:
+            keys = {key: value for key, value in node.items() if not key.startswith("_")}
+            check_types(name, keys, {key: kind for key, kind in known.items() if key not in passed})
+    if isinstance(config.get("logger"), Mapping) and "_target_" in config["logger"]:
+        _check_installed(config["logger"]["_target_"])
+
+
+def source_keys(node: Mapping[str, Any]) -> dict[str, Any]:
+    """What the source is called with: the data node's own keys, and common ones that it names."""
+    named = signature_of(str(node.get("_target_", ""))) or {}
+    return {key: value for key, value in node.items() if key not in COMMON_DATA_KEYS or key in named}
+
+
+def _check_installed(target: str) -> None:
+    package = EXTRAS.get(target, "sys")
+    if importlib.util.find_spec(package) is None:
+        extra = "models" if package == "timm" else package
+        raise UserError(f"the package {package} is not installed: pip install -e '.[{extra}]'")
+
+
+def _training_length(config: Config) -> None:
+    trainer = config["trainer"]
+    for key in ("epochs", "max_steps", "accumulate", "threads", "val_every_n_epochs", "log_every_n_steps"):
+        _at_least(trainer[key], 1, f"trainer.{key}")
+    _at_least(trainer["gradient_clip"], 0, "trainer.gradient_clip", strictly=True)
+    for key in ("limit_train_steps", "limit_eval_batches"):
+        _at_least(trainer[key], 1, f"trainer.{key}")
+    if trainer["steps_per_call"] != "auto":
+        _at_least(trainer["steps_per_call"], 1, "trainer.steps_per_call")
+    _at_least(config["checkpoint"]["every_n_steps"], 1, "checkpoint.every_n_steps")
+    _at_least(config["checkpoint"]["every_n_minutes"], 0, "checkpoint.every_n_minutes", strictly=True)
+    _at_least(config["early_stopping"]["patience"], 1, "early_stopping.patience")
+    _at_least(config["early_stopping"]["min_delta"], 0, "early_stopping.min_delta")
+    _at_least(config["divergence"]["factor"], 1, "divergence.factor", strictly=True)
+    decay = config["ema"]["decay"]
+    if decay is not None and not 0 < decay < 1:
+        raise UserError(f"ema.decay={decay} is outside (0, 1): e.g. ema.decay=0.999")
+
+
+def _batches(config: Config) -> None:
+    data, trainer = config["data"], config["trainer"]
+    _at_least(data["total_batch_size"], 1, "data.total_batch_size")
+    _at_least(data["eval_batch_size"], 1, "data.eval_batch_size")
+    _at_least(data["train_size"], 1, "data.train_size")
+    _at_least(data["val_size"], 0, "data.val_size")
+    for key in ("crop_padding", "cutout"):
+        _at_least(data["augment"][key], 0, f"data.augment.{key}")
+    if isinstance(data["val_size"], float) and data["val_size"] >= 1:
+        raise UserError(
+            f"data.val_size={data['val_size']} is no share below 1: data.val_size=0.1, or a number of images"
+        )
+    parts = trainer["devices"] * trainer["num_nodes"] * trainer["accumulate"]
+    total = data["total_batch_size"]
+    if total % parts:
+        near = max(parts, round(total / parts) * parts)
+        raise UserError(
+            f"data.total_batch_size={total} is not divisible by {trainer['devices']} devices x "
+            f"{trainer['num_nodes']} nodes x {trainer['accumulate']} accumulation = {parts}: "
+            f"data.total_batch_size={near}"
+        )
+
+
+def _knobs(config: Config) -> None:
+    optimizer = config["optimizer"]
+    ranges: dict[str, tuple[Callable[[float], bool], str]] = {
+        "lr": (lambda x: x > 0 and math.isfinite(x), "above 0, e.g. optimizer.lr=0.1"),
+        "wd": (lambda x: x >= 0 and math.isfinite(x), "0 or more, e.g. optimizer.wd=1e-4"),
+        "momentum": (lambda x: 0 <= x < 1, "in [0, 1), e.g. optimizer.momentum=0.9"),
+        "beta2": (lambda x: 0 <= x < 1, "in [0, 1), e.g. optimizer.beta2=0.999"),
+        "dampening": (lambda x: 0 <= x <= 1, "in [0, 1], e.g. optimizer.dampening=0"),
+        "eps": (lambda x: x >= 0, "0 or more, e.g. optimizer.eps=1e-8"),
+    }
+    for key, (holds, remedy) in ranges.items():
+        if key not in optimizer:
+            continue
+        value = optimizer[key]
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise UserError(f"optimizer.{key}={value!r} is not a number: it must be {remedy}")
+        if not holds(value):
+            raise UserError(f"optimizer.{key}={value} must be {remedy}")
+
+
+def _schedule(config: Config) -> None:
+    schedule = build_schedule(config["scheduler"])
+    momentum = config["optimizer"].get("momentum")
+    if schedule.moves_momentum and not momentum:
+        keys = [key for key in config["scheduler"] if key.endswith("_momentum")]
+        off = " ".join(f"scheduler.{key}=null" for key in keys)
+        kind = config["optimizer"]["_target_"].rpartition(".")[2]
+        raise UserError(
+            f"the schedule moves momentum, but the optimizer {kind} has "
+            f"{'none' if momentum is None else 'momentum 0'}: {off}, or optimizer=momentum"
+        )
+
+
+def build_schedule(node: Mapping[str, Any]) -> Any:
+    """The schedule of `conf/scheduler`; schedules are pure values, so this costs no import of torch."""
+    module, _, name = str(node["_target_"]).rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"scheduler._target_={node['_target_']} cannot be imported: {error}") from error
+    values = {
+        key: tuple(each) if isinstance(each, list) else each
+        for key, each in node.items()
+        if key != "_target_"
+    }
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"scheduler: {error}") from error
+
+
+def _objective(config: Config) -> None:
+    split = config["objective"].split("/")[0]
+    if config["data"]["val_size"] == 0:
+        if split == "val":
+            raise UserError(
+                f"objective={config['objective']} needs validation images, and data.val_size=0: "
+                "data.val_size=0.1, or objective=test/accuracy checkpoint.select=last"
+            )
+        if config["checkpoint"]["select"] == "best":
+            raise UserError(
+                "checkpoint.select=best needs validation images, and data.val_size=0: checkpoint.select=last"
+            )
+        if config["early_stopping"]["patience"] is not None:
+            raise UserError(
+                "early_stopping.patience needs validation images, and data.val_size=0: data.val_size=0.1"
+            )
+
+
+def _devices(config: Config) -> None:
+    trainer = config["trainer"]
+    for key in ("devices", "num_nodes"):
+        _at_least(trainer[key], 1, f"trainer.{key}")
+    if trainer["backend"] == "nccl" and trainer["accelerator"] == "cpu":
+        raise UserError("trainer.backend=nccl needs GPUs, and trainer.accelerator=cpu: trainer.backend=gloo")
+
+
+def _at_least(value: float | None, least: float, where: str, strictly: bool = False) -> None:
+    if value is None:
+        return
+    if value < least or (strictly and value == least):
+        bound = f"{'above' if strictly else 'at least'} {least}"
+        raise UserError(f"{where}={value} must be {bound}: e.g. {where}={least + strictly:g}")
+
+
+def field_types(kind: type[Any]) -> Signature:
+    """Field -> annotation of a settings class, as in its source."""
+    return {each.name: str(each.type) for each in dataclasses.fields(kind)}
+
+
+def select(config: Config, key: str) -> Mapping[str, Any]:
+    """The node at a dotted key; UserError where it is none."""
+    node: Any = config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    if not isinstance(node, Mapping):
+        raise UserError(
+            f"{key}={node!r} must be a group of keys; override one of them, e.g. {key}.<key>=<value>"
+        )
+    return node

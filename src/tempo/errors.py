@@ -1,0 +1,24 @@
+"""The one kind of error that a user can cause."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from hydra.errors import CompactHydraException
+
+
+class UserError(CompactHydraException):
+    """An error whose message is one line: the value, why it cannot work, what mends it.
+
+    Scripts print it without a traceback and exit with code 1.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+def nearest(wrong: str, options: Iterable[str]) -> str:
+    """`" Did you mean 'x'?"` for the option closest to `wrong`, or an empty string."""
+    found = difflib.get_close_matches(wrong, list(options), n=1, cutoff=0.5)
+    return f" Did you mean '{found[0]}'?" if found else ""

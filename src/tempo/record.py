@@ -1,0 +1,150 @@
+"""The record of a run: `run.json` in its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tempo.errors import UserError
+
+SCHEMA_VERSION = 1
+FILE_NAME = "run.json"
+STATUSES = ("running", "completed", "diverged", "interrupted", "failed")
+
+
+@dataclass(kw_only=True)
+class RunRecord:
+    """Everything that is known of one run, as plain values.
+
+    `metrics` is `{"train" | "val" | "test": {"loss", "accuracy"}}` with accuracies in [0, 1]; `seconds` has
+    "startup", "train", "test" and "total"; `images_per_second` is that of training alone, without validation.
+    `world_size` is the number of processes that really trained together.
+    """
+
+    config: dict[str, Any]
+    config_hash: str
+    overrides: list[str]
+    seed: int
+    name: str = ""
+    choices: dict[str, str] = field(default_factory=dict)
+    """Group -> option: `{"model": "densenet40", ..}`."""
+    status: str = "running"
+    reason: str = ""
+    """Why the run ended as it did, where the status alone does not say it."""
+    started_at: str = ""
+    """UTC, ISO 8601."""
+    argv: list[str] = field(default_factory=list)
+    objective: dict[str, Any] = field(default_factory=dict)
+    """`{"name": "val/accuracy", "mode": "max", "value": 0.97, "step": 1200}`: what validation chose."""
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    steps: int = 0
+    epochs: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+    images_per_second: float = 0.0
+    parameters: dict[str, int] = field(default_factory=dict)
+    batch: dict[str, int] = field(default_factory=dict)
+    world_size: int = 1
+    device: str = ""
+    weights_sha256: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    git: dict[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to a result (a diverged run is one)."""
+        return self.status in ("completed", "diverged")
+
+    def to_json(self) -> str:
+        """Strict JSON: a value that is not finite is written as a string (`"nan"`, `"inf"`)."""
+        return json.dumps(_plain(dataclasses.asdict(self)), indent=2, allow_nan=False) + "\n"
+
+    def write(self, folder: Path) -> None:
+        """Replace `folder/run.json` in one step: a reader sees the old record or the new one."""
+        write_atomically(folder / FILE_NAME, self.to_json())
+
+    @classmethod
+    def from_json(cls, text: str, where: str = FILE_NAME) -> RunRecord:
+        """Inverse of `to_json`; UserError where the text is no record of a version known here."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{where} is no JSON ({error}): the record is damaged; run it again") from error
+        if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
+            version = values.get("schema_version") if isinstance(values, dict) else None
+            raise UserError(f"{where} has schema_version {version!r}; this checkout reads {SCHEMA_VERSION}")
+        known = {each.name: each for each in dataclasses.fields(cls)}
+        required = {name for name, each in known.items() if _has_no_default(each)}
+        if strange := sorted(set(values) - set(known)):
+            raise UserError(f"{where} has unknown keys {strange}: it is no run record of tempo")
+        if absent := sorted(required - set(values)):
+            raise UserError(f"{where} lacks {absent}: it is no run record of tempo")
+        if values.get("status") not in STATUSES:
+            raise UserError(f"{where} has status {values.get('status')!r}; known are {', '.join(STATUSES)}")
+        for name in ("metrics", "seconds", "objective"):
+            values[name] = _numbers(values.get(name, {}))
+        for name in ("epochs", "images_per_second"):
+            values[name] = float(values.get(name, 0.0))
+        return cls(**values)
+
+    @classmethod
+    def read(cls, folder: Path) -> RunRecord:
+        """The record of a run's folder; UserError naming the folder where there is none."""
+        path = folder / FILE_NAME
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(f"{folder} holds no {FILE_NAME}: it is not the folder of a run") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} cannot be read: {error}") from error
+        return cls.from_json(text, str(path))
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """First 16 hex digits of the SHA-256 of the configuration as sorted JSON."""
+    text = json.dumps(_plain(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write beside `path`, flush to the disk, then rename over it."""
+    data = content.encode() if isinstance(content, str) else content
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(2)}")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _has_no_default(each: dataclasses.Field[Any]) -> bool:
+    return each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _numbers(value: Any) -> Any:
+    """Undo `_plain` for the numbers of a metric: `"nan"` is a number again."""
+    if isinstance(value, dict):
+        return {key: _numbers(each) for key, each in value.items()}
+    return float(value) if value in ("nan", "inf", "-inf") else value

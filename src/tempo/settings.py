@@ -1,0 +1,108 @@
+"""The keys that every run has, with their types: the parts of conf/train.yaml that build no object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentSettings:
+    """Random changes of a training image."""
+
+    crop_padding: int
+    flip: bool
+    cutout: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """What every data set has, beside the keys of its own source."""
+
+    total_batch_size: int
+    eval_batch_size: int
+    val_size: int | float
+    train_size: int | None
+    split_seed: int
+    normalize: Literal["channel", "unit"]
+    augment: dict[str, Any]
+    train_images: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """How and on what a network is trained."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "mps"]
+    devices: int
+    num_nodes: int
+    epochs: int
+    max_steps: int | None
+    accumulate: int
+    precision: Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true"]
+    gradient_clip: float | None
+    channels_last: bool
+    deterministic: bool
+    compile: bool
+    threads: int | None
+    val_every_n_epochs: int
+    log_every_n_steps: int
+    steps_per_call: int | Literal["auto"]
+    backend: Literal["gloo", "nccl"] | None
+    profiler: Literal["simple", "advanced", "pytorch"] | None
+    limit_train_steps: int | None
+    limit_eval_batches: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSettings:
+    """When the state is saved, and which state is tested."""
+
+    select: Literal["best", "last"]
+    every_n_steps: int | None
+    every_n_minutes: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyStoppingSettings:
+    """When a run that gains no more is stopped."""
+
+    patience: int | None
+    min_delta: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmaSettings:
+    """Exponential moving average of the weights."""
+
+    decay: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DivergenceSettings:
+    """What counts as a diverged run."""
+
+    factor: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """The keys of the root."""
+
+    seed: int
+    name: str
+    objective: Literal[
+        "train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy"
+    ]
+    resume: str | None
+    preview: bool
+
+
+SECTIONS: dict[str, type] = {
+    "trainer": TrainerSettings,
+    "checkpoint": CheckpointSettings,
+    "early_stopping": EarlyStoppingSettings,
+    "ema": EmaSettings,
+    "divergence": DivergenceSettings,
+    "data.augment": AugmentSettings,
+}

@@ -1,0 +1,145 @@
+"""The schema of a `_target_`, read from its source: nothing is imported, so torch is not either."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tempo.errors import UserError, nearest
+from tempo.paths import ROOT
+
+Signature = dict[str, str]
+"""Keyword parameter -> its annotation as it stands in the source."""
+
+
+@functools.cache
+def signature_of(target: str) -> Signature | None:
+    """Keyword parameters of a class or function of this project; None for a target of another package.
+
+    Raises:
+        UserError: the module is one of ours but does not define the name.
+    """
+    module, _, name = target.rpartition(".")
+    path = _module_file(module)
+    if path is None:
+        return None
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return _parameters(node)
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return _class_parameters(node)
+    raise UserError(f"_target_ {target}: {path.name} defines no '{name}'")
+
+
+def check_types(where: str, values: Mapping[str, Any], signature: Signature) -> None:
+    """Compare the values of a configuration node with annotations.
+
+    Raises:
+        UserError: an unknown key (the nearest one is named) or a value of another type.
+    """
+    prefix = f"{where}." if where else ""
+    for key, value in values.items():
+        if key not in signature:
+            raise UserError(
+                f"{prefix}{key} is no option here.{nearest(key, signature)} Known: {_list(signature)}"
+            )
+        if not fits(value, signature[key]):
+            raise UserError(
+                f"{prefix}{key}={value!r} is not {_words(signature[key])}: pass {prefix}{key}=<value>"
+            )
+
+
+def fits(value: Any, annotation: str) -> bool:
+    """Whether a plain value (number, text, bool, None, list, mapping) agrees with an annotation."""
+    return _fits(value, ast.parse(annotation, mode="eval").body)
+
+
+def _fits(value: Any, node: ast.expr) -> bool:
+    if isinstance(node, ast.BinOp):
+        return _fits(value, node.left) or _fits(value, node.right)
+    if isinstance(node, ast.Constant):
+        return value is None if node.value is None else True
+    if isinstance(node, ast.Subscript):
+        return _fits_generic(value, ast.unparse(node.value).split(".")[-1], node.slice)
+    match ast.unparse(node).split(".")[-1]:
+        case "bool":
+            return isinstance(value, bool)
+        case "int":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "float":
+            # Infinity is a value of its own in a few places; NaN never means anything.
+            return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+        case "str":
+            return isinstance(value, str)
+        case "dict" | "Mapping":
+            return isinstance(value, Mapping)
+        case _:
+            return True
+
+
+def _fits_generic(value: Any, name: str, inner: ast.expr) -> bool:
+    parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+    if name == "Literal":
+        return any(
+            value == ast.literal_eval(part) and type(value) is type(ast.literal_eval(part)) for part in parts
+        )
+    if name in ("tuple", "list", "Sequence"):
+        if not isinstance(value, (list, tuple)):
+            return False
+        if name != "tuple" or ast.unparse(parts[-1]) in ("...", "Ellipsis"):
+            return all(_fits(each, parts[0]) for each in value)
+        return len(value) == len(parts) and all(map(_fits, value, parts))
+    if name in ("dict", "Mapping"):
+        return isinstance(value, Mapping)
+    return True
+
+
+def _words(annotation: str) -> str:
+    if annotation.startswith("Literal["):
+        return "one of " + ", ".join(str(each) for each in ast.literal_eval("(" + annotation[8:-1] + ",)"))
+    names = {
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "str": "text",
+        "None": "null",
+    }
+    return " or ".join(names.get(part.strip(), part.strip()) for part in annotation.split("|"))
+
+
+def _list(signature: Signature) -> str:
+    return ", ".join(sorted(signature)) or "none"
+
+
+def _module_file(module: str) -> Path | None:
+    base = ROOT / "src" / Path(*module.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _parameters(node: ast.FunctionDef) -> Signature:
+    arguments = [*node.args.args, *node.args.kwonlyargs]
+    return {
+        each.arg: ast.unparse(each.annotation) if each.annotation else "Any"
+        for each in arguments
+        if each.arg != "self"
+    }
+
+
+def _class_parameters(node: ast.ClassDef) -> Signature:
+    for each in node.body:
+        if isinstance(each, ast.FunctionDef) and each.name == "__init__":
+            return _parameters(each)
+    return {
+        each.target.id: ast.unparse(each.annotation)
+        for each in node.body
+        if isinstance(each, ast.AnnAssign)
+        and isinstance(each.target, ast.Name)
+        and "ClassVar" not in ast.unparse(each.annotation)
+    }
