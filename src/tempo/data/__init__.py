@@ -1,0 +1,1 @@
+"""Sources of images, their split, and the batches made of them."""

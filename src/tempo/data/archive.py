@@ -1,0 +1,88 @@
+"""Official archives on disk: fetched when they are missing, verified before anything reads them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from torchvision.datasets.utils import download_url
+
+from tempo.errors import UserError
+
+# A network that swallows packets must not hold the start for ever.
+_STALL_SECONDS = 30.0
+
+
+def verified_bytes(path: Path, md5: str) -> bytes:
+    """The file's content.
+
+    Raises:
+        UserError: it cannot be read, or its MD5 is not the published one.
+    """
+    return check(read_bytes(path), md5, path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's content, or a UserError that names it."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): check its permissions.") from error
+
+
+def check(content: bytes, md5: str, path: Path) -> bytes:
+    """`content`, if it has the published MD5; `path` is where it came from."""
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+        raise corrupt(path, f"its checksum is not the published {md5}")
+    return content
+
+
+def corrupt(path: Path, reason: str) -> UserError:
+    """What to say of a file whose content is wrong."""
+    return UserError(
+        f"{path} is truncated or corrupt ({reason}): delete it, and it is downloaded again "
+        "at the next start (data.download=true), or copy a whole one there."
+    )
+
+
+def fetch(path: Path, md5: str, urls: Sequence[str], *, download: bool, name: str, root: Path) -> None:
+    """Download `path` from the first of `urls` that serves it; it appears whole and verified or not at all.
+
+    Raises:
+        UserError: `download` is false, or no address could be read, or `root` cannot be written.
+    """
+    reason = "data.download=false"
+    made = [folder for folder in path.parents if not folder.exists()]
+    if download:
+        # Two processes may fetch at once: each writes its own file, and the last to be renamed stays.
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        for url in urls:
+            try:
+                _download(url, partial, md5)
+                partial.replace(path)
+                return
+            except (OSError, RuntimeError) as error:  # URLError and timeouts are OSErrors
+                reason = f"the download failed: {error}"
+            finally:
+                partial.unlink(missing_ok=True)
+        # A misspelt root leaves no folders behind; another process may be using them by now.
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+    raise UserError(
+        f"{name} is not in {root}: {path.relative_to(root)} is missing, and {reason}. Put the official file "
+        "there, point TEMPO_DATA or data.root at a folder that has it, or use data=digits (no network)."
+    )
+
+
+def _download(url: str, partial: Path, md5: str) -> None:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_STALL_SECONDS)
+    try:
+        download_url(url, str(partial.parent), filename=partial.name, md5=md5)
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,225 @@
+"""Augmentation and normalisation of whole batches, one draw an image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tempo.errors import UserError
+
+# Columns of a draw.
+ROW, COLUMN, FLIP, CUTOUT_ROW, CUTOUT_COLUMN = range(5)
+
+_STATISTICS_BLOCK_IMAGES = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Random changes of the training images; all off by default in `conf/train.yaml`.
+
+    Attributes:
+        crop_padding: pixels of zeros put on each side before a crop of the old size (He et al.,
+            arXiv:1512.03385, section 4.2: 4); 0 = off.
+        flip: mirror left and right with probability 1/2.
+        cutout: side in pixels of a square, centred on any pixel and clipped at the border, that is filled
+            with the mean (DeVries & Taylor, arXiv:1708.04552); 0 = off.
+
+    Raises:
+        UserError: a negative or fractional number of pixels.
+    """
+
+    crop_padding: int
+    flip: bool
+    cutout: int
+
+    def __post_init__(self) -> None:
+        for key in ("crop_padding", "cutout"):
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise UserError(
+                    f"data.augment.{key}={value} is no number of pixels: "
+                    f"use data.augment.{key}=4, or 0 for none."
+                )
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is random here."""
+        return self.crop_padding > 0 or self.flip or self.cutout > 0
+
+    def draw(self, rng: np.random.Philox, n: int, height: int, width: int) -> np.ndarray:
+        """Draws for `n` images: int16 `[n, 5]`.
+
+        Columns: crop row and crop column in 0 .. 2 crop_padding, flip in 0 .. 1, row and column of the
+        cutout's centre in the image. An image takes one 64-bit word of `rng` and each column is a digit of it
+        in mixed radix, so a column's bias is below 2**-40. Column r of a crop starts r - crop_padding pixels
+        from the image's left edge, and so the rows from its top.
+        """
+        draws = np.zeros((n, 5), dtype=np.int16)
+        if not self.active:
+            return draws
+        word = rng.random_raw(n)
+        # The flip takes its bit whether it is on or not, so switching it leaves the crops as they are.
+        for column, radix in (
+            (FLIP, 2),
+            (ROW, 2 * self.crop_padding + 1),
+            (COLUMN, 2 * self.crop_padding + 1),
+        ):
+            word, draws[:, column] = _digit(word, radix)
+        if not self.flip:
+            draws[:, FLIP] = 0
+        if self.cutout:
+            word, draws[:, CUTOUT_ROW] = _digit(word, height)
+            word, draws[:, CUTOUT_COLUMN] = _digit(word, width)
+        return draws
+
+
+def _digit(word: np.ndarray, radix: int) -> tuple[np.ndarray, np.ndarray]:
+    """Quotient and remainder; not divmod, which numpy has no vector code for."""
+    quotient = word // np.uint64(radix)
+    return quotient, word - quotient * np.uint64(radix)
+
+
+class Preprocess:
+    """uint8 images to the network's float32 batch: crop, flip, `(x / 255 - mean) / std`, cutout.
+
+    Zeros pad the image before normalisation, as torchvision's RandomCrop does on the PIL image. Works on the
+    images' device without waiting for it.
+
+    Args:
+        augment: None for evaluation.
+        mean: of each channel, in [0, 1].
+        std: of each channel, in [0, 1]; a channel of std 0 is only centred.
+        channels_last: memory format of the result.
+    """
+
+    def __init__(
+        self, augment: Augment | None, mean: Sequence[float], std: Sequence[float], channels_last: bool
+    ) -> None:
+        self.augment = augment if augment is not None and augment.active else None
+        self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
+        self.channels_last = channels_last
+        self._affine: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, images: Tensor, draws: Tensor | None = None) -> Tensor:
+        """float32 `[B, C, H, W]` of uint8 `[B, C, H, W]`; `draws` `[B, 5]` as from `Augment.draw`.
+
+        Raises:
+            ValueError: draws are missing though there is something to augment.
+        """
+        if self.augment is None:
+            return self._normalize(images)
+        if draws is None:
+            raise ValueError("augmentation is on: Preprocess needs a draw for each image")
+        draws = draws.to(images.device, torch.int64, non_blocking=True)
+        batch = self._normalize(_crop_and_flip(images, draws, self.augment))
+        if self.augment.cutout:
+            _cut_out(batch, draws, self.augment.cutout)
+        return batch
+
+    def _normalize(self, images: Tensor) -> Tensor:
+        if (
+            self._affine is None
+            or self._affine[0].shape[1:] != images.shape[1:]
+            or self._affine[0].device != images.device
+        ):
+            self._affine = self._scale_and_shift(images)
+        scale, shift = self._affine
+        return self._to_float(images).mul_(scale).add_(shift)
+
+    def _to_float(self, images: Tensor) -> Tensor:
+        n, channels, height, width = images.shape
+        if not self.channels_last or channels == 1:
+            return images.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+        batch = torch.empty((n, height, width, channels), device=images.device)
+        for channel in range(channels):  # on a CPU four times as quick as one permuting copy
+            batch[..., channel] = images[:, channel]
+        return batch.permute(0, 3, 1, 2)
+
+    def _scale_and_shift(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Both for every pixel: one number a channel would keep channels_last from vector code."""
+        std = [value if value > 0 else 1.0 for value in self.std]
+        scale = torch.tensor([1 / (255 * s) for s in std], device=images.device)
+        shift = torch.tensor([-m / s for m, s in zip(self.mean, std, strict=True)], device=images.device)
+        shape = (1, *images.shape[1:])
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        full = [t.view(1, -1, 1, 1).expand(shape).contiguous(memory_format=layout) for t in (scale, shift)]
+        return full[0], full[1]
+
+
+def _crop_and_flip(images: Tensor, draws: Tensor, augment: Augment) -> Tensor:
+    """Each image's own window of its padded self, as one gather of pixel rows: uint8 `[B, C, H, W]`."""
+    n, channels, height, width = images.shape
+    pad = augment.crop_padding
+    padded = images.contiguous()
+    if pad:
+        padded = images.new_zeros((n, channels, height + 2 * pad, width + 2 * pad))
+        padded[:, :, pad:-pad, pad:-pad] = images
+    rows, columns = draws[:, ROW], draws[:, COLUMN]
+    if not pad and not augment.flip:
+        return images
+    number = torch.arange(n, device=images.device)
+    if augment.flip:
+        # A mirrored window lies in the mirrored image, at the mirrored column.
+        padded = torch.cat((padded, padded.flip(-1)))
+        flipped = draws[:, FLIP]
+        number = number + n * flipped
+        columns = columns + flipped * (2 * pad - 2 * columns)
+    stride = width + 2 * pad
+    plane = stride * (height + 2 * pad)
+    first = number * (channels * plane) + rows * stride + columns
+    inside = torch.arange(channels, device=images.device)[:, None] * plane
+    inside = inside + torch.arange(height, device=images.device) * stride
+    windows = padded.as_strided((padded.numel() - width + 1, width), (1, 1))
+    return windows.index_select(0, (first[:, None] + inside.view(1, -1)).view(-1)).view(images.shape)
+
+
+def _cut_out(batch: Tensor, draws: Tensor, side: int) -> None:
+    """Fill each image's square with 0, which is the mean after normalisation, in place."""
+    height, width = batch.shape[2:]
+    top = draws[:, CUTOUT_ROW, None] - side // 2
+    left = draws[:, CUTOUT_COLUMN, None] - side // 2
+    row = torch.arange(height, device=batch.device)
+    column = torch.arange(width, device=batch.device)
+    in_rows = (row >= top) & (row < top + side)
+    in_columns = (column >= left) & (column < left + side)
+    batch.masked_fill_((in_rows[:, :, None] & in_columns[:, None, :])[:, None], 0.0)
+
+
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and population standard deviation of each channel of uint8 `[N, C, H, W]`, in [0, 1].
+
+    Exact up to the last rounding, by way of a histogram.
+
+    Raises:
+        ZeroDivisionError: no images.
+    """
+    mean, std = [], []
+    values = np.arange(256)
+    for channel in range(images.shape[1]):
+        histogram = np.zeros(256, dtype=np.int64)
+        for block in images.split(_STATISTICS_BLOCK_IMAGES):
+            histogram += torch.bincount(block[:, channel].reshape(-1), minlength=256).cpu().numpy()
+        # Python's integers: the product of a count and a sum of squares can pass 2**63.
+        count, total, squares = (int(histogram @ values**power) for power in (0, 1, 2))
+        mean.append(total / (255 * count))
+        std.append(math.sqrt(count * squares - total * total) / (255 * count))
+    return tuple(mean), tuple(std)
+
+
+def normalization(
+    normalize: Literal["channel", "unit"], images: Tensor
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std that `data.normalize` stands for: those of the training `images`, or 0 and 1."""
+    if normalize == "unit":
+        return (0.0,) * images.shape[1], (1.0,) * images.shape[1]
+    if normalize != "channel":
+        raise UserError(
+            f"data.normalize={normalize} is unknown: use data.normalize=channel or data.normalize=unit."
+        )
+    return channel_statistics(images)

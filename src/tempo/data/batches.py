@@ -1,0 +1,232 @@
+"""Batches as a pure function of (seed, epoch, position)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tempo.data.augment import Augment
+from tempo.data.images import ImageData
+from tempo.errors import UserError
+
+# Streams of one seed; their counters never meet.
+_ORDER, _AUGMENT = 0, 1
+
+
+def _counter(seed: int, stream: int, epoch: int) -> np.random.Philox:
+    """Counter-based generator (Salmon et al. 2011): 2**192 blocks for each (seed, stream, epoch)."""
+    key = np.array([seed % 2**64, stream], dtype=np.uint64)
+    return np.random.Philox(key=key, counter=np.array([0, 0, 0, epoch], dtype=np.uint64))
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, n: int) -> np.ndarray:
+    """Permutation of the epoch, int64 `[n]`.
+
+    Raw counter output, sorted: unlike numpy's own shuffle it is the same in all its versions. The index rides
+    in the low bits of its key: to sort is ten times as quick as to find the order that would sort.
+    """
+    bits = np.uint64(max(0, n - 1).bit_length())
+    keys = _counter(seed, _ORDER, epoch).random_raw(n) >> bits << bits
+    keys |= np.arange(n, dtype=np.uint64)
+    keys.sort()
+    order = (keys & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
+    order.flags.writeable = False
+    return order
+
+
+@lru_cache(maxsize=2)
+def _draws(seed: int, epoch: int, n: int, augment: Augment, height: int, width: int) -> np.ndarray:
+    """Augmentation of the epoch's n places, in the order of the permutation."""
+    draws = augment.draw(_counter(seed, _AUGMENT, epoch), n, height, width)
+    draws.flags.writeable = False
+    return draws
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Which images each optimizer step sees.
+
+    The global batch of a step is `order[p * TBS : (p + 1) * TBS]`, where `order` is the epoch's permutation
+    and p the step's position in the epoch; rank r has its r-th contiguous share, micro-batch a the a-th part
+    of that share. So the global batch is the same for any number of devices and any accumulation. The
+    n mod TBS images at an epoch's end are left out of it, others in each epoch.
+
+    Attributes:
+        n: training images.
+        total_batch_size: TBS = per_device x world_size x accumulate.
+        seed: any integer, 0 included.
+        world_size: devices over all nodes.
+        rank: 0 .. world_size - 1.
+        accumulate: micro-batches in one optimizer step.
+
+    Raises:
+        UserError: TBS is no whole number of micro-batches or more than n.
+    """
+
+    n: int
+    total_batch_size: int
+    seed: int
+    world_size: int = 1
+    rank: int = 0
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        parts = self.world_size * self.accumulate
+        if not 0 <= self.rank < self.world_size or self.accumulate < 1:
+            raise ValueError(
+                f"rank {self.rank} of {self.world_size} with accumulate={self.accumulate} does not exist"
+            )
+        if self.total_batch_size < 1:
+            raise UserError(
+                f"data.total_batch_size={self.total_batch_size} is no number of images: "
+                "use data.total_batch_size=64."
+            )
+        if self.total_batch_size % parts:
+            below = self.total_batch_size // parts * parts
+            raise UserError(
+                f"data.total_batch_size={self.total_batch_size} does not divide by {self.world_size} devices "
+                f"x {self.accumulate} accumulation steps: use data.total_batch_size={below or parts}."
+            )
+        if self.total_batch_size > self.n:
+            raise UserError(
+                f"data.total_batch_size={self.total_batch_size} is more than the {self.n} training images: "
+                f"use data.total_batch_size={max(parts, self.n // parts * parts)} or less."
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch; the last, incomplete batch is dropped."""
+        return self.n // self.total_batch_size
+
+    @property
+    def per_device(self) -> int:
+        """Images in one micro-batch of one device."""
+        return self.total_batch_size // (self.world_size * self.accumulate)
+
+    def positions(self, step: int) -> np.ndarray:
+        """Indices of this rank's images in global step `step`, int64 `[accumulate * per_device]`."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        share = self.accumulate * self.per_device
+        return self.epoch_positions(epoch)[position * share : (position + 1) * share]
+
+    def epoch_positions(self, epoch: int) -> np.ndarray:
+        """The same for all steps of an epoch, one after the other."""
+        return self._share(_order(self.seed, epoch, self.n))
+
+    def epoch_draws(self, epoch: int, augment: Augment, height: int, width: int) -> np.ndarray:
+        """Augmentation of `epoch_positions`, int16 `[same, 5]`, columns as in `Augment.draw`."""
+        return self._share(_draws(self.seed, epoch, self.n, augment, height, width))
+
+    def _share(self, per_place: np.ndarray) -> np.ndarray:
+        """This rank's part of an array that has one row for each place of the epoch."""
+        steps, inner = self.steps_per_epoch, per_place.shape[1:]
+        whole = per_place[: steps * self.total_batch_size].reshape(steps, self.world_size, -1, *inner)
+        return np.ascontiguousarray(whole[:, self.rank]).reshape(-1, *inner)
+
+
+class Chunk(NamedTuple):
+    """The images of several optimizer steps of one rank, raw.
+
+    A trainer's cost per batch can be several times a small network's step, so it gets several in one go.
+
+    Attributes:
+        images: uint8 `[steps * accumulate * per_device, C, H, W]`, on the data's device.
+        labels: int64 `[same]`.
+        draws: int16 `[same, 5]`, columns as in `Augment.draw`.
+        steps: optimizer steps in the chunk.
+    """
+
+    images: Tensor
+    labels: Tensor
+    draws: Tensor
+    steps: int
+
+
+class TrainBatches:
+    """An epoch of training chunks, from the step where the trainer stands.
+
+    Iterating starts at the global step that `next_step()` returns and ends with that step's epoch, or before
+    `last_step`; so training resumes in mid-epoch without any state here. Chunks end at the multiples of
+    `steps_per_chunk` counted from the epoch's start, wherever iterating began.
+
+    Args:
+        data: training split, on the device that trains where it fits.
+        plan: which images each step sees; `plan.n` must be `len(data)`.
+        augment: what the draws are for.
+        steps_per_chunk: optimizer steps in a full chunk.
+        next_step: optimizer steps done so far.
+        last_step: optimizer steps of the whole training, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: ImageData,
+        plan: BatchPlan,
+        augment: Augment,
+        steps_per_chunk: int,
+        next_step: Callable[[], int],
+        last_step: int | None,
+    ) -> None:
+        if plan.n != len(data):
+            raise ValueError(f"the plan is for {plan.n} images, the data has {len(data)}")
+        if steps_per_chunk < 1:
+            raise ValueError(f"steps_per_chunk={steps_per_chunk} must be 1 or more")
+        self.data, self.plan, self.augment = data, plan, augment
+        self.steps_per_chunk, self.next_step, self.last_step = steps_per_chunk, next_step, last_step
+
+    def __len__(self) -> int:
+        """Chunks in a whole epoch."""
+        return math.ceil(self.plan.steps_per_epoch / self.steps_per_chunk)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        plan, device = self.plan, self.data.images.device
+        epoch, position = divmod(self.next_step(), plan.steps_per_epoch)
+        end = plan.steps_per_epoch
+        if self.last_step is not None:
+            end = min(end, self.last_step - epoch * plan.steps_per_epoch)
+        # Once an epoch, not once a chunk: a device is then never waited for between two chunks.
+        _, height, width = self.data.shape
+        indices = torch.tensor(plan.epoch_positions(epoch), device=device)
+        draws = torch.tensor(plan.epoch_draws(epoch, self.augment, height, width), device=device)
+        share = plan.accumulate * plan.per_device
+        while position < end:
+            stop = min(end, (position // self.steps_per_chunk + 1) * self.steps_per_chunk)
+            part = slice(position * share, stop * share)
+            index = indices[part]
+            images = self.data.images.index_select(0, index)
+            yield Chunk(images, self.data.labels.index_select(0, index), draws[part], stop - position)
+            position = stop
+
+
+class EvalBatches:
+    """Every image once over all ranks, in order, not padded: rank r has images r, r + world_size ...
+
+    Iterating yields (uint8 images `[B, C, H, W]`, int64 labels `[B]`), B at most `batch_size`. A rank can
+    have one image less than another, or none.
+    """
+
+    def __init__(self, *, data: ImageData, batch_size: int, world_size: int = 1, rank: int = 0) -> None:
+        if batch_size < 1:
+            raise UserError(
+                f"data.eval_batch_size={batch_size} is no number of images: use data.eval_batch_size=1000."
+            )
+        self.data, self.batch_size, self.world_size, self.rank = data, batch_size, world_size, rank
+
+    def __len__(self) -> int:
+        """Batches of this rank."""
+        return math.ceil(len(range(self.rank, len(self.data), self.world_size)) / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        stride = self.batch_size * self.world_size
+        for start in range(self.rank, len(self.data), stride):
+            part = slice(start, start + stride, self.world_size)
+            yield self.data.images[part].contiguous(), self.data.labels[part].contiguous()

@@ -1,0 +1,124 @@
+"""CIFAR-10 and CIFAR-100: 32x32 colour photographs (Krizhevsky, technical report, 2009)."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.datasets import CIFAR10, CIFAR100
+
+from tempo.data.archive import check, corrupt, fetch, verified_bytes
+from tempo.data.images import ImageData
+from tempo.errors import UserError
+
+_PIXELS = 3 * 32 * 32
+
+
+def cifar10(*, root: str, download: bool) -> tuple[ImageData, ImageData]:
+    """50,000 images for training and 10,000 for test, 10 classes.
+
+    Reads `root/cifar-10-batches-py` or, without unpacking it, `root/cifar-10-python.tar.gz`.
+
+    Args:
+        root: folder of the data sets.
+        download: fetch a missing archive, from the address and with the checksum that torchvision has.
+
+    Raises:
+        UserError: the data is missing and cannot be downloaded, or is corrupt.
+    """
+    return _load(CIFAR10, "cifar10", "labels", Path(root).expanduser(), download)
+
+
+def cifar100(*, root: str, download: bool) -> tuple[ImageData, ImageData]:
+    """The same with 100 classes: `root/cifar-100-python` or `root/cifar-100-python.tar.gz`."""
+    return _load(CIFAR100, "cifar100", "fine_labels", Path(root).expanduser(), download)
+
+
+def _load(
+    source: type[CIFAR10], name: str, label_key: str, root: Path, download: bool
+) -> tuple[ImageData, ImageData]:
+    """Both parts; `source` knows the files' names, checksums and address."""
+    members = _members(source, name, root, download)
+    meta_path, meta = members(source.meta["filename"], source.meta["md5"])
+    classes = meta.get(source.meta["key"])
+    if not classes:
+        raise corrupt(meta_path, f"no {source.meta['key']}")
+    parts = []
+    for files in (source.train_list, source.test_list):
+        images, labels = [], []
+        for file, md5 in files:
+            path, batch = members(file, md5)
+            pixels, targets = batch.get("data"), batch.get(label_key)
+            if pixels is None or targets is None or pixels.shape != (len(targets), _PIXELS):
+                raise corrupt(path, "not the images and labels that were expected")
+            images.append(pixels)
+            labels.extend(targets)
+        whole = torch.from_numpy(np.concatenate(images).reshape(-1, 3, 32, 32))
+        parts.append(ImageData(whole, torch.tensor(labels, dtype=torch.int64), tuple(classes), name))
+    return parts[0], parts[1]
+
+
+def _members(
+    source: type[CIFAR10], name: str, root: Path, download: bool
+) -> Callable[[str, str], tuple[Path, dict[str, Any]]]:
+    """A reader of one file, given its name and MD5, out of the unpacked folder or else the archive."""
+    folder, packed = root / source.base_folder, root / source.filename
+    expected = [file for file, _ in (*source.train_list, *source.test_list)] + [source.meta["filename"]]
+    if all((folder / file).is_file() for file in expected):
+        return lambda file, md5: (folder / file, _unpickle(verified_bytes(folder / file, md5), folder / file))
+    if not packed.exists():
+        fetch(packed, source.tgz_md5, [source.url], download=download, name=name, root=root)
+    content = verified_bytes(packed, source.tgz_md5)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            found = {
+                Path(member.name).name: archive.extractfile(member).read()  # type: ignore[union-attr]
+                for member in archive
+                if member.isfile() and Path(member.name).name in expected
+            }
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise corrupt(packed, str(error)) from error
+
+    def member(file: str, md5: str) -> tuple[Path, dict[str, Any]]:
+        if file not in found:
+            raise corrupt(packed, f"{file} is not in it")
+        return packed, _unpickle(check(found.pop(file), md5, packed), packed)
+
+    return member
+
+
+def _dtype(code: str, align: object = False, copy: object = False) -> np.dtype:
+    """numpy.dtype for old pickles, whose 0 and 1 numpy 2.4 no longer takes for booleans without a warning."""
+    return np.dtype(code, align=bool(align), copy=bool(copy))
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Rebuilds dicts, lists, strings and numpy arrays, and refuses everything else.
+
+    The checksum has been verified before; this is the second lock.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return super().find_class("numpy._core.multiarray", name)
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return np.ndarray if name == "ndarray" else _dtype
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def _unpickle(content: bytes, path: Path) -> dict[str, Any]:
+    try:
+        found = _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError) as error:
+        raise corrupt(path, str(error)) from error
+    if not isinstance(found, dict):
+        raise UserError(
+            f"{path} holds a {type(found).__name__}, not a table: delete it and download it again."
+        )
+    return found

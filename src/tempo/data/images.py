@@ -1,0 +1,71 @@
+"""What every source of images produces."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_HASH_BLOCK_BYTES = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """Images and their labels, whole in memory.
+
+    Attributes:
+        images: uint8 `[N, C, H, W]`, 0..255.
+        labels: int64 `[N]`, each in `0 .. len(classes) - 1`.
+        classes: name of each class, in the order of the labels.
+        name: short name of the data set, for headers and records.
+
+    Raises:
+        ValueError: types or shapes other than these.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise ValueError(
+                f"images are {self.images.dtype} {tuple(self.images.shape)}, not uint8 [N, C, H, W]"
+            )
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(f"labels are {self.labels.dtype} {tuple(self.labels.shape)}, not int64 [N]")
+
+    def __len__(self) -> int:
+        """Number of images, N."""
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def take(self, indices: Sequence[int] | np.ndarray | Tensor) -> ImageData:
+        """A copy that holds the images at `indices`, in that order."""
+        index = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
+        return replace(
+            self, images=self.images.index_select(0, index), labels=self.labels.index_select(0, index)
+        )
+
+    def to(self, device: torch.device | str) -> ImageData:
+        """The same data on `device`; no copy where it is there already."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def sha256(self) -> str:
+        """Hexadecimal SHA-256 over shapes, class names, labels and images; the name is left out."""
+        digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
+        for tensor in (self.labels, self.images):
+            block = max(1, _HASH_BLOCK_BYTES * len(tensor) // max(1, tensor.numel() * tensor.element_size()))
+            for part in tensor.split(block):
+                digest.update(part.cpu().contiguous().numpy())
+        return digest.hexdigest()

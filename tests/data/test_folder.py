@@ -1,0 +1,300 @@
+"""The user's own images: what is read, what is cached, what is refused."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tempo.data import image_cache
+from tempo.data.folder import folder
+from tempo.data.images import ImageData
+from tempo.errors import UserError
+
+RNG = np.random.default_rng(1)
+CLASSES = ("bird", "cat", "dog")
+
+
+def save(path: Path, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> np.ndarray:
+    """Write a random image of `size` (height, width) and return its pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = RNG.integers(0, 256, (*size, 3) if mode == "RGB" else size, dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A train and a test tree of 4 and 2 images a class."""
+    for part, count in (("train", 4), ("test", 2)):
+        for name in CLASSES:
+            for index in range(count):
+                save(tmp_path / "pets" / part / name / f"{index}.png")
+    return tmp_path / "pets"
+
+
+@pytest.fixture
+def single(tmp_path: Path) -> Path:
+    """One tree of 10 images a class."""
+    for name in CLASSES:
+        for index in range(10):
+            save(tmp_path / "one" / name / f"{index}.png")
+    return tmp_path / "one"
+
+
+def load(root: Path, **changes: object) -> tuple[ImageData, ImageData]:
+    settings = {
+        "image_size": None,
+        "channels": 3,
+        "test_size": 0.2,
+        "test_seed": 0,
+        "cache": root.parent / "cache",
+    }
+    settings |= changes
+    settings["cache"] = str(settings["cache"])
+    return folder(root=str(root), **settings)
+
+
+def cached(root: Path) -> list[Path]:
+    return sorted((root.parent / "cache").glob("*"))
+
+
+def open_rgb(path: Path) -> torch.Tensor:
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def test_two_trees(root: Path) -> None:
+    for part, name in zip(load(root), ("train", "test"), strict=True):
+        files = sorted((root / name).rglob("*.png"))
+        assert torch.equal(part.images, torch.stack([open_rgb(file) for file in files]))
+        assert [part.classes[label] for label in part.labels] == [file.parent.name for file in files]
+        assert (part.classes, part.name) == (CLASSES, "pets")
+
+
+def test_one_tree_is_split_by_its_own_seed(single: Path) -> None:
+    train, test = load(single)
+    assert (len(train), len(test)) == (24, 6)
+    assert torch.bincount(test.labels).tolist() == [2, 2, 2]
+    everything = {open_rgb(file).numpy().tobytes() for file in single.rglob("*.png")}
+    assert {image.numpy().tobytes() for part in (train, test) for image in part.images} == everything
+    assert load(single)[1].sha256() == test.sha256() != load(single, test_seed=1)[1].sha256()
+    assert len(load(single, test_size=7)[1]) == 7
+
+
+def test_its_own_cache_and_hidden_folders_are_no_classes(single: Path) -> None:
+    (single / ".git").mkdir()
+    for _ in range(2):
+        assert load(single, cache=single / "cache")[0].classes == CLASSES
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    for name in ("bus", "train"):
+        for index in range(5):
+            save(tmp_path / "vehicles" / name / f"{index}.png")
+    assert load(tmp_path / "vehicles")[0].classes == ("bus", "train")
+
+
+def test_formats_depths_and_strangers(root: Path) -> None:
+    pixels = {}
+    for suffix in (".bmp", ".webp", ".gif", ".tiff", ".JPG", ".ppm", ""):
+        path = root / "train" / "dog" / "deep" / "er" / f"x{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        image.save(path, format={"": "PNG", ".JPG": "JPEG"}.get(suffix), lossless=True)
+        pixels[path] = open_rgb(path)
+    (root / "train" / "dog" / "notes.txt").write_text("no image")
+    (root / "train" / "dog" / ".DS_Store").write_text("no image")
+    train, _ = load(root)
+    assert len(train) == 12 + len(pixels)
+    dogs = [image.numpy().tobytes() for image in train.images[train.labels == 2]]
+    assert all(image.numpy().tobytes() in dogs for image in pixels.values())
+
+
+def test_resizing_is_pillows_antialiased_bilinear(root: Path) -> None:
+    save(root / "train" / "cat" / "9.png", (33, 17))
+    train, _ = load(root, image_size=5)
+    assert train.shape == (3, 5, 5)
+    with Image.open(root / "train" / "cat" / "9.png") as image:
+        expected = image.resize((5, 5), Image.Resampling.BILINEAR)
+    found = train.images[train.labels == 1][-1].permute(1, 2, 0).numpy()
+    assert (found == np.asarray(expected)).all()
+
+
+def test_grey_images_and_grey_reading(root: Path) -> None:
+    grey = save(root / "train" / "cat" / "9.png", mode="L")
+    assert (load(root)[0].images[8].numpy() == grey).all()
+    train, _ = load(root, channels=1)
+    assert train.shape == (1, 8, 8)
+    assert (train.images[8, 0].numpy() == grey).all()
+
+
+def test_sixteen_bits_are_scaled_not_cut(root: Path) -> None:
+    deep = RNG.integers(0, 2**16, (8, 8), dtype=np.uint16)
+    Image.fromarray(deep).save(root / "train" / "cat" / "9.png")
+    assert (load(root, channels=1)[0].images[8, 0].numpy() == deep >> 8).all()
+
+
+def test_the_cameras_orientation_is_followed(root: Path) -> None:
+    path = root / "train" / "cat" / "9.png"
+    upright = save(path)
+    exif = Image.Exif()
+    exif[0x0112] = 3  # turned by 180 degrees
+    Image.fromarray(upright).save(path, exif=exif)
+    assert (load(root)[0].images[8].permute(1, 2, 0).numpy() == upright[::-1, ::-1]).all()
+
+
+def test_the_second_start_reads_the_cache_alone(root: Path) -> None:
+    """Pixels change behind its back, size and time kept: only a reader of the cache shows the old ones."""
+    path = root / "train" / "bird" / "0.bmp"
+    save(path)
+    status = path.stat()
+    before = load(root)[0].sha256()
+    save(path)
+    assert path.stat().st_size == status.st_size
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert load(root)[0].sha256() == before
+    assert all(file.suffix == ".npy" for file in cached(root))
+
+
+@pytest.mark.parametrize("change", ["pixels", "touch", "add", "remove", "rename"])
+def test_any_change_of_the_files_is_seen_and_the_old_array_goes(root: Path, change: str) -> None:
+    load(root)
+    old = cached(root)
+    path = root / "train" / "bird" / "0.png"
+    if change == "pixels":
+        save(path)
+    elif change == "touch":
+        os.utime(path, (time.time() + 5, time.time() + 5))
+    elif change == "add":
+        save(root / "train" / "bird" / "new.png")
+    elif change == "remove":
+        path.unlink()
+    else:
+        path.rename(path.with_name("zz.png"))
+    train, _ = load(root)
+    files = sorted((root / "train").rglob("*.png"))
+    assert torch.equal(train.images, torch.stack([open_rgb(file) for file in files]))
+    assert len(cached(root)) == 2
+    assert len(set(cached(root)) & set(old)) == 1
+
+
+def test_each_option_has_an_array_of_its_own(root: Path) -> None:
+    prints = [load(root, **changes)[0].sha256() for changes in ({}, {"image_size": 4}, {"channels": 1})]
+    assert len(cached(root)) == 6
+    assert prints == [
+        load(root, **changes)[0].sha256() for changes in ({}, {"image_size": 4}, {"channels": 1})
+    ]
+
+
+@pytest.mark.parametrize("damage", [lambda c: c[:-7], lambda c: b"", lambda c: c[:-1] + bytes([c[-1] ^ 1])])
+def test_a_damaged_cache_is_rebuilt(
+    root: Path, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = load(root)[0].sha256()
+    path = next(path for path in cached(root) if path.name.startswith("train"))
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    assert load(root)[0].sha256() == before
+    assert path.read_bytes() == whole
+    assert "damaged" in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    blocked = root.parent / "a file"
+    blocked.write_text("in the way")
+    with caplog.at_level(logging.WARNING):
+        train, test = load(root, cache=blocked / "cache")
+    assert (len(train), len(test)) == (12, 6)
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == 2
+    assert "data.cache=" in warnings[0]
+    assert "\n" not in warnings[0]
+
+
+def test_many_files_keep_their_order(tmp_path: Path) -> None:
+    expected = [
+        save(tmp_path / f"{index:04d}.png", (3, 2)) for index in range(3 * image_cache._BLOCK_IMAGES + 1)
+    ]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    found = image_cache.decode(tmp_path, names, channels=3, image_size=None)
+    assert (found == np.stack(expected).transpose(0, 3, 1, 2)).all()
+
+
+def refused(root: Path, **changes: object) -> str:
+    with pytest.raises(UserError) as error:
+        load(root, **changes)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_an_empty_class_folder_is_named(root: Path) -> None:
+    (root / "test" / "emu").mkdir()
+    assert str(root / "test" / "emu") in refused(root)
+    (root / "test" / "emu" / "a.heic").write_bytes(b"?")
+    assert "a.heic" in refused(root)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image at all", None])
+def test_an_unreadable_image_is_named(root: Path, content: bytes | None) -> None:
+    path = root / "train" / "cat" / "2.png"
+    path.write_bytes(path.read_bytes()[:-60] if content is None else content)
+    message = refused(root)
+    assert str(path) in message
+    assert "cannot be read" in message
+
+
+def test_the_first_odd_size_is_named_with_the_remedy(root: Path) -> None:
+    save(root / "train" / "cat" / "1.png", (9, 7))
+    save(root / "train" / "dog" / "0.png", (5, 5))
+    message = refused(root)
+    assert str(root / "train" / "cat" / "1.png") in message
+    assert "data.image_size=8" in message
+
+
+def test_train_and_test_need_one_size_too(root: Path) -> None:
+    for path in (root / "test").rglob("*.png"):
+        save(path, (6, 6))
+    assert "data.image_size=" in refused(root)
+
+
+def test_other_classes_in_test_are_named(root: Path) -> None:
+    (root / "test" / "dog").rename(root / "test" / "dogs")
+    message = refused(root)
+    assert "'dogs'" in message
+    assert "Did you mean 'dog'?" in message
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_one_of_two_trees_is_not_enough(root: Path, part: str) -> None:
+    (root / part).rename(root.parent / "elsewhere")
+    message = refused(root)
+    assert f"no '{part}'" in message
+    assert "data.root=" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [({"channels": 2}, "data.channels=3"), ({"image_size": 0}, "data.image_size=32")],
+)
+def test_impossible_settings(root: Path, changes: dict, part: str) -> None:
+    assert part in refused(root, **changes)
+
+
+@pytest.mark.parametrize("test_size", [0.0, 1.0, 0, 30, -1, 0.001])
+def test_impossible_test_sizes(single: Path, test_size: float) -> None:
+    assert "data.test_size=0.2" in refused(single, test_size=test_size)
+
+
+def test_no_folder_and_no_classes(tmp_path: Path) -> None:
+    assert "TEMPO_DATA" in refused(tmp_path / "nowhere")
+    (tmp_path / "flat").mkdir()
+    save(tmp_path / "flat" / "0.png")
+    assert "<class>" in refused(tmp_path / "flat")

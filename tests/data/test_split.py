@@ -1,0 +1,96 @@
+"""The split: sizes, strata, independence."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tempo.data.images import ImageData
+from tempo.data.split import split, stratified
+from tempo.errors import UserError
+
+
+def data(labels: list[int]) -> ImageData:
+    """Images whose first pixels spell their number."""
+    number = torch.arange(len(labels))
+    images = torch.stack((number // 256, number % 256), 1).to(torch.uint8).view(-1, 1, 1, 2)
+    return ImageData(images, torch.tensor(labels), tuple("abcdef"), "data")
+
+
+def numbers(part: ImageData | None) -> list[int]:
+    if part is None:
+        return []
+    return (part.images[:, 0, 0, 0].long() * 256 + part.images[:, 0, 0, 1]).tolist()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    labels=st.lists(st.integers(0, 5), min_size=1, max_size=80),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+def test_each_class_gives_its_share(labels: list[int], share: float, seed: int) -> None:
+    count = int(share * len(labels))
+    chosen = stratified(np.array(labels), count, seed).tolist()
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) == count
+    taken = Counter(labels[index] for index in chosen)
+    for label, size in Counter(labels).items():
+        assert abs(taken[label] - count * size / len(labels)) < 1
+
+
+@pytest.mark.parametrize(
+    ("val_size", "train_size", "expected"),
+    [
+        (0.1, None, (900, 100)),
+        (250, None, (750, 250)),
+        (0, None, (1000, 0)),
+        (0.5, 7, (7, 500)),
+        (0, 10, (10, 0)),
+    ],
+)
+def test_sizes(val_size: float, train_size: int | None, expected: tuple[int, int]) -> None:
+    whole = data([index % 5 for index in range(1000)])
+    train, val = split(whole, val_size=val_size, train_size=train_size, split_seed=0)
+    assert (len(train), len(val) if val is not None else 0) == expected
+    assert not set(numbers(train)) & set(numbers(val))
+    for part in (train, val):
+        if part is not None:
+            assert part.labels.tolist() == [number % 5 for number in numbers(part)]
+            counts = torch.bincount(part.labels, minlength=5)
+            assert counts.max() - counts.min() <= 1
+
+
+def test_validation_is_the_same_whatever_is_kept_for_training() -> None:
+    whole = data([index % 5 for index in range(300)])
+    kept = [split(whole, val_size=0.2, train_size=size, split_seed=4)[1] for size in (None, 10, 200)]
+    assert numbers(kept[0]) == numbers(kept[1]) == numbers(kept[2])
+
+
+def test_the_seed_decides_and_zero_is_a_seed() -> None:
+    whole = data([index % 5 for index in range(300)])
+    found = {
+        tuple(numbers(split(whole, val_size=30, train_size=None, split_seed=s)[1])) for s in (0, 0, 1, 2)
+    }
+    assert len(found) == 3
+
+
+def test_nothing_to_split_copies_nothing() -> None:
+    whole = data([0, 1, 2])
+    assert split(whole, val_size=0, train_size=None, split_seed=0) == (whole, None)
+
+
+@pytest.mark.parametrize(
+    ("val_size", "train_size", "key"),
+    [(-1, None, "val_size"), (1.5, None, "val_size"), (100, None, "val_size"), (True, None, "val_size"),
+     (0.1, 91, "train_size"), (0.1, 0, "train_size"), (0.1, 5.0, "train_size")],
+)  # fmt: skip
+def test_impossible_sizes_are_named(val_size: float, train_size: int | None, key: str) -> None:
+    with pytest.raises(UserError, match=rf"data\.{key}=.*use") as error:
+        split(data([0] * 100), val_size=val_size, train_size=train_size, split_seed=0)
+    assert "\n" not in str(error.value)
