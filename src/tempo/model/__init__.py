@@ -1,0 +1,1 @@
+"""Networks, one architecture a file; nothing here needs more than torch."""

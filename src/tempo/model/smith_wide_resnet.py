@@ -1,0 +1,112 @@
+"""The wide ResNet that L. N. Smith tuned in arXiv:1803.09820."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tempo.model.initialisation import initialise
+
+GROUPS = 3
+
+
+class WideBlock(nn.Module):
+    """y = F(x) + shortcut(x), where F is two 3x3 convolutions with batch norm, ReLU between them.
+
+    No ReLU follows the sum. Where the channels change, the shortcut is a 2x2 convolution of stride 2 with
+    batch norm; elsewhere it is the identity.
+    """
+
+    def __init__(self, *, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.projection: nn.Conv2d | None = None
+        if stride != 1:
+            self.projection = nn.Conv2d(in_channels, out_channels, stride, stride=stride, bias=False)
+            self.projection_bn = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in_channels, H, W] -> [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
+        residual = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        residual = self.bn2(self.conv2(residual))
+        if self.projection is None:
+            return residual + x
+        height, width = x.shape[2:]
+        if height % 2 or width % 2:  # conv1 rounds an odd side up, a 2x2 convolution would round it down
+            x = F.pad(x, (0, width % 2, 0, height % 2))
+        return residual + self.projection_bn(self.projection(x))
+
+
+class SmithWideResNet(nn.Module):
+    """6n + 2 layers: a 3x3 convolution, three groups of n wide blocks, a global average, a linear layer.
+
+    WRN-32-4 cannot be a network of Zagoruyko and Komodakis, whose depths are 6n + 4. Smith's own file is
+    named "widenet32 with k=4" and has 6n + 2 = 32 layers (n = 5), blocks in the order of a thin ResNet and
+    not pre-activated, and k = 4 as the factor from each group to the next: 16, 64 and 256 channels, where
+    a ResNet-32 times 4 would have 64, 128 and 256. This class builds that file, except for the biases
+    of its convolutions: batch norm follows each of them and removes what they add. Any image size
+    works (sides that are odd before a stride are padded by one pixel of zeros). Starting weights as He et
+    al. 2015, which the file names "msra" (see `initialise`).
+
+    Args:
+        input_shape: (C, H, W) of the images.
+        num_classes: length of the output.
+        depth: layers with weights, 6n + 2; projections not counted.
+        widths: channels of the three groups; the first is also that of the first convolution.
+
+    Raises:
+        ValueError: a depth that is not 6n + 2, or not three widths.
+
+    Source: Smith 2018, *A disciplined approach to neural network hyper-parameters: Part 1*,
+    arXiv:1803.09820; its published code lnsmith54/hyperParam1, Cifar/architectures/wide32cifar.prototxt.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_shape: tuple[int, int, int],
+        num_classes: int,
+        depth: int,
+        widths: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        if depth < 8 or (depth - 2) % 6:
+            below = max(8, depth - (depth - 2) % 6)
+            raise ValueError(
+                f"model.depth={depth} does not fit Smith's wide ResNet, which has 6n + 2 layers: "
+                f"set model.depth={below} or {below + 6}"
+            )
+        if len(widths) != GROUPS or min(widths) < 1:
+            raise ValueError(
+                f"model.widths={list(widths)} must be three channel counts of 1 or more: "
+                "set model.widths=[16,64,256]"
+            )
+        blocks_per_group = (depth - 2) // 6
+        self.conv1 = nn.Conv2d(input_shape[0], widths[0], kernel_size=3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.group1 = _group(widths[0], widths[0], blocks_per_group, stride=1)
+        self.group2 = _group(widths[0], widths[1], blocks_per_group, stride=2)
+        self.group3 = _group(widths[1], widths[2], blocks_per_group, stride=2)
+        self.fc = nn.Linear(widths[2], num_classes)
+        initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float images [N, C, H, W] -> logits [N, num_classes]."""
+        x = F.relu(self.bn1(self.conv1(images)), inplace=True)
+        x = self.group3(self.group2(self.group1(x)))
+        return self.fc(x.mean(dim=(2, 3)))
+
+
+def _group(in_channels: int, out_channels: int, count: int, *, stride: int) -> nn.Sequential:
+    blocks = [
+        WideBlock(
+            in_channels=out_channels if block else in_channels,
+            out_channels=out_channels,
+            stride=1 if block else stride,
+        )
+        for block in range(count)
+    ]
+    return nn.Sequential(*blocks)

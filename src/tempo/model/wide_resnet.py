@@ -1,0 +1,111 @@
+"""Wide ResNet of Zagoruyko and Komodakis: WRN-depth-k, k times as many channels as a thin ResNet."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tempo.model.initialisation import initialise
+
+STEM_WIDTH = 16
+
+
+class PreactivationBlock(nn.Module):
+    """y = shortcut(x) + F(x), where F is twice (batch norm, ReLU, 3x3 convolution), dropout in between.
+
+    Where the channels change, norm and ReLU come before the branching and the shortcut is a 1x1
+    convolution; elsewhere it is the identity.
+    """
+
+    def __init__(self, *, in_channels: int, out_channels: int, stride: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.projection: nn.Conv2d | None = None
+        if in_channels != out_channels:
+            self.projection = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in_channels, H, W] -> [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
+        activated = F.relu(self.bn1(x), inplace=True)
+        shortcut = x if self.projection is None else self.projection(activated)
+        residual = F.relu(self.bn2(self.conv1(activated)), inplace=True)
+        if self.dropout:
+            residual = F.dropout(residual, self.dropout, self.training)
+        return shortcut + self.conv2(residual)
+
+
+class WideResNet(nn.Module):
+    """6n + 4 layers: a 3x3 convolution, three groups of n blocks (16k, 32k, 64k channels), a linear layer.
+
+    The second and third group halve the image with stride 2; norm, ReLU and a global average end them.
+    Any image size works: the strides round up. Starting weights as He et al. 2015 (see `initialise`).
+
+    Args:
+        input_shape: (C, H, W) of the images.
+        num_classes: length of the output.
+        depth: layers with weights, 6n + 4.
+        widen_factor: k, 1 or more. Depth 28 with k = 10 is the paper's WRN-28-10: 36.5 million parameters.
+        dropout: probability in [0, 1) between a block's convolutions; the paper takes 0 or 0.3 on CIFAR.
+
+    Raises:
+        ValueError: a setting outside the ranges above.
+
+    Source: Zagoruyko, Komodakis 2016, *Wide Residual Networks*, arXiv:1605.07146, tables 1 and 4.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_shape: tuple[int, int, int],
+        num_classes: int,
+        depth: int,
+        widen_factor: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        _check(depth=depth, widen_factor=widen_factor, dropout=dropout)
+        blocks_per_group = (depth - 4) // 6
+        widths = [16 * widen_factor, 32 * widen_factor, 64 * widen_factor]
+
+        def group(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+            blocks = [
+                PreactivationBlock(
+                    in_channels=out_channels if block else in_channels,
+                    out_channels=out_channels,
+                    stride=1 if block else stride,
+                    dropout=dropout,
+                )
+                for block in range(blocks_per_group)
+            ]
+            return nn.Sequential(*blocks)
+
+        self.conv1 = nn.Conv2d(input_shape[0], STEM_WIDTH, kernel_size=3, padding=1, bias=False)
+        self.group1 = group(STEM_WIDTH, widths[0], stride=1)
+        self.group2 = group(widths[0], widths[1], stride=2)
+        self.group3 = group(widths[1], widths[2], stride=2)
+        self.bn = nn.BatchNorm2d(widths[2])
+        self.fc = nn.Linear(widths[2], num_classes)
+        initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float images [N, C, H, W] -> logits [N, num_classes]."""
+        x = self.group3(self.group2(self.group1(self.conv1(images))))
+        x = F.relu(self.bn(x), inplace=True)
+        return self.fc(x.mean(dim=(2, 3)))
+
+
+def _check(*, depth: int, widen_factor: int, dropout: float) -> None:
+    if depth < 10 or (depth - 4) % 6:
+        below = max(10, depth - (depth - 4) % 6)
+        raise ValueError(
+            f"model.depth={depth} does not fit a wide ResNet, which has 6n + 4 layers: "
+            f"set model.depth={below} or {below + 6}"
+        )
+    if widen_factor < 1:
+        raise ValueError(f"model.widen_factor={widen_factor} leaves no channels: set model.widen_factor=10")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"model.dropout={dropout} is no probability in [0, 1): set model.dropout=0.0")
