@@ -1,0 +1,1 @@
+"""From the knobs lr, wd and momentum to a torch optimizer."""

@@ -1,0 +1,1 @@
+"""Learning rate and momentum as pure functions of the step."""

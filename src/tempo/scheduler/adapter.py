@@ -1,0 +1,78 @@
+"""Writes a schedule's values into a torch optimizer; the only file of this room that knows torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from tempo.errors import UserError
+from tempo.scheduler.schedule import Schedule
+
+
+class ScheduleAdapter:
+    """Sets learning rate and momentum for each optimizer step of a run of `total_steps`.
+
+    Call `apply(step)` before EVERY `optimizer.step()`, with the number of optimizer steps done so far in the
+    whole run: there is no state to save, a resumed run just goes on counting. `steps_applied` counts the
+    calls of this object, to be held against the number of optimizer steps.
+
+    The rate goes to `lr` of each parameter group, times the group's `lr_scale` where it carries one. Momentum
+    goes to `momentum`, or to beta1 (`betas[0]`) for the Adam family. The damped form of SGD,
+    `dampening = momentum`, stays damped: both move together.
+
+    Raises UserError where the schedule moves the momentum of an optimizer that has none, or has 0, since
+    switching momentum on behind the user's back would change the algorithm and multiply its step size.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, schedule: Schedule, total_steps: int) -> None:
+        if total_steps < 1:
+            raise ValueError(f"a schedule needs at least one step, not {total_steps}")
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.total_steps = total_steps
+        self.steps_applied = 0
+        # `defaults`, not the groups: a resumed run loads its groups, where the curve may stand at momentum 0.
+        defaults = optimizer.defaults
+        momentum = _momentum(defaults)
+        if schedule.moves_momentum and not momentum:
+            has = "no momentum" if momentum is None else "momentum 0"
+            raise UserError(
+                f"the schedule moves momentum, but the optimizer {type(optimizer).__name__} has {has}; set "
+                "scheduler.min_momentum=null scheduler.max_momentum=null, or optimizer=momentum"
+            )
+        self._damped = bool(momentum) and defaults.get("dampening", 0.0) == momentum
+
+    def apply(self, step: int) -> dict[str, float]:
+        """Write the values for `step` in `[0, total_steps)` and return them; ValueError outside the run."""
+        values = self.schedule.at(step, self.total_steps)
+        lr = values["lr"]
+        momentum = values.get("momentum")
+        # Looked up anew each time: load_state_dict replaces the group dictionaries.
+        for group in self.optimizer.param_groups:
+            _write(group, "lr", lr * group["lr_scale"] if "lr_scale" in group else lr)
+            if momentum is None:
+                continue
+            if "momentum" in group:
+                _write(group, "momentum", momentum)
+                if self._damped:
+                    _write(group, "dampening", momentum)
+            else:
+                group["betas"] = (momentum, *group["betas"][1:])
+        self.steps_applied += 1
+        return values
+
+
+def _momentum(settings: dict[str, Any]) -> float | None:
+    """Momentum or beta1 of a group of settings, None where there is neither."""
+    if "momentum" in settings:
+        return float(settings["momentum"])
+    return float(settings["betas"][0]) if "betas" in settings else None
+
+
+def _write(group: dict[str, Any], key: str, value: float) -> None:
+    """Set a value in place where it is a tensor: a captured CUDA graph goes on reading that address."""
+    if isinstance(group[key], torch.Tensor):
+        group[key].fill_(value)
+    else:
+        group[key] = value

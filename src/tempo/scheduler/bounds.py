@@ -1,0 +1,68 @@
+"""Values that no schedule can work with, refused with the override that mends them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from tempo.errors import UserError, nearest
+
+
+def check_rate(key: str, value: float, *, zero_allowed: bool = False) -> None:
+    """Raise UserError unless `scheduler.<key>` is a finite learning rate above 0."""
+    if math.isfinite(value) and (value > 0 or (zero_allowed and value == 0)):
+        return
+    wanted = "0 or more" if zero_allowed else "above 0"
+    raise UserError(
+        f"scheduler.{key}={value} is no learning rate, which is finite and {wanted}; set scheduler.{key}=0.1"
+    )
+
+
+def check_rates(min_lr: float, max_lr: float, *, zero_allowed: bool = True) -> None:
+    """Raise UserError unless `min_lr <= max_lr` and both are learning rates."""
+    check_rate("max_lr", max_lr)
+    check_rate("min_lr", min_lr, zero_allowed=zero_allowed)
+    if min_lr > max_lr:
+        raise UserError(
+            f"scheduler.min_lr={min_lr} is above scheduler.max_lr={max_lr}; "
+            f"set scheduler.min_lr={max_lr} scheduler.max_lr={min_lr}"
+        )
+
+
+def check_momenta(min_momentum: float | None, max_momentum: float | None) -> None:
+    """Raise UserError unless both bounds are null or `0 <= min_momentum <= max_momentum < 1`."""
+    if min_momentum is None and max_momentum is None:
+        return
+    if min_momentum is None or max_momentum is None:
+        missing, present = ("min", max_momentum) if min_momentum is None else ("max", min_momentum)
+        raise UserError(
+            f"scheduler.{missing}_momentum=null while the other bound is {present}: momentum needs both; "
+            f"set scheduler.{missing}_momentum={present}, or null for both to leave momentum alone"
+        )
+    for key, value in (("min_momentum", min_momentum), ("max_momentum", max_momentum)):
+        if not 0 <= value < 1:
+            raise UserError(f"scheduler.{key}={value} is outside [0, 1); set scheduler.{key}=0.9")
+    if min_momentum > max_momentum:
+        raise UserError(
+            f"scheduler.min_momentum={min_momentum} is above scheduler.max_momentum={max_momentum}; "
+            f"set scheduler.min_momentum={max_momentum} scheduler.max_momentum={min_momentum}"
+        )
+
+
+def check_fraction(key: str, value: float, example: float, *, zero_allowed: bool = True) -> None:
+    """Raise UserError unless `scheduler.<key>` is a share in [0, 1], or (0, 1] where 0 cannot work."""
+    if not (0 <= value <= 1) or (value == 0 and not zero_allowed):
+        span = "[0, 1]" if zero_allowed else "(0, 1]"
+        raise UserError(
+            f"scheduler.{key}={value} is a share and must lie in {span}; set scheduler.{key}={example}"
+        )
+
+
+def check_choice(key: str, value: str, options: Iterable[str]) -> None:
+    """Raise UserError unless `scheduler.<key>` is one of `options`."""
+    names = list(options)
+    if value not in names:
+        hint = nearest(value, names)
+        raise UserError(
+            f"scheduler.{key}={value} is none of {', '.join(names)}.{hint} Set scheduler.{key}={names[0]}"
+        )

@@ -1,0 +1,101 @@
+"""The optimizers of conf/optimizer and a problem for them; a new YAML gets every test from here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from tempo.optimizer.build import build_optimizer
+from tempo.paths import ROOT
+from tests.optimizer import reference
+
+OPTIONS = sorted(path.stem for path in (ROOT / "conf" / "optimizer").glob("*.yaml"))
+
+# option: (equation, its weight decay is decoupled from the gradient). One line gives an optimizer every test.
+EQUATIONS: dict[str, tuple[Callable[..., np.ndarray], bool]] = {
+    "sgd": (reference.sgd, False),
+    "momentum": (reference.momentum, False),
+    "nesterov": (reference.nesterov, False),
+    "adam": (reference.adam, False),
+    "adamw": (reference.adamw, True),
+    "nadam": (reference.nadam, False),
+    "rmsprop": (reference.rmsprop, False),
+    "adagrad": (reference.adagrad, False),
+}
+# Settings besides the YAML's own that change the equation.
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((option, {}) for option in OPTIONS),
+    ("momentum", {"dampening": 0.9}),
+    ("momentum", {"momentum": 0.5, "dampening": 0.3}),
+    ("adam", {"momentum": 0.5, "beta2": 0.9, "eps": 1e-3}),
+    ("nadam", {"momentum_decay": 0.5}),
+    ("rmsprop", {"momentum": 0.9}),
+    ("rmsprop", {"momentum": 0.9, "alpha": 0.9, "centered": True}),
+    ("adagrad", {"lr_decay": 0.1, "initial_accumulator_value": 0.5}),
+]
+
+
+def settings(option: str, **overrides: Any) -> dict[str, Any]:
+    """An option's node as a plain dictionary."""
+    node = OmegaConf.to_container(
+        OmegaConf.load(ROOT / "conf" / "optimizer" / f"{option}.yaml"), resolve=True
+    )
+    assert isinstance(node, dict)
+    return {str(key): value for key, value in node.items()} | overrides
+
+
+@contextmanager
+def float64() -> Iterator[None]:
+    """Float64 by default, since torch keeps step counters and momentum products in the default type."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+class LeastSquares:
+    """`1/(2n) |X W^T + b - Y|^2` for a linear layer; gradients by autograd, and by hand for the reference."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self.x = rng.normal(size=(32, 4))
+        self.y = self.x @ rng.normal(size=(4, 3)) + rng.normal(size=3)
+        self.start = [rng.normal(size=(3, 4)), rng.normal(size=3)]
+
+    def gradients(self, weight: np.ndarray, bias: np.ndarray) -> list[np.ndarray]:
+        """Derivatives for weight [3, 4] and bias [3]."""
+        residual = (self.x @ weight.T + bias - self.y) / len(self.x)
+        return [residual.T @ self.x, residual.sum(axis=0)]
+
+    def loss(self, model: nn.Module) -> torch.Tensor:
+        """The loss of a linear layer."""
+        return 0.5 * (model(torch.tensor(self.x)) - torch.tensor(self.y)).square().sum() / len(self.x)
+
+    def model(self) -> nn.Linear:
+        """A linear layer at the start."""
+        model = nn.Linear(4, 3)
+        with torch.no_grad():
+            for parameter, value in zip(model.parameters(), self.start, strict=True):
+                parameter.copy_(torch.tensor(value))
+        return model
+
+    def train(self, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
+        """Take full-batch steps."""
+        for _ in range(steps):
+            optimizer.zero_grad()
+            self.loss(model).backward()
+            optimizer.step()
+
+    def trained(self, steps: int, **node: Any) -> nn.Linear:
+        """A layer after `steps` of the optimizer that `node` describes."""
+        model = self.model()
+        self.train(model, build_optimizer(model, node), steps)
+        return model
