@@ -55,7 +55,7 @@ def check(config: Config) -> None:
     _check_sections(config)
     _knobs(config)  # before the schedule, which takes its rates from optimizer.lr
     _check_targets(config)
-    for rule in (_training_length, _batches, _schedule, _objective, _devices):
+    for rule in (_seeds, _training_length, _devices, _batches, _schedule, _objective):
         rule(config)
 
 
@@ -120,6 +120,12 @@ def _check_installed(target: str) -> None:
     if importlib.util.find_spec(package) is None:
         extra = "models" if package == "timm" else package
         raise UserError(f"the package {package} is not installed: pip install -e '.[{extra}]'")
+
+
+def _seeds(config: Config) -> None:
+    for key, seed in (("seed", config["seed"]), ("data.split_seed", config["data"]["split_seed"])):
+        if not 0 <= seed < 2**32:
+            raise UserError(f"{key}={seed} is outside [0, 2**32), where generators take their seeds: {key}=0")
 
 
 def _training_length(config: Config) -> None:
@@ -203,7 +209,9 @@ def build_schedule(node: Mapping[str, Any]) -> Any:
     try:
         kind = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"scheduler._target_={node['_target_']} cannot be imported: {error}") from error
+        raise UserError(
+            f"scheduler._target_={node['_target_']} cannot be imported: {error}; scheduler=<option of conf/scheduler>"
+        ) from error
     values = {
         key: tuple(each) if isinstance(each, list) else each
         for key, each in node.items()

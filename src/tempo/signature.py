@@ -99,8 +99,6 @@ def _fits_generic(value: Any, name: str, inner: ast.expr) -> bool:
 
 
 def _words(annotation: str) -> str:
-    if annotation.startswith("Literal["):
-        return "one of " + ", ".join(str(each) for each in ast.literal_eval("(" + annotation[8:-1] + ",)"))
     names = {
         "int": "a whole number",
         "float": "a number",
@@ -108,7 +106,23 @@ def _words(annotation: str) -> str:
         "str": "text",
         "None": "null",
     }
-    return " or ".join(names.get(part.strip(), part.strip()) for part in annotation.split("|"))
+    found = []
+    for part in _alternatives(ast.parse(annotation, mode="eval").body):
+        if isinstance(part, ast.Subscript) and ast.unparse(part.value) == "Literal":
+            values = part.slice.elts if isinstance(part.slice, ast.Tuple) else [part.slice]
+            found.append(
+                f"{'one of ' * (len(values) > 1)}{', '.join(str(ast.literal_eval(v)) for v in values)}"
+            )
+        else:
+            found.append(names.get(ast.unparse(part), ast.unparse(part)))
+    return " or ".join(found)
+
+
+def _alternatives(node: ast.expr) -> list[ast.expr]:
+    """The parts of `a | b | c`."""
+    if isinstance(node, ast.BinOp):
+        return [*_alternatives(node.left), *_alternatives(node.right)]
+    return [node]
 
 
 def _list(signature: Signature) -> str:

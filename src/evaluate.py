@@ -1,0 +1,20 @@
+"""Test a finished run with its own configuration: `python src/evaluate.py run=logs/latest`."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from tempo.command_line import script
+
+
+@script("evaluate")
+def main(config: DictConfig) -> None:
+    """Rebuild the run's network, load its state, test it, and compare with the record."""
+    # torch takes seconds to import: only a configuration that can work gets here.
+    from tempo.evaluate import evaluate_from_hydra
+
+    evaluate_from_hydra(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""From the command line to Hydra and back: where -m may stand, resuming, and errors in one line."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tempo.errors import UserError, nearest
+from tempo.paths import ROOT, register_resolvers
+from tempo.record import RunRecord
+
+CONF = ROOT / "conf"
+# A folder that cannot be made or written: the user's to mend.
+STORAGE_ERRORS = tuple(
+    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "ENOTDIR", "ENOENT")
+)
+Task = Callable[[DictConfig], Any]
+
+
+def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
+    """Make a function of the configuration the main function of a start-up script.
+
+    What `hydra.main` does, and besides: `-m` may stand anywhere; `resume=<folder>` brings the overrides of
+    that run back; a UserError, a mistake in an override or a folder that cannot be written is one line on
+    stderr and exit code 1.
+    """
+
+    def decorate(task: Task) -> Callable[[], None]:
+        @functools.wraps(task)
+        def main() -> None:
+            register_resolvers()
+            OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
+            before = os.environ.get("HYDRA_FULL_ERROR")
+
+            @functools.wraps(task)
+            def run(config: DictConfig) -> Any:
+                # The processes that a task starts report errors in their own way.
+                _restore("HYDRA_FULL_ERROR", before)
+                try:
+                    return task(config)
+                except (UserError, OSError) as error:
+                    if not isinstance(error, UserError) and error.errno not in STORAGE_ERRORS:
+                        raise
+                    if HydraConfig.get().mode == RunMode.RUN and before != "1":
+                        # Hydra would print the overrides above an exception.
+                        sys.exit(one_line(error))
+                    raise
+                finally:
+                    os.environ["HYDRA_FULL_ERROR"] = "1"
+
+            try:
+                sys.argv[1:] = resumed(multirun_first(with_options(sys.argv[1:])))
+                # Makes Hydra raise instead of printing its own report.
+                os.environ["HYDRA_FULL_ERROR"] = "1"
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
+            except (CompactHydraException, OmegaConfBaseException) as error:
+                if before == "1":
+                    raise
+                sys.exit(one_line(error))
+            except OSError as error:
+                if before == "1" or error.errno not in STORAGE_ERRORS:
+                    raise
+                sys.exit(one_line(error))
+            except KeyboardInterrupt:
+                sys.exit(130)
+            finally:
+                _restore("HYDRA_FULL_ERROR", before)
+
+        return main
+
+    return decorate
+
+
+def multirun_first(arguments: list[str]) -> list[str]:
+    """Move `-m` to the front: Hydra 1.3 refuses it between two overrides."""
+    flags = [each for each in arguments if each in ("-m", "--multirun")]
+    return flags[:1] + [each for each in arguments if each not in ("-m", "--multirun")]
+
+
+def with_options(arguments: list[str]) -> list[str]:
+    """The arguments; UserError for `<group>=null`, on which Hydra 1.3 ends in a traceback."""
+    for each in arguments:
+        group, _, option = each.lstrip("+").partition("=")
+        if option == "null" and group and (CONF / group).is_dir():
+            raise UserError(
+                f"{group}=null chooses nothing: leave it out. conf/{group} has: {', '.join(_options(group))}"
+            )
+    return arguments
+
+
+def resumed(arguments: list[str]) -> list[str]:
+    """Put the overrides of the run named by `resume=<folder>` in front of the others."""
+    named = [each.partition("=")[2] for each in arguments if each.startswith("resume=")]
+    if not named or named[-1] in ("", "null"):
+        return arguments
+    folder = Path(named[-1]).expanduser().absolute()
+    record = RunRecord.read(folder)
+    kept = [each for each in record.overrides if not each.startswith("resume=")]
+    others = [each for each in arguments if not each.startswith("resume=")]
+    return [*kept, *others, f"resume='{folder}'"]
+
+
+def one_line(error: Exception) -> str:
+    """The message of a mistake in the configuration, with the nearest right name where one is near."""
+    text = str(error)
+    if isinstance(error, UserError):
+        return text
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}; make room, or choose another folder with hydra.run.dir=<folder>"
+    if found := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{found[1]} has no value: give {found[1]}=<value>"
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        text += " " + str(error.__cause__)
+    if found := re.match(r"In '([^']*)': Could not find '([^']+)'", text):
+        return _unknown_option(found[2])
+    if found := re.match(r"Could not override '([^']+)'", text):
+        if "is not in struct" in text or "No match" in text:
+            return _unknown_key(found[1])
+        return " ".join(text.split())
+    return " ".join(text.replace("\n", " ").split())
+
+
+def _unknown_option(asked: str) -> str:
+    group, _, option = asked.rpartition("/")
+    options = _options(group)
+    if not options:
+        return f"{asked}: there is no conf/{asked}.yaml"
+    return f"{group}={option} is no option.{nearest(option, options)} conf/{group} has: {', '.join(options)}"
+
+
+def _unknown_key(key: str) -> str:
+    groups = sorted(each.name for each in CONF.iterdir() if each.is_dir())
+    known = _known_keys()
+    if "." not in key:
+        return f"{key} is no key.{nearest(key, [*groups, *known])} Groups: {', '.join(groups)}"
+    parent, _, leaf = key.rpartition(".")
+    siblings = sorted({each.rpartition(".")[2] for each in known if each.rpartition(".")[0] == parent})
+    if not siblings:
+        return f"{key} is no key.{nearest(key, known)}"
+    has = f"{parent} has: {', '.join(siblings)}; or add one with +{key}=..."
+    return f"{key} is no key.{nearest(leaf, siblings)} {has}"
+
+
+def _known_keys() -> list[str]:
+    """Dotted keys of the configuration that the command line asks for, without the override that failed."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    choices = [each for each in sys.argv[1:] if re.fullmatch(r"[a-z_/]+=[\w/]+", each)]
+    choices = [each for each in choices if (CONF / each.partition("=")[0]).is_dir()]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", overrides=choices)
+    return _dotted(OmegaConf.to_container(config, resolve=False), "")
+
+
+def _dotted(node: Any, prefix: str) -> list[str]:
+    if not isinstance(node, dict):
+        return []
+    keys = [f"{prefix}{key}" for key in node if not str(key).startswith("_")]
+    return keys + [each for key in node for each in _dotted(node[key], f"{prefix}{key}.")]
+
+
+def _options(group: str) -> list[str]:
+    return sorted(each.stem for each in (CONF / group).glob("*.yaml"))
+
+
+def _run_folder(resume: str | None, parent: str, name: str) -> str:
+    """Where a run writes: the folder it resumes, or a new one that no other process can have."""
+    if resume:
+        return resume
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return f"{parent}/{stamp}_{name}_{os.getpid():x}{os.urandom(1).hex()}"
+
+
+def _restore(key: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(key, None)
+    else:
+        os.environ[key] = value

@@ -1,0 +1,232 @@
+"""From a checked configuration to the objects of a run; the only caller of Hydra's `instantiate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy
+from torch import nn
+
+from tempo.config import Config, build_schedule, source_keys
+from tempo.data.augment import Augment, Preprocess, normalization
+from tempo.data.batches import BatchPlan, EvalBatches, TrainBatches
+from tempo.data.images import ImageData
+from tempo.data.split import split
+from tempo.errors import UserError
+from tempo.optimizer.build import build_optimizer
+from tempo.trainer.module import Classifier
+
+# A chunk of steps is one call of Lightning's loop, and one tensor of preprocessed images: enough steps to
+# make the call cheap beside them, few enough for the tensor to stay small.
+_CHUNK_STEPS, _CHUNK_VALUES = 64, 1 << 22
+
+
+@dataclass
+class Data:
+    """The three sets of a run; `sha256` is that of the official training and test images together."""
+
+    train: ImageData
+    val: ImageData | None
+    test: ImageData
+    sha256: str
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Images in each."""
+        return {"train": len(self.train), "val": len(self.val) if self.val else 0, "test": len(self.test)}
+
+
+def build_data(config: Config) -> Data:
+    """Read the source, then cut validation from its training images."""
+    node = config["data"]
+    train, test = _instantiate("data", source_keys(node))
+    sha256 = f"{train.sha256()[:32]}{test.sha256()[:32]}"
+    kept, val = split(
+        train, val_size=node["val_size"], train_size=node["train_size"], split_seed=node["split_seed"]
+    )
+    limit = config["trainer"]["limit_train_steps"]
+    if limit is not None:
+        kept = _first(kept, limit * node["total_batch_size"])
+    limit = config["trainer"]["limit_eval_batches"]
+    if limit is not None:
+        images = limit * node["eval_batch_size"]
+        val, test = _first(val, images) if val else None, _first(test, images)
+    return Data(kept, val, test, sha256)
+
+
+def build_network(config: Config, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """The network of conf/model for images `[C, H, W]`; its weights follow from `seed` alone."""
+    torch.manual_seed(config["seed"])
+    network = _instantiate("model", config["model"], input_shape=input_shape, num_classes=num_classes)
+    if not isinstance(network, nn.Module):
+        raise UserError(
+            f"model._target_={config['model']['_target_']} makes no torch module: choose another model=..."
+        )
+    return network
+
+
+def build_plan(config: Config, train_images: int, world_size: int, rank: int) -> BatchPlan:
+    """Which images each step of each rank sees."""
+    return BatchPlan(
+        n=train_images,
+        total_batch_size=config["data"]["total_batch_size"],
+        seed=config["seed"],
+        world_size=world_size,
+        rank=rank,
+        accumulate=config["trainer"]["accumulate"],
+    )
+
+
+def total_steps(config: Config, steps_per_epoch: int) -> int:
+    """Optimizer steps of the whole run."""
+    steps = config["trainer"]["max_steps"]
+    return int(steps) if steps is not None else int(config["trainer"]["epochs"]) * steps_per_epoch
+
+
+def build_module(config: Config, data: Data, plan: BatchPlan) -> Classifier:
+    """Network, optimizer, schedule and preprocessing in one Lightning module."""
+    trainer = config["trainer"]
+    network = build_network(config, data.train.shape, len(data.train.classes))
+    if trainer["channels_last"]:
+        network = network.to(memory_format=torch.channels_last)
+    if trainer["compile"]:
+        network.compile()  # in place: the names in the state dict stay as they are
+    mean, std = normalization(config["data"]["normalize"], data.train.images)
+    augment = Augment(**config["data"]["augment"])
+    preprocess = partial(Preprocess, mean=mean, std=std, channels_last=trainer["channels_last"])
+    return Classifier(
+        network=network,
+        build_optimizer=partial(_optimizer, settings=config["optimizer"]),
+        schedule=build_schedule(config["scheduler"]),
+        total_steps=total_steps(config, plan.steps_per_epoch),
+        plan=plan,
+        train_preprocess=preprocess(augment),
+        eval_preprocess=preprocess(None),
+        num_classes=len(data.train.classes),
+        gradient_clip=trainer["gradient_clip"],
+        ema_decay=config["ema"]["decay"],
+        log_every_n_steps=trainer["log_every_n_steps"],
+    )
+
+
+def build_train_batches(config: Config, data: Data, module: Classifier) -> TrainBatches:
+    """Chunks of training steps, from wherever the trainer stands."""
+    steps = config["trainer"]["steps_per_call"]
+    if steps == "auto":
+        channels, height, width = data.train.shape
+        values = module.plan.per_device * module.plan.accumulate * channels * height * width
+        steps = max(1, min(_CHUNK_STEPS, _CHUNK_VALUES // values))
+    return TrainBatches(
+        data=data.train,
+        plan=module.plan,
+        augment=Augment(**config["data"]["augment"]),
+        steps_per_chunk=steps,
+        next_step=lambda: module.trainer.global_step,
+        last_step=module.total_steps,
+    )
+
+
+def build_eval_batches(config: Config, data: ImageData, plan: BatchPlan) -> EvalBatches:
+    """Every image once over all ranks."""
+    size = config["data"]["eval_batch_size"]
+    return EvalBatches(data=data, batch_size=size, world_size=plan.world_size, rank=plan.rank)
+
+
+def build_loggers(config: Config, folder: Path, steps_done: int) -> list[Logger]:
+    """TensorBoard always, and the one of conf/logger where it names another."""
+    tensorboard = TensorBoardLogger(
+        save_dir=folder,
+        name="",
+        version="tensorboard",
+        default_hp_metric=False,
+        # Steps that a resumed run takes again are hidden from the curves.
+        purge_step=steps_done + 1 if steps_done else None,
+    )
+    loggers: list[Logger] = [tensorboard]
+    node = config.get("logger")
+    if isinstance(node, Mapping) and "_target_" in node:
+        loggers.append(_instantiate("logger", node))
+    return loggers
+
+
+def build_trainer(
+    config: Config, folder: Path, plan: BatchPlan, callbacks: list[pl.Callback], loggers: list[Logger]
+) -> pl.Trainer:
+    """Lightning's trainer for conf/trainer; what tempo does itself is switched off in it."""
+    node = config["trainer"]
+    steps = total_steps(config, plan.steps_per_epoch)
+    torch.backends.cudnn.benchmark = not node["deterministic"]
+    return pl.Trainer(
+        accelerator=node["accelerator"],
+        devices=node["devices"],
+        num_nodes=node["num_nodes"],
+        strategy=_strategy(config),
+        precision=node["precision"],
+        max_epochs=-(-steps // plan.steps_per_epoch),
+        max_steps=steps,
+        check_val_every_n_epoch=node["val_every_n_epochs"],
+        num_sanity_val_steps=0,
+        deterministic=node["deterministic"],
+        profiler=node["profiler"],
+        callbacks=callbacks,
+        logger=loggers,
+        # One call of training_step is several steps: rows are written by the recorder, by its own count.
+        log_every_n_steps=1,
+        default_root_dir=folder,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def _strategy(config: Config) -> Any:
+    node = config["trainer"]
+    if node["devices"] * node["num_nodes"] == 1:
+        return "auto"
+    # Running statistics are averaged once before each evaluation instead of sent around at every step.
+    return DDPStrategy(
+        process_group_backend=node["backend"], broadcast_buffers=False, gradient_as_bucket_view=True
+    )
+
+
+def _optimizer(network: nn.Module, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
+    return build_optimizer(network, settings)
+
+
+def _first(data: ImageData, images: int) -> ImageData:
+    if images >= len(data):
+        return data
+    return replace(data, images=data.images[:images], labels=data.labels[:images])
+
+
+def _instantiate(what: str, node: Mapping[str, Any], **arguments: Any) -> Any:
+    """Build the object of a node; what its constructor refuses becomes one line."""
+    try:
+        return instantiate(dict(node), **arguments, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        if isinstance(cause, (ValueError, TypeError, ImportError)):
+            raise UserError(f"{what}: {cause}") from error
+        if cause is None:
+            raise UserError(f"{what}: {error}") from error
+        raise cause from error
+
+
+def on_best_device(data: ImageData, device: torch.device) -> ImageData:
+    """Move images to the device that trains where they take less than half of its free memory."""
+    if device.type != "cuda":
+        return data
+    free, _ = torch.cuda.mem_get_info(device)
+    return data.to(device) if data.images.nbytes < free / 2 else data

@@ -1,0 +1,82 @@
+"""A job of several processes is a process group of its own, started by torchrun on its resolved settings.
+
+Lightning's own launcher would run this program's command line again in each rank, `-m` included.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tempo.config import Config
+from tempo.errors import UserError
+from tempo.paths import ROOT
+from tempo.record import FILE_NAME, RunRecord, write_atomically
+
+JOB_FILE = "job.json"
+
+
+def needs_group(config: Config) -> bool:
+    """Whether the configuration asks for more than one process."""
+    return bool(config["trainer"]["devices"] * config["trainer"]["num_nodes"] > 1)
+
+
+def is_group_member() -> bool:
+    """Whether this process was started by torchrun."""
+    return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def launch_group(config: Config, folder: Path, overrides: list[str], choices: dict[str, str]) -> RunRecord:
+    """Start one process a device and wait; what rank 0 prints is passed on, the rest goes to `ranks/`.
+
+    Raises:
+        UserError: the group failed; its reason, and where the rest can be read.
+    """
+    if config["trainer"]["num_nodes"] > 1:
+        raise UserError(
+            f"trainer.num_nodes={config['trainer']['num_nodes']}: only one node can be started from here; "
+            "set trainer.num_nodes=1"
+        )
+    logs = folder / "ranks"
+    logs.mkdir(parents=True, exist_ok=True)
+    job: dict[str, Any] = {
+        "config": config,
+        "folder": str(folder),
+        "overrides": overrides,
+        "choices": choices,
+    }
+    write_atomically(folder / JOB_FILE, json.dumps(job))
+    path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
+    threads = config["trainer"]["threads"] or max(1, (os.cpu_count() or 1) // config["trainer"]["devices"])
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [
+        f"--nproc-per-node={config['trainer']['devices']}",
+        "-m",
+        "tempo.worker",
+        str(folder / JOB_FILE),
+    ]
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}
+    with (logs / "torchrun.log").open("w", encoding="utf-8") as errors:
+        process = subprocess.Popen(command, env=environment, stderr=errors)
+        code = _wait(process)
+    record = RunRecord.read(folder) if (folder / FILE_NAME).exists() else None
+    if record is None or record.status in ("failed", "running"):
+        reason = record.reason if record and record.reason else f"exit code {code} before the first record"
+        raise UserError(f"the group of {config['trainer']['devices']} processes failed: {reason}; see {logs}")
+    return record
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the group; a first Ctrl-C is left to the ranks, which save and stop."""
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.kill()
+            raise

@@ -1,0 +1,196 @@
+"""What a person sees of a run: header, progress, table of results."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.tree import Tree
+
+from tempo.record import RunRecord
+from tempo.scheduler.schedule import Schedule
+
+DATA_NOTES = {
+    "digits": "scikit-learn's handwritten digits, embedded; the papers' own data is data=cifar10",
+    "synthetic": "random images: accuracies mean nothing",
+}
+_FILE_COLUMNS = 160
+_LINES_OF_A_RUN = 60
+"""At the most, where the output is no terminal."""
+
+
+def console() -> Console:
+    """Standard output; where it is a file, lines are not cut to a terminal's width."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
+
+
+def print_header(record: RunRecord, classes: int, schedule_words: str) -> None:
+    """The configuration as a tree, then batch, steps and schedule in one line each."""
+    tree = Tree(f"[bold]{record.name}[/bold]  seed {record.seed}  config {record.config_hash}")
+    for group in ("data", "model", "optimizer", "scheduler", "trainer"):
+        option = record.choices.get(group, "")
+        tree.add(f"[cyan]{group:9}[/cyan] [bold]{option}[/bold]  {_facts(group, record, classes)}")
+    out = console()
+    out.print(tree)
+    out.print(f"[cyan]batch[/cyan]     {batch_words(record)}")
+    out.print(f"[cyan]schedule[/cyan]  {schedule_words}")
+
+
+def batch_words(record: RunRecord) -> str:
+    """`TBS 64 = 64 per device x 1 device x 1 accumulation`, with nodes where there are several."""
+    batch, trainer = record.batch, record.config["trainer"]
+    nodes = f" x {trainer['num_nodes']} nodes" if trainer["num_nodes"] > 1 else ""
+    devices = record.world_size // trainer["num_nodes"]
+    return (
+        f"TBS {batch['total']} = {batch['per_device']} per device x {_count(devices, 'device')}{nodes} "
+        f"x {batch['accumulate']} accumulation, on {record.device}"
+    )
+
+
+def schedule_line(schedule: Schedule, total: int, steps_per_epoch: int) -> str:
+    """Start, extreme and end of learning rate and momentum over the run."""
+    every = max(1, total // 1000)
+    points = {step: schedule.at(step, total) for step in [*range(0, total, every), total - 1]}
+    words = [f"{_count(total, 'step')} = {total / steps_per_epoch:g} epochs x {steps_per_epoch}"]
+    for name in ("lr", "momentum"):
+        values = {step: each[name] for step, each in points.items() if name in each}
+        if not values:
+            continue
+        start, end = values[0], values[total - 1]
+        extreme = max(values, key=lambda step: abs(values[step] - start))
+        path = [start] if values[extreme] == start else [start, values[extreme], end]
+        if len(path) == 3 and path[1] == path[2]:
+            path.pop()
+        words.append(f"{name} " + " -> ".join(f"{each:.4g}" for each in path))
+    return ", ".join(words)
+
+
+def print_results(record: RunRecord, folder: Path) -> None:
+    """Loss and accuracy of each set, the cost, and where everything lies."""
+    out = console()
+    table = Table(title=f"{record.name}: {record.status}{f' ({record.reason})' if record.reason else ''}")
+    for column in ("set", "images", "loss", "accuracy"):
+        table.add_column(column, justify="left" if column == "set" else "right")
+    for split, values in record.metrics.items():
+        size = record.data.get(split, "")
+        table.add_row(split, f"{size:,}", f"{values['loss']:.4f}", f"{100 * values['accuracy']:.2f} %")
+    out.print(table)
+    note = DATA_NOTES.get(record.choices.get("data", ""), "")
+    out.print(f"data      {record.data.get('name', '')}" + (f" ({note})" if note else ""))
+    chosen = record.objective
+    if chosen.get("step"):
+        out.print(f"tested    step {chosen['step']}, chosen by {chosen['name']} = {chosen['value']:.4f}")
+    out.print(
+        f"cost      {record.steps} steps in {record.seconds.get('train', 0):.1f} s of training "
+        f"({record.images_per_second:,.0f} images/s), {record.seconds.get('total', 0):.1f} s in all"
+    )
+    out.print(f"folder    {folder}")
+
+
+class ProgressLines(pl.Callback):
+    """One bar on a terminal; elsewhere a line a validation, some sixty a run at the most."""
+
+    def __init__(self, total_steps: int, epochs: int) -> None:
+        self.total_steps = total_steps
+        self.every_n_epochs = max(1, -(-epochs // _LINES_OF_A_RUN))
+        self.words = ""
+        self.last_train: dict[str, float] = {}
+        self._printed_epoch = 0
+        self.bar: Progress | None = None
+        self.task: TaskID | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the bar where somebody can see it."""
+        if trainer.is_global_zero and sys.stdout.isatty():
+            self.bar = Progress(
+                TextColumn("step {task.completed}/{task.total}"),
+                BarColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+                console=console(),
+            )
+            self.bar.start()
+            self.task = self.bar.add_task("", total=self.total_steps, completed=trainer.global_step)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Move the bar; no value leaves the device for it."""
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, completed=trainer.global_step, description=self.words)
+
+    def row(self, row: Mapping[str, float]) -> None:
+        """Take a row of metrics.csv: training goes into the words, validation makes a line."""
+        if "train/loss" in row:
+            self.last_train = dict(row)
+        if "val/loss" in row:
+            self.words = self._line(row)
+            epoch = round(row["epoch"])
+            last = row["step"] >= self.total_steps
+            if self.bar is None and (
+                last or epoch >= self._printed_epoch + self.every_n_epochs or epoch <= 1
+            ):
+                self._printed_epoch = epoch
+                print(self.words, flush=True)
+
+    def _line(self, row: Mapping[str, float]) -> str:
+        train = self.last_train
+        words = [f"epoch {row['epoch']:g}", f"step {row['step']}/{self.total_steps}"]
+        if train:
+            words += [
+                f"lr {train['lr']:.3g}",
+                f"train {train['train/loss']:.3f} {100 * train['train/accuracy']:.1f} %",
+            ]
+        words.append(f"val {row['val/loss']:.3f} {100 * row['val/accuracy']:.1f} %")
+        return "  ".join(words)
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the bar away before results are printed."""
+        self.stop()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Take the bar away before the error is printed."""
+        self.stop()
+
+
+def _facts(group: str, record: RunRecord, classes: int) -> str:
+    sizes = record.data
+    if group == "data":
+        note = DATA_NOTES.get(record.choices.get("data", ""), "")
+        counts = f"{sizes['train']:,} train, {sizes['val']:,} val, {sizes['test']:,} test, {classes} classes"
+        return counts + (f" [dim]({note})[/dim]" if note else "")
+    node = {key: value for key, value in record.config[group].items() if not key.startswith("_")}
+    if group == "trainer":
+        usual = (
+            "epochs",
+            "max_steps",
+            "precision",
+            "accumulate",
+            "gradient_clip",
+            "channels_last",
+            "compile",
+        )
+        node = {key: node[key] for key in usual if node.get(key) not in (None, False)}
+    words = " ".join(f"{key}={_value(value)}" for key, value in node.items() if value is not None)
+    return f"{record.parameters['total']:,} parameters  {words}" if group == "model" else words
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,37 @@
+"""What is said of a run when it is over: a fingerprint of its weights, and the loggers' last words."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+
+from tempo.record import RunRecord, flatten
+
+
+def weights_sha256(network: torch.nn.Module) -> str:
+    """SHA-256 over names, types, shapes and bytes of parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def close_loggers(loggers: Sequence[Logger], record: RunRecord) -> None:
+    """Write configuration and final metrics; TensorBoard's HParams tab then compares runs by them."""
+    metrics = {
+        f"final/{split}_{name}": v for split, each in record.metrics.items() for name, v in each.items()
+    }
+    plain = (int, float, str, bool)
+    parameters = {k: v if isinstance(v, plain) else str(v) for k, v in flatten(record.config).items()}
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(parameters, metrics)
+        else:
+            logger.log_hyperparams(parameters)
+            logger.log_metrics(metrics, step=record.steps)
+        logger.finalize("success")

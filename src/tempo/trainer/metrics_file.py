@@ -1,0 +1,49 @@
+"""`metrics.csv` in a run's folder: one row an interval of training, one a validation."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from tempo.record import write_atomically
+
+FILE_NAME = "metrics.csv"
+COLUMNS = (
+    "step",
+    "epoch",
+    "seconds",
+    "lr",
+    "momentum",
+    "train/loss",
+    "train/accuracy",
+    "val/loss",
+    "val/accuracy",
+)
+
+
+class MetricsFile:
+    """Appends rows; `step` counts the optimizer steps done, `seconds` those spent in training."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE_NAME
+
+    def start(self, steps_done: int) -> None:
+        """Begin a new file, or keep the rows up to `steps_done` of the file of a run that is resumed."""
+        kept = [row for row in self.rows() if int(row["step"]) <= steps_done] if steps_done else []
+        lines = [",".join(COLUMNS), *(",".join(row[name] for name in COLUMNS) for row in kept)]
+        write_atomically(self.path, "\n".join(lines) + "\n")
+
+    def append(self, values: Mapping[str, float | int]) -> None:
+        """Add one row; columns without a value stay empty."""
+        row = [repr(values[name]) if name in values else "" for name in COLUMNS]
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(",".join(row) + "\n")
+
+    def rows(self) -> list[dict[str, str]]:
+        """The complete rows: a line that a killed process left unfinished is passed over."""
+        if not self.path.exists():
+            return []
+        text = self.path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1].splitlines()
+        return [row for row in csv.DictReader(whole) if None not in row and None not in row.values()]

@@ -1,0 +1,194 @@
+"""The training step: several optimizer steps at a time, each at the pace of the schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from tempo.data.augment import Preprocess
+from tempo.data.batches import BatchPlan, Chunk
+from tempo.scheduler.adapter import ScheduleAdapter
+from tempo.scheduler.schedule import Schedule
+from tempo.trainer.progress import StepWindow
+
+_MASK = (1 << 64) - 1
+
+BuildOptimizer = Callable[[nn.Module], torch.optim.Optimizer]
+
+
+class Classifier(pl.LightningModule):
+    """A network, its optimizer and its schedule.
+
+    `training_step` gets a `Chunk`, the images of several optimizer steps: Lightning's own work per call costs
+    more than the step of a small network. Optimization is "manual" in Lightning's words for that reason;
+    `trainer.global_step` still counts optimizer steps. Losses and hits stay on the device until
+    `window.flush` is called.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        build_optimizer: BuildOptimizer,
+        schedule: Schedule,
+        total_steps: int,
+        plan: BatchPlan,
+        train_preprocess: Preprocess,
+        eval_preprocess: Preprocess,
+        num_classes: int,
+        gradient_clip: float | None = None,
+        ema_decay: float | None = None,
+        log_every_n_steps: int = 50,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.network = network
+        self.averaged = _averaged(network, ema_decay)
+        self.build_optimizer = build_optimizer
+        self.schedule = schedule
+        self.total_steps = total_steps
+        self.plan = plan
+        self.train_preprocess = train_preprocess
+        self.eval_preprocess = eval_preprocess
+        self.gradient_clip = gradient_clip
+        self.window = StepWindow(log_every_n_steps)
+        self.confusion = MulticlassConfusionMatrix(num_classes=num_classes)
+        self.eval_loss = MeanMetric()
+        self.evaluated: dict[str, float] = {}
+        """Loss, accuracy and number of images of the last validation or test."""
+
+    @property
+    def tested_network(self) -> nn.Module:
+        """The network that validation and test look at: the averaged one where there is one."""
+        return self.network if self.averaged is None else self.averaged.module
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the interval that has begun, so that a resumed run writes the same rows."""
+        checkpoint["window"] = self.window.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Inverse of `on_save_checkpoint`."""
+        self.window.load_state_dict(checkpoint["window"])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimizer of conf/optimizer over the network's parameters."""
+        optimizer = self.build_optimizer(self.network)
+        self.pace = ScheduleAdapter(optimizer, self.schedule, self.total_steps)
+        return optimizer
+
+    def training_step(self, chunk: Chunk, batch_idx: int) -> None:
+        """Take `chunk.steps` optimizer steps, each over `plan.accumulate` micro-batches."""
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        first_step, parts = self.trainer.global_step, self.plan.accumulate
+        images = self.train_preprocess(chunk.images, chunk.draws).to(self.dtype)
+        micro_batches = zip(
+            images.split(self.plan.per_device), chunk.labels.split(self.plan.per_device), strict=True
+        )
+        losses, outputs = [], []
+        for step in range(first_step, first_step + chunk.steps):
+            # What is random inside the network follows from the step: a resumed run draws what it would have.
+            self._seed_generator(step_seed(self.plan.seed, self.plan.rank, step))
+            for part in range(parts):
+                inputs, labels = next(micro_batches)
+                with self._no_gradient_exchange() if part < parts - 1 else nullcontext():
+                    logits = self.network(inputs)
+                    loss = F.cross_entropy(logits, labels)
+                    self.manual_backward(loss if parts == 1 else loss / parts)
+                losses.append(loss.detach())
+                outputs.append(logits.detach())
+            if self.gradient_clip is not None:
+                self.clip_gradients(optimizer.optimizer, self.gradient_clip, "norm")
+            self.pace.apply(step)
+            optimizer.step()
+            optimizer.zero_grad()
+            if self.averaged is not None:
+                self.averaged.update_parameters(self.network)
+        hits = torch.cat(outputs).argmax(1).eq(chunk.labels)
+        self.window.add(
+            first_step=first_step,
+            losses=torch.stack(losses).float().view(chunk.steps, parts).mean(1),
+            accuracies=hits.view(chunk.steps, -1).float().mean(1),
+        )
+
+    def _seed_generator(self, seed: int) -> None:
+        # torch.manual_seed visits every kind of device and takes longer than the step of a small network.
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
+
+    def _no_gradient_exchange(self) -> Any:
+        strategy = self.trainer.strategy
+        block = getattr(strategy, "block_backward_sync", None)
+        return nullcontext() if block is None else block()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Add one batch to the sums of loss and hits."""
+        images, labels = batch
+        logits = self.tested_network(self.eval_preprocess(images).to(self.dtype)).float()
+        self.eval_loss.update(F.cross_entropy(logits, labels), weight=len(labels))
+        self.confusion.update(logits, labels)
+
+    test_step = validation_step
+
+    def on_validation_epoch_start(self) -> None:
+        """Give all ranks the same running statistics: each has seen other images."""
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.trainer.strategy.reduce(buffer, reduce_op="mean"))
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_validation_epoch_end(self) -> None:
+        """Close the sums; callbacks find them as `val/loss` and `val/accuracy`."""
+        self._close_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Close the sums; callbacks find them as `test/loss` and `test/accuracy`."""
+        self._close_evaluation("test")
+
+    def _close_evaluation(self, split: str) -> None:
+        counts = self.confusion.compute()
+        self.confusion_counts = counts.cpu()
+        images = int(counts.sum())
+        self.evaluated = {
+            "loss": float(self.eval_loss.compute()),
+            "accuracy": int(counts.diagonal().sum()) / images,
+            "images": images,
+        }
+        self.confusion.reset()
+        self.eval_loss.reset()
+        for name in ("loss", "accuracy"):
+            self.log(f"{split}/{name}", self.evaluated[name], logger=False, rank_zero_only=True)
+
+
+def _averaged(network: nn.Module, decay: float | None) -> AveragedModel | None:
+    if decay is None:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def step_seed(seed: int, rank: int, step: int) -> int:
+    """63 bits for what is random inside the network at one step of one rank.
+
+    A round of SplitMix64 (Steele, Lea & Flood 2014) for each number: neighbours share nothing.
+    """
+    state = 0
+    for number in (seed, rank, step):
+        state = (state + number + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return state >> 1

@@ -1,0 +1,84 @@
+"""Losses and accuracies of the steps since the last look, kept on the device until somebody looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Mean over the optimizer steps up to and including number `steps_done`."""
+
+    steps_done: int
+    loss: float
+    accuracy: float
+
+
+class StepWindow:
+    """Collects `[steps]` tensors of loss and accuracy; `flush` brings them to the host in one transfer.
+
+    Intervals end at multiples of `every_n_steps`, wherever the chunks of steps end, and with the epoch; what
+    is left over waits for the next flush.
+    """
+
+    def __init__(self, every_n_steps: int) -> None:
+        self.every_n_steps = every_n_steps
+        self._parts: list[Tensor] = []
+        self._first_step = 0
+        self._steps = 0
+        self.rest_loss: list[float] = []
+        self.rest_accuracy: list[float] = []
+
+    def add(self, *, first_step: int, losses: Tensor, accuracies: Tensor) -> None:
+        """Keep the values of the steps from `first_step` on, `[steps]` each, where they are."""
+        if not self._parts:
+            self._first_step = first_step
+        self._parts.append(torch.stack([losses, accuracies]))
+        self._steps += len(losses)
+
+    @property
+    def due(self) -> bool:
+        """Whether an interval has come to its end since the last flush."""
+        return len(self.rest_loss) + self._steps >= self.every_n_steps
+
+    def flush(
+        self, reduce: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[int, list[float], list[Interval]]:
+        """First step and losses of the steps since the last flush, and the intervals that they complete.
+
+        `reduce` makes the mean over the ranks of a `[2, steps]` tensor.
+        """
+        if not self._parts:
+            return self._first_step, [], []
+        values = torch.cat(self._parts, dim=1)
+        losses, accuracies = (reduce(values) if reduce else values).double().cpu().tolist()
+        first_step, self._parts, self._steps = self._first_step, [], 0
+        intervals = []
+        for offset, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True)):
+            self.rest_loss.append(loss)
+            self.rest_accuracy.append(accuracy)
+            if (first_step + offset + 1) % self.every_n_steps == 0:
+                intervals.append(self._close(first_step + offset + 1))
+        return first_step, losses, intervals
+
+    def state_dict(self) -> dict[str, list[float]]:
+        """The flushed part of the interval that has begun; plain values."""
+        return {"loss": list(self.rest_loss), "accuracy": list(self.rest_accuracy)}
+
+    def load_state_dict(self, state: dict[str, list[float]]) -> None:
+        """Inverse of `state_dict`."""
+        self.rest_loss, self.rest_accuracy = list(state["loss"]), list(state["accuracy"])
+
+    def close(self, steps_done: int) -> Interval | None:
+        """The interval that an epoch's end cuts short, None where it ends on a border."""
+        return self._close(steps_done) if self.rest_loss else None
+
+    def _close(self, steps_done: int) -> Interval:
+        n = len(self.rest_loss)
+        interval = Interval(steps_done, sum(self.rest_loss) / n, sum(self.rest_accuracy) / n)
+        self.rest_loss, self.rest_accuracy = [], []
+        return interval

@@ -1,0 +1,157 @@
+"""Writes what a run does: the record, metrics.csv and whatever loggers there are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from tempo.record import RunRecord
+from tempo.trainer.divergence import DivergenceWatch
+from tempo.trainer.metrics_file import MetricsFile
+from tempo.trainer.module import Classifier
+from tempo.trainer.progress import Interval
+
+Listener = Callable[[dict[str, float]], None]
+
+
+class Recorder(pl.Callback):
+    """Flushes the module's window once an interval, looks for divergence, and writes rows and record.
+
+    `seconds.train` runs while training does: validation, checkpoints and the start are off this clock. Rows
+    carry the learning rate and momentum of their last step.
+    """
+
+    def __init__(self, *, record: RunRecord, folder: Path, divergence: DivergenceWatch) -> None:
+        self.record = record
+        self.folder = folder
+        self.divergence = divergence
+        self.metrics_file = MetricsFile(folder)
+        self.listeners: list[Listener] = []
+        """Called with each row of metrics, on rank 0."""
+        self.train_seconds = 0.0
+        self.validated_step = -1
+        self._since: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run goes on from; plain values."""
+        return {
+            "train_seconds": self.seconds,
+            "divergence": self.divergence.state_dict(),
+            "metrics": {split: dict(values) for split, values in self.record.metrics.items()},
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.train_seconds = state_dict["train_seconds"]
+        self.divergence.load_state_dict(state_dict["divergence"])
+        self.record.metrics = state_dict["metrics"]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far."""
+        return self.train_seconds + (time.perf_counter() - self._since if self._since is not None else 0.0)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open the files and start the clock."""
+        if trainer.is_global_zero:
+            self.metrics_file.start(trainer.global_step)
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Flush when an interval is complete."""
+        assert isinstance(pl_module, Classifier)
+        if pl_module.window.due:
+            self.flush(trainer, pl_module)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock; the device is in step with the host after the flush."""
+        assert isinstance(pl_module, Classifier)
+        if trainer.state.fn == "fit":
+            self.close_interval(trainer, pl_module)
+            self.pause()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the row of a validation and the record as it stands."""
+        assert isinstance(pl_module, Classifier)
+        self.validated_step = trainer.global_step
+        values = {name: pl_module.evaluated[name] for name in ("loss", "accuracy")}
+        self.record.metrics["val"] = values
+        self._write_row(trainer, pl_module, trainer.global_step, {f"val/{k}": v for k, v in values.items()})
+        self.write_record(trainer)
+        if trainer.state.fn == "fit":
+            self._since = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End the interval with the epoch, so that each epoch has a row of its own."""
+        assert isinstance(pl_module, Classifier)
+        self.close_interval(trainer, pl_module)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock for good."""
+        self.pause()
+        self.write_record(trainer)
+
+    def pause(self) -> None:
+        """Stop the clock of training."""
+        self.train_seconds, self._since = self.seconds, None
+
+    def flush(self, trainer: pl.Trainer, module: Classifier) -> None:
+        """Bring the losses to the host and write complete intervals; raises `Diverged`."""
+        reduce = _mean_over_ranks(trainer) if trainer.world_size > 1 else None
+        first_step, losses, intervals = module.window.flush(reduce)
+        for interval in intervals:
+            self._write_interval(trainer, module, interval)
+        self.divergence.look(first_step, losses)
+
+    def close_interval(self, trainer: pl.Trainer, module: Classifier) -> None:
+        """Flush, and write the interval that ends here before it is complete; raises `Diverged`."""
+        self.flush(trainer, module)
+        if (rest := module.window.close(trainer.global_step)) is not None:
+            self._write_interval(trainer, module, rest)
+
+    def _write_interval(self, trainer: pl.Trainer, module: Classifier, interval: Interval) -> None:
+        self.record.metrics["train"] = {"loss": interval.loss, "accuracy": interval.accuracy}
+        values = {"train/loss": interval.loss, "train/accuracy": interval.accuracy}
+        values |= module.schedule.at(interval.steps_done - 1, module.total_steps)
+        self._write_row(trainer, module, interval.steps_done, values)
+
+    def _write_row(
+        self, trainer: pl.Trainer, module: Classifier, step: int, values: dict[str, float]
+    ) -> None:
+        if not trainer.is_global_zero:
+            return
+        epoch = step / module.plan.steps_per_epoch
+        row = {"step": step, "epoch": epoch, "seconds": self.seconds, **values}
+        self.metrics_file.append(row)
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=step)
+        for listener in self.listeners:
+            listener(row)
+
+    def write_record(self, trainer: pl.Trainer) -> None:
+        """Bring steps, epochs and speed up to date and replace run.json."""
+        module = trainer.lightning_module
+        assert isinstance(module, Classifier)
+        record = self.record
+        record.steps = trainer.global_step
+        record.epochs = trainer.global_step / module.plan.steps_per_epoch
+        record.seconds["train"] = self.seconds
+        if self.seconds:
+            record.images_per_second = record.steps * module.plan.total_batch_size / self.seconds
+        if trainer.is_global_zero:
+            record.write(self.folder)
+
+
+def _mean_over_ranks(trainer: pl.Trainer) -> Callable[[Tensor], Tensor]:
+    def mean(values: Tensor) -> Tensor:
+        result = trainer.strategy.reduce(values, reduce_op="mean")
+        assert isinstance(result, torch.Tensor)
+        return result
+
+    return mean

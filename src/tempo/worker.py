@@ -1,0 +1,32 @@
+"""One process of a group: `torchrun -m tempo.worker <job.json>`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from tempo.errors import UserError
+from tempo.run import Job, run
+
+
+def main() -> None:
+    """Run this rank's part; ranks above 0 write what they print into a file."""
+    values = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    folder, rank = Path(values["folder"]), int(os.environ["RANK"])
+    if rank > 0:
+        log = (folder / "ranks" / f"rank{rank}.log").open("a", encoding="utf-8")
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())
+    job = Job(
+        config=values["config"], folder=folder, overrides=values["overrides"], choices=values["choices"]
+    )
+    try:
+        run(job)
+    except UserError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

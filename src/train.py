@@ -1,0 +1,20 @@
+"""Train a network and record the run: `python src/train.py model=densenet40 scheduler=onecycle`."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from tempo.command_line import script
+
+
+@script("train")
+def main(config: DictConfig) -> float | None:
+    """Train as `conf/train.yaml` and the overrides say; the value is a sweep's objective."""
+    # torch takes seconds to import: only a configuration that can work gets here.
+    from tempo.run import run_from_hydra
+
+    return run_from_hydra(config)
+
+
+if __name__ == "__main__":
+    main()
