@@ -1,0 +1,88 @@
+"""The ways in: a report on disk, and a short table for the terminal."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tempo.report.content import Content, content_of
+from tempo.report.figures import draw
+from tempo.report.load import load
+from tempo.report.markdown import write_markdown
+from tempo.report.page import write_page
+from tempo.report.table import means_table, write_csv
+from tempo.report.wording import SMOKE, metric_name
+
+MOST_TERMINAL_ROWS = 40
+MOST_TERMINAL_FAILURES = 20
+TERMINAL_WIDTH = 160
+
+
+def build_report(
+    folders: Sequence[Path], out: Path, metric: str | None = None, paper: str | None = None
+) -> Path:
+    """Write `results.csv`, `report.md`, `figures/` and `report.html` into `out`; the path of the page.
+
+    Raises:
+        UserError: nothing at all under `folders`, a metric that no run has, an unknown paper.
+    """
+    return write_report(content_of(folders, load(folders), metric, paper), out)
+
+
+def write_report(content: Content, out: Path) -> Path:
+    """The files of a report whose content is known; the path of the page."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_csv(content.summary, out / "results.csv")
+    figures = draw(content.summary, out / "figures")
+    write_markdown(content, figures, out / "report.md")
+    return write_page(content, figures, out / "report.html")
+
+
+def summary_table(folders: Sequence[Path], metric: str | None = None) -> str:
+    """The settings with their means, the best one's comparisons and what failed, as plain text.
+
+    Raises:
+        UserError: as `build_report`.
+    """
+    return text_of(content_of(folders, load(folders), metric))
+
+
+def text_of(content: Content) -> str:
+    """What a terminal shows of a report."""
+    summary = content.summary
+    console = Console(file=io.StringIO(), width=TERMINAL_WIDTH, color_system=None, legacy_windows=False)
+    console.print(Text(content.outcome))
+    if content.smoke:
+        console.print(Text(f"*** {SMOKE} ***"))
+    if summary.settings:
+        means = means_table(summary)
+        # The losses and the cost have their place in the files; a terminal is narrow.
+        wanted = [
+            at for at, head in enumerate(means.head) if not head.startswith(("training", "images", "lowest"))
+        ]
+        table = Table(title=f"by {metric_name(summary.metric)}", title_justify="left", highlight=False)
+        for at in wanted:
+            table.add_column(Text(means.head[at]), justify="left" if at == 0 else "right", overflow="fold")
+        for row in means.rows[:MOST_TERMINAL_ROWS]:
+            table.add_row(*(Text(row[at].text) for at in wanted))
+        console.print(table)
+        if len(means.rows) > MOST_TERMINAL_ROWS:
+            console.print(Text(f"and {len(means.rows) - MOST_TERMINAL_ROWS} settings more, in results.csv"))
+    for comparison in summary.comparisons[:5]:
+        console.print(Text(comparison.words), soft_wrap=True)
+    for published in content.paper:
+        console.print(Text(published.words), soft_wrap=True)
+    for each in content.failures[:MOST_TERMINAL_FAILURES]:
+        console.print(Text(f"{each.status}: {each.folder}: {each.reason}"), soft_wrap=True)
+        if each.again:
+            console.print(Text(f"  again: {each.again}"), soft_wrap=True)
+    if (left := len(content.failures) - MOST_TERMINAL_FAILURES) > 0:
+        console.print(Text(f"and {left} more without a result, in report.md"))
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return output.getvalue()

@@ -1,0 +1,127 @@
+"""How values, keys and metrics are said to a person."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+ABSENT = "—"
+"""Stands for a key that a configuration does not have."""
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+SMOKE = "SMOKE: not comparable"
+
+
+def human(value: Any) -> str:
+    """A value as a person writes it: 0.0001 is `1e-4`, True is `true`, None is `null`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "null"
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(human(each) for each in value) + "]"
+    return str(value)
+
+
+def _number(value: float) -> str:
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}".replace("-0", "0")
+    if 1e-2 <= abs(value) < 1e6:
+        return f"{value:.6g}"
+    mantissa, _, exponent = f"{value:.5e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def canonical(value: Any) -> Any:
+    """Hashable; equal for values that mean the same (1 and 1.0, but not 1 and true)."""
+    if isinstance(value, (bool, str)) or value is None:
+        return (type(value).__name__, value)
+    if isinstance(value, (int, float)):
+        return ("number", float(value))
+    if isinstance(value, (list, tuple)):
+        return ("list", tuple(canonical(each) for each in value))
+    return ("other", repr(value))
+
+
+def order(value: Any) -> tuple[Any, ...]:
+    """Key for sorting values of any kind: numbers by size, words in natural order, null and absent."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return (0, float(value), ())
+    if value is None or value == ABSENT:
+        return (2, 0.0, ())
+    return (1, 0.0, natural(human(value)))
+
+
+def natural(text: str) -> tuple[tuple[int, int, str], ...]:
+    """Key that puts `row 2` before `row 10`."""
+    parts = re.findall(r"\d+|\D+", text.lower())
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts)
+
+
+def short_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """`optimizer.wd` as `wd` where no other key ends so; `model._target_` as `model`."""
+    trimmed = [key.removesuffix("._target_") for key in keys]
+    leaves = [key.rpartition(".")[2] for key in trimmed]
+    return tuple(leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(trimmed, leaves, strict=True))
+
+
+def is_share(metric: str) -> bool:
+    """Whether the metric lies in [0, 1] and is said in per cent."""
+    return metric.endswith("accuracy")
+
+
+def more_is_better(metric: str) -> bool:
+    """Accuracies should rise, losses fall."""
+    return not metric.endswith("loss")
+
+
+def metric_name(metric: str) -> str:
+    """`val/accuracy` as `validation accuracy`."""
+    split, _, leaf = metric.partition("/")
+    return f"{SPLITS.get(split, split)} {leaf}".strip()
+
+
+def amount(value: float, metric: str, *, sign: bool = False) -> str:
+    """A metric's number without its unit: accuracies in per cent with two decimals, losses with four."""
+    if not math.isfinite(value):
+        return ABSENT if math.isnan(value) else human(value)
+    plus = "+" if sign else ""
+    return f"{100 * value:{plus}.2f}" if is_share(metric) else f"{value:{plus}.4f}"
+
+
+def mean_and_sd(mean: float, sd: float, metric: str) -> str:
+    """`97.31 ± 0.22`, or the mean alone where there is no spread to tell."""
+    said = amount(mean, metric)
+    return said if math.isnan(sd) else f"{said} ± {amount(sd, metric)}"
+
+
+def unit(metric: str) -> str:
+    """Of a value: `%` for accuracies."""
+    return " %" if is_share(metric) else ""
+
+
+def points(metric: str) -> str:
+    """Of a difference: percentage points for accuracies."""
+    return " percentage points" if is_share(metric) else ""
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 20 s`, `2 h 5 min`."""
+    if not math.isfinite(seconds):
+        return ABSENT
+    if seconds < 60:
+        return f"{seconds:.3g} s" if seconds < 59.5 else "1 min"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def shortened(text: str, limit: int) -> str:
+    """At most `limit` characters, the middle left out: both ends tell settings apart."""
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 2
+    return f"{text[: limit - 1 - tail]}…{text[-tail:]}"

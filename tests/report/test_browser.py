@@ -1,0 +1,104 @@
+"""The page in a real browser: it renders, sorts, filters and logs no error."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tempo.report.build import build_report
+from tests.report.example_runs import weight_decay_sweep, write_run
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=5000",
+]
+DECAYS = [0.0, 1e-5, 1e-4, 1e-3, 1e-2]
+
+# Presses heads and types as a person would; the outcome goes into the page, where --dump-dom shows it.
+PROBE = """
+const box = document.querySelector('#runs .sortable');
+const heads = [...box.querySelectorAll('th')];
+const column = (name) => heads.findIndex((each) => each.textContent.startsWith(name));
+const cells = (at) => [...box.querySelectorAll('tbody tr')].map((row) => row.cells[at].textContent);
+const press = (name) => box.querySelectorAll('th')[column(name)].querySelector('button').click();
+const told = {};
+press('validation accuracy'); told.up = cells(column('validation accuracy'));
+told.aria = box.querySelectorAll('th')[column('validation accuracy')].getAttribute('aria-sort');
+press('validation accuracy'); told.down = cells(column('validation accuracy'));
+press('wd'); told.wd = cells(column('wd'));
+press('status'); told.status = cells(column('status'));
+const filter = box.querySelector('input');
+filter.value = 'DIVERGED'; filter.dispatchEvent(new Event('input'));
+told.left = [...box.querySelectorAll('tbody tr')].filter((row) => !row.hidden).length;
+told.images = [...document.images].map((each) => each.naturalWidth);
+told.wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;
+const out = document.createElement('pre'); out.id = 'told'; out.textContent = JSON.stringify(told);
+document.body.append(out);
+"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("browser")
+    accuracies = {
+        wd: {seed: 0.8 + 0.02 * at + 0.001 * seed for seed in range(3)} for at, wd in enumerate(DECAYS)
+    }
+    weight_decay_sweep(folder / "s", DECAYS, range(3), accuracies)
+    write_run(
+        folder / "s/bad", optimizer__wd=1.0, status="diverged", fields={"metrics": {}, "reason": "<script>x"}
+    )
+    return build_report([folder / "s"], folder / "out")
+
+
+def dump(page: Path, profile: Path) -> tuple[str, list[str]]:
+    """The page's DOM after its scripts, and the lines that its console got."""
+    browser = next((found for name in NAMES if (found := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed")
+    command = [browser, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", page.resolve().as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def test_it_renders_and_its_own_script_runs(page: Path, tmp_path: Path) -> None:
+    dom, console = dump(page, tmp_path / "profile")
+    assert console == []
+    assert dom.count('aria-sort="none"') > 20  # set by the script: the policy let it run
+    assert "15 completed, 1 diverged" in dom
+
+
+def test_the_table_sorts_and_filters(page: Path, tmp_path: Path) -> None:
+    # The probe is a script of the test's own: its copy of the page goes without the policy.
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
+    probed = page.with_name("probed.html")
+    probed.write_text(text.replace("</body>", f"<script>onload = () => {{{PROBE}}}</script></body>"))
+    dom, console = dump(probed, tmp_path / "profile")
+    assert console == []
+    (found,) = re.findall(r'<pre id="told">(.*?)</pre>', dom)
+    told = json.loads(found)
+    numbers = [float(each) for each in told["up"][:-1]]
+    assert numbers == sorted(numbers)
+    assert len(numbers) == 15
+    assert told["aria"] == "ascending"
+    assert [float(each) for each in told["down"][:-1]] == numbers[::-1]
+    assert told["up"][-1] == told["down"][-1] == "—"  # the run without a result stays last
+    assert told["wd"] == ["0"] * 3 + ["1e-5"] * 3 + ["1e-4"] * 3 + ["1e-3"] * 3 + ["0.01"] * 3 + ["1"]
+    assert told["status"][-1] == "diverged"
+    assert told["left"] == 1
+    assert told["images"]
+    assert min(told["images"]) > 300
+    assert not told["wide"]  # wide tables scroll in their own box

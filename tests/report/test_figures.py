@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import rc_context
+
+from tempo.report.charts import against_key, heat_map
+from tempo.report.curves import schedules, spread, training_curves
+from tempo.report.figures import draw
+from tempo.report.load import load
+from tempo.report.style import MOST_POINTS, RC, thin
+from tempo.report.summarise import Summary, summarise
+from tests.report.example_runs import weight_decay_sweep, write_run
+
+
+def summary_of(folder: Path) -> Summary:
+    return summarise(load([folder]).runs)
+
+
+def grid(
+    folder: Path, rates: tuple[float, ...] = (0.1, 1.0), decays: tuple[float, ...] = (0.0, 1e-4)
+) -> Summary:
+    for lr in rates:
+        for wd in decays:
+            for seed in (0, 1):
+                value = 0.8 + 0.1 * (lr == 1.0) + 0.01 * seed - 0.05 * (wd == 0)
+                write_run(
+                    folder / f"{lr}-{wd}-{seed}", val=value, seed=seed, optimizer__lr=lr, optimizer__wd=wd
+                )
+    return summary_of(folder)
+
+
+def test_every_figure_is_written_in_both_formats(tmp_path: Path) -> None:
+    drawn = draw(grid(tmp_path / "runs"), tmp_path / "figures")
+    names = [each.name for each in drawn]
+    assert names == ["curves", "final_optimizer.lr", "final_optimizer.wd", "heat_map", "schedule", "cost"]
+    for each in drawn:
+        header = each.png.read_bytes()[:24]
+        width, height = struct.unpack(">II", header[16:24])
+        assert header.startswith(b"\x89PNG")
+        assert width > 500
+        assert height > 300
+        assert each.svg.read_text().lstrip().startswith("<?xml")
+        assert "<script" not in each.svg.read_text()
+
+
+def test_the_band_is_the_range_over_seeds(tmp_path: Path) -> None:
+    weight_decay_sweep(tmp_path, [1e-4], [0, 1, 2], {1e-4: {0: 0.9, 1: 0.8, 2: 0.7}})
+    runs = load([tmp_path]).runs
+    x, mean, low, high = spread(runs, "val/accuracy")
+    table = np.array([run.series("val/accuracy")[1] for run in runs])
+    np.testing.assert_allclose(x, np.arange(1, 21) / 4)
+    np.testing.assert_allclose(mean, table.mean(axis=0))
+    np.testing.assert_array_equal(low, table.min(axis=0))
+    np.testing.assert_array_equal(high, table.max(axis=0))
+
+
+def test_the_band_ends_where_the_shortest_run_ends(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", seed=0)
+    write_run(tmp_path / "b", seed=1)
+    path = tmp_path / "b/metrics.csv"
+    path.write_text("\n".join(path.read_text().splitlines()[:21]) + "\n")  # ten of twenty intervals
+    x, *_ = spread(load([tmp_path]).runs, "val/loss")
+    np.testing.assert_allclose(x, np.arange(1, 11) / 4)
+
+
+def test_zero_has_a_place_left_of_a_log_axis(tmp_path: Path) -> None:
+    values = {wd: {0: 0.9} for wd in (0.0, 1e-5, 1e-3)}
+    weight_decay_sweep(tmp_path, list(values), [0], values)
+    with rc_context(RC):
+        figure = against_key(summary_of(tmp_path), "optimizer.wd")
+    assert figure is not None
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log"
+    ticks = dict(zip([each.get_text() for each in axes.get_xticklabels()], axes.get_xticks(), strict=True))
+    assert list(ticks) == ["0", "1e-5", "1e-3"]
+    assert 0 < ticks["0"] < ticks["1e-5"] == 1e-5
+
+
+def test_near_values_stay_on_a_linear_axis(tmp_path: Path) -> None:
+    for momentum in (0.9, 0.95, 0.99):
+        write_run(tmp_path / str(momentum), optimizer__momentum=momentum)
+    figure = against_key(summary_of(tmp_path), "optimizer.momentum")
+    assert figure is not None
+    assert figure.axes[0].get_xscale() == "linear"
+
+
+def test_the_heat_map_holds_the_means(tmp_path: Path) -> None:
+    figure = heat_map(grid(tmp_path))
+    assert figure is not None
+    (image,) = figure.axes[0].get_images()
+    # rows: lr 0.1, 1; columns: wd 0, 1e-4
+    np.testing.assert_allclose(np.asarray(image.get_array()), [[0.755, 0.805], [0.855, 0.905]])
+    texts = [each.get_text() for each in figure.axes[0].texts]
+    assert texts[0] == "75.50\n± 0.71"
+
+
+def test_one_key_has_no_heat_map(tmp_path: Path) -> None:
+    values = {wd: {0: 0.9} for wd in (1e-4, 1e-5)}
+    weight_decay_sweep(tmp_path, list(values), [0], values)
+    assert heat_map(summary_of(tmp_path)) is None
+
+
+def test_equal_schedules_share_a_line(tmp_path: Path) -> None:
+    figure = schedules(grid(tmp_path).settings)
+    assert figure is not None
+    assert [len(axes.lines) for axes in figure.axes] == [2, 2]  # two learning rates, wd changes nothing
+
+
+def test_a_diverged_run_ends_in_a_cross_inside_the_axes(tmp_path: Path) -> None:
+    write_run(tmp_path / "good", val=0.9)
+    write_run(tmp_path / "bad", val=0.9, optimizer__lr=9.0, status="diverged")
+    with (tmp_path / "bad/metrics.csv").open("a") as file:
+        file.write("501,5.1,21,,,,,1.0e9,0.1\n")
+    figure = training_curves(summary_of(tmp_path).settings)
+    assert figure is not None
+    loss = figure.axes[0]
+    (cross,) = [line for line in loss.lines if line.get_marker() == "x"]
+    low, high = loss.get_ylim()
+    assert high < 100
+    assert low <= float(np.asarray(cross.get_ydata())[0]) <= high
+
+
+@pytest.mark.parametrize("name", ["_hidden", "$x^2", "<b>&", "名前", "a" * 300])
+def test_no_name_breaks_a_figure(tmp_path: Path, name: str) -> None:
+    write_run(tmp_path / "r/a", model__variant=name)
+    write_run(tmp_path / "r/b", model__variant="plain")
+    assert draw(summary_of(tmp_path / "r"), tmp_path / "figures")
+
+
+def test_runs_without_curves_or_with_one_point_still_draw(tmp_path: Path) -> None:
+    write_run(tmp_path / "r/a", rows=1)
+    write_run(tmp_path / "r/b", rows=1, optimizer__wd=0.0)
+    (tmp_path / "r/b/metrics.csv").unlink()
+    names = [each.name for each in draw(summary_of(tmp_path / "r"), tmp_path / "figures")]
+    assert names[0] == "curves"
+    (tmp_path / "r/a/metrics.csv").unlink()
+    names = [each.name for each in draw(summary_of(tmp_path / "r"), tmp_path / "more")]
+    assert names == ["final_optimizer.wd", "cost"]
+
+
+def test_long_curves_are_thinned_with_both_ends(tmp_path: Path) -> None:
+    x = np.arange(10_000.0)
+    thinned, squared = thin(x, x**2)
+    assert len(thinned) <= MOST_POINTS
+    assert (thinned[0], thinned[-1]) == (0, 9999)
+    np.testing.assert_array_equal(squared, thinned**2)

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tempo.errors import UserError
+from tempo.report.load import load, read_curves
+from tests.report.example_runs import HEADER, weight_decay_sweep, write_run, write_sweep
+
+ACCURACIES = {1e-4: {0: 0.91, 1: 0.92}, 1e-5: {0: 0.90, 1: 0.905}}
+
+
+def test_runs_are_found_at_any_depth_and_once(tmp_path: Path) -> None:
+    weight_decay_sweep(tmp_path / "study/stage one/wd", [1e-4, 1e-5], [0, 1], ACCURACIES)
+    write_run(tmp_path / "study/single")
+    write_run(tmp_path / "study/single/checkpoints/not_a_run")
+
+    found = load([tmp_path, tmp_path / "study/single"])
+
+    names = [run.folder.name for run in found.runs]
+    assert sorted(names) == [
+        "single",
+        "wd=0.0001,seed=0",
+        "wd=0.0001,seed=1",
+        "wd=1e-05,seed=0",
+        "wd=1e-05,seed=1",
+    ]
+    assert [sweep.keys for sweep in found.sweeps] == [("optimizer.wd", "seed")]
+    assert not found.unreadable
+
+
+def test_a_job_given_alone_knows_its_sweep(tmp_path: Path) -> None:
+    weight_decay_sweep(tmp_path, [1e-4, 1e-5], [0, 1], ACCURACIES)
+    found = load([tmp_path / "wd=1e-05,seed=1"])
+    assert [run.folder.name for run in found.runs] == ["wd=1e-05,seed=1"]
+    assert found.runs[0].sweep is not None
+    assert found.runs[0].sweep.keys == ("optimizer.wd", "seed")
+    assert not found.unreadable  # the other jobs were not asked for
+
+
+def test_damaged_and_absent_jobs_are_listed_with_their_command(tmp_path: Path) -> None:
+    jobs = [(f"seed={seed}", [f"seed={seed}"]) for seed in range(4)]
+    write_run(tmp_path / "seed=0")
+    (tmp_path / "seed=1").mkdir()
+    (tmp_path / "seed=1/run.json").write_text('{"schema_version": 1, "conf')
+    (tmp_path / "seed=2/.hydra").mkdir(parents=True)  # killed before its record
+    write_sweep(tmp_path, ["seed"], jobs)
+
+    found = load([tmp_path])
+
+    assert len(found.runs) == 1
+    lost = {each.folder.name: each for each in found.unreadable}
+    assert sorted(lost) == ["seed=1", "seed=2", "seed=3"]
+    assert "no JSON" in lost["seed=1"].why
+    assert "run.json" in lost["seed=2"].why
+    assert "never started" in lost["seed=3"].why
+    assert lost["seed=3"].again == "python src/train.py model=resnet20 seed=3"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"command": [], "keys": "wd", "jobs": []}', '{"keys": []}'])
+def test_a_damaged_sweep_file_loses_no_run(tmp_path: Path, content: str) -> None:
+    write_run(tmp_path / "a")
+    (tmp_path / "sweep.json").write_text(content)
+    found = load([tmp_path])
+    assert len(found.runs) == 1
+    assert "sweep.json is damaged" in found.unreadable[0].why
+
+
+@pytest.mark.parametrize("fields", [{"config": 3}, {"metrics": {"val": 0.5}}, {"seconds": []}])
+def test_a_record_of_another_shape_is_listed(tmp_path: Path, fields: dict[str, Any]) -> None:
+    write_run(tmp_path / "good")
+    write_run(tmp_path / "bad")
+    content = json.loads((tmp_path / "bad/run.json").read_text())
+    (tmp_path / "bad/run.json").write_text(json.dumps({**content, **fields}))
+    found = load([tmp_path])
+    assert [run.folder.name for run in found.runs] == ["good"]
+    assert "must be mappings" in found.unreadable[0].why
+
+
+def test_nothing_at_all_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run under"):
+        load([tmp_path])
+    with pytest.raises(UserError, match="is no folder"):
+        load([tmp_path / "absent"])
+
+
+def test_the_command_keeps_what_the_sweep_shared_and_quotes(tmp_path: Path) -> None:
+    write_sweep(tmp_path, ["seed"], [("seed=7", ["seed=7", "model.widths=[1, 2]"])])
+    content = json.loads((tmp_path / "sweep.json").read_text())
+    content["command"] = [
+        "src/lr_range.py",
+        "-m",
+        "hydra/launcher=local",
+        "+data.x=3",
+        "seed=1,7",
+        "resume=/x",
+    ]
+    (tmp_path / "sweep.json").write_text(json.dumps(content))
+    (again,) = [each.again for each in load([tmp_path]).unreadable]
+    assert again == "python src/lr_range.py +data.x=3 seed=7 'model.widths=[1, 2]'"
+
+
+def test_a_half_written_row_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text(f"{HEADER}\n10,0.5,1,0.1,0.9,2.0,0.3,,\n10,0.5,1,,,,,2.1,0.25\n20,1.0,2,0.1,0.9,1.0,0.6")
+    curves = read_curves(path)
+    np.testing.assert_array_equal(curves["step"], [10, 10])
+    np.testing.assert_array_equal(curves["val/accuracy"], [np.nan, 0.25])
+
+
+def test_a_cell_that_is_no_number_costs_its_row_only(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,epoch,val/loss,extra\n1,0.1,2.0,3\n2,0.2,oops,3\n3,0.3,inf,\n4,0.4,1.5,\n")
+    np.testing.assert_array_equal(read_curves(path)["val/loss"], [2.0, np.inf, 1.5])
+    assert read_curves(tmp_path / "absent.csv") == {}
+    (tmp_path / "empty.csv").write_text("")
+    assert read_curves(tmp_path / "empty.csv") == {}
+
+
+def test_a_step_written_twice_by_a_resumed_run_counts_once(tmp_path: Path) -> None:
+    write_run(tmp_path / "a")
+    rows = ["1,0.5,1,,,,,2.0,0.2", "2,1.0,2,,,,,1.0,0.5", "2,1.0,3,,,,,0.9,0.6", "3,1.5,4,,,,,nan,0.1"]
+    (tmp_path / "a/metrics.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+    (run,) = load([tmp_path]).runs
+    x, y = run.series("val/loss")
+    np.testing.assert_array_equal(x, [0.5, 1.0])
+    np.testing.assert_array_equal(y, [2.0, 0.9])
+    assert len(run.series("no such column")[0]) == 0

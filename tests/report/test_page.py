@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+from tempo.report.build import build_report
+from tempo.report.content import content_of
+from tempo.report.load import load
+from tempo.report.page import write_page
+from tests.report.example_runs import write_run
+
+EVIL = "<script>alert('x')</script>"
+
+
+class Tags(HTMLParser):
+    """Counts tags, and collects the addresses that a page would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: dict[str, int] = {}
+        self.fetched: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+        for name, value in attrs:
+            if name in ("src", "srcset", "data", "action") or (name == "href" and tag != "a"):
+                self.fetched.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def read(page: Path) -> Tags:
+    tags = Tags()
+    tags.feed(page.read_text(encoding="utf-8"))
+    return tags
+
+
+def page_of(folder: Path, out: Path) -> Path:
+    """The page without its figures."""
+    out.mkdir()
+    return write_page(content_of([folder], load([folder])), [], out / "report.html")
+
+
+def test_the_page_holds_everything_itself(tmp_path: Path) -> None:
+    for wd in (0.0, 1e-4):
+        for seed in (0, 1):
+            write_run(tmp_path / f"s/{wd}-{seed}", seed=seed, optimizer__wd=wd)
+    page = build_report([tmp_path / "s"], tmp_path / "out")
+    tags = read(page)
+    assert tags.counts["img"] == 4  # curves, final value, schedule, cost
+    assert all(each.startswith("data:") for each in tags.fetched)
+    assert not re.search(r"https?://", re.sub(r'src="data:[^"]*"', "", page.read_text()))
+    assert "@import" not in page.read_text()
+    said = " ".join(tags.text)
+    for part in ("c0ffee", "2.11.0", "a test device", "optimizer.momentum", "272474"):
+        assert part in said
+
+
+def test_names_from_records_stay_text(tmp_path: Path) -> None:
+    folder = tmp_path / f"s/{EVIL.replace('/', '')}"
+    write_run(
+        folder,
+        status="failed",
+        name=EVIL,
+        overrides=[f"name={EVIL}"],
+        model__variant=f"</td>{EVIL}",
+        paper={"source": EVIL, "item": EVIL, "mean": None, "says": EVIL},
+        fields={"reason": EVIL, "device": EVIL, "git": {"commit": EVIL}, "versions": {EVIL: EVIL}},
+    )
+    write_run(tmp_path / "s/b", model__variant='"><img src=x onerror=alert(1)>')
+    tags = read(build_report([tmp_path / "s"], tmp_path / "out"))
+    assert tags.counts["script"] == 1
+    assert all(each.startswith("data:") for each in tags.fetched)
+    assert EVIL in " ".join(tags.text)
+
+
+def test_links_to_runs_lead_there(tmp_path: Path) -> None:
+    write_run(tmp_path / "s/a b%20#c,seed=0")
+    page = page_of(tmp_path / "s", tmp_path / "s/report")
+    assert 'href="../a%20b%2520%23c%2Cseed%3D0/"' in page.read_text()
+
+
+def test_the_policy_allows_the_pages_own_script_alone(tmp_path: Path) -> None:
+    write_run(tmp_path / "s/a")
+    text = page_of(tmp_path / "s", tmp_path / "out").read_text()
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert policy.startswith("default-src 'none'")
+    assert re.search(r"script-src 'sha256-[\w+/]{43}='$", policy)
+
+
+def test_what_differs_is_set_side_by_side(tmp_path: Path) -> None:
+    write_run(tmp_path / "s/a", optimizer__lr=0.1, scheduler__lr=0.1)
+    write_run(tmp_path / "s/b", optimizer__lr=0.5, scheduler__lr=0.5, overrides=["optimizer.lr=0.5"])
+    text = page_of(tmp_path / "s", tmp_path / "out").read_text()
+    (section,) = re.findall(r'<section id="differs">(.*?)</section>', text)
+    cells = re.findall(r"<tr><td>(.*?)</td>", section)
+    assert cells == ["optimizer.lr", "scheduler.lr"]
+    assert len(re.findall(r'data-sort="0.5"', section)) == 2

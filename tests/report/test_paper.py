@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tempo.errors import UserError
+from tempo.report.load import load
+from tempo.report.paper import PaperRow, expected, paper_rows, paper_table
+from tempo.report.summarise import summarise
+from tempo.report.table import markdown
+from tests.report.example_runs import write_run
+
+
+def node(item: str, mean: float | None = 0.895, **more: Any) -> dict[str, Any]:
+    return {
+        "source": "radiuk2020",
+        "item": item,
+        "metric": "test/accuracy",
+        "mean": mean,
+        "sd": 0.002,
+        **more,
+    }
+
+
+def rows_of(folder: Path) -> list[PaperRow]:
+    return paper_rows(summarise(load([folder]).runs))
+
+
+def test_ours_stands_beside_the_papers_with_the_difference(tmp_path: Path) -> None:
+    for seed, value in ((0, 0.88), (1, 0.90), (2, 0.89)):
+        write_run(tmp_path / f"r{seed}", seed=seed, test=value, paper=node("Table 1, row 5"))
+    (row,) = rows_of(tmp_path)
+    assert row.ours.mean == pytest.approx(0.89)
+    assert row.ours.sd == pytest.approx(0.01)
+    assert row.difference == pytest.approx(-0.005)
+    assert row.words == (
+        "radiuk2020, Table 1, row 5 (test accuracy %): ours 89.00 ± 1.00 (n = 3), paper 89.50 ± 0.20: "
+        "-0.50 percentage points"
+    )
+
+
+def test_rows_stand_in_the_papers_order(tmp_path: Path) -> None:
+    for at in (10, 2, 1):
+        write_run(tmp_path / f"r{at}", optimizer__wd=at / 100, paper=node(f"Table 1, row {at}"))
+    assert [row.item for row in rows_of(tmp_path)] == [f"Table 1, row {at}" for at in (1, 2, 10)]
+
+
+def test_one_setting_may_be_two_items_of_a_paper(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", paper=node("Figure 3a"), test=0.8)
+    write_run(tmp_path / "b", paper=node("Table 1, row 1"), test=0.9)
+    assert [(row.item, row.ours.mean) for row in rows_of(tmp_path)] == [
+        ("Figure 3a", 0.8),
+        ("Table 1, row 1", 0.9),
+    ]
+
+
+def test_a_smoke_run_is_never_compared(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", scale="smoke", paper=node("Table 1, row 1"))
+    (row,) = rows_of(tmp_path)
+    assert math.isnan(row.difference)
+    assert "SMOKE: not comparable" in row.words
+    assert "SMOKE: not comparable" in markdown(paper_table([row]))
+
+
+def test_words_without_a_number_are_quoted(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", paper=node("Figure 3c", None, sd=None, says="1e-5 is best"))
+    (row,) = rows_of(tmp_path)
+    assert row.verdict == "the paper gives no number"
+    assert "1e-5 is best" in markdown(paper_table([row]))
+
+
+@pytest.mark.parametrize("wrong", [None, "radiuk2020", [], {"item": "x"}])
+def test_a_node_that_names_no_paper_is_no_row(tmp_path: Path, wrong: Any) -> None:
+    write_run(tmp_path / "a", paper=wrong)
+    assert rows_of(tmp_path) == []
+
+
+def test_rows_that_were_not_run_come_with_their_command(tmp_path: Path) -> None:
+    folder = tmp_path / "radiuk2020"
+    folder.mkdir()
+    text = (
+        "# @package _global_\npaper: {{source: radiuk2020, item: '{}', metric: test/accuracy, mean: 0.9}}\n"
+    )
+    (folder / "table1_row1.yaml").write_text(text.format("Table 1, row 1"))
+    (folder / "table1_row2.yaml").write_text(text.format("Table 1, row 2"))
+    (folder / "figure3a.yaml").write_text(text.format("Figure 3a"))
+    (folder / "table1.yaml").write_text("# a sweep over the others, no number of its own\nseed: 0\n")
+
+    rows = expected("radiuk2020/table1", tmp_path)
+
+    assert [row.item for row in rows] == ["Table 1, row 1", "Table 1, row 2"]
+    assert rows[0].verdict == "not run: python src/train.py experiment=radiuk2020/table1_row1"
+    assert len(expected("radiuk2020", tmp_path)) == 3
+    with pytest.raises(UserError, match="Did you mean 'radiuk2020'"):
+        expected("radiuk2002", tmp_path)
+    with pytest.raises(UserError, match="names no experiment"):
+        expected("radiuk2020/table7", tmp_path)

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tempo.errors import UserError
+from tempo.report.load import load
+from tempo.report.summarise import Comparison, Summary, compare, statistics, summarise
+from tests.report.example_runs import weight_decay_sweep, write_run
+
+A = {0: 0.9131, 1: 0.9172, 2: 0.9118}
+B = {0: 0.9109, 1: 0.9136, 2: 0.9092}
+
+
+def summary_of(folder: Path, metric: str | None = None) -> Summary:
+    return summarise(load([folder]).runs, metric)
+
+
+def only_comparison(
+    folder: Path, a: dict[int, float], b: dict[int, float], metric: str | None = None
+) -> Comparison:
+    for wd, values in ((1e-4, a), (1e-5, b)):
+        for seed, value in values.items():
+            write_run(folder / f"{wd}-{seed}", seed=seed, val=value, optimizer__wd=wd)
+    (comparison,) = summary_of(folder, metric).comparisons
+    return comparison
+
+
+def test_mean_and_sd_are_numpys(tmp_path: Path) -> None:
+    weight_decay_sweep(tmp_path, [1e-4, 1e-5], [0, 1, 2], {1e-4: A, 1e-5: B})
+    summary = summary_of(tmp_path)
+    assert summary.metric == "val/accuracy"
+    found = statistics(summary.settings[1], "val/accuracy")
+    values = list(A.values())
+    assert (found.n, found.low, found.high) == (3, 0.9118, 0.9172)
+    assert found.mean == pytest.approx(np.mean(values))
+    assert found.sd == pytest.approx(np.std(values, ddof=1))
+
+
+def test_common_seeds_are_paired(tmp_path: Path) -> None:
+    comparison = only_comparison(tmp_path, A, B)
+    result = stats.ttest_rel(list(A.values()), list(B.values()))
+    interval = result.confidence_interval(0.95)
+    assert comparison.paired
+    assert comparison.difference == pytest.approx((interval.low + interval.high) / 2)
+    assert comparison.half_width == pytest.approx((interval.high - interval.low) / 2)
+    # By hand: differences 0.22, 0.36, 0.26 points, mean 0.28, sd 0.0721, t(2) = 4.3027: 0.1791.
+    assert comparison.words.startswith("wd=1e-4 beats wd=1e-5 by 0.28 ± 0.18 percentage points")
+
+
+def test_a_wide_interval_is_not_distinguishable(tmp_path: Path) -> None:
+    comparison = only_comparison(tmp_path, {0: 0.90, 1: 0.92, 2: 0.91}, {0: 0.91, 1: 0.90, 2: 0.905})
+    assert not comparison.distinguishable
+    assert "not distinguishable with 3 seeds" in comparison.words
+    assert "beats" not in comparison.words
+
+
+def test_other_seeds_are_compared_after_welch(tmp_path: Path) -> None:
+    a, b = {0: 0.95, 1: 0.951, 2: 0.9495}, {7: 0.90, 8: 0.92, 9: 0.911, 10: 0.905}
+    comparison = only_comparison(tmp_path, a, b)
+    interval = stats.ttest_ind(list(a.values()), list(b.values()), equal_var=False).confidence_interval(0.95)
+    assert not comparison.paired
+    assert comparison.difference == pytest.approx((interval.low + interval.high) / 2)
+    assert comparison.half_width == pytest.approx((interval.high - interval.low) / 2)
+    assert "unpaired" in comparison.words
+    assert "n = 3 and 4" in comparison.words
+
+
+def test_only_the_common_seeds_are_paired(tmp_path: Path) -> None:
+    comparison = only_comparison(tmp_path, {**A, 5: 0.2}, {**B, 6: 0.1})
+    assert comparison.seeds == (3,)
+    assert comparison.difference == pytest.approx(0.0028)
+
+
+def test_one_seed_gives_no_interval(tmp_path: Path) -> None:
+    comparison = only_comparison(tmp_path, {0: 0.95}, {0: 0.90})
+    assert math.isnan(comparison.half_width)
+    assert not comparison.distinguishable
+    assert "single seed" in comparison.words
+    assert "beats" not in comparison.words
+    assert math.isnan(statistics(comparison.better, "val/accuracy").sd)
+
+
+def test_one_equal_seed_has_no_better(tmp_path: Path) -> None:
+    comparison = only_comparison(tmp_path, {0: 0.9}, {0: 0.9})
+    assert "are equal in a single seed" in comparison.words
+    assert "better" not in comparison.words
+
+
+def test_the_lower_loss_wins(tmp_path: Path) -> None:
+    comparison = only_comparison(tmp_path, A, B, "val/loss")  # the loss falls as the accuracy rises
+    assert comparison.better.label == "wd=1e-4"
+    assert comparison.difference == pytest.approx(0.0028)
+    assert "percentage" not in comparison.words
+
+
+def test_equal_results_are_not_distinguishable(tmp_path: Path) -> None:
+    comparison = only_comparison(tmp_path, A, A)
+    assert comparison.difference == 0
+    assert not comparison.distinguishable
+
+
+def test_a_repeated_seed_counts_once(tmp_path: Path) -> None:
+    for name, seed, value in (("a", 0, 0.90), ("b", 0, 0.92), ("c", 1, 0.95)):
+        write_run(tmp_path / name, seed=seed, val=value)
+    (setting,) = summary_of(tmp_path).settings
+    found = statistics(setting, "val/accuracy")
+    assert found.n == 2
+    assert found.mean == pytest.approx((0.91 + 0.95) / 2)
+
+
+def test_diverged_runs_are_told_not_averaged(tmp_path: Path) -> None:
+    for seed, value in A.items():
+        write_run(tmp_path / f"a{seed}", seed=seed, val=value)
+        status = "diverged" if seed == 2 else "completed"
+        write_run(tmp_path / f"b{seed}", seed=seed, val=value - 0.1, status=status, optimizer__lr=3.0)
+        write_run(tmp_path / f"c{seed}", seed=seed, val=0.1, status="diverged", optimizer__lr=9.0)
+    summary = summary_of(tmp_path)
+    counts = [statistics(each, summary.metric).n for each in summary.settings]
+    assert counts == [3, 2, 0]
+    (comparison,) = summary.comparisons
+    assert "1 of 3 runs of lr=3 diverged" in comparison.words
+    assert summary.ranked[-1].label == "lr=9"
+
+
+def test_the_metric_is_the_objective_unless_asked(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", fields={"objective": {"name": "val/loss", "mode": "min"}})
+    assert summary_of(tmp_path).metric == "val/loss"
+    assert summary_of(tmp_path, "test/accuracy").metric == "test/accuracy"
+    with pytest.raises(UserError, match="Did you mean 'val/accuracy'"):
+        summary_of(tmp_path, "val/acuracy")
+
+
+def test_the_best_is_compared_with_every_other_one(tmp_path: Path) -> None:
+    values = {1e-3: {0: 0.5, 1: 0.51}, 1e-4: {0: 0.9, 1: 0.91}, 1e-5: {0: 0.8, 1: 0.8}, 0.0: {0: 0.7, 1: 0.7}}
+    weight_decay_sweep(tmp_path, list(values), [0, 1], values)
+    comparisons = summary_of(tmp_path).comparisons
+    assert [each.better.label for each in comparisons] == ["wd=1e-4"] * 3
+    assert [each.other.label for each in comparisons] == ["wd=1e-5", "wd=0", "wd=1e-3"]
+
+
+def test_a_smoke_run_is_neither_the_best_nor_compared_with_a_full_one(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / f"smoke{seed}", seed=seed, val=0.99, scale="smoke")
+        write_run(tmp_path / f"full{seed}", seed=seed, val=0.90, scale="full")
+        write_run(tmp_path / f"other{seed}", seed=seed, val=0.80, scale="full", optimizer__wd=0.0)
+    summary = summary_of(tmp_path)
+    assert [each.smoke for each in summary.ranked] == [False, False, True]
+    assert len(summary.comparisons) == 1
+
+
+def test_different_data_are_told(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / f"a{seed}", seed=seed)
+        other = {"data": {"name": "cifar10", "sha256": "cd" * 32}}
+        write_run(tmp_path / f"b{seed}", seed=seed, val=0.8, data___target_="x.cifar10", fields=other)
+    (comparison,) = summary_of(tmp_path).comparisons
+    assert "different data" in comparison.words
+
+
+def test_compare_is_the_same_either_way_round(tmp_path: Path) -> None:
+    weight_decay_sweep(tmp_path, [1e-4, 1e-5], [0, 1, 2], {1e-4: A, 1e-5: B})
+    a, b = summary_of(tmp_path).settings
+    assert compare(a, b, "val/accuracy").words == compare(b, a, "val/accuracy").words
