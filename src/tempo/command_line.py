@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,6 +24,8 @@ from tempo.errors import UserError, nearest
 from tempo.paths import ROOT, register_resolvers
 from tempo.record import RunRecord
 
+STARTED = time.perf_counter()
+"""When this process had read its first imports: the begin of a single run's time."""
 CONF = ROOT / "conf"
 # A folder that cannot be made or written: the user's to mend.
 STORAGE_ERRORS = tuple(
@@ -44,6 +47,7 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
         def main() -> None:
             register_resolvers()
             OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
+            OmegaConf.register_new_resolver("existing_run", _existing_run, replace=True)
             before = os.environ.get("HYDRA_FULL_ERROR")
 
             @functools.wraps(task)
@@ -107,11 +111,13 @@ def resumed(arguments: list[str]) -> list[str]:
     named = [each.partition("=")[2] for each in arguments if each.startswith("resume=")]
     if not named or named[-1] in ("", "null"):
         return arguments
-    folder = Path(named[-1]).expanduser().absolute()
+    text = re.sub(r"""^(['"])(.*)\1$""", r"\2", named[-1])
+    folder = Path(text).expanduser().absolute()
     record = RunRecord.read(folder)
     kept = [each for each in record.overrides if not each.startswith("resume=")]
     others = [each for each in arguments if not each.startswith("resume=")]
-    return [*kept, *others, f"resume='{folder}'"]
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    return [*kept, *others, f"resume='{quoted}'"]
 
 
 def one_line(error: Exception) -> str:
@@ -119,7 +125,12 @@ def one_line(error: Exception) -> str:
     text = str(error)
     if isinstance(error, UserError):
         return text
-    if isinstance(error, OSError):
+    if found := re.match(r"UserError raised while resolving interpolation: (.*)", text):
+        return found[1]
+    if isinstance(error, OverrideParseException):
+        reason = text.splitlines()[0]
+        return f"{error.override} cannot be read: {reason}; quote special characters: 'key=\"a,b\"'"
+    if isinstance(error, OSError) and not isinstance(error, CompactHydraException):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}; make room, or choose another folder with hydra.run.dir=<folder>"
     if found := re.search(r"Missing mandatory value: (\S+)", text):
@@ -186,6 +197,12 @@ def _run_folder(resume: str | None, parent: str, name: str) -> str:
         return resume
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     return f"{parent}/{stamp}_{name}_{os.getpid():x}{os.urandom(1).hex()}"
+
+
+def _existing_run(run: str) -> str:
+    """The folder where a script works that writes nothing of its own: `run` is only checked to be a run's."""
+    RunRecord.read(Path(run).expanduser().absolute())
+    return "."
 
 
 def _restore(key: str, value: str | None) -> None:

@@ -171,8 +171,9 @@ def build_trainer(
         num_nodes=node["num_nodes"],
         strategy=_strategy(config),
         precision=node["precision"],
+        # Not max_steps: with it Lightning resumes the end of an epoch as if it were the middle of one. The
+        # batches of the last epoch end with the last step.
         max_epochs=-(-steps // plan.steps_per_epoch),
-        max_steps=steps,
         check_val_every_n_epoch=node["val_every_n_epochs"],
         num_sanity_val_steps=0,
         deterministic=node["deterministic"],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -16,6 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tempo.errors import UserError
+from tempo.range_file import with_bounds
+from tempo.record import FILE_NAME, RunRecord
 from tempo.settings import SECTIONS, DataSettings, RunSettings
 from tempo.signature import Signature, check_types, signature_of
 
@@ -32,10 +36,11 @@ EXTRAS = {
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """Every interpolation resolved, every node a plain dict or list.
+    """Every interpolation and `auto` bound resolved, every node a plain dict or list.
 
     Raises:
-        UserError: an interpolation that leads nowhere, or a value that is still missing.
+        UserError: an interpolation that leads nowhere, a value that is still missing, or an `auto` bound
+            whose range test cannot give it.
     """
     job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     try:
@@ -43,7 +48,16 @@ def plain(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}; give it a value") from error
     assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+    # A bound that still follows the optimizer's rate was set by nobody.
+    untouched = is_interpolation(config, "scheduler.min_lr")
+    return with_bounds({str(key): value for key, value in values.items()}, untouched)
+
+
+def is_interpolation(config: DictConfig, key: str) -> bool:
+    """Whether the value at a dotted key is `${..}` and no value of its own."""
+    parent, _, leaf = key.rpartition(".")
+    node = OmegaConf.select(config, parent)
+    return isinstance(node, DictConfig) and leaf in node and OmegaConf.is_interpolation(node, leaf)
 
 
 def check(config: Config) -> None:
@@ -65,18 +79,48 @@ class CheckBeforeRun(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """End the process with one line where the configuration cannot work."""
         try:
-            check(composed(config))
+            _check_not_a_table(config)
+            values = composed(config)
+            check(values)
+            _check_folder_is_free(config, values)
         except UserError as error:
             # Hydra turns exceptions of callbacks into warnings; SystemExit it lets through.
             sys.exit(str(error))
 
 
+def _check_folder_is_free(config: DictConfig, values: Config) -> None:
+    with _hydra_knows(config):
+        folder = Path(str(config.hydra.run.dir))
+    if values["resume"] or values["preview"] or not (folder / FILE_NAME).exists():
+        return
+    record = RunRecord.read(folder)
+    if record.finished:
+        raise UserError(
+            f"{folder} holds a run that is {record.status}: choose another folder with "
+            "hydra.run.dir=<folder>, or leave it out"
+        )
+
+
+def _check_not_a_table(config: DictConfig) -> None:
+    rows = OmegaConf.select(config, "hydra.sweeper.rows")
+    if rows:
+        asked = OmegaConf.select(config, "hydra.runtime.choices.experiment")
+        raise UserError(f"experiment={asked} is a table of {len(rows)} runs: add -m, or name one of its rows")
+
+
 def composed(config: DictConfig) -> dict[str, Any]:
     """The job's part of a configuration that still has its `hydra` node, as plain values."""
+    with _hydra_knows(config):
+        return plain(config)
+
+
+@contextlib.contextmanager
+def _hydra_knows(config: DictConfig) -> Iterator[None]:
+    """Let `${hydra:..}` be resolved before Hydra itself has announced the configuration."""
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(config)
     try:
-        return plain(config)
+        yield
     finally:
         HydraConfig.instance().cfg = before
 
@@ -210,7 +254,8 @@ def build_schedule(node: Mapping[str, Any]) -> Any:
         kind = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
-            f"scheduler._target_={node['_target_']} cannot be imported: {error}; scheduler=<option of conf/scheduler>"
+            f"scheduler._target_={node['_target_']} cannot be imported: {error}; "
+            "scheduler=<option of conf/scheduler>"
         ) from error
     values = {
         key: tuple(each) if isinstance(each, list) else each

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tempo import compose
+from tempo.config import check
 from tempo.errors import UserError, nearest
+from tempo.paths import ROOT
 from tempo.record import RunRecord, write_atomically
 from tempo.trainer.checkpoints import BEST, LAST, load
 from tempo.trainer.console import console
 from tempo.trainer.final_state import weights_sha256
 from tempo.trainer.quiet import quiet
-
-TRUSTED = ("tempo.", "torch.optim.", "torchvision.models.", "pytorch_lightning.loggers.")
-"""A run's folder may come from a stranger; its `_target_`s are looked up nowhere else."""
 
 
 @dataclass(frozen=True)
@@ -51,22 +51,23 @@ def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "au
     """Test the state of a run's folder on its official test set.
 
     Raises:
-        UserError: no run there, no such checkpoint, a `_target_` outside this project and torch, or the
+        UserError: no run there, no such checkpoint, a `_target_` that conf/ does not name, or the
             test images are not those of the run.
     """
     if accelerator not in ("auto", "cpu", "gpu", "mps"):
         raise UserError(f"accelerator={accelerator} is unknown: accelerator=auto, cpu, gpu or mps")
     record = RunRecord.read(folder)
-    _check_targets(record.config, "config")
+    _check_targets(record.config)
+    check(record.config)
     trainer = {**record.config["trainer"], "accelerator": accelerator, "devices": 1, "num_nodes": 1}
     config = {**record.config, "trainer": {**trainer, "profiler": None, "compile": False}}
     quiet()
     content = load(_checkpoint_file(folder, checkpoint, record))
     data = compose.build_data(config)
-    if record.data and data.sha256 != record.data["sha256"]:
+    if record.data and data.sha256 != record.data.get("sha256"):
         raise UserError(
             f"the images are not those of the run (SHA-256 {data.sha256[:12]}, recorded "
-            f"{record.data['sha256'][:12]}): give the run's own data, e.g. by TEMPO_DATA"
+            f"{str(record.data.get('sha256'))[:12]}): give the run's own data, e.g. by TEMPO_DATA"
         )
     plan = compose.build_plan(config, len(data.train), world_size=1, rank=0)
     module = compose.build_module(config, data, plan)
@@ -101,13 +102,32 @@ def _checkpoint_file(folder: Path, checkpoint: str, record: RunRecord) -> Path:
     return path
 
 
-def _check_targets(node: Any, where: str) -> None:
+def _check_targets(config: Mapping[str, Any]) -> None:
+    """A run's folder may come from a stranger: it may name what conf/ names, and torch's optimizers."""
+    for where, target in _targets(config, ""):
+        group = where.partition(".")[0]
+        known = [
+            str(found)
+            for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
+            for found in re.findall(r"^_target_: (\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        ]
+        optimizer = group == "optimizer" and re.fullmatch(r"torch\.optim\.[A-Z]\w*", str(target))
+        if where != f"{group}._target_" or not (optimizer or target in known):
+            raise UserError(
+                f"config.{where}={target} is named by no conf/{group}/*.yaml: a run's folder may name no "
+                "other code; if you trust it, add that file"
+            )
+
+
+def _targets(node: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Where each `_target_` of a configuration stands, and what it says."""
+    prefix = f"{where}." if where else ""
     if isinstance(node, Mapping):
-        target = node.get("_target_")
-        if target is not None and not str(target).startswith(TRUSTED):
-            raise UserError(f"{where}._target_={target} lies outside tempo and torch: no other code is run")
         for key, value in node.items():
-            _check_targets(value, f"{where}.{key}")
+            if key == "_target_":
+                yield f"{prefix}_target_", value
+            else:
+                yield from _targets(value, f"{prefix}{key}")
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            _check_targets(value, f"{where}[{index}]")
+            yield from _targets(value, f"{prefix}{index}")

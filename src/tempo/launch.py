@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ def is_group_member() -> bool:
     return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def launch_group(config: Config, folder: Path, overrides: list[str], choices: dict[str, str]) -> RunRecord:
+def launch_group(
+    config: Config, folder: Path, overrides: list[str], choices: dict[str, str], started: float
+) -> RunRecord:
     """Start one process a device and wait; what rank 0 prints is passed on, the rest goes to `ranks/`.
 
     Raises:
@@ -48,24 +51,31 @@ def launch_group(config: Config, folder: Path, overrides: list[str], choices: di
         "folder": str(folder),
         "overrides": overrides,
         "choices": choices,
+        # Clocks of processes have nothing in common but the time of day.
+        "started_unix": time.time() - (time.perf_counter() - started),
     }
     write_atomically(folder / JOB_FILE, json.dumps(job))
     path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
     threads = config["trainer"]["threads"] or max(1, (os.cpu_count() or 1) // config["trainer"]["devices"])
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [sys.executable, "-m", "tempo.parent_death", "torch.distributed.run", "--standalone"]
     command += [
         f"--nproc-per-node={config['trainer']['devices']}",
         "-m",
         "tempo.worker",
         str(folder / JOB_FILE),
     ]
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONPATH": path}
     with (logs / "torchrun.log").open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(command, env=environment, stderr=errors)
         code = _wait(process)
     record = RunRecord.read(folder) if (folder / FILE_NAME).exists() else None
-    if record is None or record.status in ("failed", "running"):
-        reason = record.reason if record and record.reason else f"exit code {code} before the first record"
+    if record is not None and record.status == "running":  # its process was killed
+        record.status, record.reason = "failed", f"a process died, exit code {code}"
+        record.write(folder)
+    if record is None or record.status == "failed":
+        reason = record.reason if record else f"exit code {code} before the first record"
+        if reason.startswith("UserError: "):
+            raise UserError(reason.removeprefix("UserError: "))
         raise UserError(f"the group of {config['trainer']['devices']} processes failed: {reason}; see {logs}")
     return record
 

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -18,9 +18,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from tempo import compose
+from tempo.command_line import STARTED
 from tempo.config import Config, check, plain
 from tempo.environment import cpu_name, git_state, versions
 from tempo.errors import UserError
+from tempo.folder_lock import FolderLock
 from tempo.launch import is_group_member, launch_group, needs_group
 from tempo.preview import show_preview
 from tempo.record import RunRecord, config_hash
@@ -30,6 +32,7 @@ from tempo.run_folder import point_latest_at, remove_unused
 from tempo.trainer.checkpoints import BEST, LAST, Checkpoints, load, newest_whole
 from tempo.trainer.console import ProgressLines, console, print_header, print_results, schedule_line
 from tempo.trainer.divergence import Diverged, DivergenceWatch
+from tempo.trainer.early_stopping import EarlyStopping
 from tempo.trainer.final_state import close_loggers, weights_sha256
 from tempo.trainer.interruption import Interrupted, Interruption
 from tempo.trainer.quiet import quiet
@@ -46,6 +49,8 @@ class Job:
     folder: Path
     overrides: list[str]
     choices: dict[str, str]
+    started: float = field(default_factory=time.perf_counter)
+    """When the clock of `seconds.total` began."""
 
 
 def run_from_hydra(config: DictConfig) -> float | None:
@@ -66,6 +71,8 @@ def run_from_hydra(config: DictConfig) -> float | None:
         folder=Path(hydra.runtime.output_dir),
         overrides=list(map(str, overrides)),
         choices=choices,
+        # A single run also pays for the imports; a sweep's job may share them with others.
+        started=STARTED if hydra.mode == RunMode.RUN else time.perf_counter(),
     )
     try:
         record = run(job)
@@ -84,10 +91,13 @@ def run(job: Job) -> RunRecord:
     Raises:
         UserError: something the user can mend; the record then says `failed`, and why.
     """
-    if needs_group(job.config) and not is_group_member():
-        compose.build_data(job.config)  # download or decode once, before several processes want it
-        return launch_group(job.config, job.folder, job.overrides, job.choices)
-    return _Run(job).run()
+    if is_group_member():
+        return _Run(job).run()  # the process that started the group holds the folder
+    with FolderLock(job.folder, what="another run", remedy="choose another hydra.run.dir=<folder>"):
+        if needs_group(job.config):
+            compose.build_data(job.config)  # download or decode once, before several processes want it
+            return launch_group(job.config, job.folder, job.overrides, job.choices, job.started)
+        return _Run(job).run()
 
 
 class _Run:
@@ -97,7 +107,7 @@ class _Run:
         self.job = job
         self.config = job.config
         self.folder = job.folder
-        self.started = time.perf_counter()
+        self.started = job.started
         self.world_size = int(os.environ.get("WORLD_SIZE", "1")) if is_group_member() else 1
         self.rank = int(os.environ.get("RANK", "0")) if is_group_member() else 0
         self.record = RunRecord(
@@ -116,10 +126,10 @@ class _Run:
     def run(self) -> RunRecord:
         """The whole course of a run, whatever ends it."""
         record = self.record
+        quiet()
+        _seed(self.config)
+        checkpoint = self._checkpoint()  # before the try: a run that may not be resumed keeps its record
         try:
-            quiet()
-            _seed(self.config)
-            checkpoint = self._checkpoint()
             self._build(checkpoint)
             self._fit(checkpoint)
             self._test()
@@ -251,6 +261,9 @@ class _Run:
         if self.rank != 0:
             return
         record = self.record
+        if record.status != "completed" and hasattr(self, "trainer"):
+            self.recorder.pause()
+            self.recorder.write_record(self.trainer)
         record.seconds["total"] = time.perf_counter() - self.started
         record.write(self.folder)
         if record.status == "completed":
@@ -276,12 +289,11 @@ def _seed(config: Config) -> None:
 
 
 def _early_stopping(config: Config, monitor: str) -> pl.Callback:
-    return pl.callbacks.EarlyStopping(
+    return EarlyStopping(
         monitor=monitor,
         mode=_mode(monitor),
         patience=config["early_stopping"]["patience"],
         min_delta=config["early_stopping"]["min_delta"],
-        verbose=False,
     )
 
 

@@ -11,8 +11,8 @@ from tempo.paths import ROOT
 
 
 def remove_unused(folder: Path) -> None:
-    """Take back the folder of a run that ended before its first checkpoint."""
-    if not any((folder / "checkpoints").glob("*.ckpt")):
+    """Take back the folder of a run that ended before its training began."""
+    if not any((folder / "checkpoints").glob("*.ckpt")) and not (folder / "metrics.csv").exists():
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -96,6 +96,8 @@ class RunSettings:
     ]
     resume: str | None
     preview: bool
+    scale: Literal["full", "smoke"]
+    paper: dict[str, Any] | None
 
 
 SECTIONS: dict[str, type] = {

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 from tempo.errors import UserError
+from tempo.parent_death import die_with_parent
 from tempo.run import Job, run
 
 
 def main() -> None:
     """Run this rank's part; ranks above 0 write what they print into a file."""
+    die_with_parent()
     values = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder, rank = Path(values["folder"]), int(os.environ["RANK"])
     if rank > 0:
@@ -20,7 +23,11 @@ def main() -> None:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())
     job = Job(
-        config=values["config"], folder=folder, overrides=values["overrides"], choices=values["choices"]
+        config=values["config"],
+        folder=folder,
+        overrides=values["overrides"],
+        choices=values["choices"],
+        started=time.perf_counter() - (time.time() - values["started_unix"]),
     )
     try:
         run(job)

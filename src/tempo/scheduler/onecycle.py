@@ -29,6 +29,7 @@ class OneCycle:
     `final_fraction` is a share of min_lr, not of max_lr. `curve` is the shape of each piece. The peak lies
     between two steps unless rise_fraction * (total_steps - 1) is whole. With rise + fall = 1 nothing is left
     for the annihilation, and the last step has min_lr. Momentum is left alone while both bounds are null.
+    `range_test` tells where the bounds came from; the configuration has put its numbers in their place.
     Raises UserError for bounds the wrong way round and for fractions that are no part of the run.
     """
 
@@ -40,6 +41,7 @@ class OneCycle:
     fall_fraction: float = 0.45
     final_fraction: float = 0.01
     curve: Literal["linear", "cosine"] = "linear"
+    range_test: str | None = None
 
     def __post_init__(self) -> None:
         check_rates(self.min_lr, self.max_lr)

@@ -11,9 +11,11 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from tempo.record import RunRecord
+from tempo.report.wording import SMOKE
 from tempo.scheduler.schedule import Schedule
 
 DATA_NOTES = {
@@ -37,6 +39,7 @@ def print_header(record: RunRecord, classes: int, schedule_words: str) -> None:
         option = record.choices.get(group, "")
         tree.add(f"[cyan]{group:9}[/cyan] [bold]{option}[/bold]  {_facts(group, record, classes)}")
     out = console()
+    _print_label(record, out)
     out.print(tree)
     out.print(f"[cyan]batch[/cyan]     {batch_words(record)}")
     out.print(f"[cyan]schedule[/cyan]  {schedule_words}")
@@ -74,6 +77,7 @@ def schedule_line(schedule: Schedule, total: int, steps_per_epoch: int) -> str:
 def print_results(record: RunRecord, folder: Path) -> None:
     """Loss and accuracy of each set, the cost, and where everything lies."""
     out = console()
+    _print_label(record, out)
     table = Table(title=f"{record.name}: {record.status}{f' ({record.reason})' if record.reason else ''}")
     for column in ("set", "images", "loss", "accuracy"):
         table.add_column(column, justify="left" if column == "set" else "right")
@@ -164,6 +168,11 @@ class ProgressLines(pl.Callback):
     ) -> None:
         """Take the bar away before the error is printed."""
         self.stop()
+
+
+def _print_label(record: RunRecord, out: Console) -> None:
+    if record.config.get("scale") == "smoke":
+        out.print(Text(f"*** {SMOKE} ***", style="bold red"))
 
 
 def _facts(group: str, record: RunRecord, classes: int) -> str:

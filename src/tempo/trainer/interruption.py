@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from tempo.trainer.checkpoints import Checkpoints
+from tempo.trainer.module import Classifier
 
 
 class Interrupted(Exception):  # noqa: N818 - a request, not an error
@@ -41,7 +42,8 @@ class Interruption(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop here unless the run is over anyway; the epoch's checkpoint is written by now."""
-        if self._all_agree(trainer) and trainer.global_step < trainer.max_steps:
+        assert isinstance(pl_module, Classifier)
+        if self._all_agree(trainer) and trainer.global_step < pl_module.total_steps:
             raise Interrupted(self.asked)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

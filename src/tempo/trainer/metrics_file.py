@@ -28,9 +28,13 @@ class MetricsFile:
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
 
-    def start(self, steps_done: int) -> None:
-        """Begin a new file, or keep the rows up to `steps_done` of the file of a run that is resumed."""
+    def start(self, steps_done: int, validated_step: int) -> None:
+        """Begin a new file, or keep what stands of the file of a run that is resumed after `steps_done`.
+
+        `validated_step` is that of the last validation which the resumed state knows of.
+        """
         kept = [row for row in self.rows() if int(row["step"]) <= steps_done] if steps_done else []
+        kept = [row for row in kept if not row["val/loss"] or int(row["step"]) <= validated_step]
         lines = [",".join(COLUMNS), *(",".join(row[name] for name in COLUMNS) for row in kept)]
         write_atomically(self.path, "\n".join(lines) + "\n")
 

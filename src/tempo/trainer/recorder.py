@@ -37,11 +37,13 @@ class Recorder(pl.Callback):
         self.train_seconds = 0.0
         self.validated_step = -1
         self._since: float | None = None
+        self._is_open = False
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run goes on from; plain values."""
         return {
             "train_seconds": self.seconds,
+            "validated_step": self.validated_step,
             "divergence": self.divergence.state_dict(),
             "metrics": {split: dict(values) for split, values in self.record.metrics.items()},
         }
@@ -49,6 +51,7 @@ class Recorder(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self.train_seconds = state_dict["train_seconds"]
+        self.validated_step = state_dict["validated_step"]
         self.divergence.load_state_dict(state_dict["divergence"])
         self.record.metrics = state_dict["metrics"]
 
@@ -59,9 +62,13 @@ class Recorder(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the files and start the clock."""
-        if trainer.is_global_zero:
-            self.metrics_file.start(trainer.global_step)
+        self._open(trainer)
         self._since = time.perf_counter()
+
+    def _open(self, trainer: pl.Trainer) -> None:
+        if trainer.is_global_zero and not self._is_open:
+            self.metrics_file.start(trainer.global_step, self.validated_step)
+        self._is_open = True
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Flush when an interval is complete."""
@@ -94,6 +101,7 @@ class Recorder(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock for good."""
+        self._open(trainer)  # a run that was killed after its last step has no start of training
         self.pause()
         self.write_record(trainer)
 

@@ -1,0 +1,1 @@
+"""Sweeper and launchers; Hydra imports the modules without a leading `_` at each start: they are light."""

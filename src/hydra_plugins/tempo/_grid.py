@@ -1,0 +1,96 @@
+"""From override strings to the combinations of a grid."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import ListConfig
+
+from tempo.errors import UserError
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One job: all its overrides, and those of them that tell it from the others."""
+
+    overrides: tuple[str, ...]
+    swept: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The swept keys, the overrides that all jobs share, and the jobs in order."""
+
+    keys: tuple[str, ...]
+    fixed: tuple[str, ...]
+    combinations: tuple[Combination, ...]
+
+
+def parse_grid(
+    parser: OverridesParser, arguments: Sequence[str], params: Mapping[str, Any], rows: Sequence[Any]
+) -> Grid:
+    """The product of all swept keys.
+
+    `params` (key -> values) are axes that the configuration brings along; an argument with the same key
+    replaces one. `rows` is one more axis, each point of which is several overrides at once; a row replaces
+    what has the same key.
+
+    Raises:
+        UserError: an axis without values, or one that is no list of values.
+    """
+    texts = [f"{key}={_as_text(value)}" for key, value in params.items()] + list(arguments)
+    by_key = {each.get_key_element(): each for each in parser.parse_overrides(texts)}
+    bundles = [shlex.split(row) if isinstance(row, str) else [str(each) for each in row] for row in rows]
+    named = [each.get_key_element() for bundle in bundles for each in parser.parse_overrides(bundle)]
+    kept = {key: each for key, each in by_key.items() if key not in named}
+    axes = {key: _points(each) for key, each in kept.items() if each.is_sweep_override()}
+    fixed = tuple(str(each.input_line) for each in kept.values() if not each.is_sweep_override())
+    keys = tuple(dict.fromkeys([*named, *axes]))
+    choices = [*([[tuple(each) for each in bundles]] if bundles else []), *axes.values()]
+    swept = [tuple(itertools.chain.from_iterable(each)) for each in itertools.product(*choices)]
+    return Grid(keys, fixed, tuple(Combination((*fixed, *each), each) for each in swept))
+
+
+def bare(key: str) -> str:
+    """`+data.x` and `~data.x` are about `data.x`."""
+    return key.lstrip("+~")
+
+
+def short_number(text: str) -> str:
+    """`1e-05` and `0.00001` as `1e-5`, `0.1` and `10.0` as they are; what is no float stays what it is."""
+    if not re.fullmatch(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?", text) or float(text) == 0:
+        return text
+    number = float(text)
+    shortest = next(each for digits in range(18) if float(each := f"{number:.{digits}e}") == number)
+    mantissa, _, exponent = shortest.partition("e")
+    decimal, scientific = repr(number), f"{mantissa}e{int(exponent)}"
+    return decimal if 0.01 <= abs(number) < 1e5 or len(decimal) < len(scientific) else scientific
+
+
+def _points(override: Override) -> list[tuple[str, ...]]:
+    key = override.get_key_element()
+    if not override.is_discrete_sweep():
+        raise UserError(
+            f"{override.input_line}: a grid needs a list of values, e.g. {key}=1e-4,1e-5 or {key}=range(1,4)"
+        )
+    points: list[tuple[str, ...]] = [
+        (f"{key}={short_number(value)}",) for value in override.sweep_string_iterator()
+    ]
+    if not points:
+        raise UserError(
+            f"{override.input_line} has no value, so the grid is empty: name at least one, e.g. {key}=1,2"
+        )
+    return points
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, (list, tuple, ListConfig)):
+        return ",".join(map(_as_text, value))
+    return "null" if value is None else str(value)

@@ -1,0 +1,130 @@
+"""What each job of a sweep needs: nothing, a first run, another run, or the rest of a run that was cut."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tempo.errors import UserError
+from tempo.record import FILE_NAME, RunRecord, config_hash, write_atomically
+
+SWEEP_FILE = "sweep.json"
+SWEEP_VERSION = 1
+Need = Literal["nothing", "run", "resume"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One combination: its name, its overrides, where it runs, and its checked configuration."""
+
+    slug: str
+    overrides: tuple[str, ...]
+    folder: Path
+    config: Mapping[str, Any]
+
+    @property
+    def config_hash(self) -> str:
+        """As the record of its run has it."""
+        return config_hash({key: value for key, value in self.config.items() if key != "resume"})
+
+    def record(self) -> RunRecord | None:
+        """What its folder says; None where there is no record, or none that can be read."""
+        try:
+            return RunRecord.read(self.folder)
+        except UserError:
+            return None
+
+    def need(self) -> Need:
+        """What is still to be done, given that no process is at work on it."""
+        record = self.record()
+        if record is None or record.config_hash != self.config_hash:
+            return "run"
+        if record.finished:
+            return "nothing"
+        has_state = any(
+            (self.folder / "checkpoints" / f"{name}.ckpt").exists() for name in ("last", "previous")
+        )
+        return "resume" if record.status in ("running", "interrupted") and has_state else "run"
+
+    def make_room(self) -> str:
+        """Empty the folder for a run from the start; a line where an old run was moved away for it.
+
+        What failed or was cut before it had a state is deleted. A run of another configuration is kept beside
+        the sweep, in `<sweep>.replaced`.
+        """
+        if not self.folder.exists():
+            return ""
+        record = self.record()
+        if record is not None and record.config_hash == self.config_hash:
+            shutil.rmtree(self.folder)
+            return ""
+        if record is None and not (self.folder / FILE_NAME).exists() and (self.folder / ".hydra").exists():
+            shutil.rmtree(self.folder)
+            return ""
+        sweep = self.folder.parent
+        kept = sweep.with_name(f"{sweep.name}.replaced") / self.folder.name
+        kept = next(
+            each for n in range(1, 10_000) if not (each := kept.with_name(f"{kept.name}~{n}")).exists()
+        )
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.rename(kept)
+        differs = "its record cannot be read" if record is None else difference(record.config, self.config)
+        return f"{self.slug}: runs again, {differs}; the old folder is now {kept}"
+
+    def mark_dead(self, reason: str) -> None:
+        """Write into the record what the job itself could not: why its process is gone."""
+        record = self.record()
+        if record is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            record = RunRecord(
+                config=dict(self.config),
+                config_hash=self.config_hash,
+                overrides=list(self.overrides),
+                seed=int(self.config.get("seed") or 0),
+                name=str(self.config.get("name", "")),
+                status="failed",
+            )
+        elif record.status == "running":
+            record.status = "interrupted"
+        record.reason = reason
+        record.write(self.folder)
+
+
+def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """`optimizer.nesterov was False and is True now`, for the first key that differs."""
+    for key in sorted({*then, *now} - {"resume"}):
+        old, new = then.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            if found := difference(old, new):
+                return f"{key}.{found}"
+        elif old != new:
+            return f"{key} was {old!r} and is {new!r} now"
+    return ""
+
+
+def write_sweep(folder: Path, command: Sequence[str], keys: Sequence[str], jobs: Sequence[Job]) -> None:
+    """Write `sweep.json`: the jobs of this command, and those that the folder had before."""
+    entries = {each["slug"]: each for each in _known_jobs(folder)}
+    entries |= {
+        each.slug: {"slug": each.slug, "overrides": list(each.overrides), "folder": each.folder.name}
+        for each in jobs
+    }
+    values = {
+        "schema_version": SWEEP_VERSION,
+        "command": list(command),
+        "keys": list(keys),
+        "jobs": list(entries.values()),
+    }
+    write_atomically(folder / SWEEP_FILE, json.dumps(values, indent=2) + "\n")
+
+
+def _known_jobs(folder: Path) -> list[dict[str, Any]]:
+    try:
+        jobs = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))["jobs"]
+        return [each for each in jobs if isinstance(each["slug"], str)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

@@ -1,0 +1,77 @@
+"""What the launchers of tempo share: one job of Hydra, and telling the sweeper when each begins and ends."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable, Sequence
+
+from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+INTERRUPTED_CODE = 130
+"""A run's exit code when it was stopped by the user and has saved its state."""
+
+
+class JobEnded(Exception):  # noqa: N818 - some ends are no errors
+    """A job is over without a result and without an exception."""
+
+
+class JobKilled(JobEnded):
+    """The process of a job was ended from outside, and could not say so itself."""
+
+
+class IsolatingLauncher(Launcher, ABC):
+    """A launcher that runs all jobs whatever becomes of some, and returns a JobReturn for each.
+
+    `started` and `ended` are called with the index of a job among those of `launch`, in the sweep's process.
+    """
+
+    n_jobs: int = 1
+
+    def __init__(self) -> None:
+        self.started: Callable[[int], None] = lambda index: None
+        self.ended: Callable[[int, JobReturn], None] = lambda index, result: None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what a job is made of."""
+        self.hydra_context = hydra_context
+        self.task_function = task_function
+        self.config = config
+
+    def compose(self, overrides: Sequence[str], number: int) -> DictConfig:
+        """The configuration of one job, its `hydra` node with it."""
+        setup_globals()
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id = str(number)
+            config.hydra.job.num = number
+        return config
+
+    def run(self, config: DictConfig) -> JobReturn:
+        """Run one job in this process; an Exception is kept in the result, an exit passes through."""
+        try:
+            return run_job(
+                hydra_context=self.hydra_context,
+                task_function=self.task_function,
+                config=config,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+            )
+        finally:
+            configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+
+
+def failed(error: BaseException) -> JobReturn:
+    """The result of a job that has none."""
+    result = JobReturn()
+    result.status = JobStatus.FAILED
+    result.return_value = error
+    return result
+
+
+def failure(result: JobReturn) -> BaseException | None:
+    """The error that ended a job, None where it returned."""
+    error = result._return_value
+    return error if result.status == JobStatus.FAILED and isinstance(error, BaseException) else None

@@ -1,0 +1,61 @@
+"""One job after the other in the process of the sweep: the default launcher."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import traceback
+from collections.abc import Sequence
+
+from hydra.core.utils import JobReturn
+from hydra.errors import CompactHydraException
+
+from hydra_plugins.tempo._launcher import INTERRUPTED_CODE, IsolatingLauncher, JobEnded, failed, failure
+
+
+class InProcessLauncher(IsolatingLauncher):
+    """What Hydra's basic launcher does, but no exception and no `sys.exit` of a job ends the others.
+
+    A job that dies of a signal takes the sweep with it: `hydra/launcher=local` does not share that fate.
+    """
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs in order.
+
+        Raises:
+            KeyboardInterrupt: the user stopped the running job, which has saved its state.
+        """
+        results = []
+        for index, overrides in enumerate(job_overrides):
+            self.started(index)
+            result = self._run(overrides, initial_job_idx + index)
+            results.append(result)
+            self.ended(index, result)
+            if isinstance(failure(result), KeyboardInterrupt):
+                raise KeyboardInterrupt
+            _free_memory()
+        return results
+
+    def _run(self, overrides: Sequence[str], number: int) -> JobReturn:
+        try:
+            result = self.run(self.compose(overrides, number))
+        except KeyboardInterrupt as error:
+            return failed(error)
+        except SystemExit as error:
+            stopped = error.code == INTERRUPTED_CODE
+            return failed(
+                KeyboardInterrupt() if stopped else JobEnded(f"the job called sys.exit({error.code})")
+            )
+        except Exception as error:  # noqa: BLE001 - whatever one job raises must not reach the others
+            result = failed(error)
+        raised = failure(result)
+        if raised is not None and not isinstance(raised, CompactHydraException):
+            traceback.print_exception(raised)
+        return result
+
+
+def _free_memory() -> None:
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -1,0 +1,147 @@
+"""A process a job on this machine, several at a time: `hydra/launcher=local`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import select
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from types import FrameType
+from typing import Any, Literal
+
+from hydra.core.utils import JobReturn
+from omegaconf import ListConfig
+
+from hydra_plugins.tempo._forked_job import ForkedJob
+from hydra_plugins.tempo._launcher import IsolatingLauncher
+from hydra_plugins.tempo._slots import slot_environments
+from tempo.errors import UserError
+
+GRACE_SECONDS = 30.0
+"""What a job gets to save its state when it is asked to stop."""
+_LOOK_SECONDS = 0.2
+
+
+class LocalLauncher(IsolatingLauncher):
+    """Forks each job from the sweep, in one of `n_jobs` slots.
+
+    `preload` names modules that the sweep imports before the first fork: its jobs have them for nothing and
+    still share no state. Torch's threads and CUDA only start in the job. On macOS, where a process that has
+    loaded the system's frameworks must not fork, nothing is preloaded.
+    """
+
+    def __init__(
+        self,
+        n_jobs: int,
+        gpus: Literal["auto"] | Sequence[int | str] | None,
+        threads: int | None,
+        timeout_minutes: float | None,
+        preload: Sequence[str],
+    ) -> None:
+        super().__init__()
+        for key, value in (("n_jobs", n_jobs), ("threads", threads), ("timeout_minutes", timeout_minutes)):
+            kinds = (int, float) if key == "timeout_minutes" else int
+            if value is None and key != "n_jobs":
+                continue
+            if isinstance(value, bool) or not isinstance(value, kinds) or value <= 0:
+                raise UserError(f"hydra.launcher.{key}={value} must be above 0: e.g. hydra.launcher.{key}=2")
+        if not (gpus is None or gpus == "auto" or (isinstance(gpus, (list, tuple, ListConfig)) and gpus)):
+            raise UserError(
+                f"hydra.launcher.gpus={gpus} must be auto, null or a list: hydra.launcher.gpus=[0,1]"
+            )
+        self.n_jobs = n_jobs
+        self.timeout_seconds = None if timeout_minutes is None else 60 * timeout_minutes
+        self.preload = list(preload) if sys.platform == "linux" else []
+        self.environments = slot_environments(n_jobs, gpus, threads)
+        self._interrupts = 0
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs, `n_jobs` at a time.
+
+        Raises:
+            KeyboardInterrupt: the user stopped the sweep; the running jobs have saved their state.
+        """
+        self._preload()
+        waiting = deque(enumerate(job_overrides))
+        running: dict[int, ForkedJob] = {}
+        results: dict[int, JobReturn] = {}
+        with self._signals():
+            try:
+                while running or (waiting and not self._interrupts):
+                    while waiting and len(running) < self.n_jobs and not self._interrupts:
+                        index, overrides = waiting.popleft()
+                        job = self._start(index, overrides, initial_job_idx + index, running)
+                        running[job.pipe] = job
+                    ready, _, _ = select.select(list(running), [], [], _LOOK_SECONDS)
+                    for pipe in ready:
+                        job = running.pop(pipe)
+                        results[job.index] = job.collect()
+                        self.ended(job.index, results[job.index])
+                    self._stop_what_must(running)
+            finally:
+                for job in running.values():
+                    job.send(signal.SIGKILL)
+        if self._interrupts:
+            raise KeyboardInterrupt
+        return [results[index] for index in range(len(job_overrides))]
+
+    def _start(
+        self, index: int, overrides: Sequence[str], number: int, running: dict[int, ForkedJob]
+    ) -> ForkedJob:
+        taken = {job.slot for job in running.values()}
+        slot = next(each for each in range(self.n_jobs) if each not in taken)
+        self.started(index)
+        return ForkedJob(
+            index=index,
+            slot=slot,
+            compose=partial(self.compose, overrides, number),
+            run=self.run,
+            environment=self.environments[slot],
+        )
+
+    def _stop_what_must(self, running: dict[int, ForkedJob]) -> None:
+        now = time.monotonic()
+        for job in running.values():
+            if self._interrupts and not job.killed_for:
+                job.stop("interrupted", GRACE_SECONDS, signal.SIGINT)
+            elif self.timeout_seconds and not job.killed_for and now - job.began > self.timeout_seconds:
+                minutes = f"hydra.launcher.timeout_minutes={self.timeout_seconds / 60:g}"
+                job.stop(f"stopped by {minutes}; the next start goes on", GRACE_SECONDS)
+            if self._interrupts > 1 or (job.kill_at is not None and now > job.kill_at):
+                job.send(signal.SIGKILL)
+
+    def _preload(self) -> None:
+        """Import for all jobs at once; libraries read the number of threads when they are loaded."""
+        if not self.preload:
+            return
+        os.environ["OMP_NUM_THREADS"] = self.environments[0]["OMP_NUM_THREADS"]
+        # NumPy's linear algebra would start threads at once, and a process with threads should not fork.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        for module in self.preload:
+            try:
+                importlib.import_module(module)
+            except ImportError as error:
+                raise UserError(f"hydra.launcher.preload: {module} cannot be imported: {error}") from error
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Count the requests to stop; a job is never started or collected by halves."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            self._interrupts += 1
+
+        before: dict[int, Any] = {
+            number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        self._interrupts = 0
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,78 @@
+"""One run, or one sweep, at a time in a folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+from tempo.errors import UserError
+
+if sys.platform != "win32":
+    import fcntl
+
+LOCK_FILE = ".lock"
+_PATIENCE_SECONDS = 5.0
+
+
+class FolderLock:
+    """Holds a folder until the process that took it, and all that it forked, are gone.
+
+    Forked jobs inherit the lock, so a sweep that was killed is not followed by another one while one of its
+    jobs still writes. Windows has no such lock: there it does nothing.
+    """
+
+    def __init__(self, folder: Path, *, what: str, remedy: str) -> None:
+        self.path = folder / LOCK_FILE
+        self.what, self.remedy = what, remedy
+        self._descriptor = -1
+
+    def __enter__(self) -> FolderLock:
+        """Take it; UserError with the holder's process id where another process has it."""
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not self._take():
+            holder = self._holder()
+            if _is_alive(holder) or time.monotonic() > deadline:
+                os.close(self._descriptor)
+                raise UserError(
+                    f"{self.what} is at work in {self.path.parent} as process {holder}: wait for it, "
+                    f"or {self.remedy}"
+                )
+            time.sleep(0.1)
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give it back."""
+        os.close(self._descriptor)
+
+    def _take(self) -> bool:
+        if sys.platform == "win32":
+            return True
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _holder(self) -> int:
+        text = os.pread(self._descriptor, 32, 0).decode(errors="replace").strip()
+        return int(text) if text.isdigit() else 0
+
+
+def _is_alive(process: int) -> bool:
+    if process <= 0:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

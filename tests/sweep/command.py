@@ -1,0 +1,65 @@
+"""Runs `src/train.py` as a user does, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tempo.paths import ROOT
+from tempo.record import RunRecord
+
+FAULTS = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(FAULTS), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """The command in the background; standard output and errors in one pipe."""
+    return subprocess.Popen(
+        [sys.executable, "src/train.py", "model=mlp", *arguments],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code and output."""
+    output, _ = process.communicate(timeout=240)
+    return process.returncode, output
+
+
+def train(*arguments: str) -> tuple[int, str]:
+    """The command to its end."""
+    return finish(start(*arguments))
+
+
+def statuses(sweep: Path) -> dict[str, str]:
+    """Slug -> status of each job that has a record."""
+    return {each.parent.name: RunRecord.read(each.parent).status for each in sorted(sweep.glob("*/run.json"))}
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 120) -> None:
+    """Return as soon as it holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def processes_naming(text: str) -> list[int]:
+    """Processes of this machine whose command line has `text` in it, without zombies."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if text in (entry / "cmdline").read_bytes().decode(errors="replace"):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
