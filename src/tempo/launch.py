@@ -19,6 +19,8 @@ from tempo.paths import ROOT
 from tempo.record import FILE_NAME, RunRecord, write_atomically
 
 JOB_FILE = "job.json"
+ERROR_FILE = "error.txt"
+"""Below `ranks/`: what a rank has refused."""
 
 
 def needs_group(config: Config) -> bool:
@@ -46,6 +48,7 @@ def launch_group(
         )
     logs = folder / "ranks"
     logs.mkdir(parents=True, exist_ok=True)
+    (logs / ERROR_FILE).unlink(missing_ok=True)
     job: dict[str, Any] = {
         "config": config,
         "folder": str(folder),
@@ -74,8 +77,8 @@ def launch_group(
         record.write(folder)
     if record is None or record.status == "failed":
         reason = record.reason if record else f"exit code {code} before the first record"
-        if reason.startswith("UserError: "):
-            raise UserError(reason.removeprefix("UserError: "))
+        if (logs / ERROR_FILE).exists():
+            raise UserError((logs / ERROR_FILE).read_text(encoding="utf-8"))
         raise UserError(f"the group of {config['trainer']['devices']} processes failed: {reason}; see {logs}")
     return record
 

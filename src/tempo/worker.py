@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 from tempo.errors import UserError
+from tempo.launch import ERROR_FILE
 from tempo.parent_death import die_with_parent
+from tempo.record import write_atomically
 from tempo.run import Job, run
 
 
@@ -32,6 +34,8 @@ def main() -> None:
     try:
         run(job)
     except UserError as error:
+        # The first rank that fails ends the others: which one could write the record is chance.
+        write_atomically(folder / "ranks" / ERROR_FILE, str(error))
         sys.exit(str(error))
 
 

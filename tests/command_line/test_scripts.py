@@ -1,0 +1,117 @@
+"""Wrong commands through the real scripts: one line, exit code 1, no torch, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tempo.paths import ROOT
+
+# Runs a script as `python src/<script>` does, and says at the end whether torch was imported.
+PROGRAM = """
+import runpy, sys
+script, *sys.argv[1:] = sys.argv[1:]
+sys.argv[0] = script
+sys.path[0] = script.rpartition("/")[0]
+try:
+    runpy.run_path(script, run_name="__main__")
+finally:
+    print("torch" if "torch" in sys.modules else "no torch")
+"""
+
+
+def call(script: str, *arguments: str, timeout_seconds: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(ROOT / "src" / script), *arguments],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=timeout_seconds,
+        env={key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"},
+    )
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+WRONG = [
+    (["model=densnet40"], ["Did you mean 'densenet40'?"]),
+    (["optimizer.lr=-1"], ["optimizer.lr=-1", "optimizer.lr=0.1"]),
+    (["trainer.epoch=3"], ["Did you mean 'epochs'?"]),
+    (["scheduler=onecycle", "optimizer=sgd"], ["optimizer=momentum"]),
+    (["model=null"], ["model=null", "densenet40"]),
+    (["optimizer.wd=1e-4,1e-5"], ["-m"]),
+    (["resume=/nowhere/at/all"], ["/nowhere/at/all", "run.json"]),
+    (["optimizer.lr=[1"], ["optimizer.lr=[1"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), WRONG, ids=[" ".join(each[0]) for each in WRONG])
+def test_a_wrong_command(arguments: list[str], words: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    done = call("train.py", *arguments, f"hydra.run.dir={folder}")
+    assert_refused(done, *words)
+    assert done.stdout.splitlines()[-1] == "no torch"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_job_of_a_sweep_ends_it_before_the_first_job(tmp_path: Path) -> None:
+    done = call("train.py", "model=mlp", "optimizer.lr=0.1,-1", "-m", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert_refused(done, "optimizer.lr=-1")
+    assert done.stdout.splitlines()[-1] == "no torch"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    done = call("train.py", "model=mlp", f"hydra.run.dir={tmp_path / 'file' / 'run'}")
+    assert_refused(done, str(tmp_path / "file"), "hydra.run.dir=")
+
+
+def test_missing_data_leaves_no_folder(tmp_path: Path) -> None:
+    done = call(
+        "train.py",
+        "data=mnist",
+        "data.download=false",
+        f"data.root={tmp_path / 'absent'}",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    )
+    assert_refused(done, str(tmp_path / "absent"), "data=digits")
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_without_a_run(tmp_path: Path) -> None:
+    done = call("evaluate.py")
+    assert_refused(done, "run=")
+    assert done.stdout.splitlines()[-1] == "no torch"
+    assert_refused(call("evaluate.py", f"run={tmp_path / 'absent'}"), str(tmp_path / "absent"), "run.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
+def test_what_answers_at_once(arguments: list[str]) -> None:
+    done = call("train.py", *arguments)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "no torch"
+
+
+def test_full_errors_on_request(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "src" / "train.py"), "optimizer.lr=[1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "HYDRA_FULL_ERROR": "1"},
+        cwd=tmp_path,
+    )
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr

@@ -1,0 +1,133 @@
+"""Every YAML of conf/, found by listing the folder: composes, builds, and takes an optimizer step."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+
+from tempo import compose
+from tempo.config import check
+from tempo.run import quiet
+from tests.jobs import CONF, compose_job, options
+
+SYNTHETIC = [
+    "data=synthetic",
+    "data.train_images=8",
+    "data.test_images=4",
+    "data.val_size=2",
+    "data.total_batch_size=2",
+]
+# Images large enough for the network, the network small enough for a test.
+MODELS: dict[str, list[str]] = {
+    "torchvision": ["model.name=resnet18"],
+    "timm": ["model.name=resnet18"],
+    "wrn28_10": ["model.widen_factor=1", "data.image_size=8"],
+    "wrn32_4": ["model.widths=[8,16,32]", "data.image_size=8"],
+    "densenet40": ["data.image_size=8"],
+    "resnet110": ["data.image_size=8"],
+}
+NEEDS = {"timm": "timm", "wandb": "wandb", "mlflow": "mlflow"}
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and options(path.name))
+EXPERIMENTS = sorted(
+    str(p.relative_to(CONF)).removesuffix(".yaml") for p in CONF.glob("experiment/**/*.yaml")
+)
+CASES = [(group, option) for group in GROUPS for option in options(group)]
+
+
+@pytest.fixture(autouse=True)
+def restore_torch() -> Iterator[None]:
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def overrides_of(group: str, option: str, folder: Path, request: pytest.FixtureRequest) -> list[str]:
+    """The command line that gives the option a quick first step; skips what this machine cannot do."""
+    package = NEEDS.get(option)
+    if package and importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    given = [f"{group}={option}"]
+    if group == "model":
+        return [*SYNTHETIC, *given, *MODELS.get(option, [])]
+    if group == "trainer":
+        if option in ("gpu", "ddp") and not torch.cuda.is_available():
+            pytest.skip(f"trainer={option} needs a GPU")
+        return [*given, "model=mlp", "trainer.devices=1"]
+    if group == "data":
+        return [*given, "model=cnn3", *_data(option, folder, request)]
+    return [*given, "model=mlp"]
+
+
+def _data(option: str, folder: Path, request: pytest.FixtureRequest) -> list[str]:
+    if option == "synthetic":
+        return SYNTHETIC[1:]
+    if "_target_: tempo.data.folder.folder" in (CONF / "data" / f"{option}.yaml").read_text(encoding="utf-8"):
+        generator = np.random.default_rng(0)
+        for name in ("cat", "dog"):
+            (folder / name).mkdir(parents=True)
+            for number in range(8):
+                pixels = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / name / f"{number}.png")
+        small = ["data.total_batch_size=2", "data.test_size=4", "data.val_size=2"]
+        return [f"data.root={folder}", f"data.cache={folder}-cache", *small]
+    if option == "digits":
+        return []
+    real_data: Path = request.getfixturevalue("real_data")
+    folders = {"mnist": "MNIST/raw", "cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
+    if not (real_data / folders[option]).is_dir():
+        pytest.skip(f"{real_data} has no {folders[option]}")
+    return [f"data.root={real_data}", "data.download=false", "data.train_size=256", "data.val_size=100"]
+
+
+@pytest.mark.parametrize(("group", "option"), CASES, ids=["/".join(each) for each in CASES])
+def test_composes_builds_and_takes_a_step(
+    group: str, option: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    overrides = overrides_of(group, option, tmp_path / "images", request)
+    config, choices = compose_job([*overrides, "trainer.max_steps=1", "trainer.threads=1"])
+    check(config)
+    assert choices[group] == option
+    quiet()
+    data = compose.build_data(config)
+    plan = compose.build_plan(config, len(data.train), 1, 0)
+    module = compose.build_module(config, data, plan)
+    before = {name: value.clone() for name, value in module.network.named_parameters()}
+
+    trainer = compose.build_trainer(config, tmp_path, plan, [], compose.build_loggers(config, tmp_path, 0))
+    assert isinstance(trainer, pl.Trainer)
+    trainer.fit(module, compose.build_train_batches(config, data, module))
+
+    assert trainer.global_step == 1
+    _, losses, _ = module.window.flush()
+    assert len(losses) == 1
+    assert math.isfinite(losses[0])
+    moved = [
+        name for name, value in module.network.named_parameters() if not torch.equal(value, before[name])
+    ]
+    assert moved, "no parameter has moved"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_and_passes_the_check(experiment: str) -> None:
+    group, _, option = experiment.partition("/")
+    config, choices = compose_job([f"{group}={option}"])
+    check(config)
+    assert choices[group] == option
+
+
+def test_every_group_has_an_option() -> None:
+    assert {"data", "model", "optimizer", "scheduler", "trainer", "logger", "debug"} <= set(GROUPS)
+
+
+def test_every_yaml_says_what_it_is() -> None:
+    for path in CONF.rglob("*.yaml"):
+        first, second, *_ = [*path.read_text(encoding="utf-8").splitlines(), ""]
+        comment = second if first.startswith("# @package") else first
+        assert comment.startswith("# "), f"{path.relative_to(CONF)} begins without a line of explanation"

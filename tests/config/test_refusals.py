@@ -1,0 +1,220 @@
+"""What cannot work is refused by the check, which reads no data and imports no torch."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hydra.errors import CompactHydraException
+
+from tempo.config import check, plain
+from tempo.errors import UserError
+from tempo.signature import check_types, fits, signature_of
+from tests.jobs import compose_job
+
+# (overrides, what the line must name: the value, and the override that mends it)
+REFUSED: list[tuple[str, str, str]] = [
+    ("optimizer.lr=0", "optimizer.lr=0", "optimizer.lr=0.1"),
+    ("optimizer.lr=-0.1", "optimizer.lr=-0.1", "optimizer.lr=0.1"),
+    ("optimizer.lr=nan", "optimizer.lr=nan", "optimizer.lr=0.1"),
+    ("optimizer.lr=inf", "optimizer.lr=inf", "optimizer.lr=0.1"),
+    ("optimizer.lr=fast", "optimizer.lr='fast'", "optimizer.lr=0.1"),
+    ("optimizer.lr=true", "optimizer.lr=True", "optimizer.lr=0.1"),
+    ("optimizer.lr=null", "optimizer.lr=None", "optimizer.lr=0.1"),
+    ("optimizer.lr=[0.1,0.2]", "optimizer.lr=[0.1, 0.2]", "optimizer.lr=0.1"),
+    ("optimizer.wd=-1e-4", "optimizer.wd=-0.0001", "optimizer.wd=1e-4"),
+    ("optimizer.wd=inf", "optimizer.wd=inf", "optimizer.wd=1e-4"),
+    ("optimizer.momentum=1", "optimizer.momentum=1", "optimizer.momentum=0.9"),
+    ("optimizer.momentum=-0.1", "optimizer.momentum=-0.1", "optimizer.momentum=0.9"),
+    ("optimizer=adam optimizer.beta2=1", "optimizer.beta2=1", "optimizer.beta2=0.999"),
+    ("optimizer.dampening=2", "optimizer.dampening=2", "optimizer.dampening=0"),
+    ("optimizer=adam optimizer.eps=-1", "optimizer.eps=-1", "optimizer.eps=1e-8"),
+    ("scheduler=onecycle optimizer=sgd", "momentum", "optimizer=momentum"),
+    ("scheduler=onecycle optimizer=adagrad", "momentum", "scheduler.min_momentum=null"),
+    ("scheduler=onecycle optimizer=rmsprop", "momentum 0", "scheduler.max_momentum=null"),
+    ("scheduler=onecycle scheduler.min_lr=2", "scheduler.min_lr=2", "scheduler.max_lr=2"),
+    (
+        "scheduler=onecycle scheduler.min_momentum=0.99",
+        "scheduler.min_momentum=0.99",
+        "scheduler.max_momentum=0.99",
+    ),
+    ("scheduler=onecycle scheduler.min_momentum=null", "scheduler.min_momentum=null", "null for both"),
+    ("scheduler=onecycle scheduler.rise_fraction=0.9", "rise_fraction", "scheduler.rise_fraction=0.45"),
+    ("scheduler=onecycle scheduler.curve=square", "scheduler.curve='square'", "one of linear, cosine"),
+    ("scheduler=multistep scheduler.milestones=[1.5]", "milestones", "scheduler.milestones="),
+    ("scheduler=triangular scheduler.cycles=0", "scheduler.cycles=0", "scheduler.cycles="),
+    ("scheduler=triangular scheduler.cycles=1.5", "scheduler.cycles=1.5", "whole number"),
+    ("data.total_batch_size=0", "data.total_batch_size=0", "data.total_batch_size=1"),
+    ("data.total_batch_size=64.5", "data.total_batch_size=64.5", "whole number"),
+    ("data.eval_batch_size=0", "data.eval_batch_size=0", "data.eval_batch_size=1"),
+    ("data.val_size=-1", "data.val_size=-1", "data.val_size=0"),
+    ("data.val_size=1.5", "data.val_size=1.5", "data.val_size=0.1"),
+    ("data.val_size=0", "data.val_size=0", "data.val_size=0.1"),
+    ("data.val_size=0 objective=test/accuracy", "checkpoint.select=best", "checkpoint.select=last"),
+    (
+        "data.val_size=0 objective=test/loss checkpoint.select=last early_stopping.patience=3",
+        "early_stopping.patience",
+        "data.val_size=0.1",
+    ),
+    ("data.train_size=0", "data.train_size=0", "data.train_size=1"),
+    ("data.normalize=pixel", "data.normalize='pixel'", "one of channel, unit"),
+    ("data.augment.crop_padding=-1", "data.augment.crop_padding=-1", "data.augment.crop_padding=0"),
+    ("data.augment.flip=3", "data.augment.flip=3", "true or false"),
+    ("data.augment.cutout=1.5", "data.augment.cutout=1.5", "whole number"),
+    ("data.augment=null", "data.augment=None", "data.augment.<key>="),
+    ("+data.colour=red", "data.colour", "Known"),
+    ("data=synthetic data.image_size=big", "data.image_size='big'", "whole number"),
+    ("data=mnist data.root=3", "data.root=3", "text"),
+    ("trainer=cpu trainer.accumulate=3", "data.total_batch_size=64", "data.total_batch_size=63"),
+    ("trainer=ddp_cpu trainer.devices=5", "5 devices", "data.total_batch_size=65"),
+    ("trainer.devices=0", "trainer.devices=0", "trainer.devices=1"),
+    ("trainer.devices=-1", "trainer.devices=-1", "trainer.devices=1"),
+    ("trainer.num_nodes=0", "trainer.num_nodes=0", "trainer.num_nodes=1"),
+    ("trainer.accumulate=0", "trainer.accumulate=0", "trainer.accumulate=1"),
+    ("trainer.epochs=0", "trainer.epochs=0", "trainer.epochs=1"),
+    ("trainer.epochs=ten", "trainer.epochs='ten'", "whole number"),
+    ("trainer.max_steps=0", "trainer.max_steps=0", "trainer.max_steps=1"),
+    ("trainer.threads=0", "trainer.threads=0", "trainer.threads=1"),
+    ("trainer.val_every_n_epochs=0", "trainer.val_every_n_epochs=0", "trainer.val_every_n_epochs=1"),
+    ("trainer.log_every_n_steps=0", "trainer.log_every_n_steps=0", "trainer.log_every_n_steps=1"),
+    ("trainer.steps_per_call=0", "trainer.steps_per_call=0", "trainer.steps_per_call=1"),
+    ("trainer.steps_per_call=many", "trainer.steps_per_call='many'", "auto"),
+    ("trainer.gradient_clip=0", "trainer.gradient_clip=0", "trainer.gradient_clip=1"),
+    ("trainer.precision=8", "trainer.precision=8", "32-true"),
+    ("trainer.accelerator=abacus", "trainer.accelerator='abacus'", "cpu"),
+    ("trainer.backend=nccl trainer.accelerator=cpu", "trainer.backend=nccl", "trainer.backend=gloo"),
+    ("trainer.profiler=yes", "trainer.profiler=", "simple"),
+    ("trainer.channels_last=2", "trainer.channels_last=2", "true or false"),
+    ("trainer.limit_train_steps=0", "trainer.limit_train_steps=0", "trainer.limit_train_steps=1"),
+    ("checkpoint.select=worst", "checkpoint.select='worst'", "best"),
+    ("checkpoint.every_n_steps=0", "checkpoint.every_n_steps=0", "checkpoint.every_n_steps=1"),
+    ("checkpoint.every_n_minutes=0", "checkpoint.every_n_minutes=0", "checkpoint.every_n_minutes=1"),
+    ("early_stopping.patience=0", "early_stopping.patience=0", "early_stopping.patience=1"),
+    ("early_stopping.min_delta=-1", "early_stopping.min_delta=-1", "early_stopping.min_delta=0"),
+    ("ema.decay=1", "ema.decay=1", "ema.decay=0.999"),
+    ("ema.decay=0", "ema.decay=0", "ema.decay=0.999"),
+    ("divergence.factor=1", "divergence.factor=1", "divergence.factor=2"),
+    ("divergence.factor=nan", "divergence.factor=nan", "divergence.factor="),
+    ("objective=val/f1", "objective='val/f1'", "val/accuracy"),
+    ("seed=zero", "seed='zero'", "whole number"),
+    ("seed=null", "seed=None", "whole number"),
+    ("seed=-1", "seed=-1", "seed=0"),
+    ("seed=4294967296", "seed=4294967296", "seed="),
+    ("preview=2", "preview=2", "true or false"),
+    ("model.depth=twenty", "model.depth='twenty'", "whole number"),
+    ("+model.width=3", "model.width", "Known: depth"),
+    ("model=cnn3 model.dropout=nan", "model.dropout=nan", "number"),
+    ("model=mlp model.hidden=128", "model.hidden=128", "model.hidden="),
+    ("model=mlp model.hidden=[a]", "model.hidden=['a']", "model.hidden="),
+    ("model._target_=tempo.model.mlp.Perceptron", "Perceptron", "mlp.py"),
+    ("~model._target_", "model has no _target_", "conf/model"),
+    ("~optimizer._target_", "optimizer has no _target_", "conf/optimizer"),
+    ("scheduler._target_=tempo.scheduler.absent.Absent", "tempo.scheduler.absent", "scheduler="),
+]
+
+
+@pytest.mark.parametrize(("overrides", "value", "remedy"), REFUSED, ids=[each[0] for each in REFUSED])
+def test_refused_in_one_line(overrides: str, value: str, remedy: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check(compose_job(overrides.split())[0])
+    message = str(caught.value)
+    assert "\n" not in message
+    assert value in message
+    assert remedy in message
+
+
+def test_what_is_near_a_bound_is_not_refused() -> None:
+    """The bounds themselves, where they are allowed: else a check that says no to all would pass too."""
+    for overrides in (
+        "optimizer.wd=0 optimizer.momentum=0 seed=0 optimizer.lr=1e-12",
+        "optimizer.momentum=0.999 trainer.accumulate=4 trainer.gradient_clip=1e-9",
+        "data.val_size=0 objective=test/accuracy checkpoint.select=last",
+        "data.val_size=1 trainer.max_steps=1 trainer.epochs=1",
+        "scheduler=onecycle optimizer=sgd scheduler.min_momentum=null scheduler.max_momentum=null",
+        "scheduler=onecycle optimizer=nadam divergence.factor=null ema.decay=1e-3",
+        "seed=4294967295",
+    ):
+        check(compose_job(overrides.split())[0])
+
+
+def test_plain_resolves_and_refuses_what_is_missing() -> None:
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create({"a": {"b": 1, "c": "${a.b}"}, "hydra": {"x": "${absent}"}})
+    assert plain(config) == {"a": {"b": 1, "c": 1}}
+    for broken in ({"a": "???"}, {"a": "${b}"}, {"a": "${nothing:1}"}):
+        with pytest.raises(UserError, match=r"^a: .*value"):
+            plain(OmegaConf.create(broken))
+
+
+def test_user_error_is_what_hydra_prints_without_traceback() -> None:
+    assert issubclass(UserError, CompactHydraException)
+    assert str(UserError("a\n  line\tand another")) == "a line and another"
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "expected"),
+    [
+        (1, "int", True),
+        (1, "float", True),
+        (True, "int", False),
+        (True, "float", False),
+        (1.0, "int", False),
+        (float("nan"), "float", False),
+        (float("inf"), "float", True),
+        ("x", "str", True),
+        (1, "str", False),
+        (None, "int | None", True),
+        (None, "int", False),
+        ([1, 2], "tuple[int, ...]", True),
+        ([1, "2"], "tuple[int, ...]", False),
+        ([1, 2], "tuple[int, int, int]", False),
+        ([1, 2, 3], "tuple[int, int, int]", True),
+        (1, "tuple[int, ...]", False),
+        ("a", "Literal['a', 'b']", True),
+        ("c", "Literal['a', 'b']", False),
+        (True, "Literal[1]", False),
+        ("auto", "int | Literal['auto']", True),
+        ({"a": 1}, "dict[str, Any]", True),
+        ({"a": 1}, "Mapping[str, int]", True),
+        ([], "dict[str, Any]", False),
+    ],
+)
+def test_fits(value: Any, annotation: str, expected: bool) -> None:
+    assert fits(value, annotation) is expected
+
+
+def test_signature_of_classes_functions_and_foreign_code() -> None:
+    assert signature_of("tempo.model.mlp.MLP").keys() >= {"input_shape", "num_classes", "hidden"}
+    assert signature_of("tempo.data.digits.digits") == {}
+    onecycle = signature_of("tempo.scheduler.onecycle.OneCycle")
+    assert onecycle["min_lr"] == "float"
+    assert onecycle["min_momentum"] == "float | None"
+    assert signature_of("torch.optim.SGD") is None
+    with pytest.raises(UserError, match="defines no 'MPL'"):
+        signature_of("tempo.model.mlp.MPL")
+
+
+def test_the_signature_read_is_the_signature_that_runs() -> None:
+    """Every target of conf/ that is ours: what `ast` reads equals what `inspect` sees."""
+    import importlib
+    import inspect
+
+    from tests.jobs import CONF
+
+    seen = 0
+    for path in sorted(CONF.rglob("*.yaml")):
+        found = re.search(r"^_target_: (tempo\.\S+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        if found is None:
+            continue
+        module, _, name = found[1].rpartition(".")
+        target = getattr(importlib.import_module(module), name)
+        assert set(signature_of(found[1])) == set(inspect.signature(target).parameters), path
+        seen += 1
+    assert seen >= 20
+
+
+def test_check_types_names_the_nearest_key() -> None:
+    with pytest.raises(UserError, match="Did you mean 'depth'"):
+        check_types("model", {"dept": 3}, {"depth": "int", "width": "int"})

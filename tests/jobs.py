@@ -1,0 +1,161 @@
+"""Jobs of the tests: composed as a script would, run in this process or in one that may be killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from tempo.config import check, composed
+from tempo.errors import UserError
+from tempo.paths import ROOT, register_resolvers
+
+CONF = ROOT / "conf"
+# Enough for a second step in each epoch and a step that is left over, in a fraction of a second.
+SMALL = (
+    "model=mlp",
+    "trainer=cpu",
+    "data.train_size=320",
+    "trainer.log_every_n_steps=7",
+    "trainer.threads=1",
+)
+
+
+def options(group: str) -> list[str]:
+    """The options of conf/<group>."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def compose_job(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Configuration as plain values, and group -> option, as `src/train.py <overrides>` has them."""
+    register_resolvers()
+    OmegaConf.register_new_resolver("run_folder", lambda *_: "unused", replace=True)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", overrides=list(overrides), return_hydra_config=True)
+    choices = {
+        str(key): str(value)
+        for key, value in config.hydra.runtime.choices.items()
+        if value and not str(key).startswith("hydra")
+    }
+    return composed(config), choices
+
+
+def run_job(folder: Path, overrides: Sequence[str]) -> Any:
+    """Compose, check and run in this process; the record."""
+    # torch is imported late: the tests of the configuration must not need it.
+    from tempo.run import Job, run
+
+    config, choices = compose_job(overrides)
+    check(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    return run(Job(config=config, folder=folder, overrides=list(overrides), choices=choices))
+
+
+def _child(folder: str, overrides: Sequence[str], environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    with Path(folder, f"output{environment.get('RANK', '')}.txt").open("a", encoding="utf-8") as log:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())
+    try:
+        record = run_job(Path(folder), overrides)
+    except UserError as error:
+        sys.exit(str(error))
+    sys.exit(130 if record.status == "interrupted" else 0)
+
+
+def start_job(
+    folder: Path, overrides: Sequence[str], environment: dict[str, str] | None = None
+) -> ForkServerProcess:
+    """The same in a process of its own, which starts at once: a server holds torch already imported."""
+    folder.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("forkserver")
+    # Python 3.11's server does not get sys.path, and passes over what it cannot import.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    context.set_forkserver_preload(
+        ["tempo.run", "tests.jobs", "tensorboard.summary.writer.event_file_writer"]
+    )
+    process = context.Process(target=_child, args=(str(folder), list(overrides), environment or {}))
+    process.start()
+    return process
+
+
+def finish(process: ForkServerProcess, timeout_seconds: float = 120) -> int:
+    """Exit code of a job; a job that hangs is killed and fails the test."""
+    process.join(timeout_seconds)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        raise AssertionError(f"the job was still running after {timeout_seconds} s")
+    return process.exitcode
+
+
+def signal_at(
+    process: ForkServerProcess, reached: Callable[[], bool], number: int, timeout_seconds: float = 120
+) -> bool:
+    """Send a signal as soon as `reached()`; False where the job was over before."""
+    deadline = time.monotonic() + timeout_seconds
+    while process.is_alive() and time.monotonic() < deadline:
+        if reached():
+            assert process.pid is not None
+            os.kill(process.pid, number)
+            return True
+        time.sleep(0.001)
+    return False
+
+
+def kill_at(process: ForkServerProcess, reached: Callable[[], bool]) -> bool:
+    """SIGKILL as soon as `reached()`."""
+    killed = signal_at(process, reached, signal.SIGKILL)
+    finish(process)
+    return killed
+
+
+def rows_written(folder: Path) -> int:
+    """Complete rows of metrics.csv."""
+    path = folder / "metrics.csv"
+    return max(0, path.read_bytes().count(b"\n") - 1) if path.exists() else 0
+
+
+@dataclass
+class Group:
+    """The processes of one job, as torchrun would start them but for its 5 seconds."""
+
+    processes: list[ForkServerProcess]
+
+    def finish(self, timeout_seconds: float = 120) -> list[int]:
+        """Exit codes, rank by rank."""
+        return [finish(each, timeout_seconds) for each in self.processes]
+
+
+def start_group(folder: Path, overrides: Sequence[str], devices: int) -> Group:
+    """One process a rank."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(devices),
+        "LOCAL_WORLD_SIZE": str(devices),
+        "GROUP_RANK": "0",
+        "TORCHELASTIC_RUN_ID": "test",
+        "OMP_NUM_THREADS": "1",
+    }
+    overrides = [*overrides, "trainer=ddp_cpu", f"trainer.devices={devices}", "trainer.threads=1"]
+    return Group(
+        [
+            start_job(folder, overrides, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+            for rank in range(devices)
+        ]
+    )

@@ -1,0 +1,175 @@
+"""run.json: what goes in comes out, what is none is refused, and nobody ever reads half of one."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tempo.errors import UserError
+from tempo.record import FILE_NAME, STATUSES, RunRecord, config_hash, flatten, write_atomically
+
+NUMBERS = st.floats(allow_nan=False) | st.sampled_from([math.inf, -math.inf])
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+)
+CONFIGS = st.dictionaries(
+    st.text(),
+    st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8),
+    max_size=5,
+)
+METRICS = st.dictionaries(
+    st.sampled_from(["train", "val", "test"]), st.dictionaries(st.sampled_from(["loss", "accuracy"]), NUMBERS)
+)
+RECORDS = st.builds(
+    RunRecord,
+    config=CONFIGS,
+    config_hash=st.text(),
+    overrides=st.lists(st.text()),
+    seed=st.integers(0, 2**32 - 1),
+    name=st.text(),
+    choices=st.dictionaries(st.text(), st.text()),
+    status=st.sampled_from(STATUSES),
+    reason=st.text(),
+    metrics=METRICS,
+    seconds=st.dictionaries(st.text(), NUMBERS),
+    steps=st.integers(0),
+    epochs=NUMBERS,
+    images_per_second=NUMBERS,
+    objective=st.dictionaries(st.just("value"), NUMBERS),
+)
+
+
+def example(**values: Any) -> RunRecord:
+    return RunRecord(**{"config": {"seed": 0}, "config_hash": "ab", "overrides": [], "seed": 0} | values)
+
+
+@given(RECORDS)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_round_trip(record: RunRecord) -> None:
+    assert RunRecord.from_json(record.to_json()) == record
+
+
+@given(RECORDS)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_is_strict_json(record: RunRecord) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    json.loads(record.to_json(), parse_constant=refuse)
+
+
+def test_not_a_number_is_written_as_text_and_read_as_a_number() -> None:
+    record = example(metrics={"train": {"loss": math.nan}}, objective={"value": math.nan, "name": "val/loss"})
+    assert json.loads(record.to_json())["metrics"]["train"]["loss"] == "nan"
+    again = RunRecord.from_json(record.to_json())
+    assert math.isnan(again.metrics["train"]["loss"])
+    assert math.isnan(again.objective["value"])
+    assert again.objective["name"] == "val/loss"
+
+
+def test_file_and_text_are_the_same(tmp_path: Path) -> None:
+    record = example(name="größer")
+    record.write(tmp_path)
+    assert (tmp_path / FILE_NAME).read_text(encoding="utf-8") == record.to_json()
+    assert RunRecord.read(tmp_path) == record
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda v: v | {"colour": "red"}, "unknown keys ['colour']"),
+        (lambda v: {k: v[k] for k in v if k != "config"}, "lacks ['config']"),
+        (lambda v: v | {"schema_version": 99}, "schema_version 99"),
+        (lambda v: {k: v[k] for k in v if k != "schema_version"}, "schema_version None"),
+        (lambda v: v | {"status": "happy"}, "status 'happy'"),
+        (lambda v: [v], "schema_version None"),
+        (lambda v: 3, "schema_version None"),
+    ],
+)
+def test_what_is_no_record_is_refused(change: Any, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        RunRecord.from_json(json.dumps(change(json.loads(example().to_json()))), "there/run.json")
+    assert words in str(caught.value)
+    assert str(caught.value).startswith("there/run.json")
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, -3])
+def test_a_record_cut_short_is_refused(cut: int, tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text(example().to_json()[:cut], encoding="utf-8")
+    with pytest.raises(UserError, match="no JSON"):
+        RunRecord.read(tmp_path)
+
+
+def test_what_is_no_run_folder_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    for folder in (tmp_path, tmp_path / "absent", file):
+        with pytest.raises(UserError, match=r"holds no run\.json") as caught:
+            RunRecord.read(folder)
+        assert str(folder) in str(caught.value)
+    (tmp_path / FILE_NAME).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot be read"):
+        RunRecord.read(tmp_path)
+
+
+def test_finished() -> None:
+    assert {s for s in STATUSES if example(status=s).finished} == {"completed", "diverged"}
+
+
+def test_config_hash_does_not_depend_on_order_and_does_on_values() -> None:
+    one = {"a": 1, "b": {"c": [1, 2], "d": 0.1}}
+    other = {"b": {"d": 0.1, "c": [1, 2]}, "a": 1}
+    assert config_hash(one) == config_hash(other)
+    assert len(config_hash(one)) == 16
+    for changed in ({"a": 2, "b": one["b"]}, {"a": 1, "b": {"c": [2, 1], "d": 0.1}}, {"a": 1}):
+        assert config_hash(changed) != config_hash(one)
+    assert config_hash({"a": (1, 2)}) == config_hash({"a": [1, 2]})
+
+
+def test_flatten_has_a_dotted_key_for_each_leaf() -> None:
+    assert flatten({"a": {"b": 1, "c": {"d": None}}, "e": [1, 2]}) == {"a.b": 1, "a.c.d": None, "e": [1, 2]}
+
+
+def _rewrite(path: str, times: int) -> None:
+    for number in range(times):
+        write_atomically(Path(path), json.dumps([number] * 20_000))
+
+
+def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    _rewrite(str(path), 1)
+    writer = multiprocessing.get_context("spawn").Process(target=_rewrite, args=(str(path), 150))
+    writer.start()
+    seen = set()
+    while writer.is_alive():
+        values = json.loads(path.read_text(encoding="utf-8"))
+        assert len(values) == 20_000
+        assert len(set(values)) == 1
+        seen.add(values[0])
+    writer.join()
+    assert writer.exitcode == 0
+    assert len(seen) > 1
+    assert [each.name for each in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "\ud800")
+    assert path.read_text() == "old"
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises(OSError, match="folder"):
+        write_atomically(folder, "new")
+    assert stat.S_ISDIR(folder.stat().st_mode)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "folder"]

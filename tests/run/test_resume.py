@@ -1,0 +1,199 @@
+"""A run that was killed and resumed ends as one that was never stopped: to the bit."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tempo.errors import UserError
+from tests.conftest import Train, Trained
+from tests.jobs import SMALL, finish, kill_at, rows_written, signal_at, start_job
+
+# Each step is a row, so that the moment of a kill can be seen from outside.
+STEP_BY_STEP = ["trainer.log_every_n_steps=1", "trainer.steps_per_call=1", "checkpoint.every_n_steps=3"]
+STEPS = 23
+CASES: dict[str, list[str]] = {
+    "1cycle, moving momentum": ["scheduler=onecycle", "optimizer.lr=0.01"],
+    "dropout, augmentation, average, clipping": [
+        "model=cnn3",
+        "data.augment={crop_padding: 1, flip: true, cutout: 2}",
+        "ema.decay=0.9",
+        "trainer.gradient_clip=1",
+    ],
+    "batch norm and dropout, accumulation": [
+        "model=densenet40",
+        "model.depth=10",
+        "model.dropout=0.2",
+        "trainer.accumulate=2",
+        "optimizer=adamw",
+        "scheduler=cosine",
+    ],
+    "early stopping, cycles": [
+        "early_stopping.patience=2",
+        "early_stopping.min_delta=0.2",
+        "optimizer=nesterov",
+        "scheduler=triangular",
+        "scheduler.cycles=2",
+        "optimizer.lr=0.01",
+    ],
+    "chunks of steps": ["trainer.steps_per_call=2", "trainer.log_every_n_steps=4", "optimizer=nadam"],
+}
+
+
+def assert_same(found: Trained, expected: Trained) -> None:
+    """Weights, optimizer, metrics, curves: all but what a clock wrote."""
+    for name in ("weights_sha256", "metrics", "steps", "epochs", "objective", "data", "status", "batch"):
+        assert getattr(found.record, name) == getattr(expected.record, name), name
+    assert found.record.config_hash == expected.record.config_hash
+    assert found.curves() == expected.curves()
+    names = [path.stem for path in (expected.folder / "checkpoints").glob("*.ckpt")]
+    assert "last" in names
+    for name in sorted({"last", "best"} & set(names)):
+        assert_equal(found.checkpoint(name), expected.checkpoint(name), name)
+    saved = json.loads((found.folder / "run.json").read_text(encoding="utf-8"))
+    assert saved["weights_sha256"] == expected.record.weights_sha256
+
+
+def assert_equal(found: Any, expected: Any, where: str) -> None:
+    if where.endswith("train_seconds"):
+        return
+    if isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected), where
+    elif isinstance(expected, dict):
+        assert list(found) == list(expected), where
+        for key in expected:
+            assert_equal(found[key], expected[key], f"{where}.{key}")
+    elif isinstance(expected, (list, tuple)):
+        assert len(found) == len(expected), where
+        for index, each in enumerate(expected):
+            assert_equal(found[index], each, f"{where}[{index}]")
+    else:
+        assert found == expected, where
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_killed_and_resumed(case: str, train: Train) -> None:
+    overrides = [*STEP_BY_STEP, f"trainer.max_steps={STEPS}", *CASES[case]]
+    expected = train(*overrides, folder="whole")
+    rows = len(expected.rows())
+    # The second kill of the first case may come before the first checkpoint of the resumed process.
+    kills = 2 if case == next(iter(CASES)) else 1
+    at = sorted(random.Random(case).sample(range(2, rows - 1), kills))
+    folder = expected.folder.with_name("killed")
+    job = [*SMALL, *overrides]
+    killed = 0
+    for row in at:
+        started = (folder / "run.json").exists()
+        process = start_job(folder, [*job, f"resume={folder}"] if started else job)
+        killed += kill_at(process, lambda row=row: rows_written(folder) >= row)
+    assert killed >= 1, "every run was over before it could be killed"
+    resumed = train(*overrides, f"resume={folder}", folder="killed")
+    assert_same(resumed, expected)
+
+
+def copy_as_running(trained: Trained, name: str, **changes: Any) -> Path:
+    """The folder as a kill would leave it after its last checkpoint."""
+    folder = trained.folder.with_name(name)
+    shutil.copytree(trained.folder, folder)
+    values = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    values["metrics"].pop("test", None)
+    values |= {"status": "running", "weights_sha256": ""} | changes
+    (folder / "run.json").write_text(json.dumps(values), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["trainer.epochs=3"],
+        ["trainer.max_steps=13"],
+        ["trainer.epochs=9", "early_stopping.patience=1", "early_stopping.min_delta=0.5"],
+        ["trainer.epochs=4", "trainer.val_every_n_epochs=3"],
+        ["trainer.epochs=2", "data.val_size=0", "objective=test/loss", "checkpoint.select=last"],
+    ],
+    ids=[
+        "at an epoch's end",
+        "within an epoch",
+        "stopped early",
+        "epochs without validation",
+        "no validation",
+    ],
+)
+def test_killed_after_the_last_step(overrides: list[str], train: Train) -> None:
+    expected = train(*overrides, folder="whole")
+    folder = copy_as_running(expected, "killed")
+    resumed = train(*overrides, f"resume={folder}", folder="killed")
+    assert_same(resumed, expected)
+
+
+def test_a_truncated_checkpoint_costs_steps_not_the_run(
+    train: Train, caplog: pytest.LogCaptureFixture
+) -> None:
+    overrides = ["trainer.epochs=4", "scheduler=onecycle", "optimizer.lr=0.01"]
+    expected = train(*overrides, folder="whole")
+    folder = copy_as_running(expected, "killed")
+    last = folder / "checkpoints" / "last.ckpt"
+    last.unlink()  # best.ckpt may be another name of the same file
+    last.write_bytes((expected.folder / "checkpoints" / "last.ckpt").read_bytes()[:5000])
+    resumed = train(*overrides, f"resume={folder}", folder="killed")
+    assert_same(resumed, expected)
+    lines = [each.message for each in caplog.records if "last.ckpt is damaged" in each.message]
+    assert len(lines) == 1
+    assert "the one before" in lines[0]
+
+
+def test_killed_between_two_renames(train: Train) -> None:
+    """`last.ckpt` is already `previous.ckpt`, and the new one has not got its name yet."""
+    expected = train("trainer.epochs=3", folder="whole")
+    folder = copy_as_running(expected, "killed")
+    checkpoints = folder / "checkpoints"
+    (checkpoints / "last.ckpt").rename(checkpoints / ".last.ckpt.unfinished")
+    assert_same(train("trainer.epochs=3", f"resume={folder}", folder="killed"), expected)
+    assert not (checkpoints / ".last.ckpt.unfinished").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_asked_to_stop(number: int, train: Train) -> None:
+    overrides = ["trainer.log_every_n_steps=1", "trainer.steps_per_call=1", "trainer.epochs=6", "model=cnn3"]
+    expected = train(*overrides, folder="whole")
+    folder = expected.folder.with_name("stopped")
+    process = start_job(folder, [*SMALL, *overrides])
+    assert signal_at(process, lambda: rows_written(folder) >= 8, number)
+    assert finish(process) == 130
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert record["status"] == "interrupted"
+    assert record["reason"] == signal.Signals(number).name
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert saved >= 7
+    assert saved == record["steps"], "the state was saved where the run stopped, not an epoch before"
+    assert "resume=" in (folder / "output.txt").read_text()
+    assert_same(train(*overrides, f"resume={folder}", folder="stopped"), expected)
+
+
+def test_what_may_not_be_resumed(train: Train) -> None:
+    done = train("trainer.epochs=1", folder="done")
+    before = (done.folder / "run.json").read_bytes()
+    with pytest.raises(UserError, match="completed after 5 steps"):
+        train("trainer.epochs=1", f"resume={done.folder}", folder="done")
+    assert (done.folder / "run.json").read_bytes() == before, "the record of a finished run was touched"
+    folder = copy_as_running(done, "running")
+    for change, words in (
+        ("trainer.epochs=2", ["trainer.epochs=2 now", "trainer.epochs=1 when"]),
+        ("optimizer.lr=0.2", ["optimizer.lr=0.2 now", "leave optimizer.lr out"]),
+        ("model.hidden=[8]", ["model.hidden"]),
+        ("optimizer=adam", ["optimizer."]),
+        ("seed=1", ["seed=1 now"]),
+    ):
+        before = (folder / "run.json").read_bytes()
+        with pytest.raises(UserError) as caught:
+            train("trainer.epochs=1", change, f"resume={folder}", folder="running")
+        for word in words:
+            assert word in str(caught.value)
+        assert (folder / "run.json").read_bytes() == before, "a refused resume has changed the record"

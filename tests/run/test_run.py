@@ -1,0 +1,220 @@
+"""A run as a whole: what it leaves, what ends it, and what points to it."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from tempo import compose
+from tempo.data.digits import digits
+from tempo.data.split import split
+from tempo.errors import UserError
+from tempo.evaluate import evaluate
+from tempo.paths import ROOT
+from tempo.preview import planned_steps, show_preview
+from tempo.record import RunRecord
+from tests.conftest import Train, Trained
+from tests.jobs import compose_job
+
+
+def test_the_same_run_twice_is_the_same_to_the_bit(train: Train) -> None:
+    overrides = ["model=cnn3", "trainer.epochs=2", "data.augment.crop_padding=1"]
+    one, two = train(*overrides, folder="one"), train(*overrides, folder="two")
+    other = train(*overrides, "seed=1", folder="other")
+    assert one.record.weights_sha256 == two.record.weights_sha256 != other.record.weights_sha256
+    assert one.curves() == two.curves()
+    assert one.record.config_hash == two.record.config_hash != other.record.config_hash
+    assert one.record.data == other.record.data
+
+
+def test_global_random_state_does_not_matter(train: Train) -> None:
+    one = train("model=cnn3", "trainer.epochs=1", folder="one")
+    torch.rand(1000)
+    two = train("model=cnn3", "trainer.epochs=1", folder="two")
+    assert one.record.weights_sha256 == two.record.weights_sha256
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["optimizer.lr=1e6"], ["optimizer.lr=1e3", "trainer.steps_per_call=1"], ["optimizer.lr=1e30"]],
+    ids=["above the bound", "step by step", "not finite"],
+)
+def test_a_diverged_run_is_a_result(overrides: list[str], train: Train) -> None:
+    diverged = train(
+        *overrides, "trainer.epochs=3", "checkpoint.every_n_steps=1", "trainer.log_every_n_steps=1"
+    )
+    record = RunRecord.read(diverged.folder)
+    assert record.status == "diverged"
+    assert record.finished
+    assert record.reason.startswith("diverged at step ")
+    assert int(record.reason.split()[3].rstrip(":")) < 15
+    assert math.isnan(record.objective["value"])
+    for path in (diverged.folder / "checkpoints").glob("*.ckpt"):
+        state = torch.load(path, weights_only=True)
+        assert all(torch.isfinite(value).all() for value in state["state_dict"].values()), path.name
+
+
+def test_divergence_keeps_the_last_good_checkpoint(train: Train) -> None:
+    """A rate that rises a millionfold: the first epochs are good, and their state stays loadable."""
+    diverged = train(
+        "scheduler=range_test", "scheduler.min_lr=1e-4", "scheduler.max_lr=1e4", "trainer.epochs=12"
+    )
+    assert diverged.record.status == "diverged"
+    state = diverged.checkpoint("last")
+    assert 0 < state["global_step"] < 60
+    assert all(torch.isfinite(value).all() for value in state["state_dict"].values())
+    step = int(diverged.record.reason.split()[3].rstrip(":"))
+    assert state["global_step"] <= step
+    with pytest.raises(UserError, match="is diverged"):
+        train(f"resume={diverged.folder}", folder="run")
+
+
+def test_a_failed_run_says_why(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="3 channels"):
+        train("model=torchvision", "model.name=vgg11", "trainer.max_steps=1")
+
+
+def test_folder_has_what_is_promised(train: Train) -> None:
+    trained = train("trainer.epochs=1")
+    for name in ("run.json", "metrics.csv", "tensorboard", "checkpoints", "curves.png", "confusion.png"):
+        assert (trained.folder / name).exists(), name
+    left = [path for path in trained.folder.rglob(".*") if path.name != ".lock"]
+    assert left == [], "a file was not renamed to its name"
+    assert RunRecord.read(trained.folder) == trained.record
+
+
+def test_latest_points_to_the_run(train: Train) -> None:
+    trained = train("trainer.max_steps=1")
+    assert (ROOT / "logs" / "latest").readlink() == trained.folder
+
+
+def test_a_header_says_batch_steps_and_data(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    train("trainer.epochs=2", "trainer.accumulate=2", "scheduler=onecycle", "optimizer.lr=0.01")
+    out = capsys.readouterr().out
+    for words in (
+        "TBS 64 = 32 per device x 1 device x 2 accumulation",
+        "10 steps = 2 epochs x 5",
+        "data=cifar10",
+        "320 train, 144 val, 359 test, 10 classes",
+        "val/accuracy",
+    ):
+        assert words in out
+    assert "[" not in out.split("schedule")[1].splitlines()[0], "markup was printed"
+
+
+def test_warnings_are_not_silenced_for_others(train: Train) -> None:
+    train("trainer.max_steps=1")
+    with pytest.warns(UserWarning, match="something else"):
+        warnings.warn("something else", UserWarning, stacklevel=1)
+
+
+@pytest.fixture
+def tested(train: Train) -> Trained:
+    return train("trainer.epochs=2", "ema.decay=0.9")
+
+
+def test_evaluate_gives_the_numbers_of_the_record(tested: Trained) -> None:
+    again = evaluate(tested.folder)
+    assert again.same is True
+    assert again.loss == tested.record.metrics["test"]["loss"]
+    assert again.accuracy == tested.record.metrics["test"]["accuracy"]
+    assert again.images == 359
+    assert again.weights_sha256 == tested.record.weights_sha256
+    assert evaluate(tested.folder, checkpoint=str(tested.folder / "checkpoints" / "best.ckpt")).same is True
+    previous = evaluate(tested.folder, checkpoint=str(tested.folder / "checkpoints" / "previous.ckpt"))
+    assert previous.weights_sha256 != tested.record.weights_sha256
+    _refusals_of_evaluate(tested)
+
+
+def _refusals_of_evaluate(tested: Trained) -> None:
+    """Same run, what a stranger or an accident could have done to it."""
+    folder = tested.folder
+    original = (folder / "run.json").read_text(encoding="utf-8")
+
+    def refused(*words: str, **arguments: str) -> None:
+        with pytest.raises(UserError) as caught:
+            evaluate(folder, **arguments)
+        for word in words:
+            assert word in str(caught.value)
+
+    refused("accelerator=abacus", accelerator="abacus")
+    refused("checkpoint=bset", "Did you mean 'best'", checkpoint="bset")
+    for where, target in (
+        ("model", "os.system"),
+        ("model", "subprocess.Popen"),
+        ("data", "builtins.eval"),
+        ("optimizer", "tempo_evil.SGD"),
+        ("scheduler", "torch.hub.load"),
+        ("model", "tempo.launch.os.system"),
+        ("model", "tempo.launch.subprocess.run"),
+        ("data", "tempo.record.write_atomically"),
+        ("model", "tempo.data.digits.digits"),
+        ("optimizer", "torch.optim.lr_scheduler.StepLR"),
+        ("data", "tempo.data.folder.Path.write_text"),
+        ("model", ["os.system"]),
+    ):
+        values = json.loads(original)
+        values["config"][where] = {"_target_": target, "command": "touch /tmp/x"}
+        (folder / "run.json").write_text(json.dumps(values), encoding="utf-8")
+        refused("_target_")
+    values = json.loads(original)
+    values["config"]["model"]["hidden"] = [{"_target_": "os.getcwd"}]
+    (folder / "run.json").write_text(json.dumps(values), encoding="utf-8")
+    refused("_target_=os.getcwd")
+    values = json.loads(original)
+    values["config"]["model"]["hidden"] = [128, 64, 31]
+    (folder / "run.json").write_text(json.dumps(values), encoding="utf-8")
+    refused("does not fit")
+    values = json.loads(original)
+    values["data"]["sha256"] = "0" * 64
+    (folder / "run.json").write_text(json.dumps(values), encoding="utf-8")
+    refused("not those of the run")
+    for broken in ({"config": {}}, {"config": {"trainer": 3}}):
+        (folder / "run.json").write_text(json.dumps(json.loads(original) | broken), encoding="utf-8")
+        refused(".<key>=")
+    (folder / "run.json").write_text(original, encoding="utf-8")
+    best = folder / "checkpoints" / "best.ckpt"
+    content = best.read_bytes()
+    best.unlink()
+    best.write_bytes(content[: len(content) // 2])
+    refused("best.ckpt is damaged")
+
+
+PREVIEW = ["scheduler=onecycle", "preview=true", "trainer.epochs=12"]
+
+
+def test_preview_reads_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, _ = compose_job([*PREVIEW, "data=mnist", f"data.root={tmp_path / 'absent'}"])
+    show_preview(config, tmp_path)
+    assert (tmp_path / "schedule.png").read_bytes().startswith(b"\x89PNG")
+    assert "learning rate over 5,148 steps" in capsys.readouterr().out  # 12 epochs of 55,000 // 128
+
+
+@pytest.mark.parametrize("val_size", [0, 1, 100, 0.1, 0.333])
+@pytest.mark.parametrize(
+    ("train_size", "total_batch_size", "epochs"), [(None, 64, 1), (200, 100, 5), (900, 7, 2)]
+)
+def test_previewed_steps_are_the_steps_of_the_run(
+    val_size: float, train_size: int | None, total_batch_size: int, epochs: int
+) -> None:
+    overrides = [
+        f"data.val_size={val_size}",
+        f"data.train_size={'null' if train_size is None else train_size}",
+        f"data.total_batch_size={total_batch_size}",
+        f"trainer.epochs={epochs}",
+    ]
+    config, _ = compose_job([*overrides, "objective=test/loss", "checkpoint.select=last"])
+    kept, _ = split(digits()[0], val_size=val_size, train_size=train_size, split_seed=0)
+    plan = compose.build_plan(config, len(kept), 1, 0)
+    assert config["data"]["train_images"] == len(digits()[0])
+    assert planned_steps(config) == compose.total_steps(config, plan.steps_per_epoch)
+
+
+def test_previewed_steps_where_they_are_given_or_unknown() -> None:
+    assert planned_steps(compose_job(["trainer.max_steps=7"])[0]) == 7
+    assert planned_steps(compose_job(["data=folder", "data.root=/nowhere"])[0]) is None

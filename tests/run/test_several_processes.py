@@ -1,0 +1,166 @@
+"""One batch, any layout: 1 x 64, 2 x 32, accumulation; and what happens when a rank dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tempo.paths import ROOT
+from tempo.record import RunRecord
+from tests.conftest import Train, Trained
+from tests.jobs import SMALL, rows_written, start_group
+
+STEPS = 50
+JOB = ["scheduler=onecycle", "optimizer.lr=0.01", f"trainer.max_steps={STEPS}"]
+
+
+def run_group(folder: Path, overrides: list[str], devices: int) -> Trained:
+    assert start_group(folder, [*SMALL, *overrides], devices).finish() == [0] * devices
+    return Trained(folder, RunRecord.read(folder))
+
+
+def assert_near(found: Trained, expected: Trained) -> None:
+    """Equal but for the order of float sums."""
+    state = expected.checkpoint("last")["state_dict"]
+    for name, value in found.checkpoint("last")["state_dict"].items():
+        torch.testing.assert_close(value, state[name], rtol=2e-3, atol=2e-5, msg=name)
+    for row, other in zip(found.curves(), expected.curves(), strict=True):
+        assert set(row) == set(other)
+        np.testing.assert_allclose([row[k] for k in sorted(row)], [other[k] for k in sorted(row)], rtol=1e-2)
+    assert found.record.metrics["test"]["loss"] == pytest.approx(
+        expected.record.metrics["test"]["loss"], rel=1e-3
+    )
+
+
+def test_the_same_batch_on_any_number_of_ranks(train: Train, tmp_path: Path) -> None:
+    whole = train(*JOB, folder="1x64")
+    assert_near(train(*JOB, "trainer.accumulate=2", folder="1x32x2"), whole)
+    layouts = {(2, 1): "2x32", (2, 2): "2x16x2"}
+    for (devices, accumulate), name in layouts.items():
+        found = run_group(tmp_path / name, [*JOB, f"trainer.accumulate={accumulate}"], devices)
+        assert found.record.world_size == devices
+        assert found.record.batch == {
+            "total": 64,
+            "per_device": 64 // devices // accumulate,
+            "accumulate": accumulate,
+        }
+        assert found.record.status == "completed"
+        assert found.record.steps == STEPS
+        assert_near(found, whole)
+
+
+def test_three_ranks_count_every_test_image_once(train: Train, tmp_path: Path) -> None:
+    overrides = ["data.total_batch_size=60", "trainer.epochs=1", "data.eval_batch_size=50"]
+    whole = train(*overrides, folder="one")
+    found = run_group(tmp_path / "three", overrides, 3)  # 359 = 3 x 119 + 2: ranks have unequal shares
+    assert found.record.world_size == 3
+    hits = found.record.metrics["test"]["accuracy"] * 359
+    assert hits == pytest.approx(round(hits), abs=1e-9)
+    assert found.record.metrics["test"]["loss"] == pytest.approx(
+        whole.record.metrics["test"]["loss"], rel=1e-4
+    )
+    assert found.record.metrics["val"]["loss"] == pytest.approx(whole.record.metrics["val"]["loss"], rel=1e-4)
+
+
+def test_divergence_ends_all_ranks(tmp_path: Path) -> None:
+    found = run_group(tmp_path / "diverged", ["optimizer.lr=1e6", "trainer.epochs=3"], 2)
+    assert found.record.status == "diverged"
+
+
+def test_a_stop_asked_of_one_rank_stops_both_and_they_resume(tmp_path: Path) -> None:
+    overrides = [*SMALL, "trainer.epochs=8", "trainer.steps_per_call=1", "trainer.log_every_n_steps=1"]
+    expected = run_group(tmp_path / "whole", overrides[len(SMALL) :], 2)
+    folder = tmp_path / "stopped"
+    group = start_group(folder, overrides, 2)
+    deadline = time.monotonic() + 60
+    while rows_written(folder) < 8 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.kill(group.processes[1].pid, signal.SIGTERM)
+    assert group.finish() == [130, 130]
+    assert RunRecord.read(folder).status == "interrupted"
+    resumed = run_group(folder, [*overrides[len(SMALL) :], f"resume={folder}"], 2)
+    assert resumed.record.weights_sha256 == expected.record.weights_sha256
+    assert resumed.curves() == expected.curves()
+
+
+def script(folder: Path, *overrides: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [
+            sys.executable,
+            str(ROOT / "src" / "train.py"),
+            *SMALL[:1],
+            *SMALL[2:],
+            "trainer=ddp_cpu",
+            *overrides,
+            f"hydra.run.dir={folder}",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def rank_process(folder: Path, rank: int) -> int | None:
+    """Process number of one rank of the group that works in `folder`."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (path / "cmdline").read_bytes().decode().split("\0")
+            environment = (path / "environ").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        ours = "tempo.worker" in command and any(str(folder) in word for word in command)
+        if ours and f"RANK={rank}" in environment:
+            return int(path.name)
+    return None
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes by /proc")
+def test_the_script_runs_a_group_and_survives_the_death_of_a_rank(tmp_path: Path) -> None:
+    folder = tmp_path / "group"
+    process = script(folder, "trainer.epochs=2000", "trainer.log_every_n_steps=1")
+    try:
+        deadline = time.monotonic() + 120
+        while rows_written(folder) < 5 and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.02)
+        assert rows_written(folder) >= 5, process.communicate(timeout=5)
+        victim = rank_process(folder, 1)
+        assert victim is not None
+        os.kill(victim, signal.SIGKILL)
+        out, err = process.communicate(timeout=90)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 1
+    lines = err.strip().splitlines()
+    assert len(lines) == 1, err
+    assert "2 processes" in lines[0]
+    assert str(folder) in lines[0]
+    assert "TBS 64 = 32 per device x 2 devices" in out
+    assert rank_process(folder, 0) is None, "a rank was left behind"
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert record["world_size"] == 2
+    assert record["status"] == "failed"
+    assert record["reason"]
+
+
+def test_what_a_rank_refuses_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    """An argument that torch does not know is met where the optimizer is built: in the ranks."""
+    process = script(tmp_path / "group", "optimizer=adam", "optimizer.eps=1e-8", "+optimizer.amsgrad2=true")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert len(err.strip().splitlines()) == 1, err
+    assert "optimizer.amsgrad2" in err
+    assert "Did you mean 'amsgrad'" in err
+    assert list(tmp_path.iterdir()) == []
