@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,9 +26,10 @@ from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
 from tempo.trainer.module import Classifier
 
-# A chunk of steps is one call of Lightning's loop, and one tensor of preprocessed images: enough steps to
-# make the call cheap beside them, few enough for the tensor to stay small.
-_CHUNK_STEPS, _CHUNK_VALUES = 64, 1 << 22
+# A chunk of steps is one call of Lightning's loop and one tensor of preprocessed images. It is as long as
+# makes the call cheap beside the steps, and short enough for the tensor to stay small and for a signal to be
+# heard soon: parameters x images is a poor measure of a step's work, but it tells an MLP from a ResNet.
+_CHUNK_STEPS, _CHUNK_VALUES, _CHUNK_WORK = 64, 1 << 22, 100_000_000
 
 
 @dataclass
@@ -122,9 +124,12 @@ def build_train_batches(config: Config, data: Data, module: Classifier) -> Train
     """Chunks of training steps, from wherever the trainer stands."""
     steps = config["trainer"]["steps_per_call"]
     if steps == "auto":
-        channels, height, width = data.train.shape
-        values = module.plan.per_device * module.plan.accumulate * channels * height * width
-        steps = max(1, min(_CHUNK_STEPS, _CHUNK_VALUES // values))
+        images = module.plan.per_device * module.plan.accumulate
+        values = images * math.prod(data.train.shape)
+        work = images * sum(each.numel() for each in module.network.parameters())
+        steps = max(1, min(_CHUNK_STEPS, _CHUNK_VALUES // values, _CHUNK_WORK // work))
+    if config["checkpoint"]["every_n_steps"] is not None:
+        steps = min(steps, config["checkpoint"]["every_n_steps"])
     return TrainBatches(
         data=data.train,
         plan=module.plan,

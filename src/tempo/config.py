@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tempo.errors import UserError
 from tempo.range_file import with_bounds
-from tempo.record import FILE_NAME, RunRecord
+from tempo.run_folder import check_folder
 from tempo.settings import SECTIONS, DataSettings, RunSettings
 from tempo.signature import Signature, check_types, signature_of
 
@@ -82,23 +82,12 @@ class CheckBeforeRun(Callback):
             _check_not_a_table(config)
             values = composed(config)
             check(values)
-            _check_folder_is_free(config, values)
+            if not values["preview"]:
+                with _hydra_knows(config):
+                    check_folder(values, Path(str(config.hydra.run.dir)))
         except UserError as error:
             # Hydra turns exceptions of callbacks into warnings; SystemExit it lets through.
             sys.exit(str(error))
-
-
-def _check_folder_is_free(config: DictConfig, values: Config) -> None:
-    with _hydra_knows(config):
-        folder = Path(str(config.hydra.run.dir))
-    if values["resume"] or values["preview"] or not (folder / FILE_NAME).exists():
-        return
-    record = RunRecord.read(folder)
-    if record.finished:
-        raise UserError(
-            f"{folder} holds a run that is {record.status}: choose another folder with "
-            "hydra.run.dir=<folder>, or leave it out"
-        )
 
 
 def _check_not_a_table(config: DictConfig) -> None:

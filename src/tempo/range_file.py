@@ -93,7 +93,7 @@ def _proposal(test: Mapping[str, Any], config: Mapping[str, Any], path: Path) ->
         if then.get(key) != now.get(key):
             raise UserError(
                 f"scheduler.range_test={path} is of another {key.partition('.')[0]}: {key} is "
-                f"{now.get(key)!r} here and {then.get(key)!r} there; run src/lr_range.py with the overrides of "
+                f"{now.get(key)!r} here and {then.get(key)!r} there; run src/lr_range.py with the keys of "
                 "this run"
             )
     # Several settings: the one with the values of this run, in whatever tells them apart.

@@ -27,8 +27,7 @@ from tempo.launch import is_group_member, launch_group, needs_group
 from tempo.preview import show_preview
 from tempo.record import RunRecord, config_hash
 from tempo.report.run_figures import draw_confusion, draw_curves
-from tempo.resume import check_resumable
-from tempo.run_folder import point_latest_at, remove_unused
+from tempo.run_folder import check_resumable, point_latest_at, remove_unused
 from tempo.trainer.checkpoints import BEST, LAST, Checkpoints, load, newest_whole
 from tempo.trainer.console import ProgressLines, console, print_header, print_results, schedule_line
 from tempo.trainer.divergence import Diverged, DivergenceWatch

@@ -22,7 +22,6 @@ FLOORS = {
     "preview": 2,
     "trainer": 2,
     "compose": 3,
-    "resume": 3,
     "run": 4,
     "launch": 4,
     "evaluate": 5,
