@@ -1,0 +1,56 @@
+"""The LR range test: `python src/lr_range.py model=resnet20`, or `-m optimizer.wd=1e-3,1e-4 seed=0,1,2`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from tempo.command_line import script
+from tempo.errors import UserError
+from tempo.study.sweep_end import SweepEnd
+
+
+@script("lr_range")
+def run(config: DictConfig) -> float | None:
+    """Train while the learning rate rises, and propose bounds for it; in a sweep, only train."""
+    if config.scheduler.get("_target_") != "tempo.scheduler.range_test.RangeTest":
+        raise UserError(
+            "src/lr_range.py needs the rising learning rate of scheduler=range_test: leave scheduler=... "
+            "out, or run src/train.py"
+        )
+    # torch takes seconds to import: only a configuration that can work gets here.
+    from tempo.study.range_run import run_range_test
+
+    return run_range_test(config)
+
+
+def main() -> None:
+    """Run, and after a sweep say what its curves say, even if some of its jobs have failed."""
+    sys.argv[1:] = epochs_count(sys.argv[1:])
+    interrupted = False
+    try:
+        run()
+    except SystemExit as end:
+        interrupted = end.code == 130
+        raise
+    finally:
+        if (folder := SweepEnd.folder()) is not None and not interrupted:
+            from tempo.study.range_run import conclude
+
+            try:
+                conclude(folder)
+            except UserError as error:
+                print(error, file=sys.stderr)
+
+
+def epochs_count(arguments: Sequence[str]) -> list[str]:
+    """Let `trainer.epochs` count where it is asked for: by default the length is in steps, which go first."""
+    keys = {each.partition("=")[0] for each in arguments}
+    asked = "trainer.epochs" in keys and "trainer.max_steps" not in keys
+    return [*arguments, "trainer.max_steps=null"] if asked else list(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Tuned against default: who is kept, and after how many epochs the same accuracy is reached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tempo.record import RunRecord
+from tempo.report.load import Run
+from tempo.study.tune import comparison_lines, epochs_to, verdict
+
+
+def run_with(seed: int, losses: list[float], accuracies: list[float], test: float) -> Run:
+    record = RunRecord(config={}, config_hash="", overrides=[], seed=seed, status="completed")
+    record.metrics = {"test": {"accuracy": test}}
+    epochs = np.arange(1.0, len(losses) + 1)
+    curves = {"epoch": epochs, "val/loss": np.array(losses), "val/accuracy": np.array(accuracies)}
+    return Run(Path(f"run{seed}"), record, curves, Path())
+
+
+GOOD = [run_with(seed, [1.0, 0.5, 0.20], [0.5, 0.8, 0.95], 0.94 + seed / 100) for seed in (0, 1)]
+BAD = [run_with(seed, [1.0, 0.9, 0.40], [0.4, 0.6, 0.80], 0.80 + seed / 100) for seed in (0, 1)]
+
+
+def test_the_default_stays_only_where_it_is_clearly_better() -> None:
+    for ours, default, kept in ((GOOD, BAD, "tuned"), (BAD, GOOD, "default"), (GOOD, GOOD, "tuned")):
+        judged = verdict(ours, default, "val/loss")
+        assert judged is not None
+        assert judged.chosen.label == kept
+    assert verdict([], [], "val/loss") is None
+    assert verdict(GOOD[:1], BAD[:1], "val/loss") is None
+
+
+def test_epochs_to_equal_accuracy() -> None:
+    assert epochs_to(GOOD, 0.80) == 2
+    assert epochs_to(BAD, 0.80) == 3
+    assert epochs_to(BAD, 0.81) is None
+
+
+def test_what_is_said_of_the_two() -> None:
+    lines = comparison_lines(GOOD, BAD)
+    assert lines[0] == "tuned: test accuracy 94.50 ± 0.71 %, 2 of 2 seeds completed"
+    assert lines[2].startswith("tuned beats default by 14.00 ± 0.00 percentage points")
+    assert lines[3].endswith("80.00 %: tuned reaches it after 2 epochs; the default itself first after 3")
