@@ -45,8 +45,7 @@ $(STAMP): requirements.lock
 	    exit 1; }; }; \
 	if [ "$(TORCH)" = cpu ]; then \
 	  install --no-deps --index-url $(TORCH_CPU_INDEX) $$(grep -oE '^(torch|torchvision)==[0-9.]+' requirements.lock); \
-	  $(WITHOUT_CUDA) requirements.lock > $(VENV)/cpu.lock; \
-	  install --require-hashes --no-deps -r $(VENV)/cpu.lock; \
+	  install --require-hashes --no-deps -r requirements-cpu.lock; \
 	else install -r requirements.lock; fi
 	@$(PIP) check
 	@rm -f $(UNFINISHED); touch $@
@@ -72,6 +71,7 @@ lock: ## write requirements.lock from pyproject.toml
 	  { "$$python" -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet 'uv>=0.13,<0.14'; }
 	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --extra models --universal --python-version 3.10 \
 	  --generate-hashes --no-annotate --custom-compile-command "make lock" --output-file requirements.lock --quiet $(ARGS)
+	@$(WITHOUT_CUDA) requirements.lock > requirements-cpu.lock
 
 clean: ## remove .venv and caches; keeps logs/ and data/
 	rm -rf .venv .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import functools
 import os
@@ -14,23 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tempo.errors import UserError, nearest
+from tempo.knobs import OUR_NAMES
 from tempo.paths import ROOT, register_resolvers
-from tempo.record import RunRecord
+from tempo.record import FILE_NAME, RunRecord
+from tempo.run_folder import noted_folder
 
 STARTED = time.perf_counter()
 """When this process had read its first imports: the begin of a single run's time."""
 CONF = ROOT / "conf"
-# A folder that cannot be made or written: the user's to mend.
-STORAGE_ERRORS = tuple(
-    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "ENOTDIR", "ENOENT")
-)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT, errno.EEXIST)
 Task = Callable[[DictConfig], Any]
 
 
@@ -57,17 +60,16 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 try:
                     return task(config)
                 except (UserError, OSError) as error:
-                    if not isinstance(error, UserError) and error.errno not in STORAGE_ERRORS:
-                        raise
-                    if HydraConfig.get().mode == RunMode.RUN and before != "1":
+                    line = str(error) if isinstance(error, UserError) else storage_line(error, noted_folder())
+                    if line and HydraConfig.get().mode == RunMode.RUN and before != "1":
                         # Hydra would print the overrides above an exception.
-                        sys.exit(one_line(error))
+                        sys.exit(line)
                     raise
                 finally:
                     os.environ["HYDRA_FULL_ERROR"] = "1"
 
             try:
-                sys.argv[1:] = resumed(multirun_first(with_options(sys.argv[1:])))
+                sys.argv[1:] = resumed(known_flags(multirun_first(with_options(sys.argv[1:]))))
                 # Makes Hydra raise instead of printing its own report.
                 os.environ["HYDRA_FULL_ERROR"] = "1"
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
@@ -76,9 +78,10 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
                     raise
                 sys.exit(one_line(error))
             except OSError as error:
-                if before == "1" or error.errno not in STORAGE_ERRORS:
+                line = storage_line(error, noted_folder())
+                if before == "1" or line is None:
                     raise
-                sys.exit(one_line(error))
+                sys.exit(line)
             except KeyboardInterrupt:
                 sys.exit(130)
             finally:
@@ -106,18 +109,76 @@ def with_options(arguments: list[str]) -> list[str]:
     return arguments
 
 
+def known_flags(arguments: list[str]) -> list[str]:
+    """The arguments; UserError for a flag that is none, where Hydra would print its usage."""
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    try:
+        unknown = parser.parse_known_args(arguments)[1]
+    except argparse.ArgumentError as error:
+        raise UserError(f"{error}; --help shows what can be given") from error
+    for each in unknown:
+        if each.startswith("-"):
+            flags = re.findall(r"--[a-z-]+", parser.format_usage())
+            raise UserError(f"{each} is no flag.{nearest(each, flags)} --help shows what can be given")
+        raise UserError(f"{each}: overrides cannot stand on both sides of a flag; put the flags last")
+    return arguments
+
+
 def resumed(arguments: list[str]) -> list[str]:
-    """Put the overrides of the run named by `resume=<folder>` in front of the others."""
+    """Put the overrides of the run named by `resume=<folder>` in front of the others.
+
+    Raises:
+        UserError: no run there, or a record whose overrides are more than keys of a run with their values.
+    """
     named = [each.partition("=")[2] for each in arguments if each.startswith("resume=")]
     if not named or named[-1] in ("", "null"):
         return arguments
     text = re.sub(r"""^(['"])(.*)\1$""", r"\2", named[-1])
     folder = Path(text).expanduser().absolute()
     record = RunRecord.read(folder)
-    kept = [each for each in record.overrides if not each.startswith("resume=")]
+    kept = [each for each in recorded_overrides(record.overrides, folder) if not each.startswith("resume=")]
     others = [each for each in arguments if not each.startswith("resume=")]
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     return [*kept, *others, f"resume='{quoted}'"]
+
+
+def recorded_overrides(found: Any, folder: Path) -> list[str]:
+    """A record's overrides, which may come from a stranger: keys of the run itself and nothing else.
+
+    Raises:
+        UserError: a flag (Hydra has one that runs a pickle), a key of Hydra's own, or what is no override.
+    """
+    parser = OverridesParser.create()
+    for each in found if isinstance(found, list) else [found]:
+        try:
+            if not isinstance(each, str) or each.startswith("-"):
+                raise ValueError
+            parsed = parser.parse_overrides([each])[0]
+            if re.split(r"[./]", parsed.key_or_group)[0] == "hydra" or parsed.package is not None:
+                raise ValueError
+        except (ValueError, OverrideParseException):
+            raise UserError(
+                f"{folder / FILE_NAME} has overrides with {each!r}, which no run records: the folder was "
+                "changed or is not of tempo; start a new run without resume="
+            ) from None
+    return list(found)
+
+
+def storage_line(error: OSError, folder: Path | None) -> str | None:
+    """One line where a full disk or the run's folder is at fault; None for any other error."""
+    path = Path(os.fsdecode(error.filename)).resolve() if _has_path(error) else None
+    # What cannot be made may be a parent of the run's folder.
+    ours = folder and path and (path.is_relative_to(folder) or folder.is_relative_to(path))
+    elsewhere = "choose another folder with hydra.run.dir=<folder>"
+    where = f"{path}: " if path else ""
+    if error.errno in NO_ROOM:
+        return f"{where}{error.strerror}; make room" + (f", or {elsewhere}" if ours or not path else "")
+    return f"{where}{error.strerror}; {elsewhere}" if ours and error.errno in NOT_WRITABLE else None
+
+
+def _has_path(error: OSError) -> bool:
+    return isinstance(error.filename, (str, bytes)) and bool(error.filename)
 
 
 def one_line(error: Exception) -> str:
@@ -130,9 +191,13 @@ def one_line(error: Exception) -> str:
     if isinstance(error, OverrideParseException):
         reason = text.splitlines()[0]
         return f"{error.override} cannot be read: {reason}; quote special characters: 'key=\"a,b\"'"
-    if isinstance(error, OSError) and not isinstance(error, CompactHydraException):
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}; make room, or choose another folder with hydra.run.dir=<folder>"
+    if found := re.match(r"Ambiguous value for argument '(.*)'\n", text):
+        key, _, values = found[1].partition("=")
+        return (
+            f"{found[1]} has several values: add -m to run each of them, or write {key}=[{values}] for a list"
+        )
+    if found := re.match(r"Sweep parameters '(.*)' requires --multirun", text):
+        return f"{found[1]} has several values: add -m to run each of them"
     if found := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{found[1]} has no value: give {found[1]}=<value>"
     if isinstance(error.__cause__, OmegaConfBaseException):
@@ -163,7 +228,11 @@ def _unknown_key(key: str) -> str:
     siblings = sorted({each.rpartition(".")[2] for each in known if each.rpartition(".")[0] == parent})
     if not siblings:
         return f"{key} is no key.{nearest(key, known)}"
-    has = f"{parent} has: {', '.join(siblings)}; or add one with +{key}=..."
+    if parent == "optimizer" and leaf in OUR_NAMES:
+        return f"{key} is called {OUR_NAMES[leaf]} here: set it by that name"
+    has = f"{parent} has: {', '.join(siblings)}"
+    if parent in ("optimizer", "logger"):  # elsewhere the check knows all keys there are
+        has += f"; or add one with +{key}=..."
     return f"{key} is no key.{nearest(leaf, siblings)} {has}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tempo.config import Config, build_schedule, source_keys
 from tempo.data.augment import Augment, Preprocess, normalization
 from tempo.data.batches import BatchPlan, EvalBatches, TrainBatches
 from tempo.data.images import ImageData
-from tempo.data.split import split
+from tempo.data.split import split, stratified
 from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
 from tempo.trainer.module import Classifier
@@ -47,6 +47,24 @@ class Data:
         return {"train": len(self.train), "val": len(self.val) if self.val else 0, "test": len(self.test)}
 
 
+def check_devices(config: Config) -> None:
+    """Refuse more devices than there are, before data is read.
+
+    Raises:
+        UserError: the accelerator is not there, or has fewer devices.
+    """
+    accelerator, devices = config["trainer"]["accelerator"], config["trainer"]["devices"]
+    counts = {"gpu": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if accelerator in counts and counts[accelerator] < devices:
+        raise UserError(
+            f"trainer.accelerator={accelerator} with trainer.devices={devices}: this machine has "
+            f"{counts[accelerator]}; trainer=cpu, or trainer=ddp_cpu for several processes"
+        )
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not any(counts.values()))
+    if on_cpu and config["trainer"]["precision"] == "16-mixed":
+        raise UserError("trainer.precision=16-mixed needs a GPU: on a CPU, trainer.precision=bf16-mixed")
+
+
 def build_data(config: Config) -> Data:
     """Read the source, then cut validation from its training images."""
     node = config["data"]
@@ -57,11 +75,12 @@ def build_data(config: Config) -> Data:
     )
     limit = config["trainer"]["limit_train_steps"]
     if limit is not None:
-        kept = _first(kept, limit * node["total_batch_size"])
+        kept = _some(kept, limit * node["total_batch_size"], node["split_seed"])
     limit = config["trainer"]["limit_eval_batches"]
     if limit is not None:
         images = limit * node["eval_batch_size"]
-        val, test = _first(val, images) if val else None, _first(test, images)
+        val = _some(val, images, node["split_seed"]) if val else None
+        test = _some(test, images, node["split_seed"])
     return Data(kept, val, test, sha256)
 
 
@@ -97,6 +116,11 @@ def total_steps(config: Config, steps_per_epoch: int) -> int:
 def build_module(config: Config, data: Data, plan: BatchPlan) -> Classifier:
     """Network, optimizer, schedule and preprocessing in one Lightning module."""
     trainer = config["trainer"]
+    if config["ema"]["decay"] is not None and trainer["precision"] == "bf16-true":
+        raise UserError(
+            "ema.decay with trainer.precision=bf16-true: steps of an average are too small for bf16; "
+            "trainer.precision=bf16-mixed"
+        )
     network = build_network(config, data.train.shape, len(data.train.classes))
     if trainer["channels_last"]:
         network = network.to(memory_format=torch.channels_last)
@@ -107,7 +131,7 @@ def build_module(config: Config, data: Data, plan: BatchPlan) -> Classifier:
     preprocess = partial(Preprocess, mean=mean, std=std, channels_last=trainer["channels_last"])
     return Classifier(
         network=network,
-        build_optimizer=partial(_optimizer, settings=config["optimizer"]),
+        build_optimizer=partial(build_optimizer, settings=_optimizer_settings(config)),
         schedule=build_schedule(config["scheduler"]),
         total_steps=total_steps(config, plan.steps_per_epoch),
         plan=plan,
@@ -146,15 +170,15 @@ def build_eval_batches(config: Config, data: ImageData, plan: BatchPlan) -> Eval
     return EvalBatches(data=data, batch_size=size, world_size=plan.world_size, rank=plan.rank)
 
 
-def build_loggers(config: Config, folder: Path, steps_done: int) -> list[Logger]:
-    """TensorBoard always, and the one of conf/logger where it names another."""
+def build_loggers(config: Config, folder: Path, steps_done: int | None) -> list[Logger]:
+    """TensorBoard always, and the one that conf/logger names; `steps_done` of a run that is resumed."""
     tensorboard = TensorBoardLogger(
         save_dir=folder,
         name="",
         version="tensorboard",
         default_hp_metric=False,
         # Steps that a resumed run takes again are hidden from the curves.
-        purge_step=steps_done + 1 if steps_done else None,
+        purge_step=None if steps_done is None else steps_done + 1,
     )
     loggers: list[Logger] = [tensorboard]
     node = config.get("logger")
@@ -205,14 +229,19 @@ def _strategy(config: Config) -> Any:
     )
 
 
-def _optimizer(network: nn.Module, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
-    return build_optimizer(network, settings)
+def _optimizer_settings(config: Config) -> dict[str, Any]:
+    settings = dict(config["optimizer"])
+    trainer = config["trainer"]
+    if "fused" in settings and trainer["precision"] == "16-mixed" and trainer["gradient_clip"] is not None:
+        # A fused optimizer takes the loss scale out itself, after gradients were clipped at the wrong size.
+        settings["fused"] = False
+    return settings
 
 
-def _first(data: ImageData, images: int) -> ImageData:
+def _some(data: ImageData, images: int, split_seed: int) -> ImageData:
     if images >= len(data):
         return data
-    return replace(data, images=data.images[:images], labels=data.labels[:images])
+    return data.take(stratified(data.labels.cpu().numpy(), images, split_seed))
 
 
 def _instantiate(what: str, node: Mapping[str, Any], **arguments: Any) -> Any:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
-import importlib.util
-import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +15,19 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tempo.errors import UserError
+from tempo.errors import UserError, nearest
+from tempo.knobs import check_knobs
+from tempo.planned import check_batch_fits
 from tempo.range_file import with_bounds
-from tempo.run_folder import check_folder
-from tempo.settings import SECTIONS, DataSettings, RunSettings
+from tempo.run_folder import check_folder, note_folder
+from tempo.settings import NODES, SECTIONS, DataSettings, RunSettings
 from tempo.signature import Signature, check_types, signature_of
+from tempo.targets import check_findable, check_installed, check_named_by_conf
 
 Config = Mapping[str, Any]
 """A composed configuration as plain values."""
 
 COMMON_DATA_KEYS = frozenset(each.name for each in dataclasses.fields(DataSettings))
-EXTRAS = {
-    "pytorch_lightning.loggers.WandbLogger": "wandb",
-    "pytorch_lightning.loggers.MLFlowLogger": "mlflow",
-    "tempo.model.timm_model.timm_model": "timm",
-}
-"""Targets that need a package which is not installed by default."""
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -67,7 +62,7 @@ def check(config: Config) -> None:
         UserError: one line with the value, the reason and the override that mends it.
     """
     _check_sections(config)
-    _knobs(config)  # before the schedule, which takes its rates from optimizer.lr
+    check_knobs(config["optimizer"])  # before the schedule, which takes its rates from optimizer.lr
     _check_targets(config)
     for rule in (_seeds, _training_length, _devices, _batches, _schedule, _objective):
         rule(config)
@@ -81,10 +76,14 @@ class CheckBeforeRun(Callback):
         try:
             _check_not_a_table(config)
             values = composed(config)
+            if values["resume"]:  # its overrides come from a folder that may be a stranger's
+                check_named_by_conf(values)
             check(values)
+            with _hydra_knows(config):
+                folder = Path(str(config.hydra.run.dir))
+            note_folder(folder)
             if not values["preview"]:
-                with _hydra_knows(config):
-                    check_folder(values, Path(str(config.hydra.run.dir)))
+                check_folder(values, folder)
         except UserError as error:
             # Hydra turns exceptions of callbacks into warnings; SystemExit it lets through.
             sys.exit(str(error))
@@ -115,8 +114,14 @@ def _hydra_knows(config: DictConfig) -> Iterator[None]:
 
 
 def _check_sections(config: Config) -> None:
-    roots = {key: value for key, value in config.items() if key in field_types(RunSettings)}
-    check_types("", roots, field_types(RunSettings))
+    types = field_types(RunSettings)
+    known = {*types, *NODES, *(name.partition(".")[0] for name in SECTIONS)}
+    if unknown := sorted(str(key) for key in config if key not in known):
+        key = unknown[0]
+        raise UserError(
+            f"{key} is no key.{nearest(key, known)} Leave it out, or use {', '.join(sorted(known))}"
+        )
+    check_types("", {key: value for key, value in config.items() if key in types}, types)
     for name, kind in SECTIONS.items():
         check_types(name, select(config, name), field_types(kind))
 
@@ -133,26 +138,19 @@ def _check_targets(config: Config) -> None:
     for name, (node, passed) in nodes.items():
         if not isinstance(node, Mapping) or "_target_" not in node:
             raise UserError(f"{name} has no _target_: choose an option of conf/{name}, e.g. {name}=...")
-        _check_installed(node["_target_"])
+        check_findable(name, node["_target_"])
         known = signature_of(node["_target_"])
         if known is not None:
             keys = {key: value for key, value in node.items() if not key.startswith("_")}
             check_types(name, keys, {key: kind for key, kind in known.items() if key not in passed})
     if isinstance(config.get("logger"), Mapping) and "_target_" in config["logger"]:
-        _check_installed(config["logger"]["_target_"])
+        check_installed(config["logger"]["_target_"])
 
 
 def source_keys(node: Mapping[str, Any]) -> dict[str, Any]:
     """What the source is called with: the data node's own keys, and common ones that it names."""
     named = signature_of(str(node.get("_target_", ""))) or {}
     return {key: value for key, value in node.items() if key not in COMMON_DATA_KEYS or key in named}
-
-
-def _check_installed(target: str) -> None:
-    package = EXTRAS.get(target, "sys")
-    if importlib.util.find_spec(package) is None:
-        extra = "models" if package == "timm" else package
-        raise UserError(f"the package {package} is not installed: pip install -e '.[{extra}]'")
 
 
 def _seeds(config: Config) -> None:
@@ -201,26 +199,7 @@ def _batches(config: Config) -> None:
             f"{trainer['num_nodes']} nodes x {trainer['accumulate']} accumulation = {parts}: "
             f"data.total_batch_size={near}"
         )
-
-
-def _knobs(config: Config) -> None:
-    optimizer = config["optimizer"]
-    ranges: dict[str, tuple[Callable[[float], bool], str]] = {
-        "lr": (lambda x: x > 0 and math.isfinite(x), "above 0, e.g. optimizer.lr=0.1"),
-        "wd": (lambda x: x >= 0 and math.isfinite(x), "0 or more, e.g. optimizer.wd=1e-4"),
-        "momentum": (lambda x: 0 <= x < 1, "in [0, 1), e.g. optimizer.momentum=0.9"),
-        "beta2": (lambda x: 0 <= x < 1, "in [0, 1), e.g. optimizer.beta2=0.999"),
-        "dampening": (lambda x: 0 <= x <= 1, "in [0, 1], e.g. optimizer.dampening=0"),
-        "eps": (lambda x: x >= 0, "0 or more, e.g. optimizer.eps=1e-8"),
-    }
-    for key, (holds, remedy) in ranges.items():
-        if key not in optimizer:
-            continue
-        value = optimizer[key]
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise UserError(f"optimizer.{key}={value!r} is not a number: it must be {remedy}")
-        if not holds(value):
-            raise UserError(f"optimizer.{key}={value} must be {remedy}")
+    check_batch_fits(config)
 
 
 def _schedule(config: Config) -> None:
@@ -279,6 +258,11 @@ def _devices(config: Config) -> None:
     trainer = config["trainer"]
     for key in ("devices", "num_nodes"):
         _at_least(trainer[key], 1, f"trainer.{key}")
+    if trainer["num_nodes"] > 1:
+        raise UserError(
+            f"trainer.num_nodes={trainer['num_nodes']}: only one node can be started from here: "
+            "trainer.num_nodes=1"
+        )
     if trainer["backend"] == "nccl" and trainer["accelerator"] == "cpu":
         raise UserError("trainer.backend=nccl needs GPUs, and trainer.accelerator=cpu: trainer.backend=gloo")
 

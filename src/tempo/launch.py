@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -84,7 +86,13 @@ def launch_group(
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the group; a first Ctrl-C is left to the ranks, which save and stop."""
+    """Wait for the group; SIGTERM and a first Ctrl-C are the ranks' business, which save and stop.
+
+    A terminal sends Ctrl-C to the ranks itself; SIGTERM comes to this process alone and is passed on.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread:
+        before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
     try:
         return process.wait()
     except KeyboardInterrupt:
@@ -93,3 +101,6 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
         except KeyboardInterrupt:
             process.kill()
             raise
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tempo.config import Config, build_schedule
+from tempo.planned import planned_steps
 from tempo.scheduler.preview import preview_figure, preview_table
 
 _POINTS_OF_AN_UNKNOWN_RUN = 1000
@@ -23,17 +24,3 @@ def show_preview(config: Config, folder: Path) -> None:
     label = "optimizer step" if steps else "thousandth of the run"
     preview_figure(schedule, steps or _POINTS_OF_AN_UNKNOWN_RUN, path, label)
     print(f"picture: {path}")
-
-
-def planned_steps(config: Config) -> int | None:
-    """Optimizer steps of a run, from the configuration alone; None where the data set's size is not in it."""
-    data, trainer = config["data"], config["trainer"]
-    if trainer["max_steps"] is not None:
-        return int(trainer["max_steps"])
-    official = data["train_images"]
-    if official is None:
-        return None
-    val = data["val_size"]
-    images = official - (round(val * official) if isinstance(val, float) and val < 1 else int(val))
-    images = min(images, data["train_size"] or images)
-    return int(trainer["epochs"] * max(1, images // data["total_batch_size"]))

@@ -43,7 +43,11 @@ class RunRecord:
     """UTC, ISO 8601."""
     argv: list[str] = field(default_factory=list)
     objective: dict[str, Any] = field(default_factory=dict)
-    """`{"name": "val/accuracy", "mode": "max", "value": 0.97, "step": 1200}`: what validation chose."""
+    """`{"name": "val/accuracy", "mode": "max", "value": 0.97}`: what a sweep is told."""
+    selected: dict[str, Any] = field(default_factory=dict)
+    """Which state was tested: `{"by": "val/accuracy", "value": 0.97, "step": 1200}`, or by "last"."""
+    sessions: list[dict[str, Any]] = field(default_factory=list)
+    """Start, command, versions and git of each process that worked on the run; one more each resume."""
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     steps: int = 0
     epochs: float = 0.0

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tempo.errors import UserError
+from tempo.folder_lock import LOCK_FILE
 from tempo.paths import ROOT
 from tempo.record import FILE_NAME, RunRecord, flatten
+
+# What lies in a folder before the first step: Hydra's files, the first record, the lock, an empty event file.
+_FIRST_FILES = re.compile(
+    r"\.hydra/(config|hydra|overrides)\.yaml|(train|lr_range)\.log|run\.json|\.lock"
+    r"|tensorboard/(hparams\.yaml|events\.out\.tfevents\.[^/]+)"
+)
+_FIRST_FOLDERS = {".hydra", "checkpoints", "ranks", "tensorboard"}
+_was_there: dict[Path, bool] = {}
 
 
 def check_folder(config: Mapping[str, Any], folder: Path) -> None:
@@ -56,10 +65,43 @@ def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flatten(config).items() if key not in ("resume", "preview")}
 
 
+def note_folder(folder: Path) -> None:
+    """Keep in mind, before Hydra makes it, whether the folder of this process's run is there already."""
+    folder = folder.resolve()
+    _was_there[folder] = folder.exists()
+
+
+def noted_folder() -> Path | None:
+    """The folder of this process's run; None before the configuration was composed."""
+    return next(reversed(_was_there), None)
+
+
 def remove_unused(folder: Path) -> None:
-    """Take back the folder of a run that ended before its training began."""
-    if not any((folder / "checkpoints").glob("*.ckpt")) and not (folder / "metrics.csv").exists():
-        shutil.rmtree(folder, ignore_errors=True)
+    """Take back the folder of a run that ended before its training began.
+
+    Only what this process has made: nothing where the folder was there before, where another process holds
+    it, or where it has anything but the first files of a run.
+    """
+    if _was_there.get(folder.resolve(), True) or not _has_our_lock(folder):
+        return
+    found = sorted(folder.rglob("*"), reverse=True)  # what is in a folder before the folder
+    files = [path for path in found if path.is_symlink() or not path.is_dir()]
+    folders = [path for path in found if path not in files]
+    names = [path.relative_to(folder).as_posix() for path in files]
+    if not all(map(_FIRST_FILES.fullmatch, names)) or not {path.name for path in folders} <= _FIRST_FOLDERS:
+        return
+    with contextlib.suppress(OSError):
+        for path in files:
+            path.unlink()
+        for path in (*folders, folder):
+            path.rmdir()
+
+
+def _has_our_lock(folder: Path) -> bool:
+    try:
+        return (folder / LOCK_FILE).read_text(encoding="utf-8").strip() == str(os.getpid())
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def point_latest_at(folder: Path) -> None:

@@ -108,3 +108,6 @@ SECTIONS: dict[str, type] = {
     "divergence": DivergenceSettings,
     "data.augment": AugmentSettings,
 }
+
+NODES = ("data", "model", "optimizer", "scheduler", "logger", "tune")
+"""The other keys of the root: what an option of a group fills, and `tune` of conf/tune.yaml."""

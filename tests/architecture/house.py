@@ -22,11 +22,12 @@ FLOORS = {
     "preview": 2,
     "trainer": 2,
     "compose": 3,
-    "run": 4,
+    "training": 4,
+    "run": 5,
     "launch": 4,
     "evaluate": 5,
-    "worker": 5,
-    "study": 5,
+    "worker": 6,
+    "study": 6,
 }
 
 

@@ -136,6 +136,23 @@ def test_every_locked_version_has_hashes_and_no_address() -> None:
     assert re.findall(r".*(?:://|--index|--extra-index|--find-links|^-e ).*", LOCK, flags=re.MULTILINE) == []
 
 
+def test_the_small_lock_is_the_lock_without_cuda() -> None:
+    def entries(text: str) -> dict[str, str]:
+        return {
+            found.split("==")[0]: found.strip()
+            for found in re.split(r"\n(?=[a-z0-9])", text)
+            if "==" in found
+        }
+
+    whole, small = entries(LOCK), entries((ROOT / "requirements-cpu.lock").read_text(encoding="utf-8"))
+    left_out = set(whole) - set(small)
+    assert {name: whole[name] for name in small} == small, "run `make lock`"
+    assert {"torch", "torchvision"} <= left_out
+    assert all(re.match(r"torch|torchvision|triton|nvidia-|cuda-", name) for name in left_out)
+    pins = [whole[name].split()[0] for name in ("torch", "torchvision")]
+    assert " ".join(pins) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_pre_commit_runs_the_locked_ruff() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
     (revision,) = [repo["rev"] for repo in hooks if repo["repo"].endswith("/ruff-pre-commit")]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from tempo.command_line import multirun_first, one_line, resumed
+from tempo.command_line import known_flags, multirun_first, one_line, resumed, storage_line
 from tempo.errors import UserError, nearest
 from tempo.record import RunRecord
 from tests.jobs import compose_job
@@ -69,7 +72,10 @@ MISSPELT = [
     ("shedule=onecycle", ["shedule", "Did you mean 'scheduler'?"]),
     ("sed=1", ["sed", "Did you mean 'seed'?"]),
     ("objectiv=val/loss", ["Did you mean 'objective'?"]),
-    ("optimizer.learning_rate=1", ["optimizer.learning_rate", "optimizer has:", "lr"]),
+    ("optimizer.learning_rate=1", ["optimizer.learning_rate", "optimizer.lr"]),
+    ("optimizer.weight_decay=1", ["optimizer.weight_decay", "optimizer.wd"]),
+    ("optimizer.betas=[0.9,0.99]", ["optimizer.betas", "optimizer.momentum and optimizer.beta2"]),
+    ("optimizer.amsgrad=true", ["optimizer has:", "+optimizer.amsgrad"]),
     ("optimizer.momentun=0.5", ["Did you mean 'momentum'?"]),
     ("trainer.epoch=3", ["trainer.epoch", "Did you mean 'epochs'?"]),
     ("trainer.max_step=3", ["Did you mean 'max_steps'?"]),
@@ -91,6 +97,123 @@ def test_a_misspelt_name_gets_the_nearest_one(
     assert "\n" not in message
     for word in words:
         assert word in message
+    if not override.startswith("optimizer."):
+        assert "+" not in message, "adding the key would be refused by the check"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("seed=1,2", ["seed=1,2", "add -m", "seed=[1,2]"]),
+        ("seed=range(1,4)", ["seed=range(1,4)", "add -m"]),
+        ("optimizer=adam,sgd", ["optimizer=adam,sgd", "add -m"]),
+    ],
+)
+def test_several_values_without_the_flag(override: str, words: list[str]) -> None:
+    with pytest.raises(Exception) as caught:
+        compose_job([override])
+    message = one_line(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["seed=1,2", "--multrun"], ["--multrun is no flag", "Did you mean '--multirun'?"]),
+        (["--confg-dir", "x"], ["--confg-dir", "Did you mean '--config-dir'?"]),
+        (["--cfg", "jobs"], ["--cfg", "jobs"]),
+        (["--config-dir"], ["--config-dir"]),
+        (["a=1", "--cfg", "job", "b=2"], ["b=2", "flags last"]),
+    ],
+    ids=" ".join,
+)
+def test_a_flag_that_is_none(
+    arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        known_flags(arguments)
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+    assert capsys.readouterr().err == "", "argparse has printed its usage"
+
+
+def test_flags_of_hydra_pass() -> None:
+    for good in (["-m", "a=1,2"], ["a=-1", "--cfg", "job", "--resolve"], ["-cd", "x", "b=2"], ["--info"], []):
+        assert known_flags(good) == good
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        "--experimental-rerun=evil.pickle",
+        "--config-dir=/tmp/evil",
+        "-cp=/tmp/evil",
+        "hydra.callbacks.x._target_=os.getcwd",
+        "+hydra.callbacks.x={_target_:os.getcwd}",
+        "++hydra.run.dir=/tmp/evil",
+        "~hydra.callbacks",
+        "hydra/launcher=evil",
+        "hydra={run:{dir:x}}",
+        "+model@hydra.callbacks.x=mlp",
+        "not an override",
+        "",
+        7,
+        None,
+    ],
+)
+def test_a_record_may_bring_nothing_but_keys_of_a_run(evil: Any, tmp_path: Path) -> None:
+    RunRecord(config={}, config_hash="", overrides=["model=mlp", evil], seed=0).write(tmp_path)
+    with pytest.raises(UserError, match="which no run records"):
+        resumed([f"resume={tmp_path}"])
+
+
+def test_what_runs_record_is_accepted(tmp_path: Path) -> None:
+    overrides = [
+        "experiment=radiuk2020/table1_row01_resnet56_cifar10_step_100",
+        "+optimizer.amsgrad=true",
+        "++seed=3",
+        "~optimizer.fused",
+        "data.root='/a b/c=d'",
+        "data.augment={crop_padding: 1, flip: true, cutout: 2}",
+        "scheduler.milestones=[0.5,0.75]",
+        "optimizer.wd=1e-4",
+        "resume='/somewhere'",
+    ]
+    RunRecord(config={}, config_hash="", overrides=overrides, seed=0).write(tmp_path)
+    assert resumed([f"resume={tmp_path}"])[:-1] == overrides[:-1]
+
+
+def test_whose_fault_an_os_error_is(tmp_path: Path) -> None:
+    """A folder that cannot be written is the user's to mend, a file of ours that is not there is a bug."""
+    folder = tmp_path / "logs" / "run"
+
+    def line(number: int, path: Path | None) -> str | None:
+        error = OSError(number, os.strerror(number), *([] if path is None else [str(path)]))
+        return storage_line(error, folder)
+
+    for number in (errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOTDIR):
+        for path in (folder, folder / "checkpoints" / "last.ckpt", folder.parent):
+            found = line(number, path)
+            assert found
+            assert str(path) in found
+            assert "hydra.run.dir=" in found
+            assert "room" not in found
+        assert line(number, tmp_path / "elsewhere") is None
+        assert line(number, None) is None
+        assert storage_line(OSError(number, "", str(folder)), None) is None
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        for path in (folder / "run.json", None):
+            found = line(number, path)
+            assert found
+            assert "make room, or choose another folder with hydra.run.dir=" in found
+        found = line(number, tmp_path / "cache" / "images.npy")
+        assert found
+        assert "make room" in found
+        assert "hydra.run.dir" not in found
+    assert line(errno.EPIPE, folder) is None
 
 
 @pytest.mark.parametrize(

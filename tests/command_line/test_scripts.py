@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tempo.paths import ROOT
+from tempo.record import RunRecord
 
 # Runs a script as `python src/<script>` does, and says at the end whether torch was imported.
 PROGRAM = """
@@ -48,7 +51,11 @@ WRONG = [
     (["trainer.epoch=3"], ["Did you mean 'epochs'?"]),
     (["scheduler=onecycle", "optimizer=sgd"], ["optimizer=momentum"]),
     (["model=null"], ["model=null", "densenet40"]),
-    (["optimizer.wd=1e-4,1e-5"], ["-m"]),
+    (["optimizer.wd=1e-4,1e-5"], ["add -m"]),
+    (["seed=1,2", "--multrun"], ["Did you mean '--multirun'?"]),
+    (["+foo=1"], ["foo is no key"]),
+    (["trainer.num_nodes=2"], ["trainer.num_nodes=1"]),
+    (["data.total_batch_size=2048"], ["data.total_batch_size=1294"]),
     (["resume=/nowhere/at/all"], ["/nowhere/at/all", "run.json"]),
     (["optimizer.lr=[1"], ["optimizer.lr=[1"]),
 ]
@@ -86,6 +93,45 @@ def test_missing_data_leaves_no_folder(tmp_path: Path) -> None:
     )
     assert_refused(done, str(tmp_path / "absent"), "data=digits")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_the_user_is_left_alone(tmp_path: Path) -> None:
+    """A run that cannot work is taken back; what lay in its folder before it is not."""
+    folder = tmp_path / "run"
+    (folder / "notes").mkdir(parents=True)
+    (folder / "notes" / "thesis.tex").write_text("years of work")
+    done = call(
+        "train.py",
+        "data=mnist",
+        "data.download=false",
+        f"data.root={tmp_path / 'absent'}",
+        f"hydra.run.dir={folder}",
+    )
+    assert_refused(done, str(tmp_path / "absent"))
+    assert (folder / "notes" / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_strangers_folder_runs_nothing(tmp_path: Path) -> None:
+    """Neither by a flag nor by a target: refused before anything is made of it."""
+    trap = tmp_path / "trap"
+
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(trap),)
+
+    (tmp_path / "evil.pickle").write_bytes(pickle.dumps(Trap()))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for override, words in (
+        (f"--experimental-rerun={tmp_path / 'evil.pickle'}", "which no run records"),
+        ("model._target_=shutil.rmtree", "config.model._target_=shutil.rmtree is named by no conf/model"),
+        ("scheduler._target_=antigravity.fly", "config.scheduler._target_=antigravity.fly is named by no"),
+    ):
+        RunRecord(config={}, config_hash="", overrides=[override], seed=0).write(folder)
+        done = call("train.py", f"resume={folder}")
+        assert_refused(done, words)
+        assert done.stdout.splitlines()[-1] == "no torch"
+    assert not trap.exists()
 
 
 def test_evaluate_without_a_run(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tempo import compose
 from tempo.config import check
-from tempo.run import quiet
+from tempo.trainer.quiet import quiet
 from tests.jobs import CONF, compose_job, options
 
 SYNTHETIC = [

@@ -6,12 +6,16 @@ import re
 from typing import Any
 
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 from hydra.errors import CompactHydraException
+from omegaconf import OmegaConf
 
-from tempo.config import check, plain
+from tempo.config import check, composed, plain
 from tempo.errors import UserError
+from tempo.paths import register_resolvers
 from tempo.signature import check_types, fits, signature_of
-from tests.jobs import compose_job
+from tests.jobs import CONF, compose_job
 
 # (overrides, what the line must name: the value, and the override that mends it)
 REFUSED: list[tuple[str, str, str]] = [
@@ -110,6 +114,29 @@ REFUSED: list[tuple[str, str, str]] = [
     ("model._target_=tempo.model.mlp.Perceptron", "Perceptron", "mlp.py"),
     ("~model._target_", "model has no _target_", "conf/model"),
     ("~optimizer._target_", "optimizer has no _target_", "conf/optimizer"),
+    ("model._target_=os.getcwd", "model._target_=os.getcwd", "model=<option"),
+    ("data._target_=os.system", "data._target_=os.system", "data=<option"),
+    ("model._target_=mlp", "model._target_=mlp", "model=<option"),
+    ("model._target_=3", "model._target_=3", "model=<option"),
+    ("model._target_=hydra.absent.Net", "model._target_=hydra.absent.Net", "model=<option"),
+    ("model._target_=hydra.Absent", "model._target_=hydra.Absent", "model=<option"),
+    ("model._target_=nowhere_at_all.Net", "No module named 'nowhere_at_all'", "model=<option"),
+    ("model._target_=hydra.version", "is a module", "model=<option"),
+    ("model._target_=tempo.launch.os.system", "tempo.launch.os", "model=<option"),
+    ("+foo=1", "foo is no key", "seed"),
+    ("+sede=1", "sede is no key", "Did you mean 'seed'?"),
+    ("+experimnt=x", "experimnt is no key", "Leave it out"),
+    ("+early_stoping.patience=1", "early_stoping is no key", "Did you mean 'early_stopping'?"),
+    ("+optimizer.weight_decay=1e-4", "optimizer.weight_decay", "optimizer.wd"),
+    ("+optimizer.betas=[0.9,0.99]", "optimizer.betas", "optimizer.momentum and optimizer.beta2"),
+    ("+optimizer.learning_rate=1", "optimizer.learning_rate", "optimizer.lr"),
+    ("trainer.num_nodes=2", "trainer.num_nodes=2", "trainer.num_nodes=1"),
+    ("data.total_batch_size=1295", "data.total_batch_size=1295", "data.total_batch_size=1294 or less"),
+    ("data.total_batch_size=4096 trainer.accumulate=4", "the 1294 training", "data.total_batch_size=1292"),
+    ("data.val_size=1438", "data.val_size=1438", "at most 1437"),
+    ("data=mnist data.val_size=60000", "data.val_size=60000", "at most 59999"),
+    ("data=cifar10 data.train_size=45001", "data.train_size=45001", "at most 45000"),
+    ("data.train_size=32", "data.total_batch_size=64", "data.total_batch_size=32"),
     ("scheduler._target_=tempo.scheduler.absent.Absent", "tempo.scheduler.absent", "scheduler="),
 ]
 
@@ -134,13 +161,29 @@ def test_what_is_near_a_bound_is_not_refused() -> None:
         "scheduler=onecycle optimizer=sgd scheduler.min_momentum=null scheduler.max_momentum=null",
         "scheduler=onecycle optimizer=nadam divergence.factor=null ema.decay=1e-3",
         "seed=4294967295",
+        "data.total_batch_size=1294",
+        "data.val_size=1374",  # leaves one batch of 64
+        "data=mnist data.train_size=55000",
+        "data=folder data.total_batch_size=1000000",  # who knows how many there are
+        "+optimizer.amsgrad=true optimizer=adam",
+        "model._target_=omegaconf.DictConfig",  # of another package: what it makes is seen when it is called
+        "scale=smoke experiment=radiuk2020/table1_row01_resnet56_cifar10_step_100",
     ):
         check(compose_job(overrides.split())[0])
 
 
-def test_plain_resolves_and_refuses_what_is_missing() -> None:
-    from omegaconf import OmegaConf
+@pytest.mark.parametrize("name", ["train", "tune", "lr_range"])
+def test_the_configuration_of_each_script_passes(name: str) -> None:
+    """The keys that a script adds to the root are known ones."""
+    register_resolvers()
+    OmegaConf.register_new_resolver("run_folder", lambda *_: "unused", replace=True)
+    OmegaConf.register_new_resolver("tune_folder", lambda *_: "unused", replace=True)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra_compose(name, return_hydra_config=True)
+    check(composed(config))
 
+
+def test_plain_resolves_and_refuses_what_is_missing() -> None:
     config = OmegaConf.create({"a": {"b": 1, "c": "${a.b}"}, "hydra": {"x": "${absent}"}})
     assert plain(config) == {"a": {"b": 1, "c": 1}}
     for broken in ({"a": "???"}, {"a": "${b}"}, {"a": "${nothing:1}"}):
@@ -200,8 +243,6 @@ def test_the_signature_read_is_the_signature_that_runs() -> None:
     """Every target of conf/ that is ours: what `ast` reads equals what `inspect` sees."""
     import importlib
     import inspect
-
-    from tests.jobs import CONF
 
     seen = 0
     for path in sorted(CONF.rglob("*.yaml")):

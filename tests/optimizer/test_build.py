@@ -14,7 +14,7 @@ from tempo.optimizer.parameter_groups import parameter_groups
 from tempo.optimizer.torch_arguments import torch_arguments
 from tests.optimizer.options import OPTIONS, settings
 
-TORCH_CLASSES = ["ASGD", "Adadelta", "Adafactor", "Adamax", "LBFGS", "Muon", "RAdam", "Rprop", "SparseAdam"]
+TORCH_CLASSES = ["ASGD", "Adadelta", "Adafactor", "Adamax", "Muon", "RAdam", "Rprop", "SparseAdam"]
 
 
 def small_network() -> nn.Sequential:
@@ -120,6 +120,15 @@ def test_any_optimizer_of_torch_needs_one_yaml(name):
     assert closure().item() < before
 
 
+def test_no_kernel_chosen_fits_a_class_without_a_choice():
+    """`fused: null` stands in most options; a class that has no such argument is no reason to refuse it."""
+    settings_of_momentum = settings("momentum", _target_="torch.optim.RMSprop", alpha=0.9)
+    assert settings_of_momentum["fused"] is None
+    del settings_of_momentum["dampening"]
+    optimizer = build_optimizer(nn.Linear(2, 2), settings_of_momentum)
+    assert type(optimizer) is torch.optim.RMSprop
+
+
 def test_a_list_becomes_the_tuple_that_torch_wants():
     optimizer = build_optimizer(
         nn.Linear(2, 2), {"_target_": "torch.optim.Rprop", "lr": 0.1, "etas": [0.4, 1.3]}
@@ -142,6 +151,7 @@ def test_a_list_becomes_the_tuple_that_torch_wants():
         ("sgd", {"_target_": "torch.optin.SGD"}, "cannot be imported (No module named 'torch.optin')"),
         ("sgd", {"_target_": "torch.nn.Linear"}, "is no optimizer"),
         ("sgd", {"_target_": "SGD"}, "no dotted path"),
+        ("momentum", {"_target_": "torch.optim.LBFGS"}, "computes the loss several times a step"),
         ("sgd", {"_target_": ""}, "no dotted path"),
     ],
 )

@@ -120,12 +120,13 @@ def tested(train: Train) -> Trained:
 
 def test_evaluate_gives_the_numbers_of_the_record(tested: Trained) -> None:
     again = evaluate(tested.folder)
-    assert again.same is True
+    assert again.against_record == "the record's numbers"
     assert again.loss == tested.record.metrics["test"]["loss"]
     assert again.accuracy == tested.record.metrics["test"]["accuracy"]
     assert again.images == 359
     assert again.weights_sha256 == tested.record.weights_sha256
-    assert evaluate(tested.folder, checkpoint=str(tested.folder / "checkpoints" / "best.ckpt")).same is True
+    by_name = evaluate(tested.folder, checkpoint=str(tested.folder / "checkpoints" / "best.ckpt"))
+    assert by_name.against_record == "the record's numbers"
     previous = evaluate(tested.folder, checkpoint=str(tested.folder / "checkpoints" / "previous.ckpt"))
     assert previous.weights_sha256 != tested.record.weights_sha256
     _refusals_of_evaluate(tested)

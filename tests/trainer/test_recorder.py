@@ -89,7 +89,7 @@ def assert_test_numbers(trained: Trained, expected: Outcome) -> None:
     """The best state on validation (the latest of equals), tested by hand."""
     record = trained.record
     best = max(expected.validations, key=lambda each: (each[2], each[0]))
-    assert record.objective["step"] == best[0]
+    assert record.selected["step"] == best[0]
     assert record.objective["value"] == pytest.approx(best[2])
     assert record.metrics["val"]["loss"] == pytest.approx(best[1], rel=1e-4)
     official, test = digits()
@@ -187,7 +187,7 @@ def test_which_state_is_tested(select: str, train: Train) -> None:
     trained = train(f"checkpoint.select={select}", "trainer.epochs=3", "objective=val/loss")
     rows = [row for row in trained.rows() if "val/loss" in row]
     chosen = min(rows, key=lambda row: row["val/loss"]) if select == "best" else rows[-1]
-    assert trained.record.objective["step"] == chosen["step"]
+    assert trained.record.selected["step"] == chosen["step"]
     assert trained.record.objective["value"] == chosen["val/loss"]
     assert trained.record.objective["mode"] == "min"
 

@@ -116,20 +116,29 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("cut", [0.0, 0.1, 0.5, 0.99])
 def test_a_truncated_checkpoint_gives_way_to_the_one_before(cut: float, tmp_path: Path) -> None:
-    torch.save({"state_dict": {"w": torch.arange(1000)}, "global_step": 1}, tmp_path / "previous.ckpt")
+    state = {"state_dict": {"w": torch.arange(1000)}, "global_step": 1, "config_hash": "abc"}
+    torch.save(state, tmp_path / "previous.ckpt")
     content = (tmp_path / "previous.ckpt").read_bytes()
     (tmp_path / "last.ckpt").write_bytes(content[: int(cut * len(content))])
-    path, lines = newest_whole(tmp_path)
+    path, lines = newest_whole(tmp_path, "abc")
     assert path == tmp_path / "previous.ckpt"
     assert len(lines) == 1
     assert "last.ckpt is damaged" in lines[0]
     (tmp_path / "last.ckpt").write_bytes(content)
-    assert newest_whole(tmp_path) == (tmp_path / "last.ckpt", [])
+    assert newest_whole(tmp_path, "abc") == (tmp_path / "last.ckpt", [])
     for name in ("last.ckpt", "previous.ckpt"):
         (tmp_path / name).write_bytes(b"nothing")
-    path, lines = newest_whole(tmp_path)
+    path, lines = newest_whole(tmp_path, "abc")
     assert path is None
     assert len(lines) == 2
+
+
+def test_a_checkpoint_of_another_configuration_is_passed_over(tmp_path: Path) -> None:
+    for name, owner in (("last.ckpt", "of another"), ("previous.ckpt", "abc")):
+        torch.save({"state_dict": {}, "config_hash": owner}, tmp_path / name)
+    path, lines = newest_whole(tmp_path, "abc")
+    assert path == tmp_path / "previous.ckpt"
+    assert "last.ckpt is of another configuration" in lines[0]
 
 
 def test_checkpoint_errors_name_the_file(tmp_path: Path) -> None:

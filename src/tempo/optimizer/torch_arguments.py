@@ -9,9 +9,8 @@ from typing import Any
 import torch
 
 from tempo.errors import UserError, nearest
+from tempo.knobs import OUR_NAMES
 
-# What the configuration calls these, for those who know torch's names.
-_OUR_NAMES = {"weight_decay": "wd", "betas": "momentum and optimizer.beta2"}
 # Keys of the configuration that are not for the optimizer's constructor.
 _NOT_FOR_TORCH = ("decay_norm_and_bias",)
 
@@ -39,6 +38,8 @@ def torch_arguments(
         for name, value in settings.items()
         if not name.startswith("_") and name not in _NOT_FOR_TORCH
     }
+    if "fused" not in accepted and given.get("fused", False) is None:
+        del given["fused"]  # null leaves the choice to us, and this class has none
     _refuse_unknown(optimizer_class.__name__, given, _knobs(set(accepted)))
     if "wd" in given:
         given["weight_decay"] = given.pop("wd")
@@ -64,10 +65,8 @@ def _refuse_unknown(class_name: str, given: Mapping[str, Any], knobs: set[str]) 
     for name in given:
         if name in knobs:
             continue
-        if name in _OUR_NAMES:
-            raise UserError(
-                f"optimizer.{name} is called optimizer.{_OUR_NAMES[name]} here; set it by that name"
-            )
+        if name in OUR_NAMES:
+            raise UserError(f"optimizer.{name} is called {OUR_NAMES[name]} here: set it by that name")
         raise UserError(
             f"optimizer.{name} is no setting of {class_name}.{nearest(name, knobs)} "
             f"Leave it out with ~optimizer.{name}, or use one of {', '.join(sorted(knobs))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -77,12 +78,20 @@ class Checkpoints(pl.Callback):
         if by_steps or by_time:
             self.save(trainer)
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Say whose state this is."""
+        checkpoint["config_hash"] = self.recorder.record.config_hash
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare the objective with the best one so far."""
         assert isinstance(pl_module, Classifier)
         if self.monitor is None:
             return
         value = pl_module.evaluated[self.monitor.split("/")[1]]
+        if not math.isfinite(value):
+            return  # would never be beaten
         if self.best_value is None or self.sign * value >= self.sign * self.best_value:
             self.best_value, self.best_step, self._has_gained = value, trainer.global_step, True
             self.best_metrics = {name: pl_module.evaluated[name] for name in ("loss", "accuracy")}
@@ -114,20 +123,30 @@ class Checkpoints(pl.Callback):
         self._has_gained = False
 
 
-def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint of a folder that can be read, and a line for each that cannot."""
+def newest_whole(folder: Path, config_hash: str) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint of a configuration that can be read, and a line for each that cannot."""
     complaints = []
     for name in (LAST, PREVIOUS):
         path = folder / name
         if not path.exists():
             continue
         try:
-            load(path)
+            whose = load(path).get("config_hash")
         except UserError as error:
             complaints.append(f"{error}; going on from the one before it")
-        else:
+            continue
+        if whose == config_hash:
             return path, complaints
+        complaints.append(f"{path} is of another configuration ({whose}, not {config_hash}); passed over")
     return None, complaints
+
+
+def clear_traces(folder: Path) -> None:
+    """Remove checkpoints and events of a run that came to nothing in this folder; nothing else is touched."""
+    for name in (LAST, PREVIOUS, BEST):
+        (folder / "checkpoints" / name).unlink(missing_ok=True)
+    for events in (folder / "tensorboard").glob("events.out.tfevents.*"):
+        events.unlink()
 
 
 def load(path: Path) -> dict[str, Any]:

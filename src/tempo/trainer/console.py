@@ -87,9 +87,11 @@ def print_results(record: RunRecord, folder: Path) -> None:
     out.print(table)
     note = DATA_NOTES.get(record.choices.get("data", ""), "")
     out.print(f"data      {record.data.get('name', '')}" + (f" ({note})" if note else ""))
-    chosen = record.objective
-    if chosen.get("step"):
-        out.print(f"tested    step {chosen['step']}, chosen by {chosen['name']} = {chosen['value']:.4f}")
+    chosen = record.selected
+    if chosen.get("by") == "last":
+        out.print(f"tested    step {chosen['step']}, the last one")
+    elif chosen:
+        out.print(f"tested    step {chosen['step']}, chosen by {chosen['by']} = {chosen['value']:.4f}")
     out.print(
         f"cost      {record.steps} steps in {record.seconds.get('train', 0):.1f} s of training "
         f"({record.images_per_second:,.0f} images/s), {record.seconds.get('total', 0):.1f} s in all"

@@ -34,4 +34,4 @@ def close_loggers(loggers: Sequence[Logger], record: RunRecord) -> None:
         else:
             logger.log_hyperparams(parameters)
             logger.log_metrics(metrics, step=record.steps)
-        logger.finalize("success")
+        logger.finalize("success" if record.finished else "failed")

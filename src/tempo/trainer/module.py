@@ -72,13 +72,24 @@ class Classifier(pl.LightningModule):
         """The network that validation and test look at: the averaged one where there is one."""
         return self.network if self.averaged is None else self.averaged.module
 
+    def setup(self, stage: str) -> None:
+        """Sum losses in float64, where a sum does not depend on how images are spread over ranks."""
+        if self.trainer.strategy.root_device.type != "mps":  # which has no float64
+            self.eval_loss.set_dtype(torch.float64)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the interval that has begun, so that a resumed run writes the same rows."""
+        """Keep the interval that has begun, and the running statistics of each rank."""
         checkpoint["window"] = self.window.state_dict()
+        if self.trainer.world_size > 1:
+            local = {name: each for name, each in self.named_buffers() if each.is_floating_point()}
+            checkpoint["buffers_of_ranks"] = {name: self.all_gather(each) for name, each in local.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Inverse of `on_save_checkpoint`."""
+        """Inverse of `on_save_checkpoint`; `state_dict` alone has the running statistics of rank 0."""
         self.window.load_state_dict(checkpoint["window"])
+        for name, of_ranks in checkpoint.get("buffers_of_ranks", {}).items():
+            if len(of_ranks) == self.trainer.world_size:
+                checkpoint["state_dict"][name] = of_ranks[self.trainer.global_rank]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer of conf/optimizer over the network's parameters."""
@@ -107,8 +118,6 @@ class Classifier(pl.LightningModule):
                     self.manual_backward(loss if parts == 1 else loss / parts)
                 losses.append(loss.detach())
                 outputs.append(logits.detach())
-            if self.gradient_clip is not None:
-                self.clip_gradients(optimizer.optimizer, self.gradient_clip, "norm")
             self.pace.apply(step)
             optimizer.step()
             optimizer.zero_grad()
@@ -120,6 +129,11 @@ class Classifier(pl.LightningModule):
             losses=torch.stack(losses).float().view(chunk.steps, parts).mean(1),
             accuracies=hits.view(chunk.steps, -1).float().mean(1),
         )
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip here, where gradients under a loss scaler have their own size again."""
+        if self.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
 
     def _seed_generator(self, seed: int) -> None:
         # torch.manual_seed visits every kind of device and takes longer than the step of a small network.
@@ -137,7 +151,8 @@ class Classifier(pl.LightningModule):
         """Add one batch to the sums of loss and hits."""
         images, labels = batch
         logits = self.tested_network(self.eval_preprocess(images).to(self.dtype)).float()
-        self.eval_loss.update(F.cross_entropy(logits, labels), weight=len(labels))
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        self.eval_loss.update(losses.to(self.eval_loss.dtype))
         self.confusion.update(logits, labels)
 
     test_step = validation_step
@@ -177,7 +192,8 @@ class Classifier(pl.LightningModule):
 def _averaged(network: nn.Module, decay: float | None) -> AveragedModel | None:
     if decay is None:
         return None
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return averaged.requires_grad_(False)  # not of the network that trains: DDP would wait for its gradients
 
 
 def step_seed(seed: int, rank: int, step: int) -> int:

@@ -1,0 +1,43 @@
+"""The optimizer's knobs: what they are called here, and in which ranges they make sense."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tempo.errors import UserError
+
+OUR_NAMES = {
+    "weight_decay": "optimizer.wd",
+    "learning_rate": "optimizer.lr",
+    "betas": "optimizer.momentum and optimizer.beta2",
+    "beta1": "optimizer.momentum",
+}
+"""Torch's and the textbooks' names for the knobs that the configuration calls otherwise."""
+
+
+def check_knobs(optimizer: Mapping[str, Any]) -> None:
+    """Numbers in their ranges, under our names.
+
+    Raises:
+        UserError: the first that is not.
+    """
+    ranges: dict[str, tuple[Callable[[float], bool], str]] = {
+        "lr": (lambda x: x > 0 and math.isfinite(x), "above 0, e.g. optimizer.lr=0.1"),
+        "wd": (lambda x: x >= 0 and math.isfinite(x), "0 or more, e.g. optimizer.wd=1e-4"),
+        "momentum": (lambda x: 0 <= x < 1, "in [0, 1), e.g. optimizer.momentum=0.9"),
+        "beta2": (lambda x: 0 <= x < 1, "in [0, 1), e.g. optimizer.beta2=0.999"),
+        "dampening": (lambda x: 0 <= x <= 1, "in [0, 1], e.g. optimizer.dampening=0"),
+        "eps": (lambda x: x >= 0, "0 or more, e.g. optimizer.eps=1e-8"),
+    }
+    for key in OUR_NAMES.keys() & optimizer.keys():
+        raise UserError(f"optimizer.{key} is called {OUR_NAMES[key]} here: set it by that name")
+    for key, (holds, remedy) in ranges.items():
+        if key not in optimizer:
+            continue
+        value = optimizer[key]
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise UserError(f"optimizer.{key}={value!r} is not a number: it must be {remedy}")
+        if not holds(value):
+            raise UserError(f"optimizer.{key}={value} must be {remedy}")

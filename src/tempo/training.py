@@ -1,0 +1,292 @@
+"""One run in one process, from the first second to the last."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+
+from tempo import compose
+from tempo.config import Config
+from tempo.environment import cpu_name, git_state, versions
+from tempo.errors import UserError
+from tempo.record import RunRecord, config_hash
+from tempo.report.run_figures import draw_confusion, draw_curves
+from tempo.run_folder import check_resumable, point_latest_at
+from tempo.trainer.checkpoints import BEST, LAST, Checkpoints, clear_traces, load, newest_whole
+from tempo.trainer.console import ProgressLines, console, print_header, print_results, schedule_line
+from tempo.trainer.divergence import Diverged, DivergenceWatch
+from tempo.trainer.early_stopping import EarlyStopping
+from tempo.trainer.final_state import close_loggers, weights_sha256
+from tempo.trainer.interruption import Interrupted, Interruption
+from tempo.trainer.quiet import quiet
+from tempo.trainer.recorder import Recorder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Job:
+    """What a run is told: its configuration as plain values, its folder, and where the two came from."""
+
+    config: Config
+    folder: Path
+    overrides: list[str]
+    choices: dict[str, str]
+    started: float = field(default_factory=time.perf_counter)
+    """When the clock of `seconds.total` began."""
+
+
+class Training:
+    """Builds, fits, tests and records, and says in the record what ended it.
+
+    `world_size` and `rank` are those that torchrun gave this process; 1 and 0 without it.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.config = job.config
+        self.folder = job.folder
+        self.started = job.started
+        in_group = "LOCAL_RANK" in os.environ
+        self.world_size = int(os.environ["WORLD_SIZE"]) if in_group else 1
+        self.rank = int(os.environ["RANK"]) if in_group else 0
+        self.seconds_before = 0.0
+        self.record = RunRecord(
+            config=dict(job.config),
+            config_hash=config_hash({k: v for k, v in job.config.items() if k != "resume"}),
+            overrides=job.overrides,
+            choices=job.choices,
+            seed=job.config["seed"],
+            name=job.config["name"],
+            started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            argv=[Path(sys.argv[0]).name, *sys.argv[1:]],
+            versions=versions(),
+            git=git_state(),
+        )
+        now = {"started_at": self.record.started_at, "argv": self.record.argv}
+        self.record.sessions = [{**now, "versions": self.record.versions, "git": self.record.git}]
+
+    def run(self) -> RunRecord:
+        """The whole course of a run, whatever ends it."""
+        record = self.record
+        quiet()
+        _seed(self.config)
+        checkpoint = self._checkpoint()  # before the try: a run that may not be resumed keeps its record
+        try:
+            self._build(checkpoint)
+            self._fit(checkpoint)
+            self._test()
+            record.status = "completed"
+        except Diverged as end:
+            record.status, record.reason = "diverged", str(end)
+            record.objective |= {"value": float("nan")}
+        except (Interrupted, KeyboardInterrupt) as end:
+            record.status, record.reason = "interrupted", str(end) or "SIGINT"
+        except BaseException as error:
+            if isinstance(error.__context__, KeyboardInterrupt):  # Lightning exits on a Ctrl-C in the test
+                record.status, record.reason = "interrupted", "SIGINT"
+                self._close()
+                raise KeyboardInterrupt from error
+            record.status, record.reason = "failed", f"{type(error).__name__}: {error}".splitlines()[0]
+            with contextlib.suppress(OSError):  # a full disk is said once
+                self._close()
+            raise
+        self._close()
+        if self.rank == 0:
+            point_latest_at(self.folder)
+            self._show()
+        return record
+
+    def _checkpoint(self) -> Path | None:
+        if not self.config["resume"]:
+            if self.rank == 0:
+                clear_traces(self.folder)  # of a run that came to nothing here
+            return None
+        check_resumable(self.config, self.folder)
+        before = RunRecord.read(self.folder)
+        seconds = before.seconds
+        known = (seconds.get("total", 0.0), seconds.get("startup", 0.0) + seconds.get("train", 0.0))
+        self.seconds_before = max(known)
+        self.record.sessions = [*before.sessions, *self.record.sessions]
+        path, complaints = newest_whole(self.folder / "checkpoints", self.record.config_hash)
+        for line in complaints:
+            log.warning(line)
+        return path
+
+    def _build(self, checkpoint: Path | None) -> None:
+        config, record = self.config, self.record
+        data = compose.build_data(config)
+        self._check_every_rank_has_images(data)
+        plan = compose.build_plan(config, len(data.train), self.world_size, self.rank)
+        module = compose.build_module(config, data, plan)
+        total = module.total_steps
+        monitor = None
+        if data.val is not None:
+            monitor = config["objective"] if config["objective"].startswith("val/") else "val/accuracy"
+        divergence = DivergenceWatch(config["divergence"]["factor"], len(data.train.classes))
+        recorder = Recorder(record=record, folder=self.folder, divergence=divergence)
+        (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        checkpoints = Checkpoints(
+            folder=self.folder / "checkpoints",
+            recorder=recorder,
+            monitor=monitor,
+            every_n_steps=config["checkpoint"]["every_n_steps"],
+            every_n_minutes=config["checkpoint"]["every_n_minutes"],
+        )
+        progress = ProgressLines(total, -(-total // plan.steps_per_epoch))
+        recorder.listeners.append(progress.row)
+        callbacks: list[pl.Callback] = [recorder]
+        if config["early_stopping"]["patience"] is not None and monitor is not None:
+            callbacks.append(_early_stopping(config, monitor))
+        callbacks += [checkpoints, Interruption(checkpoints), progress]
+        steps_done = None if checkpoint is None else int(load(checkpoint)["global_step"])
+        if steps_done is None and config["resume"]:
+            steps_done = 0
+        loggers = compose.build_loggers(config, self.folder, steps_done) if self.rank == 0 else []
+        self.trainer = compose.build_trainer(config, self.folder, plan, callbacks, loggers)
+        device = self.trainer.strategy.root_device
+        data.train = compose.on_best_device(data.train, device)
+        self.data, self.plan, self.module = data, plan, module
+        self.recorder, self.checkpoints = recorder, checkpoints
+        self._describe(device)
+
+    def _check_every_rank_has_images(self, data: compose.Data) -> None:
+        for name, size in data.sizes.items():
+            if 0 < size < self.world_size:
+                key = "data.val_size" if name == "val" else "trainer.devices"
+                raise UserError(
+                    f"the {name} set has {size} images for {self.world_size} processes: each needs one; "
+                    f"{key}={self.world_size if name == 'val' else size}"
+                )
+
+    def _describe(self, device: torch.device) -> None:
+        record, network = self.record, self.module.network
+        record.world_size = self.world_size
+        record.device = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+        record.data = {"name": self.data.train.name, "sha256": self.data.sha256, **self.data.sizes}
+        record.parameters = {
+            "total": sum(each.numel() for each in network.parameters()),
+            "trainable": sum(each.numel() for each in network.parameters() if each.requires_grad),
+        }
+        record.batch = {
+            "total": self.plan.total_batch_size,
+            "per_device": self.plan.per_device,
+            "accumulate": self.plan.accumulate,
+        }
+        record.objective = {"name": self.config["objective"], "mode": _mode(self.config["objective"])}
+        record.seconds["startup"] = time.perf_counter() - self.started
+        if self.rank == 0:
+            record.write(self.folder)
+            words = schedule_line(self.module.schedule, self.module.total_steps, self.plan.steps_per_epoch)
+            print_header(record, len(self.data.train.classes), words)
+
+    def _fit(self, checkpoint: Path | None) -> None:
+        batches = compose.build_train_batches(self.config, self.data, self.module)
+        val = (
+            None
+            if self.data.val is None
+            else compose.build_eval_batches(self.config, self.data.val, self.plan)
+        )
+        try:
+            self.trainer.fit(self.module, batches, val, ckpt_path=checkpoint, weights_only=True)
+        except RuntimeError as error:
+            if "does not have a deterministic implementation" in str(error):
+                words = str(error).split(" does not have")[0]
+                raise UserError(
+                    f"trainer.deterministic=true: {words} has no deterministic form on this device; "
+                    "trainer.deterministic=false"
+                ) from error
+            raise
+        if self.trainer.world_size != self.world_size:
+            raise RuntimeError(f"{self.trainer.world_size} processes trained, {self.world_size} were planned")
+        done, stopped = self.trainer.global_step, self.trainer.should_stop
+        if done != self.module.total_steps and not stopped:
+            raise RuntimeError(
+                f"{done} optimizer steps were taken, the schedule has {self.module.total_steps}"
+            )
+        if val is not None and self.recorder.validated_step != done:
+            # The run ends within an epoch, where Lightning's loop does not validate.
+            self.trainer.validate(self.module, val, verbose=False)
+            self.checkpoints.save(self.trainer)
+
+    def _test(self) -> None:
+        begin = time.perf_counter()
+        record, checkpoints = self.record, self.checkpoints
+        best = self.config["checkpoint"]["select"] == "best" and checkpoints.best_value is not None
+        path = self.folder / "checkpoints" / (BEST if best else LAST)
+        self.module.load_state_dict(load(path)["state_dict"])
+        if best:
+            record.metrics["val"] = checkpoints.best_metrics
+            record.selected = {
+                "by": checkpoints.monitor,
+                "value": checkpoints.best_value,
+                "step": checkpoints.best_step,
+            }
+        else:
+            record.selected = {"by": "last", "value": None, "step": self.trainer.global_step}
+        batches = compose.build_eval_batches(self.config, self.data.test, self.plan)
+        self.trainer.test(self.module, batches, verbose=False)
+        result = self.module.evaluated
+        if result["images"] != len(self.data.test):
+            raise RuntimeError(
+                f"{result['images']} test images were counted, there are {len(self.data.test)}"
+            )
+        record.metrics["test"] = {name: result[name] for name in ("loss", "accuracy")}
+        split, name = self.config["objective"].split("/")
+        record.objective |= {"value": record.metrics[split][name]}
+        record.weights_sha256 = weights_sha256(self.module.tested_network)
+        record.seconds["test"] = time.perf_counter() - begin
+
+    def _close(self) -> None:
+        """Write the record and the pictures; nothing here may hide the error that ended the run."""
+        if self.rank != 0:
+            return
+        record = self.record
+        if record.status != "completed" and hasattr(self, "trainer"):
+            self.recorder.pause()
+            self.recorder.write_record(self.trainer)
+        record.seconds["total"] = self.seconds_before + time.perf_counter() - self.started
+        record.write(self.folder)
+        if record.status == "completed":
+            self._pictures()
+        if hasattr(self, "trainer"):
+            close_loggers(self.trainer.loggers, record)
+
+    def _pictures(self) -> None:
+        title = f"{self.record.name}, seed {self.record.seed}"
+        draw_curves(self.recorder.metrics_file.path, self.folder / "curves.png", title)
+        counts, classes = self.module.confusion_counts.numpy(), self.data.test.classes
+        draw_confusion(counts, classes, self.folder / "confusion.png", f"{title}: test images")
+
+    def _show(self) -> None:
+        print_results(self.record, self.folder)
+        if self.record.status == "interrupted":
+            console().print(f"resume    python src/train.py resume={self.folder}")
+
+
+def _seed(config: Config) -> None:
+    if config["trainer"]["threads"] is not None:
+        torch.set_num_threads(config["trainer"]["threads"])
+    pl.seed_everything(config["seed"], verbose=False)
+
+
+def _early_stopping(config: Config, monitor: str) -> pl.Callback:
+    return EarlyStopping(
+        monitor=monitor,
+        mode=_mode(monitor),
+        patience=config["early_stopping"]["patience"],
+        min_delta=config["early_stopping"]["min_delta"],
+    )
+
+
+def _mode(objective: str) -> str:
+    return "min" if objective.endswith("loss") else "max"

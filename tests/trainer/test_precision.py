@@ -1,0 +1,72 @@
+"""Numbers of other precisions: near those of float32, clipped at the same norm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins import MixedPrecision
+
+from tempo import compose
+from tempo.errors import UserError
+from tests.conftest import Train
+from tests.jobs import SMALL, compose_job
+
+JOB = ["scheduler=onecycle", "optimizer.lr=0.02", "trainer.max_steps=15"]
+CLIP = 0.01
+ONE_STEP = ["optimizer=sgd", "optimizer.wd=0", "optimizer.lr=1.0", f"trainer.gradient_clip={CLIP}"]
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("64-true", 1e-4), ("bf16-mixed", 0.3)])
+@pytest.mark.parametrize("clip", ["null", "0.05"])
+def test_near_float32(precision: str, tolerance: float, clip: str, train: Train) -> None:
+    overrides = [*JOB, f"trainer.gradient_clip={clip}"]
+    expected = train(*overrides, folder="float32").checkpoint("last")["state_dict"]
+    found = train(*overrides, f"trainer.precision={precision}", folder=precision).checkpoint("last")
+    start = train(*JOB, "optimizer.lr=1e-9", folder="start").checkpoint("last")["state_dict"]
+    for name, value in expected.items():
+        # Compared with how far the parameter has gone: a clipping at a wrong norm would show.
+        way = (value - start[name]).norm()
+        assert (found["state_dict"][name].float() - value).norm() < tolerance * way + 1e-6, name
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed with a loss scaler"])
+def test_a_gradient_is_clipped_at_its_own_size(precision: str, tmp_path: Path) -> None:
+    """SGD without momentum moves by lr x clip in a step: the loss scale of fp16 must be out by then."""
+    config, _ = compose_job([*SMALL, *ONE_STEP, "trainer.max_steps=1"])
+    if "scaler" in precision:  # as on a GPU; tempo itself offers no fp16 on a CPU
+        config["trainer"]["precision"] = "16-mixed"
+        plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
+        how: dict[str, object] = {"plugins": [plugin]}
+    else:
+        how = {"precision": precision}
+    data = compose.build_data(config)
+    plan = compose.build_plan(config, len(data.train), world_size=1, rank=0)
+    module = compose.build_module(config, data, plan)
+    before = torch.cat([each.detach().flatten().clone() for each in module.network.parameters()])
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=tmp_path, **how,  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert data.val is not None
+    val = compose.build_eval_batches(config, data.val, plan)
+    trainer.fit(module, compose.build_train_batches(config, data, module), val)
+    after = torch.cat([each.detach().flatten() for each in module.network.parameters()])
+    assert trainer.global_step == 1
+    assert float((after - before).norm()) == pytest.approx(CLIP, rel=0.01)
+
+
+def test_bf16_weights_take_steps(train: Train) -> None:
+    assert train(*JOB, "trainer.precision=bf16-true").record.status == "completed"
+
+
+def test_an_average_in_bf16_is_refused(train: Train) -> None:
+    with pytest.raises(UserError, match="bf16-mixed"):
+        train(*JOB, "trainer.precision=bf16-true", "ema.decay=0.999")
+
+
+def test_fp16_on_a_cpu_is_refused(train: Train) -> None:
+    with pytest.raises(UserError, match="bf16-mixed"):
+        train(*JOB, "trainer.precision=16-mixed")
