@@ -1,0 +1,63 @@
+"""Keep the records of finished runs in docs/results: `python benchmarks/collect.py NAME FOLDER ...`.
+
+Copies run.json and metrics.csv of every run in the folders into docs/results/NAME/<run>/, with paths of this
+machine made relative to the repository, and replaces what NAME held before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from tempo.errors import UserError  # noqa: E402
+from tempo.paths import data_root  # noqa: E402
+from tempo.record import FILE_NAME, RunRecord, write_atomically  # noqa: E402
+
+RESULTS = ROOT / "docs" / "results"
+
+
+def collect(name: str, folders: list[Path]) -> int:
+    """Copy the records; the number of runs."""
+    runs = sorted({path.parent for folder in folders for path in folder.absolute().rglob(FILE_NAME)})
+    if not runs:
+        raise UserError(f"no {FILE_NAME} below {', '.join(map(str, folders))}: nothing to collect")
+    open_ends = [run.name for run in runs if not RunRecord.read(run).finished]
+    if open_ends:
+        raise UserError(f"not finished: {', '.join(open_ends)}; resume them first")
+    target = RESULTS / name
+    shutil.rmtree(target, ignore_errors=True)
+    for run in runs:
+        (target / run.name).mkdir(parents=True)
+        for file in (FILE_NAME, "metrics.csv"):
+            if (run / file).exists():
+                write_atomically(target / run.name / file, portable((run / file).read_text(encoding="utf-8")))
+    return len(runs)
+
+
+def portable(text: str) -> str:
+    """Paths of this machine as a reader elsewhere would write them."""
+    home = str(Path.home())
+    for path, written in ((data_root(), "data"), (str(ROOT), "."), (str(ROOT.parent), ".."), (home, "~")):
+        text = text.replace(f'"{path}', f'"{written}').replace(f"={path}", f"={written}")
+    return text
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("name", help="folder below docs/results")
+    parser.add_argument("folders", nargs="+", type=Path, help="runs or sweeps")
+    arguments = parser.parse_args()
+    try:
+        print(f"{collect(arguments.name, arguments.folders)} runs -> docs/results/{arguments.name}")
+    except UserError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

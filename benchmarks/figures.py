@@ -1,0 +1,116 @@
+"""Write the figures of README and docs from the records: `python benchmarks/figures.py [--check]`.
+
+A figure stands between two comments, `<!--=STUDY FIELD-->86.4 %<!--/-->`: STUDY is a folder of docs/results
+(or one in it, `superconvergence/step`), FIELD a dotted key of its run records. A number is the mean over
+the study's runs, with the standard deviation where there are several; `metrics.*.accuracy` is in percent.
+`n` counts the runs, `max KEY` is the largest. `minus STUDY KEY` is the difference of the means and half its
+95 % interval, paired over the seeds of both; `verdict STUDY KEY` says whether the interval leaves out zero.
+Numbers are rounded against us: down, but seconds, standard deviations and `max` up.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from scipy.special import stdtrit
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
+_WORDS = {True: "higher than", False: "lower than"}
+FIGURE = re.compile(r"<!--=(?P<study>\S+) (?P<field>[^>]+?)-->(?P<value>.*?)<!--/-->", re.DOTALL)
+
+
+def figure(study: str, field: str) -> str:
+    """The text of one figure; KeyError or FileNotFoundError where the records do not have it."""
+    records = _records(study)
+    if field.startswith(("minus ", "verdict ")):
+        what, other, key = field.split()
+        mean, half_width = _difference(records, _records(other), key)
+        if what == "verdict":
+            return "not distinguishable from" if abs(mean) <= half_width else _WORDS[mean > 0]
+        return f"{'+' if mean >= 0 else ''}{_cut(mean, 2, math.floor)} ± {_cut(half_width, 2, math.ceil)}"
+    if field == "n":
+        return str(len(records))
+    largest = field.startswith("max ")
+    key = field.removeprefix("max ")
+    values = [_value(record, key) for record in records]
+    if not isinstance(values[0], (int, float)):
+        return ", ".join(dict.fromkeys(map(str, values)))
+    percent = key.endswith("accuracy")
+    numbers = [100 * value if percent else value for value in values]
+    digits = 2 if percent else 0
+    if largest:
+        return _cut(max(numbers), digits, math.ceil) + (" %" if percent else "")
+    cost = key.startswith("seconds")
+    text = _cut(statistics.fmean(numbers), digits, math.ceil if cost else math.floor)
+    if len(numbers) > 1:
+        text += f" ± {_cut(statistics.stdev(numbers), digits, math.ceil)}"
+    return text + (" %" if percent else "")
+
+
+def _records(study: str) -> list[dict[str, Any]]:
+    paths = sorted((RESULTS / study).rglob("run.json"))
+    if not paths:
+        raise FileNotFoundError(f"docs/results/{study} holds no run.json")
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def _difference(ones: list[dict[str, Any]], others: list[dict[str, Any]], key: str) -> tuple[float, float]:
+    """Mean and half the 95 % interval of the paired differences, Student's t: d ± t(n-1) sd(d) / sqrt(n)."""
+    first, second = ({each["seed"]: _value(each, key) for each in records} for records in (ones, others))
+    factor = 100 if key.endswith("accuracy") else 1
+    d = [factor * (first[seed] - second[seed]) for seed in sorted(first.keys() & second.keys())]
+    return statistics.fmean(d), stdtrit(len(d) - 1, 0.975) * statistics.stdev(d) / math.sqrt(len(d))
+
+
+def rewrite(text: str) -> str:
+    """The text with every figure as the records have it."""
+    return FIGURE.sub(
+        lambda m: f"<!--={m['study']} {m['field']}-->{figure(m['study'], m['field'])}<!--/-->", text
+    )
+
+
+def pages() -> list[Path]:
+    """README and the pages of docs/."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def _value(record: dict[str, Any], key: str) -> Any:
+    node: Any = record
+    for part in key.split("."):
+        node = node[part]
+    return node
+
+
+def _cut(value: float, digits: int, direction: Any) -> str:
+    # The epsilon keeps 98.3 from being cut to 98.29 by its binary form.
+    scaled = value * 10**digits
+    nearest = round(scaled)
+    whole = nearest if abs(scaled - nearest) < 1e-9 else direction(scaled)
+    return f"{whole / 10**digits:,.{digits}f}"
+
+
+def main() -> None:
+    """Rewrite the pages, or with --check say which are out of date."""
+    stale = []
+    for page in pages():
+        before = page.read_text(encoding="utf-8")
+        after = rewrite(before)
+        if after != before:
+            stale.append(str(page.relative_to(ROOT)))
+            if "--check" not in sys.argv:
+                page.write_text(after, encoding="utf-8")
+    verb = "out of date" if "--check" in sys.argv else "rewritten"
+    print(f"{verb}: {', '.join(stale) or 'nothing'}")
+    if "--check" in sys.argv and stale:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

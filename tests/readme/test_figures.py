@@ -1,0 +1,102 @@
+"""The figures of README and docs are those of the committed records."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import statistics
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+figures = _load("figures")
+collect = _load("collect")
+
+
+@pytest.mark.parametrize("page", figures.pages(), ids=lambda page: page.name)
+def test_every_figure_is_the_records(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert figures.rewrite(text) == text, "run python benchmarks/figures.py"
+
+
+def test_the_readme_has_figures() -> None:
+    assert len(figures.FIGURE.findall((ROOT / "README.md").read_text(encoding="utf-8"))) >= 5
+
+
+def test_mean_and_sd_are_cut_against_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracies = [0.98761, 0.99123, 0.98333]
+    for seed, accuracy in enumerate(accuracies):
+        (tmp_path / "study" / f"seed={seed}").mkdir(parents=True)
+        record = {
+            "metrics": {"test": {"accuracy": accuracy}},
+            "seconds": {"total": 10.2 + seed},
+            "device": "CPU",
+        }
+        (tmp_path / "study" / f"seed={seed}" / "run.json").write_text(json.dumps(record))
+    monkeypatch.setattr(figures, "RESULTS", tmp_path)
+    percent = [100 * each for each in accuracies]
+    mean, sd = statistics.fmean(percent), statistics.stdev(percent)
+    shown = figures.figure("study", "metrics.test.accuracy")
+    left, _, right = shown.removesuffix(" %").partition(" ± ")
+    assert mean - 0.01 < float(left) <= mean
+    assert sd <= float(right) < sd + 0.01
+    assert figures.figure("study", "max seconds.total") == str(math.ceil(12.2))
+    assert figures.figure("study", "n") == "3"
+    assert figures.figure("study", "device") == "CPU"
+
+
+def test_a_figure_without_a_record_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "RESULTS", tmp_path)
+    with pytest.raises(FileNotFoundError):
+        figures.figure("missing", "n")
+
+
+def test_records_are_kept_without_paths_of_a_machine() -> None:
+    found = [path for path in (ROOT / "docs" / "results").rglob("*") if path.is_file()]
+    for path in found:
+        if path.suffix in (".json", ".csv", ".md"):
+            text = path.read_text(encoding="utf-8")
+            assert str(ROOT) not in text and str(Path.home()) + "/" not in text, path
+
+
+def test_paths_become_relative() -> None:
+    argv = [f"hydra.run.dir={ROOT}/logs/x"]
+    text = json.dumps({"root": f"{ROOT}/data", "argv": argv, "images": f"{ROOT.parent}/photos"})
+    written = collect.portable(text)
+    assert str(ROOT) not in written
+    assert json.loads(written)["argv"] == ["hydra.run.dir=./logs/x"]
+    assert json.loads(written)["images"] == "../photos"
+
+
+def test_a_difference_is_paired_over_the_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for study, accuracies in (("a/x", [0.60, 0.62, 0.64]), ("a/y", [0.59, 0.60, 0.61])):
+        for seed, accuracy in enumerate(accuracies):
+            folder = tmp_path / study / f"seed={seed}"
+            folder.mkdir(parents=True)
+            record = {"seed": seed, "metrics": {"test": {"accuracy": accuracy}}}
+            (folder / "run.json").write_text(json.dumps(record))
+    monkeypatch.setattr(figures, "RESULTS", tmp_path)
+    # Differences 1, 2, 3: mean 2, sd 1; t(2) = 4.3027 / sqrt(3) = 2.4842, said as no less.
+    assert figures.figure("a/x", "minus a/y metrics.test.accuracy") == "+2.00 ± 2.49"
+    assert figures.figure("a/y", "minus a/x metrics.test.accuracy") == "-2.00 ± 2.49"
+    assert figures.figure("a/x", "verdict a/y metrics.test.accuracy") == "not distinguishable from"
+    for seed in range(3):
+        path = tmp_path / "a/x" / f"seed={seed}" / "run.json"
+        path.write_text(path.read_text().replace("0.6", "0.9"))
+    assert figures.figure("a/x", "verdict a/y metrics.test.accuracy") == "higher than"
+    assert figures.figure("a/y", "verdict a/x metrics.test.accuracy") == "lower than"
