@@ -19,6 +19,8 @@ _FIRST_FILES = re.compile(
     r"\.hydra/(config|hydra|overrides)\.yaml|(train|lr_range)\.log|run\.json|\.lock"
     r"|tensorboard/(hparams\.yaml|events\.out\.tfevents\.[^/]+)"
 )
+# A group whose rank refused its job has said why; other logs of ranks are what an error message points at.
+_FIRST_FILES_OF_RANKS = re.compile(r"job\.json|ranks/(rank\d+\.log|torchrun\.log|error\.txt)")
 _FIRST_FOLDERS = {".hydra", "checkpoints", "ranks", "tensorboard"}
 _was_there: dict[Path, bool] = {}
 
@@ -88,6 +90,8 @@ def remove_unused(folder: Path) -> None:
     files = [path for path in found if path.is_symlink() or not path.is_dir()]
     folders = [path for path in found if path not in files]
     names = [path.relative_to(folder).as_posix() for path in files]
+    if "ranks/error.txt" in names:
+        names = [name for name in names if not _FIRST_FILES_OF_RANKS.fullmatch(name)]
     if not all(map(_FIRST_FILES.fullmatch, names)) or not {path.name for path in folders} <= _FIRST_FOLDERS:
         return
     with contextlib.suppress(OSError):
