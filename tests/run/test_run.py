@@ -219,3 +219,20 @@ def test_previewed_steps_are_the_steps_of_the_run(
 def test_previewed_steps_where_they_are_given_or_unknown() -> None:
     assert planned_steps(compose_job(["trainer.max_steps=7"])[0]) == 7
     assert planned_steps(compose_job(["data=folder", "data.root=/nowhere"])[0]) is None
+
+
+def test_a_run_takes_no_state_of_another_one_in_its_folder(train: Train) -> None:
+    """A run that came to nothing has left checkpoints and events; a fresh one starts without them."""
+    other = train("trainer.max_steps=4", "optimizer.lr=0.5", folder="same")
+    record = RunRecord.read(other.folder)
+    record.status = "failed"
+    record.write(other.folder)
+    (other.folder / "notes.txt").write_text("mine")
+    events = set((other.folder / "tensorboard").iterdir())
+    fresh = train("trainer.max_steps=2", folder="same")
+    alone = train("trainer.max_steps=2", folder="alone")
+    assert fresh.record.weights_sha256 == alone.record.weights_sha256
+    assert [row["step"] for row in fresh.curves()] == [row["step"] for row in alone.curves()]
+    assert not (fresh.folder / "checkpoints" / "previous.ckpt").exists()
+    assert events.isdisjoint((fresh.folder / "tensorboard").glob("events*"))
+    assert (fresh.folder / "notes.txt").read_text() == "mine"

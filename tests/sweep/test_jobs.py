@@ -83,12 +83,12 @@ def test_a_run_of_another_configuration_is_kept_aside(tmp_path: Path) -> None:
         assert (tmp_path / "sweep.replaced" / f"seed=0~{attempt}" / "run.json").exists()
 
 
-def test_what_failed_makes_room(tmp_path: Path) -> None:
+def test_what_failed_is_written_over_and_nothing_is_deleted(tmp_path: Path) -> None:
     one = job(tmp_path)
     record(one, "failed")
-    checkpoint(one)
+    (one.folder / "notes.txt").write_text("why it failed")
     assert one.make_room() == ""
-    assert not one.folder.exists()
+    assert (one.folder / "notes.txt").exists()
 
 
 def test_a_stranger_s_folder_is_not_deleted(tmp_path: Path) -> None:

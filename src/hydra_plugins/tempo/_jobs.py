@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,19 +50,17 @@ class Job:
         return "resume" if record.status in ("running", "interrupted") and has_state else "run"
 
     def make_room(self) -> str:
-        """Empty the folder for a run from the start; a line where an old run was moved away for it.
+        """Free the folder for a run from the start; a line where an old run was moved away for it.
 
-        What failed or was cut before it had a state is deleted. A run of another configuration is kept beside
-        the sweep, in `<sweep>.replaced`.
+        A run of this configuration that failed, or was cut before it had a state, stays: the new run writes
+        over it. A run of another configuration is kept beside the sweep, in `<sweep>.replaced`.
         """
         if not self.folder.exists():
             return ""
         record = self.record()
         if record is not None and record.config_hash == self.config_hash:
-            shutil.rmtree(self.folder)
             return ""
         if record is None and not (self.folder / FILE_NAME).exists() and (self.folder / ".hydra").exists():
-            shutil.rmtree(self.folder)
             return ""
         sweep = self.folder.parent
         kept = sweep.with_name(f"{sweep.name}.replaced") / self.folder.name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,8 +59,6 @@ class StageRunner:
         record = self._finished(folder, values)
         if record is None:
             resume = _is_cut(folder, values)
-            if not resume and folder.exists():
-                shutil.rmtree(folder)
             folder.mkdir(parents=True, exist_ok=True)
             job = {**values, "resume": str(folder)} if resume else values
             overrides = [*self.overrides, *more]
