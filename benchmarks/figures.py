@@ -26,6 +26,9 @@ _WORDS = {True: "higher than", False: "lower than"}
 FIGURE = re.compile(r"<!--=(?P<study>\S+) (?P<field>[^>]+?)-->(?P<value>.*?)<!--/-->", re.DOTALL)
 
 
+_ROUNDING = 1e-9
+
+
 def figure(study: str, field: str) -> str:
     """The text of one figure; KeyError or FileNotFoundError where the records do not have it."""
     records = _records(study)
@@ -33,7 +36,9 @@ def figure(study: str, field: str) -> str:
         what, other, key = field.split()
         mean, half_width = _difference(records, _records(other), key)
         if what == "verdict":
-            return "not distinguishable from" if abs(mean) <= half_width else _WORDS[mean > 0]
+            # Equal differences give no interval: three seeds that agree by chance prove nothing.
+            apart = half_width > _ROUNDING and abs(mean) > half_width
+            return _WORDS[mean > 0] if apart else "not distinguishable from"
         return f"{'+' if mean >= 0 else ''}{_cut(mean, 2, math.floor)} ± {_cut(half_width, 2, math.ceil)}"
     if field == "n":
         return str(len(records))

@@ -46,10 +46,15 @@ def main() -> None:
 
 
 def epochs_count(arguments: Sequence[str]) -> list[str]:
-    """Let `trainer.epochs` count where it is asked for: by default the length is in steps, which go first."""
-    keys = {each.partition("=")[0] for each in arguments}
-    asked = "trainer.epochs" in keys and "trainer.max_steps" not in keys
-    return [*arguments, "trainer.max_steps=null"] if asked else list(arguments)
+    """Let `trainer.epochs` count where it is asked for: by default the length is in steps, which go first.
+
+    What this takes stands beside it: overrides cannot stand on both sides of a flag.
+    """
+    keys = [each.partition("=")[0] for each in arguments]
+    if "trainer.epochs" not in keys or "trainer.max_steps" in keys:
+        return list(arguments)
+    at = keys.index("trainer.epochs")
+    return [*arguments[:at], "trainer.max_steps=null", *arguments[at:]]
 
 
 if __name__ == "__main__":

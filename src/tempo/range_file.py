@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -16,6 +17,7 @@ FILE_NAME = "lr_range.json"
 KIND = "lr_range"
 SCHEMA_VERSION = 1
 AUTO = "auto"
+BOUNDS = ("min_lr", "max_lr")
 # Where images lie and how they are cached says nothing of what they are; the folder of data=folder does.
 _PLACES = ("root", "cache", "download")
 _FOLDER_SOURCE = "tempo.data.folder.folder"
@@ -56,7 +58,7 @@ def with_bounds(config: Mapping[str, Any], min_lr_is_default: bool) -> dict[str,
     path = Path(schedule["range_test"]).expanduser().absolute()
     path = path / FILE_NAME if path.is_dir() else path
     bounds = _proposal(_read(path), config, path)
-    wanted = {key for key in ("min_lr", "max_lr") if schedule.get(key) == AUTO}
+    wanted = {key for key in BOUNDS if schedule.get(key) == AUTO}
     if min_lr_is_default and "max_lr" in wanted:
         wanted.add("min_lr")
     numbers = {key: float(bounds[key]) for key in wanted}
@@ -73,6 +75,8 @@ def _read(path: Path) -> dict[str, Any]:
         for each in values["settings"]:
             if not isinstance(each["essentials"], dict) or not {"label", "proposal", "go_on"} <= each.keys():
                 raise ValueError("a setting lacks its essentials or its proposal")
+            if each["proposal"] is not None and not all(_is_rate(each["proposal"][key]) for key in BOUNDS):
+                raise ValueError("a proposal whose bounds are no numbers above 0")
         assert isinstance(values, dict)
         return values
     except OSError as error:
@@ -89,7 +93,9 @@ def _proposal(test: Mapping[str, Any], config: Mapping[str, Any], path: Path) ->
     """The bounds of the setting that this configuration is of."""
     now, settings = essentials(config), test["settings"]
     then = settings[0]["essentials"]
-    for key in sorted(key for key in (*then, *now) if _must_agree(key)):
+    # What tells the settings apart is chosen from below: a test may be of several models or optimizers.
+    varying = {key for each in settings for key in (*each["essentials"], *then) if _differs(each, then, key)}
+    for key in sorted(key for key in {*then, *now} - varying if _must_agree(key)):
         if then.get(key) != now.get(key):
             raise UserError(
                 f"scheduler.range_test={path} is of another {key.partition('.')[0]}: {key} is "
@@ -97,7 +103,6 @@ def _proposal(test: Mapping[str, Any], config: Mapping[str, Any], path: Path) ->
                 "this run"
             )
     # Several settings: the one with the values of this run, in whatever tells them apart.
-    varying = {key for each in settings for key in (*each["essentials"], *then) if _differs(each, then, key)}
     fitting = [
         each for each in settings if all(each["essentials"].get(key) == now.get(key) for key in varying)
     ]
@@ -123,6 +128,10 @@ def _must_agree(key: str) -> bool:
     if node == "data":
         return leaf.partition(".")[0] not in {each.name for each in fields(DataSettings)}
     return node == "model" or key == "optimizer._target_"
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def _differs(setting: Mapping[str, Any], then: Mapping[str, Any], key: str) -> bool:

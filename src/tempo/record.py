@@ -94,10 +94,16 @@ class RunRecord:
             raise UserError(f"{where} lacks {absent}: it is no run record of tempo")
         if values.get("status") not in STATUSES:
             raise UserError(f"{where} has status {values.get('status')!r}; known are {', '.join(STATUSES)}")
-        for name in ("metrics", "seconds", "objective"):
-            values[name] = _numbers(values.get(name, {}))
-        for name in ("epochs", "images_per_second"):
-            values[name] = float(values.get(name, 0.0))
+        for name in set(values) & {"metrics", "seconds", "objective", "epochs", "images_per_second"}:
+            values[name] = _numbers(values[name])
+        for name, value in values.items():
+            if not _fits(value, str(known[name].type)):
+                raise UserError(
+                    f"{where} has {name}={str(value)[:80]!r} where {known[name].type} belongs: the record is "
+                    "damaged; run it again"
+                )
+        for name in set(values) & {"epochs", "images_per_second"}:
+            values[name] = float(values[name])
         return cls(**values)
 
     @classmethod
@@ -146,6 +152,20 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 def _has_no_default(each: dataclasses.Field[Any]) -> bool:
     return each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    """Whether a value read from JSON agrees with the annotation of a field."""
+    outer, _, inner = annotation.removesuffix("]").partition("[")
+    if outer == "list":
+        return isinstance(value, list) and all(_fits(each, inner) for each in value)
+    if outer == "dict":
+        of = inner.partition(", ")[2]
+        return isinstance(value, dict) and all(_fits(each, of) for each in value.values())
+    if outer in ("int", "float"):
+        kind = int if outer == "int" else (int, float)
+        return isinstance(value, kind) and not isinstance(value, bool)
+    return outer == "Any" or isinstance(value, str)
 
 
 def _plain(value: Any) -> Any:

@@ -15,12 +15,12 @@ from tempo.paths import ROOT
 from tempo.record import FILE_NAME, RunRecord, flatten
 
 # What lies in a folder before the first step: Hydra's files, the first record, the lock, an empty event file.
-_FIRST_FILES = re.compile(
+FIRST_FILES = re.compile(
     r"\.hydra/(config|hydra|overrides)\.yaml|(train|lr_range)\.log|run\.json|\.lock"
     r"|tensorboard/(hparams\.yaml|events\.out\.tfevents\.[^/]+)"
 )
 # A group whose rank refused its job has said why; other logs of ranks are what an error message points at.
-_FIRST_FILES_OF_RANKS = re.compile(r"job\.json|ranks/(rank\d+\.log|torchrun\.log|error\.txt)")
+FIRST_FILES_OF_RANKS = re.compile(r"job\.json|ranks/(rank\d+\.log|torchrun\.log|error\.txt)")
 _FIRST_FOLDERS = {".hydra", "checkpoints", "ranks", "tensorboard"}
 _was_there: dict[Path, bool] = {}
 
@@ -91,8 +91,8 @@ def remove_unused(folder: Path) -> None:
     folders = [path for path in found if path not in files]
     names = [path.relative_to(folder).as_posix() for path in files]
     if "ranks/error.txt" in names:
-        names = [name for name in names if not _FIRST_FILES_OF_RANKS.fullmatch(name)]
-    if not all(map(_FIRST_FILES.fullmatch, names)) or not {path.name for path in folders} <= _FIRST_FOLDERS:
+        names = [name for name in names if not FIRST_FILES_OF_RANKS.fullmatch(name)]
+    if not all(map(FIRST_FILES.fullmatch, names)) or not {path.name for path in folders} <= _FIRST_FOLDERS:
         return
     with contextlib.suppress(OSError):
         for path in files:

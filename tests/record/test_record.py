@@ -91,6 +91,16 @@ def test_file_and_text_are_the_same(tmp_path: Path) -> None:
         (lambda v: v | {"schema_version": 99}, "schema_version 99"),
         (lambda v: {k: v[k] for k in v if k != "schema_version"}, "schema_version None"),
         (lambda v: v | {"status": "happy"}, "status 'happy'"),
+        (lambda v: v | {"epochs": None}, "has epochs='None' where float belongs"),
+        (lambda v: v | {"epochs": "many"}, "has epochs='many' where float belongs"),
+        (lambda v: v | {"seed": True}, "has seed='True' where int belongs"),
+        (lambda v: v | {"overrides": None}, "has overrides='None' where list[str] belongs"),
+        (lambda v: v | {"overrides": [3]}, "has overrides='[3]' where list[str] belongs"),
+        (lambda v: v | {"sessions": ["x"]}, "where list[dict[str, Any]] belongs"),
+        (lambda v: v | {"objective": []}, "has objective='[]' where dict[str, Any] belongs"),
+        (lambda v: v | {"metrics": {"val": 0.5}}, "where dict[str, dict[str, float]] belongs"),
+        (lambda v: v | {"metrics": {"val": {"loss": "low"}}}, "where dict[str, dict[str, float]] belongs"),
+        (lambda v: v | {"name": None}, "has name='None' where str belongs"),
         (lambda v: [v], "schema_version None"),
         (lambda v: 3, "schema_version None"),
     ],
@@ -100,6 +110,7 @@ def test_what_is_no_record_is_refused(change: Any, words: str) -> None:
         RunRecord.from_json(json.dumps(change(json.loads(example().to_json()))), "there/run.json")
     assert words in str(caught.value)
     assert str(caught.value).startswith("there/run.json")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40, -3])

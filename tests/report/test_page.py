@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+from tempo.paths import ROOT
 from tempo.report.build import build_report
 from tempo.report.content import content_of
 from tempo.report.load import load
@@ -42,6 +46,22 @@ def page_of(folder: Path, out: Path) -> Path:
     """The page without its figures."""
     out.mkdir()
     return write_page(content_of([folder], load([folder])), [], out / "report.html")
+
+
+def test_the_page_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    write_run(tmp_path / "s/a", fields={"name": "größer"}, name="größer")
+    (tmp_path / "out").mkdir()
+    code = (
+        "import sys; from pathlib import Path; from tempo.report.content import content_of; "
+        "from tempo.report.load import load; from tempo.report.page import write_page; "
+        "folder, out = map(Path, sys.argv[1:]); write_page(content_of([folder], load([folder])), [], out)"
+    )
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT / "src")}
+    page = tmp_path / "out/report.html"
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "s"), str(page)], check=True, env={**os.environ, **plain}
+    )
+    assert "größer" in page.read_text(encoding="utf-8")
 
 
 def test_the_page_holds_everything_itself(tmp_path: Path) -> None:

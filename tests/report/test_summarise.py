@@ -102,6 +102,26 @@ def test_equal_results_are_not_distinguishable(tmp_path: Path) -> None:
     comparison = only_comparison(tmp_path, A, A)
     assert comparison.difference == 0
     assert not comparison.distinguishable
+    assert "are equal in each of 3 seeds" in comparison.words
+
+
+def test_equal_differences_claim_no_certainty(tmp_path: Path) -> None:
+    """0.9131 - 0.0028 and the like differ by rounding only: an interval of width 0 would be a claim."""
+    comparison = only_comparison(tmp_path, A, {seed: value - 0.0028 for seed, value in A.items()})
+    assert math.isnan(comparison.half_width)
+    assert not comparison.distinguishable
+    assert comparison.words == (
+        "wd=1e-4 is 0.28 percentage points better than wd=1e-5 in each of 3 seeds (validation accuracy): "
+        "no interval from equal differences"
+    )
+
+
+def test_other_seeds_of_equal_values_claim_no_certainty(tmp_path: Path) -> None:
+    comparison = only_comparison(tmp_path, {0: 0.95, 1: 0.95}, {7: 0.90, 8: 0.90, 9: 0.90})
+    assert math.isnan(comparison.half_width)
+    assert not comparison.distinguishable
+    assert "better than wd=1e-5 in all of 2 and 3 seeds" in comparison.words
+    assert comparison.words.endswith("no interval from equal values")
 
 
 def test_a_repeated_seed_counts_once(tmp_path: Path) -> None:

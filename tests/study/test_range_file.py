@@ -99,6 +99,47 @@ def test_of_another_data_set_or_optimizer(tmp_path: Path, auto: Callable[..., di
         auto("optimizer=adam")
 
 
+def write_tests_of(folder: Path, tests: dict[str, float]) -> None:
+    """lr_range.json with a setting, and its max_lr, for each override."""
+    entries: list[dict[str, Any]] = []
+    for override, max_lr in tests.items():
+        config, _ = compose_job(["model=mlp", override])
+        bounds = {"min_lr": max_lr / 10, "max_lr": max_lr}
+        made = {"label": override, "essentials": essentials(config), "proposal": bounds, "go_on": ""}
+        entries.append(made)
+    content = {"kind": KIND, "schema_version": SCHEMA_VERSION, "settings": entries}
+    (folder / FILE_NAME).write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_of_several_models_each_has_its_own(tmp_path: Path, auto: Callable[..., dict[str, Any]]) -> None:
+    write_tests_of(tmp_path, {"model.hidden=[16]": 0.3, "model.hidden=[32]": 0.2, "model=resnet20": 0.7})
+    assert auto("model.hidden=[16]")["max_lr"] == 0.3
+    assert auto("model.hidden=[32]")["max_lr"] == 0.2
+    assert auto("model=resnet20")["max_lr"] == 0.7
+    with pytest.raises(UserError, match="none of them is this run's"):
+        auto("model.hidden=[8]")
+    with pytest.raises(UserError, match=r"another optimizer: optimizer._target_"):
+        auto("model=resnet20", "optimizer=adam")
+
+
+def test_of_several_optimizers_each_has_its_own(tmp_path: Path, auto: Callable[..., dict[str, Any]]) -> None:
+    write_tests_of(tmp_path, {"optimizer=momentum": 0.3, "optimizer=adam": 0.02})
+    assert auto("optimizer=momentum")["max_lr"] == 0.3
+    assert auto("optimizer=adam")["max_lr"] == 0.02
+    with pytest.raises(UserError, match="none of them is this run's"):
+        auto("optimizer=adagrad")
+
+
+@pytest.mark.parametrize("proposal", [{}, {"min_lr": 0.1}, [], 3, {"min_lr": "low", "max_lr": 1.0}])
+def test_a_damaged_proposal(tmp_path: Path, auto: Callable[..., dict[str, Any]], proposal: Any) -> None:
+    path = write_test(tmp_path, {1e-4: (0.04, 0.4)})
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["settings"][0]["proposal"] = proposal
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match="is no result of a range test"):
+        auto()
+
+
 def test_the_place_of_downloaded_data_does_not_matter(tmp_path: Path) -> None:
     write_test(tmp_path, {1e-4: (0.04, 0.4)}, "data=mnist", "data.root=/here")
     auto = ["scheduler.max_lr=auto", f"scheduler.range_test={tmp_path}"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from lr_range import epochs_count
 from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.study.range_figure import draw
@@ -69,6 +70,17 @@ def test_another_schedule_is_refused(tmp_path: Path) -> None:
         "src/lr_range.py needs the rising learning rate of scheduler=range_test: leave scheduler=... "
         "out, or run src/train.py"
     ]
+
+
+def test_epochs_count_wherever_the_flags_stand() -> None:
+    steps, epochs = "trainer.max_steps=null", "trainer.epochs=3"
+    assert epochs_count([epochs, "--cfg", "job"]) == [steps, epochs, "--cfg", "job"]
+    assert epochs_count(["--cfg", "job", epochs]) == ["--cfg", "job", steps, epochs]
+    assert epochs_count(["seed=1", "-m"]) == ["seed=1", "-m"]
+    assert epochs_count([epochs, "trainer.max_steps=9"]) == [epochs, "trainer.max_steps=9"]
+    result = lr_range(epochs, "--cfg", "job")
+    assert result.returncode == 0, result.stderr
+    assert "max_steps: null" in result.stdout
 
 
 def test_a_run_and_its_files(tmp_path: Path, train: Train) -> None:

@@ -38,8 +38,17 @@ def test_epochs_to_equal_accuracy() -> None:
     assert epochs_to(BAD, 0.81) is None
 
 
+def test_an_interval_where_the_differences_vary() -> None:
+    """Differences 0.14 and 0.15: 14.5 points, t(1) = 12.706 times 0.7071 / sqrt(2)."""
+    ours = [GOOD[0], run_with(1, [1.0, 0.5, 0.20], [0.5, 0.8, 0.95], 0.96)]
+    assert comparison_lines(ours, BAD)[2].startswith("tuned beats default by 14.50 ± 6.35 percentage points")
+
+
 def test_what_is_said_of_the_two() -> None:
     lines = comparison_lines(GOOD, BAD)
     assert lines[0] == "tuned: test accuracy 94.50 ± 0.71 %, 2 of 2 seeds completed"
-    assert lines[2].startswith("tuned beats default by 14.00 ± 0.00 percentage points")
+    assert lines[2] == (
+        "tuned is 14.00 percentage points better than default in each of 2 seeds (test accuracy): "
+        "no interval from equal differences"
+    )
     assert lines[3].endswith("80.00 %: tuned reaches it after 2 epochs; the default itself first after 3")

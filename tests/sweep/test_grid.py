@@ -117,3 +117,13 @@ def test_another_sweep_has_another_folder() -> None:
     }
     assert len(names) == 5
     assert max(map(len, names)) <= 100
+
+
+def test_a_repeated_combination_is_left_out() -> None:
+    found = grid("optimizer.lr=0.1,0.10", "seed=0,1,1")
+    assert [each.swept for each in found.combinations] == [
+        ("optimizer.lr=0.1", "seed=0"),
+        ("optimizer.lr=0.1", "seed=1"),
+    ]
+    assert len(found.repeated) == 4
+    assert job_slugs(found) == ["lr=0.1,seed=0", "lr=0.1,seed=1"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hydra_plugins.tempo._jobs import Job, difference, write_sweep
+from hydra_plugins.tempo._jobs import Job, difference, distinct_jobs, write_sweep
 from hydra_plugins.tempo._progress import Progress, duration
 from hydra_plugins.tempo._slots import cores, slot_environments
 from tempo.errors import UserError
@@ -182,3 +182,40 @@ def test_slots_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [each["CUDA_VISIBLE_DEVICES"] for each in slot_environments(2, "auto", 1)] == ["2", "3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert "CUDA_VISIBLE_DEVICES" not in slot_environments(2, "auto", 1)[0]
+
+
+def test_what_is_no_first_file_is_moved_aside(tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    one = job(sweep)
+    for name in (".hydra/config.yaml", "console.log", ".lock", "train.log"):
+        (one.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (one.folder / name).touch()
+    assert one.make_room() == ""
+    (one.folder / "metrics.csv").write_text("step\n")
+    assert "without a run.json" in one.make_room()
+    assert (tmp_path / "sweep.replaced" / "seed=0~1" / "metrics.csv").exists()
+    assert not one.folder.exists()
+
+
+def test_a_new_attempt_does_not_keep_the_old_reason(tmp_path: Path) -> None:
+    one = job(tmp_path)
+    record(one, "failed", reason="out of memory")
+    (one.folder / "metrics.csv").touch()
+    one.begin()
+    assert (one.record(), one.need(), one.make_room()) == (None, "run", "")
+    assert one.mark_dead("killed by SIGKILL")
+    assert one.record().reason == "killed by SIGKILL"  # type: ignore[union-attr]
+
+
+def test_the_record_of_a_run_at_work_is_left_alone(tmp_path: Path) -> None:
+    one = job(tmp_path)
+    record(one, "running")
+    with FolderLock(one.folder, what="another run", remedy="wait"):
+        assert not one.mark_dead("another run is at work")
+    assert one.record().status == "running"  # type: ignore[union-attr]
+
+
+def test_jobs_of_one_configuration_are_one_job(tmp_path: Path) -> None:
+    other = Job("seed=1", ("seed=1",), tmp_path / "seed=1", {**CONFIG, "seed": 1})
+    jobs = [job(tmp_path, "a"), other, job(tmp_path, "b")]
+    assert [each.slug for each in distinct_jobs(jobs)] == ["a", "seed=1"]

@@ -17,10 +17,16 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
-from hydra_plugins.tempo._launcher import INTERRUPTED_CODE, JobEnded, JobKilled, failed, failure
+from hydra_plugins.tempo._jobs import CONSOLE_FILE
+from hydra_plugins.tempo._launcher import (
+    INTERRUPTED_CODE,
+    JobEnded,
+    JobInterrupted,
+    JobKilled,
+    failed,
+    failure,
+)
 from tempo.parent_death import die_with_parent
-
-CONSOLE_FILE = "console.log"
 
 
 class ForkedJob:
@@ -83,15 +89,15 @@ class ForkedJob:
             return result
         if self.killed_for:
             return failed(JobKilled(self.killed_for))
-        return failed(JobKilled(_killed_by(-code)) if code < 0 else JobEnded(_why(text, code)))
+        return failed(JobKilled(_killed_by(-code)) if code < 0 else _end(text, code))
 
 
-def _why(text: bytes, code: int) -> str:
+def _end(text: bytes, code: int) -> JobEnded:
     if text:
-        return str(json.loads(text)["error"])
+        return JobEnded(json.loads(text)["error"])
     if code == INTERRUPTED_CODE:
-        return "interrupted"
-    return f"the process ended with exit code {code}"
+        return JobInterrupted("interrupted")
+    return JobEnded(f"the process ended with exit code {code}")
 
 
 def _killed_by(number: int) -> str:

@@ -31,6 +31,8 @@ class Grid:
     keys: tuple[str, ...]
     fixed: tuple[str, ...]
     combinations: tuple[Combination, ...]
+    repeated: tuple[Combination, ...] = ()
+    """Left out: combinations with the overrides of an earlier one, as `seed=0,0` has."""
 
 
 def parse_grid(
@@ -55,7 +57,12 @@ def parse_grid(
     keys = tuple(dict.fromkeys([*named, *axes]))
     choices = [*([[tuple(each) for each in bundles]] if bundles else []), *axes.values()]
     swept = [tuple(itertools.chain.from_iterable(each)) for each in itertools.product(*choices)]
-    return Grid(keys, fixed, tuple(Combination((*fixed, *each), each) for each in swept))
+    distinct, repeated = list[Combination](), list[Combination]()
+    seen = set[tuple[str, ...]]()
+    for each in swept:
+        (repeated if each in seen else distinct).append(Combination((*fixed, *each), each))
+        seen.add(each)
+    return Grid(keys, fixed, tuple(distinct), tuple(repeated))
 
 
 def bare(key: str) -> str:

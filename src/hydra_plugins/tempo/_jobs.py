@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from tempo.errors import UserError
+from tempo.folder_lock import FolderLock
 from tempo.record import FILE_NAME, RunRecord, config_hash, write_atomically
+from tempo.run_folder import FIRST_FILES, FIRST_FILES_OF_RANKS
 
 SWEEP_FILE = "sweep.json"
 SWEEP_VERSION = 1
+CONSOLE_FILE = "console.log"
+PREVIOUS_RECORD = f"{FILE_NAME}.previous"
+"""The record of an attempt that came to nothing, once the next one has begun."""
 Need = Literal["nothing", "run", "resume"]
 
 
@@ -60,7 +66,8 @@ class Job:
         record = self.record()
         if record is not None and record.config_hash == self.config_hash:
             return ""
-        if record is None and not (self.folder / FILE_NAME).exists() and (self.folder / ".hydra").exists():
+        has_record = (self.folder / FILE_NAME).exists()
+        if not has_record and (self._began_before() or self._has_first_files_alone()):
             return ""
         sweep = self.folder.parent
         kept = sweep.with_name(f"{sweep.name}.replaced") / self.folder.name
@@ -69,14 +76,57 @@ class Job:
         )
         kept.parent.mkdir(parents=True, exist_ok=True)
         self.folder.rename(kept)
-        differs = "its record cannot be read" if record is None else difference(record.config, self.config)
+        if record is not None:
+            differs = difference(record.config, self.config)
+        else:
+            differs = "its record cannot be read" if has_record else f"there were files without a {FILE_NAME}"
         return f"{self.slug}: runs again, {differs}; the old folder is now {kept}"
 
-    def mark_dead(self, reason: str) -> None:
-        """Write into the record what the job itself could not: why its process is gone."""
+    def begin(self) -> None:
+        """Put the record of an earlier attempt aside: what it says is not true of the one that begins."""
+        if (self.folder / FILE_NAME).exists():
+            (self.folder / FILE_NAME).replace(self.folder / PREVIOUS_RECORD)
+
+    def _began_before(self) -> bool:
+        """Whether an attempt at this very configuration ended without a record, after one that had one."""
+        try:
+            text = (self.folder / PREVIOUS_RECORD).read_text(encoding="utf-8")
+            return RunRecord.from_json(text).config_hash == self.config_hash
+        except (OSError, UnicodeDecodeError, UserError):
+            return False
+
+    def _has_first_files_alone(self) -> bool:
+        """Whether what lies there is what a run writes before its record, and nothing else."""
+        names = [
+            path.relative_to(self.folder).as_posix()
+            for path in self.folder.rglob("*")
+            if path.is_symlink() or not path.is_dir()
+        ]
+        return all(
+            name == CONSOLE_FILE or FIRST_FILES.fullmatch(name) or FIRST_FILES_OF_RANKS.fullmatch(name)
+            for name in names
+        )
+
+    def again(self, script: str) -> str:
+        """The command that runs it alone."""
+        return shlex.join(["python", script, *self.overrides])
+
+    def mark_dead(self, reason: str) -> bool:
+        """Write into the record what the job itself could not: why it is over; False where it is not ours.
+
+        The folder may be that of a run which another process is at work on: its record is left alone.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FolderLock(self.folder, what="another run", remedy="wait"):
+                self._write_reason(reason)
+        except UserError:
+            return False
+        return True
+
+    def _write_reason(self, reason: str) -> None:
         record = self.record()
         if record is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
             record = RunRecord(
                 config=dict(self.config),
                 config_hash=self.config_hash,
@@ -101,6 +151,14 @@ def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         elif old != new:
             return f"{key} was {old!r} and is {new!r} now"
     return ""
+
+
+def distinct_jobs(jobs: Sequence[Job]) -> list[Job]:
+    """Without those that have the configuration of an earlier one: their runs would be the same."""
+    found: dict[str, Job] = {}
+    for job in jobs:
+        found.setdefault(job.config_hash, job)
+    return list(found.values())
 
 
 def write_sweep(folder: Path, command: Sequence[str], keys: Sequence[str], jobs: Sequence[Job]) -> None:

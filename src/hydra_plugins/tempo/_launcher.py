@@ -22,6 +22,10 @@ class JobKilled(JobEnded):
     """The process of a job was ended from outside, and could not say so itself."""
 
 
+class JobInterrupted(JobEnded):
+    """The user stopped a job, which has saved its state and said so in its record."""
+
+
 class IsolatingLauncher(Launcher, ABC):
     """A launcher that runs all jobs whatever becomes of some, and returns a JobReturn for each.
 

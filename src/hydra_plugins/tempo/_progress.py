@@ -30,12 +30,16 @@ class Progress:
         """Take the time."""
         self._started[slug] = self.clock()
 
-    def end(self, slug: str, record: RunRecord | None) -> str:
-        """`job 3/12 wd=1e-5,seed=0: completed val/accuracy 0.9871 in 12 s; 4 min left`."""
+    def end(self, slug: str, record: RunRecord | None, unrecorded: str = "") -> str:
+        """`job 3/12 wd=1e-5,seed=0: completed val/accuracy 0.9871 in 12 s; 4 min left`.
+
+        `unrecorded` is why the job ended, where the record could not be told.
+        """
         now = self.clock()
         seconds = now - self._started.get(slug, now)
         self.seconds.append(seconds)
-        line = f"job {self.ended}/{self.total} {slug}: {outcome(record)} in {duration(seconds)}"
+        ended = f"failed ({unrecorded})" if unrecorded else outcome(record)
+        line = f"job {self.ended}/{self.total} {slug}: {ended} in {duration(seconds)}"
         left = self.total - self.ended
         if not left:
             return line

@@ -21,14 +21,21 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.tempo._grid import Combination, Grid, parse_grid
-from hydra_plugins.tempo._jobs import Job, write_sweep
-from hydra_plugins.tempo._launcher import INTERRUPTED_CODE, IsolatingLauncher, JobEnded, JobKilled, failure
+from hydra_plugins.tempo._jobs import Job, distinct_jobs, write_sweep
+from hydra_plugins.tempo._launcher import (
+    INTERRUPTED_CODE,
+    IsolatingLauncher,
+    JobEnded,
+    JobInterrupted,
+    failure,
+)
 from hydra_plugins.tempo._naming import job_slugs, sweep_name
 from hydra_plugins.tempo._progress import Progress
 from tempo.command_line import one_line
 from tempo.config import check, composed
 from tempo.errors import UserError
 from tempo.folder_lock import FolderLock
+from tempo.record import FILE_NAME, RunRecord
 
 
 class GridSweeper(Sweeper):
@@ -47,6 +54,10 @@ class GridSweeper(Sweeper):
         self.params = params
         self.rows = rows
         self.report = report
+        self.unrecorded: dict[str, str] = {}
+        """Why a job ended, by slug, where its record could not be told."""
+        self.returned: set[str] = set()
+        """Jobs that ended well under our launchers: without a record, their script writes none."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what the launcher is made of: it is made when the sweep's folder is known."""
@@ -67,7 +78,10 @@ class GridSweeper(Sweeper):
                 "resume= and preview= are for single runs; the same -m command goes on where it was cut"
             )
         self._place(sweep_name(grid, self.master.hydra.job.config_name))
-        jobs = [self._job(*each) for each in zip(grid.combinations, job_slugs(grid), strict=True)]
+        composed_jobs = [self._job(*each) for each in zip(grid.combinations, job_slugs(grid), strict=True)]
+        jobs = distinct_jobs(composed_jobs)
+        if repeated := len(grid.repeated) + len(composed_jobs) - len(jobs):
+            say(f"{repeated} of {len(jobs) + repeated} combinations left out: the same as another")
         self.chosen_launcher = self._launcher()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -130,23 +144,33 @@ class GridSweeper(Sweeper):
         progress = Progress(total=total, done_before=total - len(todo), n_at_once=launcher.n_jobs)
 
         def started(index: int) -> None:
+            if todo[index] not in resumed:
+                todo[index].begin()
             progress.start(todo[index].slug)
 
         def ended(index: int, result: JobReturn) -> None:
             job = todo[index]
-            _settle(job, result)
-            say(progress.end(job.slug, job.record()))
+            self._settle(job, result)
+            if failure(result) is None:
+                self.returned.add(job.slug)
+            say(progress.end(job.slug, job.record(), self.unrecorded.get(job.slug, "")))
 
         launcher.started, launcher.ended = started, ended
         launcher.launch([self._overrides(job, job in resumed) for job in todo], initial_job_idx=0)
 
     def _launch_elsewhere(self, launcher: Launcher, todo: list[Job], resumed: list[Job]) -> None:
-        """Launchers of others give up when a job raises: start again those that were not reached."""
+        """Launchers of others may give up when a job raises: start again those that were not reached."""
         before = len(todo) + 1
+        for job in todo:
+            if job not in resumed:
+                job.begin()
         while todo and len(todo) < before:
             before = len(todo)
             try:
-                launcher.launch([self._overrides(job, job in resumed) for job in todo], initial_job_idx=0)
+                overrides = [self._overrides(job, job in resumed) for job in todo]
+                for job, result in zip(todo, launcher.launch(overrides, initial_job_idx=0), strict=False):
+                    if reason := self._settle(job, result):
+                        say(f"{job.slug}: {reason}")
             except SystemExit as error:
                 if error.code == INTERRUPTED_CODE:
                     raise KeyboardInterrupt from error
@@ -160,37 +184,58 @@ class GridSweeper(Sweeper):
 
     def _finish(self, jobs: list[Job]) -> list[Any]:
         records = [job.record() for job in jobs]
-        if self.report and any(records):
-            self._report([job.folder for job in jobs if job.folder.exists()])
-        missing = sum(record is not None and not record.finished for record in records)
+        missing = [
+            (job, record)
+            for job, record in zip(jobs, records, strict=True)
+            if (job.slug not in self.returned if record is None else not record.finished)
+        ]
+        told = False
+        try:
+            if self.report and any(records):
+                self._report()
+                told = True
+        finally:
+            for job, record in missing:
+                if not told or job.slug in self.unrecorded:
+                    self._say_missing(job, record)
         if missing:
             raise UserError(
-                f"{missing} of {len(jobs)} jobs without a result: the commands above run them alone, "
+                f"{len(missing)} of {len(jobs)} jobs without a result: the commands above run them alone, "
                 "the same command as before runs all of them and nothing else"
             )
         return [record.objective.get("value") if record else None for record in records]
 
-    def _report(self, folders: list[Path]) -> None:
+    def _say_missing(self, job: Job, record: RunRecord | None) -> None:
+        status, reason = (record.status, record.reason) if record else ("failed", f"no {FILE_NAME}")
+        say(f"{status}: {job.folder}: {self.unrecorded.get(job.slug) or reason or 'no end recorded'}")
+        say(
+            f"  again: {job.again(next((each for each in sys.argv if each.endswith('.py')), 'src/train.py'))}"
+        )
+
+    def _settle(self, job: Job, result: Any) -> str:
+        """Where a job died, or raised before its record, say so in the record; the reason, "" if recorded."""
+        error, record = failure(result) if isinstance(result, JobReturn) else None, job.record()
+        if error is None or (record is not None and record.status not in ("running", "interrupted")):
+            return ""
+        stopped = isinstance(error, (KeyboardInterrupt, JobInterrupted))
+        if stopped and record is not None and record.status == "interrupted":
+            return ""
+        named = str(error) if isinstance(error, (JobEnded, UserError)) else f"{type(error).__name__}: {error}"
+        reason = " ".join(named.split())
+        if not job.mark_dead(reason):
+            self.unrecorded[job.slug] = reason
+        return reason
+
+    def _report(self) -> None:
         # Not at the top: this module is imported at every start, and figures take a second to load.
         build = importlib.import_module("tempo.report.build")
-        say(build.summary_table(folders).rstrip())
-        say(f"report    {build.build_report(folders, self.folder / 'report')}")
+        say(build.summary_table([self.folder]).rstrip())
+        say(f"report    {build.build_report([self.folder], self.folder / 'report')}")
 
 
 def say(line: str) -> None:
     """Print at once, so that lines of jobs and of the sweep stand in their order."""
     print(line, flush=True)
-
-
-def _settle(job: Job, result: JobReturn) -> None:
-    """Where a job's process died, or raised before the record, say so in the record."""
-    error, record = failure(result), job.record()
-    if error is None or (record is not None and record.status not in ("running", "interrupted")):
-        return
-    if record is not None and record.status == "interrupted" and not isinstance(error, JobKilled):
-        return
-    named = str(error) if isinstance(error, (JobEnded, UserError)) else f"{type(error).__name__}: {error}"
-    job.mark_dead(" ".join(named.split()))
 
 
 def _counted(total: int, todo: int, resumed: int) -> str:

@@ -19,7 +19,6 @@ from tempo.report.table import means_table, write_csv
 from tempo.report.wording import SMOKE, metric_name
 
 MOST_TERMINAL_ROWS = 40
-MOST_TERMINAL_FAILURES = 20
 TERMINAL_WIDTH = 160
 
 
@@ -77,12 +76,10 @@ def text_of(content: Content) -> str:
         console.print(Text(comparison.words), soft_wrap=True)
     for published in content.paper:
         console.print(Text(published.words), soft_wrap=True)
-    for each in content.failures[:MOST_TERMINAL_FAILURES]:
+    for each in content.failures:
         console.print(Text(f"{each.status}: {each.folder}: {each.reason}"), soft_wrap=True)
         if each.again:
             console.print(Text(f"  again: {each.again}"), soft_wrap=True)
-    if (left := len(content.failures) - MOST_TERMINAL_FAILURES) > 0:
-        console.print(Text(f"and {left} more without a result, in report.md"))
     output = console.file
     assert isinstance(output, io.StringIO)
     return output.getvalue()

@@ -174,9 +174,6 @@ def _sweep_of(folder: Path, sweeps: Mapping[Path, Sweep | None]) -> Sweep | None
 def _add(found: Collection, folder: Path, given: Path, sweep: Sweep | None) -> None:
     try:
         record = RunRecord.read(folder)
-        parts = (record.config, record.metrics, *record.metrics.values(), record.seconds, record.data)
-        if not all(isinstance(each, Mapping) for each in parts):
-            raise UserError(f"{FILE_NAME} is no record: config, metrics, seconds and data must be mappings")
     except UserError as error:
         job = next((each for each in sweep.jobs if each.folder == folder), None) if sweep else None
         again = sweep.again(job.overrides) if sweep and job else ""

@@ -47,7 +47,8 @@ def write_page(content: Content, figures: Sequence[Drawn], path: Path) -> Path:
     head = f"<h1>{escape(content.title)}</h1><p>{escape(content.outcome)}</p>{_sources(content)}"
     banner = f'<p class="smoke" role="alert">{SMOKE}</p>' if content.smoke else ""
     path.write_text(
-        _document(content.title, f"<header>{head}{banner}<nav>{links}</nav></header><main>{body}</main>")
+        _document(content.title, f"<header>{head}{banner}<nav>{links}</nav></header><main>{body}</main>"),
+        encoding="utf-8",
     )
     return path
 

@@ -15,6 +15,8 @@ from tempo.report.load import Run
 from tempo.report.wording import amount, metric_name, more_is_better, points
 
 CONFIDENCE = 0.95
+EQUAL_BELOW = 1e-9
+"""A standard deviation below this is rounding: values that do not vary say nothing of how they would."""
 PREFERRED_METRICS = ("val/accuracy", "test/accuracy", "train/accuracy", "val/loss", "test/loss", "train/loss")
 
 
@@ -33,7 +35,8 @@ class Statistics:
 class Comparison:
     """`better` against `other`: difference of the means (positive = better), half its 95 % interval.
 
-    `half_width` is NaN where a single seed allows no interval. `paired` means over common seeds.
+    `half_width` is NaN where a single seed, or values that do not vary, allow no interval. `paired` means
+    over common seeds.
     """
 
     better: Setting
@@ -56,10 +59,11 @@ class Comparison:
         by = amount(self.difference, self.metric)
         unit, name = points(self.metric), metric_name(self.metric)
         if math.isnan(self.half_width):
-            said = f"{a} is {by}{unit} better than {b} in a single seed ({name})"
-            if self.difference == 0:
-                said = f"{a} and {b} are equal in a single seed ({name})"
-            return f"{said}: no interval can be given; run more seeds" + self._notes()
+            where, why = self._without_interval
+            said = f"{a} is {by}{unit} better than {b} {where} ({name})"
+            if self.difference < EQUAL_BELOW:
+                said = f"{a} and {b} are equal {where} ({name})"
+            return f"{said}: {why}" + self._notes()
         seeds = " and ".join(map(str, self.seeds))
         interval = f"{by} ± {amount(self.half_width, self.metric)}{unit}"
         how = (
@@ -68,6 +72,14 @@ class Comparison:
         if self.distinguishable:
             return f"{a} beats {b} by {interval} ({how})" + self._notes()
         return f"{a} and {b} are not distinguishable with {seeds} seeds: {interval} ({how})" + self._notes()
+
+    @property
+    def _without_interval(self) -> tuple[str, str]:
+        if self.paired:
+            return f"in each of {self.seeds[0]} seeds", "no interval from equal differences"
+        if min(self.seeds) < 2:
+            return "in a single seed", "no interval can be given; run more seeds"
+        return f"in all of {' and '.join(map(str, self.seeds))} seeds", "no interval from equal values"
 
     def _notes(self) -> str:
         data = [
@@ -164,13 +176,14 @@ def compare(a: Setting, b: Setting, metric: str) -> Comparison:
 
     Paired over the seeds both have, where these are two or more: d ± t(n-1) sd(d) / sqrt(n). Otherwise
     Welch's interval, its degrees of freedom after Welch and Satterthwaite; without an interval where a
-    setting has a single seed.
+    setting has a single seed, or where nothing varies.
     """
     first, second = by_seed(a, metric), by_seed(b, metric)
     common = sorted(first.keys() & second.keys())
     if len(common) >= 2:
         d = describe([first[seed] - second[seed] for seed in common])
-        difference, half_width = d.mean, _t(d.n - 1) * d.sd / math.sqrt(d.n)
+        difference = d.mean
+        half_width = math.nan if d.sd < EQUAL_BELOW else _t(d.n - 1) * d.sd / math.sqrt(d.n)
         seeds: tuple[int, ...] = (d.n,)
     else:
         x, y = describe(list(first.values())), describe(list(second.values()))
@@ -184,11 +197,9 @@ def compare(a: Setting, b: Setting, metric: str) -> Comparison:
 
 
 def _welch(x: Statistics, y: Statistics) -> float:
-    if min(x.n, y.n) < 2:
+    if min(x.n, y.n) < 2 or max(x.sd, y.sd) < EQUAL_BELOW:
         return math.nan
     vx, vy = x.sd**2 / x.n, y.sd**2 / y.n
-    if vx + vy == 0:
-        return 0.0
     freedom = (vx + vy) ** 2 / (vx**2 / (x.n - 1) + vy**2 / (y.n - 1))
     return _t(freedom) * math.sqrt(vx + vy)
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import gc
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
 from tempo import compose
 from tempo.errors import UserError
-from tempo.record import write_atomically
 from tempo.report.load import Run
 from tempo.report.wording import duration
 from tempo.study.choice import Candidate, Choice, choose, early_metric, number, score
@@ -20,10 +18,9 @@ from tempo.study.plan import SAFETY, Cost, Plan, TuneSettings, fitted
 from tempo.study.proposal import BOUNDS_RATIO, EDGE_MARGIN, rounded_down, two_digits
 from tempo.study.range_run import conclude
 from tempo.study.range_test import RangeTestResult, analyse
-from tempo.study.stage_run import StageRunner
+from tempo.study.stage_run import StageRunner, StudyInterrupted
+from tempo.study.state import known_plan, write_state
 
-STATE_FILE = "tune.json"
-STATE_VERSION = 1
 AS_IT_WAS = Candidate("as it was", (), None)
 SMALL_DATA = 10_000
 """Training images below which a data set counts as simple, so that it needs more regularisation."""
@@ -44,6 +41,8 @@ class Procedure:
     choices: list[Choice] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)
     cuts: list[str] = field(default_factory=list)
+    known: Plan | None = None
+    """The plan of an earlier call, which goes on."""
 
     def __post_init__(self) -> None:
         self.metric = early_metric(str(self.config["model"]["_target_"]))
@@ -61,9 +60,11 @@ class Procedure:
         """All stages up to the final run.
 
         Raises:
-            UserError: the range test supports no proposal, or the budget is too small.
+            UserError: the range test supports no proposal, the budget is too small, or the folder has a
+                study of other overrides.
             StudyInterrupted: stopped by the user.
         """
+        self.known = known_plan(self.runner.folder, self._command())
         if self.settings.budget_minutes is None:
             self._plan(self._epochs_cost())
         bounds = self._range_test()
@@ -104,8 +105,8 @@ class Procedure:
         )
         if self.settings.budget_minutes is not None:
             wanted = replace(wanted, range_epochs=0.0)
-        known = self._state().get("plan")
-        self.plan, self.cuts = (Plan(**known), []) if known else fitted(wanted, cost)
+        known = self.known
+        self.plan, self.cuts = (known, []) if known else fitted(wanted, cost)
         print(f"plan      {self.plan.words}; {self.depth_words}")
         if self.settings.budget_minutes is not None and not known:
             print(
@@ -219,13 +220,24 @@ class Procedure:
         self._save()
 
     def _try(self, name: str, candidate: Candidate) -> Candidate:
+        """The candidate with its scores; one that cannot run (a batch too large for it) has failed."""
         first, length = self.config["seed"], f"trainer.epochs={self.plan.short_epochs}"
-        runs = [
-            self.runner.run(
-                f"{name}_seed{seed}", [*self.chosen, *candidate.overrides, length, f"seed={seed}"]
-            )
-            for seed in range(first, first + self.plan.short_seeds)
-        ]
+        overrides = [*self.chosen, *candidate.overrides, length]
+        try:
+            runs = [
+                self.runner.run(f"{name}_seed{seed}", [*overrides, f"seed={seed}"])
+                for seed in range(first, first + self.plan.short_seeds)
+            ]
+        except StudyInterrupted:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other candidates may run
+            failed = replace(candidate, outcome=f"failed: {_reason(error)}")
+        else:
+            return self._scored(candidate, runs)
+        gc.collect()  # a trainer refers to itself, so what it holds on the device stays until then
+        return failed
+
+    def _scored(self, candidate: Candidate, runs: Sequence[Run]) -> Candidate:
         why = "diverged" if any(each.record.status == "diverged" for each in runs) else "no validation"
         return replace(candidate, scores=tuple(score(each, self.metric) for each in runs), outcome=why)
 
@@ -243,16 +255,13 @@ class Procedure:
         print(f"stage     {name}, seed {seed}")
         return self.runner.run(f"{name}_seed{seed}", [*overrides, *length, f"seed={seed}"])
 
-    def _state(self) -> dict[str, Any]:
-        try:
-            state = json.loads((self.runner.folder / STATE_FILE).read_text(encoding="utf-8"))
-            return state if state.get("schema_version") == STATE_VERSION else {}
-        except (OSError, ValueError, AttributeError):
-            return {}
+    def _command(self) -> dict[str, Any]:
+        """What the user asked for, as JSON has it."""
+        return {"overrides": sorted(self.runner.overrides), "settings": asdict(self.settings)}
 
     def _save(self) -> None:
         state = {
-            "schema_version": STATE_VERSION,
+            **self._command(),
             "plan": self.plan.as_json(),
             "rule_metric": self.metric,
             "choices": [each.as_json() for each in self.choices],
@@ -260,12 +269,17 @@ class Procedure:
             "seconds": self.runner.seconds,
             "epochs": self.runner.epochs,
         }
-        write_atomically(Path(self.runner.folder) / STATE_FILE, json.dumps(state, indent=2) + "\n")
+        write_state(self.runner.folder, state)
 
 
 def _runs(candidates: Sequence[Candidate]) -> int:
     """A single value needs no run."""
     return len(candidates) if len(candidates) > 1 else 0
+
+
+def _reason(error: Exception) -> str:
+    first = (str(error).splitlines() or [""])[0]
+    return first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
 
 
 def _bounds(max_lr: float) -> Candidate:

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from tempo.config import check, composed
 from tempo.errors import UserError
+from tempo.folder_lock import FolderLock
 from tempo.record import FILE_NAME, RunRecord, config_hash
 from tempo.report.load import Run, read_curves
 from tempo.run import Job, run
@@ -46,7 +47,8 @@ class StageRunner:
     def run(self, name: str, more: Sequence[str]) -> Run:
         """The run `name`: what is finished counts, what was cut goes on, else it starts.
 
-        A run of this study that had the very same configuration is that run.
+        A run of this study that had the very same configuration is that run. A run of another configuration
+        that lies where this one belongs is moved to `<study>.replaced`.
 
         Raises:
             StudyInterrupted: the user stopped it.
@@ -59,6 +61,7 @@ class StageRunner:
         record = self._finished(folder, values)
         if record is None:
             resume = _is_cut(folder, values)
+            self._make_room(folder, values)
             folder.mkdir(parents=True, exist_ok=True)
             job = {**values, "resume": str(folder)} if resume else values
             overrides = [*self.overrides, *more]
@@ -72,6 +75,19 @@ class StageRunner:
         self.runs.append(done)
         self._by_hash[_hash(values)] = done
         return done
+
+    def _make_room(self, folder: Path, values: dict[str, Any]) -> None:
+        record = _record(folder)
+        if not (folder / FILE_NAME).exists() or (record and record.config_hash == _hash(values)):
+            return
+        with FolderLock(folder, what="another run", remedy="choose another hydra.run.dir=<folder>"):
+            pass  # nobody is at work there
+        beside = self.folder.with_name(f"{self.folder.name}.replaced")
+        kept = next(each for n in range(1, 10_000) if not (each := beside / f"{folder.name}~{n}").exists())
+        beside.mkdir(parents=True, exist_ok=True)
+        folder.rename(kept)
+        why = "its record cannot be read" if record is None else "it is a run of another configuration"
+        print(f"moved     {folder} to {kept}: {why}")
 
     def _finished(self, folder: Path, values: dict[str, Any]) -> RunRecord | None:
         record = _record(folder)

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from tempo.errors import UserError
+from tempo.folder_lock import FolderLock
 from tempo.record import write_atomically
 from tempo.report.build import build_report
 from tempo.report.grouping import Setting
@@ -31,11 +32,16 @@ def tune(config: DictConfig) -> None:
     """Run the procedure in the folder that Hydra made; print each choice with its evidence.
 
     Raises:
-        UserError: see `Procedure.run`; a swept or a scheduler override.
+        UserError: see `Procedure.run`; a scheduler override; the same procedure is at work.
         SystemExit: 130 where the user stopped it: the same command goes on at its stage.
     """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with FolderLock(folder, what="the same procedure", remedy="choose another hydra.run.dir=<folder>"):
+        _tune(config, folder)
+
+
+def _tune(config: DictConfig, folder: Path) -> None:
     hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
     overrides = [str(each) for each in hydra.overrides.task]
     settings = TuneSettings.of(_plain(config.tune))
     kept = kept_overrides(overrides)

@@ -1,0 +1,115 @@
+"""A study's folder that already has runs or a plan, and candidates that cannot run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
+
+from tempo.errors import UserError
+from tempo.paths import register_resolvers
+from tempo.record import RunRecord
+from tempo.study.choice import Candidate
+from tempo.study.plan import TuneSettings
+from tempo.study.procedure import Procedure
+from tempo.study.stage_run import StageRunner
+from tempo.study.state import STATE_FILE, known_plan
+from tests.jobs import CONF, SMALL
+from tests.study.test_plan import NODE, WANTED
+
+ONE_EPOCH = ("trainer.epochs=1",)
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    register_resolvers()
+    OmegaConf.register_new_resolver("run_folder", lambda *_: "unused", replace=True)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def procedure_in(folder: Path, *overrides: str, **settings: Any) -> Procedure:
+    runner = StageRunner(folder, [*SMALL, *overrides])
+    values, _ = runner.config([])
+    made = Procedure(runner, TuneSettings.of({**NODE, **settings}), values)
+    made.plan = replace(WANTED, short_epochs=1)
+    return made
+
+
+def test_a_run_of_another_configuration_is_kept(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    first = StageRunner(study, [*SMALL, *ONE_EPOCH]).run("final", [])
+    again = StageRunner(study, [*SMALL, *ONE_EPOCH]).run("final", [])
+    assert again.record == first.record
+    assert not (tmp_path / "study.replaced").exists()
+    other = StageRunner(study, [*SMALL, *ONE_EPOCH, "optimizer.wd=0.01"]).run("final", [])
+    assert other.record.config_hash != first.record.config_hash
+    assert RunRecord.read(tmp_path / "study.replaced" / "final~1") == first.record
+    assert RunRecord.read(study / "final") == other.record
+
+
+def test_a_record_that_cannot_be_read_is_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "study" / "final"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{", encoding="utf-8")
+    StageRunner(tmp_path / "study", [*SMALL, *ONE_EPOCH]).run("final", [])
+    assert (tmp_path / "study.replaced" / "final~1" / "run.json").read_text(encoding="utf-8") == "{"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("data.total_batch_size=100000", "failed: .*100000"),  # refused by the project
+        ("model.hidden=[1000000000000]", "failed: RuntimeError: "),  # refused by the allocator
+    ],
+)
+def test_a_candidate_that_cannot_run_has_failed_and_the_others_go_on(
+    tmp_path: Path, override: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    procedure = procedure_in(tmp_path / "study")
+    candidates = [Candidate("as is", (), 0), Candidate("too large", (override,), 1), Candidate("b", (), 2)]
+    procedure._stage("batch size", candidates, 3)
+    choice = procedure.choices[0]
+    assert choice.chosen.label == "as is"
+    assert [len(each.scores) for each in choice.candidates] == [1, 0, 1]
+    failed = choice.as_json()["evidence"]["too large"]
+    assert re.match(said, failed)
+    assert "too large" in capsys.readouterr().out
+
+
+def test_a_plan_of_the_same_command_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    procedure = procedure_in(tmp_path / "study", "seed=1")
+    procedure._save()
+    command = procedure_in(tmp_path / "study", "seed=1")._command()
+    assert known_plan(tmp_path / "study", command) == procedure.plan
+    assert known_plan(tmp_path, command) is None
+
+
+def test_a_study_of_another_command_is_refused(tmp_path: Path) -> None:
+    procedure_in(tmp_path)._save()
+    before = (tmp_path / STATE_FILE).read_bytes()
+    with pytest.raises(UserError, match=r"other overrides, none there and optimizer\.wd=0\.01 here: choose"):
+        procedure_in(tmp_path, "optimizer.wd=0.01").run()
+    with pytest.raises(UserError, match=r"other settings, tune\.short_seeds=2 there and tune\.short_seeds=1"):
+        procedure_in(tmp_path, short_seeds=1).run()
+    assert [each.name for each in tmp_path.iterdir()] == [STATE_FILE]
+    assert (tmp_path / STATE_FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "plan", [None, 3, [], {}, {"colour": 1}, {**WANTED.as_json(), "lr_runs": "two"}, {"lr_runs": 2}]
+)
+def test_a_damaged_plan_is_one_line(tmp_path: Path, plan: Any) -> None:
+    procedure_in(tmp_path)._save()
+    state = json.loads((tmp_path / STATE_FILE).read_text(encoding="utf-8"))
+    (tmp_path / STATE_FILE).write_text(json.dumps({**state, "plan": plan}), encoding="utf-8")
+    with pytest.raises(UserError, match="has no plan that can be used"):
+        procedure_in(tmp_path).run()
