@@ -160,13 +160,18 @@ def test_flags_of_hydra_pass() -> None:
         "+model@hydra.callbacks.x=mlp",
         "not an override",
         "",
-        7,
-        None,
     ],
 )
-def test_a_record_may_bring_nothing_but_keys_of_a_run(evil: Any, tmp_path: Path) -> None:
+def test_a_record_may_bring_nothing_but_keys_of_a_run(evil: str, tmp_path: Path) -> None:
     RunRecord(config={}, config_hash="", overrides=["model=mlp", evil], seed=0).write(tmp_path)
     with pytest.raises(UserError, match="which no run records"):
+        resumed([f"resume={tmp_path}"])
+
+
+@pytest.mark.parametrize("evil", [7, None])
+def test_overrides_of_a_record_are_text(evil: Any, tmp_path: Path) -> None:
+    RunRecord(config={}, config_hash="", overrides=["model=mlp", evil], seed=0).write(tmp_path)
+    with pytest.raises(UserError, match="the record is damaged"):
         resumed([f"resume={tmp_path}"])
 
 
