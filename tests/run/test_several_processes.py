@@ -82,6 +82,9 @@ def test_a_stop_asked_of_one_rank_stops_both_and_they_resume(tmp_path: Path) -> 
     recipe += ["trainer.val_every_n_epochs=3", "trainer.log_every_n_steps=1", "trainer.steps_per_call=1"]
     overrides = [*SMALL, *recipe, "trainer.epochs=8"]
     expected = run_group(tmp_path / "whole", overrides[len(SMALL) :], 2)
+    for name, of_ranks in expected.checkpoint("last")["buffers_of_ranks"].items():
+        # Saved right after a validation, before which the ranks have shared their running statistics.
+        assert torch.equal(of_ranks[0], of_ranks[1]), name
     folder = tmp_path / "stopped"
     group = start_group(folder, overrides, 2)
     deadline = time.monotonic() + 60
