@@ -17,13 +17,14 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
-from tempo.config import Config, build_schedule, source_keys
+from tempo.config import Config, source_keys
 from tempo.data.augment import Augment, Preprocess, normalization
 from tempo.data.batches import BatchPlan, EvalBatches, TrainBatches
 from tempo.data.images import ImageData
 from tempo.data.split import split, stratified
 from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
+from tempo.schedule_node import build_schedule
 from tempo.trainer.module import Classifier
 
 # A chunk of steps is one call of Lightning's loop and one tensor of preprocessed images. It is as long as

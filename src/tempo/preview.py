@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tempo.config import Config, build_schedule
+from tempo.config import Config
 from tempo.planned import planned_steps
+from tempo.schedule_node import build_schedule
 from tempo.scheduler.preview import preview_figure, preview_table
 
 _POINTS_OF_AN_UNKNOWN_RUN = 1000

@@ -1,0 +1,123 @@
+"""The rules between fields of a configuration: numbers in their ranges, and what needs what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tempo.errors import UserError
+from tempo.planned import check_batch_fits
+from tempo.schedule_node import build_schedule
+
+Config = Mapping[str, Any]
+
+
+def check_rules(config: Config) -> None:
+    """Raise the first rule that a configuration of right types breaks.
+
+    Raises:
+        UserError: one line with the value, the reason and the override that mends it.
+    """
+    for rule in (_seeds, _training_length, _devices, _batches, _schedule, _objective):
+        rule(config)
+
+
+def _seeds(config: Config) -> None:
+    for key, seed in (("seed", config["seed"]), ("data.split_seed", config["data"]["split_seed"])):
+        if not 0 <= seed < 2**32:
+            raise UserError(f"{key}={seed} is outside [0, 2**32), where generators take their seeds: {key}=0")
+
+
+def _training_length(config: Config) -> None:
+    trainer = config["trainer"]
+    for key in ("epochs", "max_steps", "accumulate", "threads", "val_every_n_epochs", "log_every_n_steps"):
+        _at_least(trainer[key], 1, f"trainer.{key}")
+    _at_least(trainer["gradient_clip"], 0, "trainer.gradient_clip", strictly=True)
+    for key in ("limit_train_steps", "limit_eval_batches"):
+        _at_least(trainer[key], 1, f"trainer.{key}")
+    if trainer["steps_per_call"] != "auto":
+        _at_least(trainer["steps_per_call"], 1, "trainer.steps_per_call")
+    _at_least(config["checkpoint"]["every_n_steps"], 1, "checkpoint.every_n_steps")
+    _at_least(config["checkpoint"]["every_n_minutes"], 0, "checkpoint.every_n_minutes", strictly=True)
+    _at_least(config["early_stopping"]["patience"], 1, "early_stopping.patience")
+    _at_least(config["early_stopping"]["min_delta"], 0, "early_stopping.min_delta")
+    _at_least(config["divergence"]["factor"], 1, "divergence.factor", strictly=True)
+    decay = config["ema"]["decay"]
+    if decay is not None and not 0 < decay < 1:
+        raise UserError(f"ema.decay={decay} is outside (0, 1): e.g. ema.decay=0.999")
+
+
+def _batches(config: Config) -> None:
+    data, trainer = config["data"], config["trainer"]
+    _at_least(data["total_batch_size"], 1, "data.total_batch_size")
+    _at_least(data["eval_batch_size"], 1, "data.eval_batch_size")
+    _at_least(data["train_size"], 1, "data.train_size")
+    _at_least(data["val_size"], 0, "data.val_size")
+    for key in ("crop_padding", "cutout"):
+        _at_least(data["augment"][key], 0, f"data.augment.{key}")
+    if isinstance(data["val_size"], float) and data["val_size"] >= 1:
+        raise UserError(
+            f"data.val_size={data['val_size']} is no share below 1: data.val_size=0.1, or a number of images"
+        )
+    parts = trainer["devices"] * trainer["num_nodes"] * trainer["accumulate"]
+    total = data["total_batch_size"]
+    if total % parts:
+        near = max(parts, round(total / parts) * parts)
+        raise UserError(
+            f"data.total_batch_size={total} is not divisible by {trainer['devices']} devices x "
+            f"{trainer['num_nodes']} nodes x {trainer['accumulate']} accumulation = {parts}: "
+            f"data.total_batch_size={near}"
+        )
+    check_batch_fits(config)
+
+
+def _schedule(config: Config) -> None:
+    schedule = build_schedule(config["scheduler"])
+    momentum = config["optimizer"].get("momentum")
+    if schedule.moves_momentum and not momentum:
+        keys = [key for key in config["scheduler"] if key.endswith("_momentum")]
+        off = " ".join(f"scheduler.{key}=null" for key in keys)
+        kind = config["optimizer"]["_target_"].rpartition(".")[2]
+        raise UserError(
+            f"the schedule moves momentum, but the optimizer {kind} has "
+            f"{'none' if momentum is None else 'momentum 0'}: {off}, or optimizer=momentum"
+        )
+
+
+def _objective(config: Config) -> None:
+    split = config["objective"].split("/")[0]
+    if config["data"]["val_size"] == 0:
+        if split == "val":
+            raise UserError(
+                f"objective={config['objective']} needs validation images, and data.val_size=0: "
+                "data.val_size=0.1, or objective=test/accuracy checkpoint.select=last"
+            )
+        if config["checkpoint"]["select"] == "best":
+            raise UserError(
+                "checkpoint.select=best needs validation images, and data.val_size=0: checkpoint.select=last"
+            )
+        if config["early_stopping"]["patience"] is not None:
+            raise UserError(
+                "early_stopping.patience needs validation images, and data.val_size=0: data.val_size=0.1"
+            )
+
+
+def _devices(config: Config) -> None:
+    trainer = config["trainer"]
+    for key in ("devices", "num_nodes"):
+        _at_least(trainer[key], 1, f"trainer.{key}")
+    if trainer["num_nodes"] > 1:
+        raise UserError(
+            f"trainer.num_nodes={trainer['num_nodes']}: only one node can be started from here: "
+            "trainer.num_nodes=1"
+        )
+    if trainer["backend"] == "nccl" and trainer["accelerator"] == "cpu":
+        raise UserError("trainer.backend=nccl needs GPUs, and trainer.accelerator=cpu: trainer.backend=gloo")
+
+
+def _at_least(value: float | None, least: float, where: str, strictly: bool = False) -> None:
+    if value is None:
+        return
+    if value < least or (strictly and value == least):
+        bound = f"{'above' if strictly else 'at least'} {least}"
+        raise UserError(f"{where}={value} must be {bound}: e.g. {where}={least + strictly:g}")
