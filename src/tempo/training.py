@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 import time
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -16,9 +14,9 @@ import torch
 
 from tempo import compose
 from tempo.config import Config
-from tempo.environment import cpu_name, git_state, versions
+from tempo.describe import describe, first_record, mode
 from tempo.errors import UserError
-from tempo.record import RunRecord, config_hash
+from tempo.record import RunRecord
 from tempo.report.run_figures import draw_confusion, draw_curves
 from tempo.run_folder import check_resumable, point_latest_at
 from tempo.trainer.checkpoints import BEST, LAST, Checkpoints, clear_traces, load, newest_whole
@@ -60,20 +58,7 @@ class Training:
         self.world_size = int(os.environ["WORLD_SIZE"]) if in_group else 1
         self.rank = int(os.environ["RANK"]) if in_group else 0
         self.seconds_before = 0.0
-        self.record = RunRecord(
-            config=dict(job.config),
-            config_hash=config_hash({k: v for k, v in job.config.items() if k != "resume"}),
-            overrides=job.overrides,
-            choices=job.choices,
-            seed=job.config["seed"],
-            name=job.config["name"],
-            started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            argv=[Path(sys.argv[0]).name, *sys.argv[1:]],
-            versions=versions(),
-            git=git_state(),
-        )
-        now = {"started_at": self.record.started_at, "argv": self.record.argv}
-        self.record.sessions = [{**now, "versions": self.record.versions, "git": self.record.git}]
+        self.record = first_record(job.config, job.overrides, job.choices)
 
     def run(self) -> RunRecord:
         """The whole course of a run, whatever ends it."""
@@ -157,7 +142,8 @@ class Training:
         data.train = compose.on_best_device(data.train, device)
         self.data, self.plan, self.module = data, plan, module
         self.recorder, self.checkpoints = recorder, checkpoints
-        self._describe(device)
+        describe(record, data, plan, module, device)
+        self._announce()
 
     def _check_every_rank_has_images(self, data: compose.Data) -> None:
         for name, size in data.sizes.items():
@@ -168,26 +154,13 @@ class Training:
                     f"{key}={self.world_size if name == 'val' else size}"
                 )
 
-    def _describe(self, device: torch.device) -> None:
-        record, network = self.record, self.module.network
-        record.world_size = self.world_size
-        record.device = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
-        record.data = {"name": self.data.train.name, "sha256": self.data.sha256, **self.data.sizes}
-        record.parameters = {
-            "total": sum(each.numel() for each in network.parameters()),
-            "trainable": sum(each.numel() for each in network.parameters() if each.requires_grad),
-        }
-        record.batch = {
-            "total": self.plan.total_batch_size,
-            "per_device": self.plan.per_device,
-            "accumulate": self.plan.accumulate,
-        }
-        record.objective = {"name": self.config["objective"], "mode": _mode(self.config["objective"])}
-        record.seconds["startup"] = time.perf_counter() - self.started
+    def _announce(self) -> None:
+        """Write the first record and print what is about to be trained."""
+        self.record.seconds["startup"] = time.perf_counter() - self.started
         if self.rank == 0:
-            record.write(self.folder)
+            self.record.write(self.folder)
             words = schedule_line(self.module.schedule, self.module.total_steps, self.plan.steps_per_epoch)
-            print_header(record, len(self.data.train.classes), words)
+            print_header(self.record, len(self.data.train.classes), words)
 
     def _fit(self, checkpoint: Path | None) -> None:
         batches = compose.build_train_batches(self.config, self.data, self.module)
@@ -282,11 +255,7 @@ def _seed(config: Config) -> None:
 def _early_stopping(config: Config, monitor: str) -> pl.Callback:
     return EarlyStopping(
         monitor=monitor,
-        mode=_mode(monitor),
+        mode=mode(monitor),
         patience=config["early_stopping"]["patience"],
         min_delta=config["early_stopping"]["min_delta"],
     )
-
-
-def _mode(objective: str) -> str:
-    return "min" if objective.endswith("loss") else "max"

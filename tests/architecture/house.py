@@ -22,6 +22,7 @@ FLOORS = {
     "preview": 2,
     "trainer": 2,
     "compose": 3,
+    "describe": 4,
     "training": 4,
     "run": 5,
     "launch": 4,
