@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from omegaconf import DictConfig
 
 from tempo.command_line import script
-from tempo.errors import UserError
+from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.study.sweep_end import SweepEnd
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     try:
         run()
     except SystemExit as end:
-        interrupted = end.code == 130
+        interrupted = end.code == INTERRUPTED_CODE
         raise
     finally:
         if (folder := SweepEnd.folder()) is not None and not interrupted:

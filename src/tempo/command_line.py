@@ -23,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tempo.errors import UserError, nearest
+from tempo.errors import INTERRUPTED_CODE, UserError, nearest
 from tempo.knobs import OUR_NAMES
 from tempo.paths import ROOT, register_resolvers
 from tempo.record import FILE_NAME, RunRecord
@@ -83,7 +83,7 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
                     raise
                 sys.exit(line)
             except KeyboardInterrupt:
-                sys.exit(130)
+                sys.exit(INTERRUPTED_CODE)
             finally:
                 _restore("HYDRA_FULL_ERROR", before)
 
@@ -143,16 +143,16 @@ def resumed(arguments: list[str]) -> list[str]:
     return [*kept, *others, f"resume='{quoted}'"]
 
 
-def recorded_overrides(found: Any, folder: Path) -> list[str]:
+def recorded_overrides(overrides: list[str], folder: Path) -> list[str]:
     """A record's overrides, which may come from a stranger: keys of the run itself and nothing else.
 
     Raises:
         UserError: a flag (Hydra has one that runs a pickle), a key of Hydra's own, or what is no override.
     """
     parser = OverridesParser.create()
-    for each in found if isinstance(found, list) else [found]:
+    for each in overrides:
         try:
-            if not isinstance(each, str) or each.startswith("-"):
+            if each.startswith("-"):
                 raise ValueError
             parsed = parser.parse_overrides([each])[0]
             if re.split(r"[./]", parsed.key_or_group)[0] == "hydra" or parsed.package is not None:
@@ -162,7 +162,7 @@ def recorded_overrides(found: Any, folder: Path) -> list[str]:
                 f"{folder / FILE_NAME} has overrides with {each!r}, which no run records: the folder was "
                 "changed or is not of tempo; start a new run without resume="
             ) from None
-    return list(found)
+    return overrides
 
 
 def storage_line(error: OSError, folder: Path | None) -> str | None:

@@ -21,7 +21,7 @@ def first_record(config: Config, overrides: Sequence[str], choices: dict[str, st
     """The record of a run that starts now in this process, with one session: this one."""
     record = RunRecord(
         config=dict(config),
-        config_hash=config_hash({key: value for key, value in config.items() if key != "resume"}),
+        config_hash=config_hash(config),
         overrides=list(overrides),
         choices=choices,
         seed=config["seed"],

@@ -1,4 +1,4 @@
-"""The one kind of error that a user can cause."""
+"""The one kind of error that a user can cause, and the exit code of a run that the user has stopped."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 
 from hydra.errors import CompactHydraException
+
+INTERRUPTED_CODE = 130
+"""The state is saved and the record says so; the shell's own code for an end by Ctrl-C."""
 
 
 class UserError(CompactHydraException):

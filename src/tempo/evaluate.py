@@ -15,8 +15,9 @@ from tempo import compose
 from tempo.config import check
 from tempo.errors import UserError, nearest
 from tempo.record import RunRecord, write_atomically
+from tempo.run_folder import BEST, LAST
 from tempo.targets import check_named_by_conf
-from tempo.trainer.checkpoints import BEST, LAST, load
+from tempo.trainer.checkpoints import load
 from tempo.trainer.console import console
 from tempo.trainer.final_state import weights_sha256
 from tempo.trainer.quiet import quiet

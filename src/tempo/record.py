@@ -17,6 +17,8 @@ from tempo.errors import UserError
 
 SCHEMA_VERSION = 1
 FILE_NAME = "run.json"
+SWEEP_FILE = "sweep.json"
+"""In the folder of a sweep: its jobs, the swept keys and the command."""
 STATUSES = ("running", "completed", "diverged", "interrupted", "failed")
 
 
@@ -120,8 +122,12 @@ class RunRecord:
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """First 16 hex digits of the SHA-256 of the configuration as sorted JSON."""
-    text = json.dumps(_plain(config), sort_keys=True, separators=(",", ":"))
+    """First 16 hex digits of the SHA-256 of the configuration as sorted JSON.
+
+    `resume` is left out: a run that goes on is the same run.
+    """
+    values = {key: value for key, value in _plain(config).items() if key != "resume"}
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

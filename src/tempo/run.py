@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from tempo import compose
 from tempo.command_line import STARTED
 from tempo.config import check, plain
-from tempo.errors import UserError
+from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.folder_lock import FolderLock
 from tempo.launch import is_group_member, launch_group, needs_group
 from tempo.preview import show_preview
@@ -51,7 +51,7 @@ def run_from_hydra(config: DictConfig) -> float | None:
             remove_unused(job.folder)
         raise
     if record.status == "interrupted":
-        raise SystemExit(130)
+        raise SystemExit(INTERRUPTED_CODE)
     return record.objective.get("value")
 
 

@@ -1,4 +1,4 @@
-"""The folder of a run: whether it may be used, taken back when nothing came of it, pointed at when newest."""
+"""The folder of a run: what it still needs, whether it may be used, taken back when nothing came of it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tempo.errors import UserError
 from tempo.folder_lock import LOCK_FILE
 from tempo.paths import ROOT
 from tempo.record import FILE_NAME, RunRecord, flatten
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+"""The files of `checkpoints/`; a run goes on from the last one, or from the one before it."""
+Need = Literal["nothing", "run", "resume"]
 
 # What lies in a folder before the first step: Hydra's files, the first record, the lock, an empty event file.
 FIRST_FILES = re.compile(
@@ -23,6 +27,35 @@ FIRST_FILES = re.compile(
 FIRST_FILES_OF_RANKS = re.compile(r"job\.json|ranks/(rank\d+\.log|torchrun\.log|error\.txt)")
 _FIRST_FOLDERS = {".hydra", "checkpoints", "ranks", "tensorboard"}
 _was_there: dict[Path, bool] = {}
+
+
+def readable_record(folder: Path) -> RunRecord | None:
+    """The record of a run's folder; None where there is none, or none that can be read."""
+    try:
+        return RunRecord.read(folder)
+    except UserError:
+        return None
+
+
+def need_of(folder: Path, config_hash: str) -> Need:
+    """What a run of this configuration still needs, given that no process is at work on it.
+
+    Nothing, where it came to a result; the rest, where it was cut or has failed after a checkpoint; else all.
+    """
+    record = readable_record(folder)
+    if record is None or record.config_hash != config_hash:
+        return "run"
+    if record.finished:
+        return "nothing"
+    return "resume" if any((folder / "checkpoints" / name).exists() for name in (LAST, PREVIOUS)) else "run"
+
+
+def move_aside(folder: Path) -> Path:
+    """Rename a folder to `<parent>.replaced/<name>~<n>` for the first free n; where it is now."""
+    beside = folder.parent.with_name(f"{folder.parent.name}.replaced")
+    kept = next(each for n in range(1, 10_000) if not (each := beside / f"{folder.name}~{n}").exists())
+    beside.mkdir(parents=True, exist_ok=True)
+    return folder.rename(kept)
 
 
 def check_folder(config: Mapping[str, Any], folder: Path) -> None:

@@ -18,8 +18,8 @@ from tempo.describe import describe, first_record, mode
 from tempo.errors import UserError
 from tempo.record import RunRecord
 from tempo.report.run_figures import draw_confusion, draw_curves
-from tempo.run_folder import check_resumable, point_latest_at
-from tempo.trainer.checkpoints import BEST, LAST, Checkpoints, clear_traces, load, newest_whole
+from tempo.run_folder import BEST, LAST, check_resumable, point_latest_at
+from tempo.trainer.checkpoints import Checkpoints, clear_traces, load, newest_whole
 from tempo.trainer.console import ProgressLines, console, print_header, print_results, schedule_line
 from tempo.trainer.divergence import Diverged, DivergenceWatch
 from tempo.trainer.early_stopping import EarlyStopping

@@ -106,12 +106,13 @@ def test_a_script_without_records_is_no_failure(tmp_path: Path) -> None:
     assert run() == [None]
 
 
+@pytest.mark.parametrize("status", ["interrupted", "failed"])
 @pytest.mark.parametrize("foreign", [False, True])
 @pytest.mark.parametrize("error", [UserError("no such GPU"), JobEnded("no such GPU")])
 def test_a_resumed_job_says_why_it_ended_now(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], error: Exception, foreign: bool
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], error: Exception, foreign: bool, status: str
 ) -> None:
-    interrupted(tmp_path)
+    interrupted(tmp_path, status)
     _, run = sweep_of(tmp_path, Foreign([failed(error)]) if foreign else Ours(failed(error)))
     with pytest.raises(UserError, match="1 of 1"):
         run()
@@ -119,7 +120,7 @@ def test_a_resumed_job_says_why_it_ended_now(
     assert "no such GPU\n  again: " in output
     assert "SIGINT" not in output
     record = RunRecord.read(tmp_path / "seed=0")
-    assert (record.status, record.reason) == ("interrupted", "no such GPU")
+    assert (record.status, record.reason) == (status, "no such GPU")
 
 
 def test_a_job_that_another_run_holds_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

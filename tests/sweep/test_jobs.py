@@ -47,7 +47,7 @@ def checkpoint(one: Job) -> None:
     [
         ("completed", "nothing", "nothing"),
         ("diverged", "nothing", "nothing"),
-        ("failed", "run", "run"),
+        ("failed", "run", "resume"),
         ("running", "run", "resume"),
         ("interrupted", "run", "resume"),
     ],

@@ -105,6 +105,9 @@ def test_cut_sweeps_go_on_and_end_as_if_never_cut(tmp_path: Path) -> None:
     finish(second)
     wait_until(lambda: not processes_naming(str(sweep)), seconds=10)
     assert set(statuses(sweep).values()) == {"running"}
+    full_disk = RunRecord.read(jobs[1])
+    full_disk.status, full_disk.reason = "failed", "OSError: No space left on device"
+    full_disk.write(jobs[1])
 
     code, output = train("-m", "seed=0,1,2", *LONG, place)
     assert code == 0, output
@@ -117,7 +120,8 @@ def test_cut_sweeps_go_on_and_end_as_if_never_cut(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in sweep.glob("*/run.json")} == before
 
     code, output = train("seed=0", "trainer.epochs=150", f"hydra.run.dir={tmp_path / 'alone'}")
-    alone, cut = RunRecord.read(tmp_path / "alone"), RunRecord.read(jobs[0])
+    alone, cut, failed = map(RunRecord.read, (tmp_path / "alone", *jobs))
+    assert len(cut.sessions) == len(failed.sessions) == 3
     assert (alone.weights_sha256, alone.config_hash) == (cut.weights_sha256, cut.config_hash)
 
 

@@ -19,13 +19,13 @@ from omegaconf import DictConfig
 
 from hydra_plugins.tempo._jobs import CONSOLE_FILE
 from hydra_plugins.tempo._launcher import (
-    INTERRUPTED_CODE,
     JobEnded,
     JobInterrupted,
     JobKilled,
     failed,
     failure,
 )
+from tempo.errors import INTERRUPTED_CODE
 from tempo.parent_death import die_with_parent
 
 

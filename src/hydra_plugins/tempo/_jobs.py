@@ -7,19 +7,24 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tempo.errors import UserError
 from tempo.folder_lock import FolderLock
-from tempo.record import FILE_NAME, RunRecord, config_hash, write_atomically
-from tempo.run_folder import FIRST_FILES, FIRST_FILES_OF_RANKS
+from tempo.record import FILE_NAME, SWEEP_FILE, RunRecord, config_hash, write_atomically
+from tempo.run_folder import (
+    FIRST_FILES,
+    FIRST_FILES_OF_RANKS,
+    Need,
+    move_aside,
+    need_of,
+    readable_record,
+)
 
-SWEEP_FILE = "sweep.json"
 SWEEP_VERSION = 1
 CONSOLE_FILE = "console.log"
 PREVIOUS_RECORD = f"{FILE_NAME}.previous"
 """The record of an attempt that came to nothing, once the next one has begun."""
-Need = Literal["nothing", "run", "resume"]
 
 
 @dataclass(frozen=True)
@@ -34,26 +39,15 @@ class Job:
     @property
     def config_hash(self) -> str:
         """As the record of its run has it."""
-        return config_hash({key: value for key, value in self.config.items() if key != "resume"})
+        return config_hash(self.config)
 
     def record(self) -> RunRecord | None:
         """What its folder says; None where there is no record, or none that can be read."""
-        try:
-            return RunRecord.read(self.folder)
-        except UserError:
-            return None
+        return readable_record(self.folder)
 
     def need(self) -> Need:
         """What is still to be done, given that no process is at work on it."""
-        record = self.record()
-        if record is None or record.config_hash != self.config_hash:
-            return "run"
-        if record.finished:
-            return "nothing"
-        has_state = any(
-            (self.folder / "checkpoints" / f"{name}.ckpt").exists() for name in ("last", "previous")
-        )
-        return "resume" if record.status in ("running", "interrupted") and has_state else "run"
+        return need_of(self.folder, self.config_hash)
 
     def make_room(self) -> str:
         """Free the folder for a run from the start; a line where an old run was moved away for it.
@@ -69,13 +63,7 @@ class Job:
         has_record = (self.folder / FILE_NAME).exists()
         if not has_record and (self._began_before() or self._has_first_files_alone()):
             return ""
-        sweep = self.folder.parent
-        kept = sweep.with_name(f"{sweep.name}.replaced") / self.folder.name
-        kept = next(
-            each for n in range(1, 10_000) if not (each := kept.with_name(f"{kept.name}~{n}")).exists()
-        )
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        self.folder.rename(kept)
+        kept = move_aside(self.folder)
         if record is not None:
             differs = difference(record.config, self.config)
         else:

@@ -10,9 +10,6 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-INTERRUPTED_CODE = 130
-"""A run's exit code when it was stopped by the user and has saved its state."""
-
 
 class JobEnded(Exception):  # noqa: N818 - some ends are no errors
     """A job is over without a result and without an exception."""

@@ -23,7 +23,6 @@ from omegaconf.errors import OmegaConfBaseException
 from hydra_plugins.tempo._grid import Combination, Grid, parse_grid
 from hydra_plugins.tempo._jobs import Job, distinct_jobs, write_sweep
 from hydra_plugins.tempo._launcher import (
-    INTERRUPTED_CODE,
     IsolatingLauncher,
     JobEnded,
     JobInterrupted,
@@ -33,7 +32,7 @@ from hydra_plugins.tempo._naming import job_slugs, sweep_name
 from hydra_plugins.tempo._progress import Progress
 from tempo.command_line import one_line
 from tempo.config import check, composed
-from tempo.errors import UserError
+from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.folder_lock import FolderLock
 from tempo.record import FILE_NAME, RunRecord
 
@@ -58,6 +57,8 @@ class GridSweeper(Sweeper):
         """Why a job ended, by slug, where its record could not be told."""
         self.returned: set[str] = set()
         """Jobs that ended well under our launchers: without a record, their script writes none."""
+        self.found: dict[str, RunRecord | None] = {}
+        """The record that each attempt found, by slug: it tells nothing of the attempt itself."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what the launcher is made of: it is made when the sweep's folder is known."""
@@ -144,8 +145,7 @@ class GridSweeper(Sweeper):
         progress = Progress(total=total, done_before=total - len(todo), n_at_once=launcher.n_jobs)
 
         def started(index: int) -> None:
-            if todo[index] not in resumed:
-                todo[index].begin()
+            self._begin(todo[index], todo[index] in resumed)
             progress.start(todo[index].slug)
 
         def ended(index: int, result: JobReturn) -> None:
@@ -162,8 +162,7 @@ class GridSweeper(Sweeper):
         """Launchers of others may give up when a job raises: start again those that were not reached."""
         before = len(todo) + 1
         for job in todo:
-            if job not in resumed:
-                job.begin()
+            self._begin(job, job in resumed)
         while todo and len(todo) < before:
             before = len(todo)
             try:
@@ -177,6 +176,11 @@ class GridSweeper(Sweeper):
             except Exception as error:  # noqa: BLE001 - the records tell what became of each job
                 say(f"the launcher gave up: {type(error).__name__}: {error}")
             todo = [job for job in todo if job not in resumed and job.record() is None]
+
+    def _begin(self, job: Job, resume: bool) -> None:
+        if not resume:
+            job.begin()
+        self.found[job.slug] = job.record()
 
     def _overrides(self, job: Job, resume: bool) -> list[str]:
         own = [f"hydra.sweep.dir={_quoted(str(self.folder))}", f"hydra.sweep.subdir={_quoted(job.slug)}"]
@@ -215,11 +219,15 @@ class GridSweeper(Sweeper):
     def _settle(self, job: Job, result: Any) -> str:
         """Where a job died, or raised before its record, say so in the record; the reason, "" if recorded."""
         error, record = failure(result) if isinstance(result, JobReturn) else None, job.record()
-        if error is None or (record is not None and record.status not in ("running", "interrupted")):
+        if error is None:
             return ""
         stopped = isinstance(error, (KeyboardInterrupt, JobInterrupted))
-        if stopped and record is not None and record.status == "interrupted":
-            return ""
+        if record is not None:
+            told_now = record != self.found.get(job.slug)
+            if told_now and record.status not in ("running", "interrupted"):
+                return ""
+            if stopped and record.status == "interrupted":
+                return ""
         named = str(error) if isinstance(error, (JobEnded, UserError)) else f"{type(error).__name__}: {error}"
         reason = " ".join(named.split())
         if not job.mark_dead(reason):

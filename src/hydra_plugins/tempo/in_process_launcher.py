@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from hydra.core.utils import JobReturn
 from hydra.errors import CompactHydraException
 
-from hydra_plugins.tempo._launcher import INTERRUPTED_CODE, IsolatingLauncher, JobEnded, failed, failure
+from hydra_plugins.tempo._launcher import IsolatingLauncher, JobEnded, failed, failure
+from tempo.errors import INTERRUPTED_CODE
 
 
 class InProcessLauncher(IsolatingLauncher):

@@ -17,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tempo.errors import UserError
-from tempo.record import FILE_NAME, RunRecord, flatten
+from tempo.record import FILE_NAME, SWEEP_FILE, RunRecord, flatten
 
 Array = NDArray[np.float64]
-SWEEP_FILE = "sweep.json"
 CURVES_FILE = "metrics.csv"
 INSIDE_A_RUN = frozenset({".hydra", "checkpoints", "tensorboard"})
 SWEEP_ENTRIES = {"command": list, "keys": list, "jobs": list}

@@ -11,11 +11,11 @@ from hydra import compose
 from omegaconf import OmegaConf
 
 from tempo.config import check, composed
-from tempo.errors import UserError
 from tempo.folder_lock import FolderLock
 from tempo.record import FILE_NAME, RunRecord, config_hash
 from tempo.report.load import Run, read_curves
 from tempo.run import Job, run
+from tempo.run_folder import move_aside, need_of, readable_record
 
 
 class StudyInterrupted(Exception):  # noqa: N818 - the user's wish, not an error
@@ -55,15 +55,16 @@ class StageRunner:
             UserError: the run failed for a reason the user can mend.
         """
         values, choices = self.config(more)
-        folder = self.folder / name
-        if (same := self._by_hash.get(_hash(values))) is not None:
+        folder, wanted = self.folder / name, config_hash(values)
+        if (same := self._by_hash.get(wanted)) is not None:
             return same
-        record = self._finished(folder, values)
-        if record is None:
-            resume = _is_cut(folder, values)
-            self._make_room(folder, values)
+        need = need_of(folder, wanted)
+        if need == "nothing":
+            record = RunRecord.read(folder)
+        else:
+            _make_room(folder, wanted)
             folder.mkdir(parents=True, exist_ok=True)
-            job = {**values, "resume": str(folder)} if resume else values
+            job = {**values, "resume": str(folder)} if need == "resume" else values
             overrides = [*self.overrides, *more]
             record = run(Job(config=job, folder=folder, overrides=overrides, choices=choices))
             if record.status == "interrupted":
@@ -73,42 +74,16 @@ class StageRunner:
         curves = read_curves(folder / "metrics.csv")
         done = Run(folder, record, curves, self.folder)
         self.runs.append(done)
-        self._by_hash[_hash(values)] = done
+        self._by_hash[wanted] = done
         return done
 
-    def _make_room(self, folder: Path, values: dict[str, Any]) -> None:
-        record = _record(folder)
-        if not (folder / FILE_NAME).exists() or (record and record.config_hash == _hash(values)):
-            return
-        with FolderLock(folder, what="another run", remedy="choose another hydra.run.dir=<folder>"):
-            pass  # nobody is at work there
-        beside = self.folder.with_name(f"{self.folder.name}.replaced")
-        kept = next(each for n in range(1, 10_000) if not (each := beside / f"{folder.name}~{n}").exists())
-        beside.mkdir(parents=True, exist_ok=True)
-        folder.rename(kept)
-        why = "its record cannot be read" if record is None else "it is a run of another configuration"
-        print(f"moved     {folder} to {kept}: {why}")
 
-    def _finished(self, folder: Path, values: dict[str, Any]) -> RunRecord | None:
-        record = _record(folder)
-        same = record is not None and record.config_hash == _hash(values)
-        return record if record is not None and same and record.finished else None
-
-
-def _is_cut(folder: Path, values: dict[str, Any]) -> bool:
-    record = _record(folder)
-    if record is None or record.config_hash != _hash(values):
-        return False
-    state = any((folder / "checkpoints" / f"{name}.ckpt").exists() for name in ("last", "previous"))
-    return record.status in ("running", "interrupted") and state
-
-
-def _record(folder: Path) -> RunRecord | None:
-    try:
-        return RunRecord.read(folder) if (folder / FILE_NAME).exists() else None
-    except UserError:
-        return None
-
-
-def _hash(values: dict[str, Any]) -> str:
-    return config_hash({key: value for key, value in values.items() if key != "resume"})
+def _make_room(folder: Path, wanted: str) -> None:
+    record = readable_record(folder)
+    if not (folder / FILE_NAME).exists() or (record and record.config_hash == wanted):
+        return
+    with FolderLock(folder, what="another run", remedy="choose another hydra.run.dir=<folder>"):
+        pass  # nobody is at work there
+    kept = move_aside(folder)
+    why = "its record cannot be read" if record is None else "it is a run of another configuration"
+    print(f"moved     {folder} to {kept}: {why}")

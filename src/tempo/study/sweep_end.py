@@ -10,7 +10,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-SWEEP_FILE = "sweep.json"
+from tempo.record import SWEEP_FILE
 
 
 class SweepEnd(Callback):

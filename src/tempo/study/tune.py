@@ -11,7 +11,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from tempo.errors import UserError
+from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.folder_lock import FolderLock
 from tempo.record import write_atomically
 from tempo.report.build import build_report
@@ -59,7 +59,7 @@ def _tune(config: DictConfig, folder: Path) -> None:
                 write_tuned(folder, default[0], [*procedure.evidence, *judged.lines])
     except StudyInterrupted as stopped:
         print(f"stopped in {stopped}; the same command goes on from there")
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED_CODE) from None
     for line in comparison_lines(ours, default):
         print(f"result    {line}")
     spent = f"{runner.epochs:.4g} epochs in {len(runner.runs)} runs, {duration(runner.seconds)}"

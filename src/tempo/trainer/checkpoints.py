@@ -12,10 +12,9 @@ import pytorch_lightning as pl
 import torch
 
 from tempo.errors import UserError
+from tempo.run_folder import BEST, LAST, PREVIOUS
 from tempo.trainer.module import Classifier
 from tempo.trainer.recorder import Recorder
-
-LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 
 class Checkpoints(pl.Callback):
