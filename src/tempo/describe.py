@@ -6,19 +6,23 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tempo.compose import Data
 from tempo.config import Config
 from tempo.data.batches import BatchPlan
-from tempo.environment import cpu_name, git_state, versions
-from tempo.record import RunRecord, config_hash
+from tempo.environment import DIFF_FILE, LARGEST_DIFF, cpu_name, git_state, surroundings, versions
+from tempo.record import RunRecord, config_hash, write_atomically
 from tempo.trainer.module import Classifier
 
 
-def first_record(config: Config, overrides: Sequence[str], choices: dict[str, str]) -> RunRecord:
-    """The record of a run that starts now in this process, with one session: this one."""
+def first_record(
+    config: Config, overrides: Sequence[str], choices: dict[str, str]
+) -> tuple[RunRecord, bytes]:
+    """The record of a run that starts now in this process, with one session, and the diff of its checkout."""
+    git, diff = git_state()
     record = RunRecord(
         config=dict(config),
         config_hash=config_hash(config),
@@ -29,11 +33,23 @@ def first_record(config: Config, overrides: Sequence[str], choices: dict[str, st
         started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         argv=[Path(sys.argv[0]).name, *sys.argv[1:]],
         versions=versions(),
-        git=git_state(),
+        git=git,
+        environment=surroundings(),
     )
-    now = {"started_at": record.started_at, "argv": record.argv}
-    record.sessions = [{**now, "versions": record.versions, "git": record.git}]
-    return record
+    names = ("started_at", "argv", "versions", "git", "environment")
+    record.sessions = [{name: getattr(record, name) for name in names}]
+    return record, diff
+
+
+def keep_diff(record: RunRecord, folder: Path, diff: bytes, *, resumed: bool) -> None:
+    """Write the diff beside the record; one unlike an earlier session's gets its own name."""
+    if not diff:
+        return
+    name = DIFF_FILE
+    if resumed and (folder / name).exists() and (folder / name).read_bytes() != diff[:LARGEST_DIFF]:
+        name = f"git_{record.git['diff_sha256'][:12]}.diff"
+    record.git["diff"] = name
+    write_atomically(folder / name, diff[:LARGEST_DIFF])
 
 
 def describe(
@@ -53,8 +69,30 @@ def describe(
         "per_device": plan.per_device,
         "accumulate": plan.accumulate,
     }
+    record.environment |= _numerics(device)
     objective = record.config["objective"]
     record.objective = {"name": objective, "mode": mode(objective)}
+
+
+def _numerics(device: torch.device) -> dict[str, Any]:
+    """What torch was told, or found, that can change the last bits of a number."""
+    found: dict[str, Any] = {
+        "threads": {"intra_op": torch.get_num_threads(), "inter_op": torch.get_num_interop_threads()},
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        found |= {
+            "cuda": torch.version.cuda or "",
+            "cudnn": torch.backends.cudnn.version(),
+            "gpu_capability": ".".join(map(str, capability)),
+            "tf32": {
+                "matmul": torch.backends.cuda.matmul.allow_tf32,
+                "cudnn": torch.backends.cudnn.allow_tf32,
+            },
+        }
+    return found
 
 
 def mode(objective: str) -> str:

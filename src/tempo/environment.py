@@ -1,16 +1,39 @@
-"""What a record must know of where it was made: versions, git, device."""
+"""What a record must know of where it was made: versions, the lock, git, switches, the processor."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib.metadata
+import os
 import platform
+import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from tempo.paths import ROOT
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
+LOCK = ROOT / "requirements.lock"
+DIFF_FILE = "git.diff"
+LARGEST_DIFF = 1 << 20
+"""Bytes of a diff that are kept beside the record; its SHA-256 is of the whole."""
+_MOST_FILES = 50
+_SOURCES = ("src", "conf", "requirements.lock", "pyproject.toml")
+# By name, never by prefix: what else stands in an environment is nobody's business.
+SWITCHES = (
+    *("OMP_NUM_THREADS", "OMP_DYNAMIC", "OMP_SCHEDULE", "MKL_NUM_THREADS", "MKL_DYNAMIC", "MKL_CBWR"),
+    *("MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "KMP_DETERMINISTIC_REDUCTION"),
+    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE"),
+    *("DNNL_DEFAULT_FPMATH_MODE", "CUBLAS_WORKSPACE_CONFIG", "CUBLASLT_WORKSPACE_SIZE"),
+    *("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "TORCH_BLAS_PREFER_CUBLASLT"),
+    *("TORCH_CUDNN_V8_API_DISABLED", "CUDA_LAUNCH_BLOCKING", "NCCL_ALGO", "NCCL_PROTO"),
+    *("PYTORCH_ENABLE_MPS_FALLBACK", "PYTHONHASHSEED", "PYTHONOPTIMIZE"),
+)
+"""Variables that can change a number."""
 
 
 def versions() -> dict[str, str]:
@@ -24,13 +47,82 @@ def versions() -> dict[str, str]:
     return found
 
 
-def git_state() -> dict[str, Any]:
-    """`{"commit", "dirty"}` of the checkout; empty where it is none."""
-    if shutil.which("git") is None:
+def surroundings() -> dict[str, Any]:
+    """What else of this machine and environment a number may depend on, as far as it shows without torch."""
+    return {
+        "platform": f"{platform.system()} {platform.machine()}".strip(),
+        "lock": lock_state(LOCK),
+        "variables": {name: os.environ[name][:200] for name in SWITCHES if name in os.environ},
+    }
+
+
+def lock_state(lock: Path) -> dict[str, Any]:
+    """`{"sha256", "other"}` of a lock file; `other` is what is installed in another version than locked.
+
+    A locked package that is not installed counts as nothing: a lock serves several systems.
+    """
+    try:
+        content = lock.read_bytes()
+    except OSError:
         return {}
-    commit = _git("rev-parse", "HEAD")
-    status = _git("status", "--porcelain")
-    return {"commit": commit, "dirty": bool(status)} if commit else {}
+    installed = _installed()
+    pinned = re.findall(r"^([\w.-]+)==([^\s;\\]+)", content.decode("utf-8", "replace"), re.MULTILINE)
+    other = {
+        name: f"{installed[key]}, locked {version}"
+        for name, version in pinned
+        if (key := _normal(name)) in installed and installed[key].partition("+")[0] != version
+    }
+    return {"sha256": hashlib.sha256(content).hexdigest(), "other": other}
+
+
+@functools.cache
+def _installed() -> dict[str, str]:
+    """Package -> version by the names of the folders they leave; reading each one's METADATA costs 100 ms."""
+    found: dict[str, str] = {}
+    for place in sys.path:
+        try:
+            names = [each.name for each in Path(place or ".").glob("*.dist-info")]
+        except OSError:
+            continue
+        for name in names:
+            package, _, version = name.removesuffix(".dist-info").partition("-")
+            found.setdefault(_normal(package), version)
+    return found
+
+
+def _normal(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def git_state() -> tuple[dict[str, Any], bytes]:
+    """The state of the checkout and the diff of what is not committed; both empty where it is none.
+
+    The state is `{"commit", "dirty"}`, and of a dirty checkout besides: `diff_sha256`, `diff_bytes`, and
+    `untracked`, source files that git does not know, with their SHA-256.
+    """
+    lines = _git("status", "--porcelain=v2", "--branch").decode("utf-8", "replace").splitlines()
+    commit = next((line.split()[2] for line in lines if line.startswith("# branch.oid ")), "")
+    if not commit or commit == "(initial)":
+        return {}, b""
+    changes = [line for line in lines if not line.startswith("#")]
+    state: dict[str, Any] = {"commit": commit, "dirty": bool(changes)}
+    diff = b""
+    if any(not line.startswith("?") for line in changes):
+        diff = _git("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--binary", "HEAD")
+        state |= {"diff_sha256": hashlib.sha256(diff).hexdigest(), "diff_bytes": len(diff)}
+    if any(line.startswith("?") for line in changes):
+        names = _git("ls-files", "-z", "--others", "--exclude-standard", "--", *_SOURCES)
+        found = [os.fsdecode(name) for name in names.split(b"\0") if name]
+        if found:
+            state["untracked"] = {name: _file_sha256(ROOT / name) for name in sorted(found)[:_MOST_FILES]}
+    return state, diff
+
+
+def _file_sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def cpu_name() -> str:
@@ -45,11 +137,11 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _git(*arguments: str) -> str:
+def _git(*arguments: str) -> bytes:
+    if shutil.which("git") is None:
+        return b""
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=10, check=False
-        )
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+        return b""
+    return done.stdout if done.returncode == 0 else b""

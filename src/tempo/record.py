@@ -15,7 +15,8 @@ from typing import Any
 
 from tempo.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 had no `environment`, `n_evaluated` and `init_from`: such a record is read, and they are empty."""
 FILE_NAME = "run.json"
 SWEEP_FILE = "sweep.json"
 """In the folder of a sweep: its jobs, the swept keys and the command."""
@@ -28,7 +29,8 @@ class RunRecord:
 
     `metrics` is `{"train" | "val" | "test": {"loss", "accuracy"}}` with accuracies in [0, 1]; `seconds` has
     "startup", "train", "test" and "total"; `images_per_second` is that of training alone, without validation.
-    `world_size` is the number of processes that really trained together.
+    `world_size` is the number of processes that really trained together. `n_evaluated` counts the test images
+    that were really looked at, over all of them.
     """
 
     config: dict[str, Any]
@@ -60,9 +62,15 @@ class RunRecord:
     world_size: int = 1
     device: str = ""
     weights_sha256: str = ""
+    n_evaluated: int = 0
     data: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     git: dict[str, Any] = field(default_factory=dict)
+    """Commit, and of a dirty checkout the SHA-256 of its diff, which lies beside the record."""
+    environment: dict[str, Any] = field(default_factory=dict)
+    """Lock, switches, threads, precision and libraries: what else a number may depend on."""
+    init_from: dict[str, str] = field(default_factory=dict)
+    """Of a run that began with another one's weights: `{"path", "weights_sha256"}`."""
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -85,9 +93,12 @@ class RunRecord:
             values = json.loads(text)
         except json.JSONDecodeError as error:
             raise UserError(f"{where} is no JSON ({error}): the record is damaged; run it again") from error
-        if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
-            version = values.get("schema_version") if isinstance(values, dict) else None
-            raise UserError(f"{where} has schema_version {version!r}; this checkout reads {SCHEMA_VERSION}")
+        version = values.get("schema_version") if isinstance(values, dict) else None
+        if version not in range(1, SCHEMA_VERSION + 1) or isinstance(version, (bool, float)):
+            raise UserError(
+                f"{where} has schema_version {version!r}; this checkout reads 1 to {SCHEMA_VERSION}"
+            )
+        values["schema_version"] = SCHEMA_VERSION
         known = {each.name: each for each in dataclasses.fields(cls)}
         required = {name for name, each in known.items() if _has_no_default(each)}
         if strange := sorted(set(values) - set(known)):

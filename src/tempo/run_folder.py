@@ -18,9 +18,10 @@ LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 """The files of `checkpoints/`; a run goes on from the last one, or from the one before it."""
 Need = Literal["nothing", "run", "resume"]
 
-# What lies in a folder before the first step: Hydra's files, the first record, the lock, an empty event file.
+# What lies in a folder before the first step: Hydra's files, the first record and its diff, the lock, an
+# empty event file.
 FIRST_FILES = re.compile(
-    r"\.hydra/(config|hydra|overrides)\.yaml|(train|lr_range)\.log|run\.json|\.lock"
+    r"\.hydra/(config|hydra|overrides)\.yaml|(train|lr_range)\.log|run\.json|\.lock|git(_[0-9a-f]{12})?\.diff"
     r"|tensorboard/(hparams\.yaml|events\.out\.tfevents\.[^/]+)"
 )
 # A group whose rank refused its job has said why; other logs of ranks are what an error message points at.

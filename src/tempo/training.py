@@ -14,7 +14,7 @@ import torch
 
 from tempo import compose
 from tempo.config import Config
-from tempo.describe import describe, first_record, mode
+from tempo.describe import describe, first_record, keep_diff, mode
 from tempo.errors import UserError
 from tempo.record import RunRecord
 from tempo.report.run_figures import draw_confusion, draw_curves
@@ -58,7 +58,7 @@ class Training:
         self.world_size = int(os.environ["WORLD_SIZE"]) if in_group else 1
         self.rank = int(os.environ["RANK"]) if in_group else 0
         self.seconds_before = 0.0
-        self.record = first_record(job.config, job.overrides, job.choices)
+        self.record, self.diff = first_record(job.config, job.overrides, job.choices)
 
     def run(self) -> RunRecord:
         """The whole course of a run, whatever ends it."""
@@ -158,6 +158,7 @@ class Training:
         """Write the first record and print what is about to be trained."""
         self.record.seconds["startup"] = time.perf_counter() - self.started
         if self.rank == 0:
+            keep_diff(self.record, self.folder, self.diff, resumed=bool(self.config["resume"]))
             self.record.write(self.folder)
             words = schedule_line(self.module.schedule, self.module.total_steps, self.plan.steps_per_epoch)
             print_header(self.record, len(self.data.train.classes), words)
@@ -213,6 +214,7 @@ class Training:
             raise RuntimeError(
                 f"{result['images']} test images were counted, there are {len(self.data.test)}"
             )
+        record.n_evaluated = int(result["images"])
         record.metrics["test"] = {name: result[name] for name in ("loss", "accuracy")}
         split, name = self.config["objective"].split("/")
         record.objective |= {"value": record.metrics[split][name]}

@@ -14,7 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tempo.errors import UserError
-from tempo.record import FILE_NAME, STATUSES, RunRecord, config_hash, flatten, write_atomically
+from tempo.paths import ROOT
+from tempo.record import (
+    FILE_NAME,
+    SCHEMA_VERSION,
+    STATUSES,
+    RunRecord,
+    config_hash,
+    flatten,
+    write_atomically,
+)
 
 NUMBERS = st.floats(allow_nan=False) | st.sampled_from([math.inf, -math.inf])
 SCALARS = (
@@ -73,6 +82,24 @@ def test_not_a_number_is_written_as_text_and_read_as_a_number() -> None:
     assert math.isnan(again.metrics["train"]["loss"])
     assert math.isnan(again.objective["value"])
     assert again.objective["name"] == "val/loss"
+
+
+def test_a_record_of_the_first_version_is_read_and_written_as_one_of_now() -> None:
+    text = (ROOT / "docs" / "results" / "demo" / "seed=0" / "run.json").read_text(encoding="utf-8")
+    values = json.loads(text) | {"schema_version": 1}
+    for name in ("environment", "n_evaluated", "init_from"):
+        values.pop(name, None)
+    old = RunRecord.from_json(json.dumps(values))
+    assert (old.schema_version, old.environment, old.n_evaluated) == (SCHEMA_VERSION, {}, 0)
+    assert old.metrics == values["metrics"]
+    assert RunRecord.from_json(old.to_json()) == old
+
+
+@pytest.mark.parametrize("version", [0, 1.0, True, SCHEMA_VERSION + 1, "1", None])
+def test_a_version_that_is_not_known_is_refused(version: Any) -> None:
+    values = json.loads(example().to_json()) | {"schema_version": version}
+    with pytest.raises(UserError, match=f"this checkout reads 1 to {SCHEMA_VERSION}"):
+        RunRecord.from_json(json.dumps(values))
 
 
 def test_file_and_text_are_the_same(tmp_path: Path) -> None:

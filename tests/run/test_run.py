@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tempo import compose
+from tempo import compose, describe
 from tempo.data.digits import digits
 from tempo.data.split import split
 from tempo.errors import UserError
@@ -236,3 +236,24 @@ def test_a_run_takes_no_state_of_another_one_in_its_folder(train: Train) -> None
     assert not (fresh.folder / "checkpoints" / "previous.ckpt").exists()
     assert events.isdisjoint((fresh.folder / "tensorboard").glob("events*"))
     assert (fresh.folder / "notes.txt").read_text() == "mine"
+
+
+def test_the_record_has_what_another_run_needs(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(describe, "git_state", lambda: ({"commit": "c", "diff_sha256": "ab" * 32}, b"+ x"))
+    trained = train("trainer.max_steps=2", "trainer.threads=2")
+    found = RunRecord.read(trained.folder)
+    assert found.n_evaluated == 359
+    assert found.git["diff"] == "git.diff"
+    assert (trained.folder / "git.diff").read_bytes() == b"+ x"
+    assert found.environment["threads"]["intra_op"] == 2
+    assert found.environment["matmul_precision"] == "highest"
+    assert len(found.environment["lock"]["sha256"]) == 64
+    assert found.environment["cpu_capability"]
+    assert found.sessions[0]["environment"] == found.environment
+    values = json.loads((trained.folder / "run.json").read_text())
+    (trained.folder / "run.json").write_text(json.dumps(values | {"status": "interrupted"}))
+    monkeypatch.setattr(describe, "git_state", lambda: ({"commit": "c", "diff_sha256": "cd" * 32}, b"+ y"))
+    resumed = train("trainer.max_steps=2", "trainer.threads=2", f"resume={trained.folder}")
+    assert resumed.record.git["diff"] == "git_cdcdcdcdcdcd.diff"
+    assert (trained.folder / "git.diff").read_bytes() == b"+ x"
+    assert (trained.folder / "git_cdcdcdcdcdcd.diff").read_bytes() == b"+ y"
