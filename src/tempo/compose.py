@@ -1,4 +1,4 @@
-"""From a checked configuration to the objects of a run; the only caller of Hydra's `instantiate`."""
+"""From a checked configuration to the objects of a run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
-from torch import nn
 
 from tempo.config import Config, source_keys
 from tempo.data.augment import Augment, Preprocess, normalization
@@ -23,6 +20,8 @@ from tempo.data.batches import BatchPlan, EvalBatches, TrainBatches
 from tempo.data.images import ImageData
 from tempo.data.split import split, stratified
 from tempo.errors import UserError
+from tempo.instantiation import instantiated
+from tempo.networks import build_network
 from tempo.optimizer.build import build_optimizer
 from tempo.schedule_node import build_schedule
 from tempo.trainer.module import Classifier
@@ -69,7 +68,7 @@ def check_devices(config: Config) -> None:
 def build_data(config: Config) -> Data:
     """Read the source, then cut validation from its training images."""
     node = config["data"]
-    train, test = _instantiate("data", source_keys(node))
+    train, test = instantiated("data", source_keys(node))
     sha256 = f"{train.sha256()[:32]}{test.sha256()[:32]}"
     kept, val = split(
         train, val_size=node["val_size"], train_size=node["train_size"], split_seed=node["split_seed"]
@@ -83,17 +82,6 @@ def build_data(config: Config) -> Data:
         val = _some(val, images, node["split_seed"]) if val else None
         test = _some(test, images, node["split_seed"])
     return Data(kept, val, test, sha256)
-
-
-def build_network(config: Config, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """The network of conf/model for images `[C, H, W]`; its weights follow from `seed` alone."""
-    torch.manual_seed(config["seed"])
-    network = _instantiate("model", config["model"], input_shape=input_shape, num_classes=num_classes)
-    if not isinstance(network, nn.Module):
-        raise UserError(
-            f"model._target_={config['model']['_target_']} makes no torch module: choose another model=..."
-        )
-    return network
 
 
 def build_plan(config: Config, train_images: int, world_size: int, rank: int) -> BatchPlan:
@@ -184,7 +172,7 @@ def build_loggers(config: Config, folder: Path, steps_done: int | None) -> list[
     loggers: list[Logger] = [tensorboard]
     node = config.get("logger")
     if isinstance(node, Mapping) and "_target_" in node:
-        loggers.append(_instantiate("logger", node))
+        loggers.append(instantiated("logger", node))
     return loggers
 
 
@@ -243,21 +231,6 @@ def _some(data: ImageData, images: int, split_seed: int) -> ImageData:
     if images >= len(data):
         return data
     return data.take(stratified(data.labels.cpu().numpy(), images, split_seed))
-
-
-def _instantiate(what: str, node: Mapping[str, Any], **arguments: Any) -> Any:
-    """Build the object of a node; what its constructor refuses becomes one line."""
-    try:
-        return instantiate(dict(node), **arguments, _convert_="all")
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, UserError):
-            raise cause from None
-        if isinstance(cause, (ValueError, TypeError, ImportError)):
-            raise UserError(f"{what}: {cause}") from error
-        if cause is None:
-            raise UserError(f"{what}: {error}") from error
-        raise cause from error
 
 
 def on_best_device(data: ImageData, device: torch.device) -> ImageData:

@@ -129,7 +129,7 @@ def _check_targets(config: Config) -> None:
     check_types("data", common, field_types(DataSettings))
     nodes: dict[str, tuple[Mapping[str, Any], set[str]]] = {
         "data": (source_keys(config["data"]), set()),
-        "model": (config["model"], {"input_shape", "num_classes"}),
+        "model": (config["model"], {"input_shape", "num_classes", "network", "network_sha256"}),
         "scheduler": (config["scheduler"], set()),
         "optimizer": (config["optimizer"], set()),
     }

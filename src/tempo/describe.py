@@ -60,6 +60,7 @@ def describe(
     record.world_size = plan.world_size
     record.device = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     record.data = {"name": data.train.name, "sha256": data.sha256, **data.sizes}
+    record.data |= {"shape": list(data.train.shape), "classes": len(data.train.classes)}
     record.parameters = {
         "total": sum(each.numel() for each in network.parameters()),
         "trainable": sum(each.numel() for each in network.parameters() if each.requires_grad),

@@ -15,12 +15,12 @@ from tempo import compose
 from tempo.config import check
 from tempo.errors import UserError, nearest
 from tempo.record import RunRecord, write_atomically
-from tempo.run_folder import BEST, LAST
 from tempo.targets import check_named_by_conf
 from tempo.trainer.checkpoints import load
 from tempo.trainer.console import console
 from tempo.trainer.final_state import weights_sha256
 from tempo.trainer.quiet import quiet
+from tempo.trainer.tested_state import tested_checkpoint
 
 _LOSS_TOLERANCE = 1e-6
 """Relative; networks compute an image's loss a little differently in batches of another size."""
@@ -106,9 +106,7 @@ def _against_record(record: RunRecord, found: Mapping[str, float], fingerprint: 
 
 def _checkpoint_file(folder: Path, checkpoint: str, record: RunRecord) -> Path:
     if checkpoint == "tested":
-        chosen = record.config["checkpoint"]["select"]
-        path = folder / "checkpoints" / (BEST if chosen == "best" else LAST)
-        return path if path.exists() else folder / "checkpoints" / LAST
+        return tested_checkpoint(folder, record)
     if checkpoint in ("best", "last"):
         return folder / "checkpoints" / f"{checkpoint}.ckpt"
     path = Path(checkpoint).expanduser()

@@ -21,14 +21,15 @@ FLOORS = {
     "report": 1,
     "preview": 2,
     "trainer": 2,
-    "compose": 3,
-    "describe": 4,
-    "training": 4,
-    "run": 5,
-    "launch": 4,
-    "evaluate": 5,
-    "worker": 6,
-    "study": 6,
+    "networks": 3,
+    "compose": 4,
+    "describe": 5,
+    "training": 5,
+    "launch": 5,
+    "run": 6,
+    "evaluate": 6,
+    "worker": 7,
+    "study": 7,
 }
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from tempo import compose
 from tempo.config import check
 from tempo.trainer.quiet import quiet
-from tests.jobs import CONF, compose_job, options
+from tests.jobs import CONF, compose_job, options, run_job
 
 SYNTHETIC = [
     "data=synthetic",
@@ -54,6 +54,10 @@ def overrides_of(group: str, option: str, folder: Path, request: pytest.FixtureR
     if package and importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
     given = [f"{group}={option}"]
+    if option == "frugal":
+        half = [*SYNTHETIC, "data.image_size=8", "model=resnet20", "trainer.max_steps=1", "trainer=cpu"]
+        run_job(folder, half)
+        return [*SYNTHETIC, *given, f"model.run={folder}", "data.image_size=16"]
     if group == "model":
         return [*SYNTHETIC, *given, *MODELS.get(option, [])]
     if group == "trainer":

@@ -11,6 +11,7 @@ from torch import nn
 
 from tempo import compose
 from tempo.errors import UserError
+from tempo.networks import build_network
 from tempo.report.load import Run
 from tempo.report.wording import duration
 from tempo.study.choice import Candidate, Choice, choose, early_metric, number, score
@@ -51,7 +52,7 @@ class Procedure:
             raise UserError("the stages choose by validation, and data.val_size=0: data.val_size=0.1")
         self.steps_per_epoch = len(data.train) // self.config["data"]["total_batch_size"]
         self.train_images = len(data.train)
-        network = compose.build_network(self.config, data.train.shape, len(data.train.classes))
+        network = build_network(self.config, data.train.shape, len(data.train.classes))
         layers = sum(isinstance(each, (nn.Conv2d, nn.Linear)) for each in network.modules())
         self.deep = layers >= DEEP_FROM_LAYERS
         self.depth_words = f"{layers} layers of weights: {'deep' if self.deep else 'shallow'}"

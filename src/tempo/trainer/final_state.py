@@ -15,9 +15,11 @@ def weights_sha256(network: torch.nn.Module) -> str:
     """SHA-256 over names, types, shapes and bytes of parameters and buffers."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
+        if not isinstance(tensor, torch.Tensor):  # what names a network that stands behind this one
+            continue
         values = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        digest.update(values.view(-1).view(torch.uint8).numpy())
+        digest.update(values.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -81,7 +81,12 @@ class Classifier(pl.LightningModule):
         """Keep the interval that has begun, and the running statistics of each rank."""
         checkpoint["window"] = self.window.state_dict()
         if self.trainer.world_size > 1:
-            local = {name: each for name, each in self.named_buffers() if each.is_floating_point()}
+            saved = checkpoint["state_dict"]
+            local = {
+                name: each
+                for name, each in self.named_buffers()
+                if each.is_floating_point() and name in saved
+            }
             checkpoint["buffers_of_ranks"] = {name: self.all_gather(each) for name, each in local.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -14,6 +14,8 @@ IGNORED = (
     ".*Checkpoint directory .* exists and is not empty.*",
     # trainer=cpu says so.
     ".*GPU available but not used.*",
+    # A stem trains in front of a frozen network.
+    ".*module.s. in eval mode at the start of training.*",
     # data.val_size=0 says so.
     ".*have no `val_dataloader`.*",
 )

@@ -1,0 +1,26 @@
+"""The only caller of Hydra's `instantiate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from tempo.errors import UserError
+
+
+def instantiated(what: str, node: Mapping[str, Any], **arguments: Any) -> Any:
+    """Build the object of a node; what its constructor refuses becomes one line."""
+    try:
+        return instantiate(dict(node), **arguments, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        if isinstance(cause, (ValueError, TypeError, ImportError)):
+            raise UserError(f"{what}: {cause}") from error
+        if cause is None:
+            raise UserError(f"{what}: {error}") from error
+        raise cause from error

@@ -1,0 +1,63 @@
+"""From the configuration's model node to a network, and back to the network of a finished run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tempo.config import Config
+from tempo.errors import UserError
+from tempo.instantiation import instantiated
+from tempo.record import RunRecord
+from tempo.signature import signature_of
+from tempo.targets import check_named_by_conf
+from tempo.trainer.final_state import weights_sha256
+from tempo.trainer.tested_state import tested_weights
+
+
+def build_network(config: Config, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """The network of conf/model for images `[C, H, W]`; its weights follow from `seed` alone."""
+    node = config["model"]
+    behind = {}
+    if "network" in (signature_of(str(node["_target_"])) or {}):
+        frozen = network_of_run(Path(node["run"]).expanduser().absolute(), input_shape, num_classes)
+        behind = {"network": frozen, "network_sha256": weights_sha256(frozen)}
+    torch.manual_seed(config["seed"])
+    network = instantiated("model", node, input_shape=input_shape, num_classes=num_classes, **behind)
+    if not isinstance(network, nn.Module):
+        raise UserError(
+            f"model._target_={config['model']['_target_']} makes no torch module: choose another model=..."
+        )
+    return network
+
+
+def network_of_run(folder: Path, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """The tested network of a finished run, for a stem that takes images `[C, H, W]` of twice its size.
+
+    Raises:
+        UserError: the run is not finished, may not be trusted, or was trained on images of another size or
+            with other classes.
+    """
+    record = RunRecord.read(folder)
+    check_named_by_conf(record.config)
+    channels, height, width = input_shape
+    halved = [channels, (height + 1) // 2, (width + 1) // 2]
+    trained_on = record.data.get("shape")
+    if record.status != "completed" or trained_on is None:
+        raise UserError(
+            f"model.run={folder} is {record.status}, no network to stand on: name a completed run"
+        )
+    if trained_on != halved or record.data["classes"] != num_classes:
+        raise UserError(
+            f"model.run={folder} was trained on images {trained_on} of {record.data['classes']} classes; in "
+            f"front of images {list(input_shape)} of {num_classes} it must have been {halved}: name another "
+            f"run, or data.image_size={2 * trained_on[-1]}"
+        )
+    network = build_network(record.config, (channels, halved[1], halved[2]), num_classes)
+    try:
+        network.load_state_dict(tested_weights(folder, record))
+    except RuntimeError as error:
+        raise UserError(f"model.run={folder}: its checkpoint does not fit its network: {error}") from error
+    return network

@@ -1,0 +1,29 @@
+"""The state of a finished run that its test looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tempo.record import RunRecord
+from tempo.run_folder import BEST, LAST
+from tempo.trainer.checkpoints import load
+
+_AVERAGED, _TRAINED = "averaged.module.", "network."
+
+
+def tested_checkpoint(folder: Path, record: RunRecord) -> Path:
+    """The checkpoint that was chosen for the test."""
+    best = folder / "checkpoints" / BEST
+    return best if record.config["checkpoint"]["select"] == "best" and best.exists() else best.with_name(LAST)
+
+
+def tested_weights(folder: Path, record: RunRecord) -> dict[str, Any]:
+    """State dict of the tested network alone: the averaged one where the run kept an average.
+
+    Raises:
+        UserError: the checkpoint is missing or damaged.
+    """
+    state = load(tested_checkpoint(folder, record))["state_dict"]
+    prefix = _AVERAGED if any(name.startswith(_AVERAGED) for name in state) else _TRAINED
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
