@@ -47,7 +47,10 @@ def evaluate_from_hydra(config: DictConfig) -> None:
         f"{folder.name}: {result.images:,} test images, loss {result.loss:.6f}, "
         f"accuracy {100 * result.accuracy:.2f} % ({result.against_record})"
     )
-    write_atomically(folder / "evaluation.json", json.dumps(result.__dict__, indent=2) + "\n")
+    try:
+        write_atomically(folder / "evaluation.json", json.dumps(result.__dict__, indent=2) + "\n")
+    except OSError as error:  # somebody else's run may be tested where it lies
+        console().print(f"not written: {folder / 'evaluation.json'}: {error.strerror}")
 
 
 def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "auto") -> Evaluation:

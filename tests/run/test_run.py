@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from tempo import compose, describe
 from tempo.data.digits import digits
 from tempo.data.split import split
 from tempo.errors import UserError
-from tempo.evaluate import evaluate
+from tempo.evaluate import evaluate, evaluate_from_hydra
 from tempo.paths import ROOT
 from tempo.preview import planned_steps, show_preview
 from tempo.record import RunRecord
@@ -130,6 +131,17 @@ def test_evaluate_gives_the_numbers_of_the_record(tested: Trained) -> None:
     previous = evaluate(tested.folder, checkpoint=str(tested.folder / "checkpoints" / "previous.ckpt"))
     assert previous.weights_sha256 != tested.record.weights_sha256
     _refusals_of_evaluate(tested)
+
+
+def test_evaluate_where_nothing_can_be_written(tested: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder in the place of the file refuses it to everybody; permissions do not bind root."""
+    (tested.folder / "evaluation.json").mkdir()
+    evaluate_from_hydra(
+        OmegaConf.create({"run": str(tested.folder), "checkpoint": "tested", "accelerator": "auto"})
+    )
+    result, complaint = capsys.readouterr().out.splitlines()[-2:]
+    assert "the record's numbers" in result
+    assert complaint.startswith(f"not written: {tested.folder / 'evaluation.json'}: ")
 
 
 def _refusals_of_evaluate(tested: Trained) -> None:
