@@ -138,8 +138,8 @@ class Group:
         return [finish(each, timeout_seconds) for each in self.processes]
 
 
-def start_group(folder: Path, overrides: Sequence[str], devices: int) -> Group:
-    """One process a rank."""
+def start_group(folder: Path, overrides: Sequence[str], devices: int, of_last: Sequence[str] = ()) -> Group:
+    """One process a rank; `of_last` are overrides that only the last one gets."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -155,7 +155,11 @@ def start_group(folder: Path, overrides: Sequence[str], devices: int) -> Group:
     overrides = [*overrides, "trainer=ddp_cpu", f"trainer.devices={devices}", "trainer.threads=1"]
     return Group(
         [
-            start_job(folder, overrides, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+            start_job(
+                folder,
+                [*overrides, *(of_last if rank == devices - 1 else ())],
+                {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            )
             for rank in range(devices)
         ]
     )

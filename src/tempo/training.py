@@ -19,6 +19,7 @@ from tempo.errors import UserError
 from tempo.record import RunRecord
 from tempo.report.run_figures import draw_confusion, draw_curves
 from tempo.run_folder import BEST, LAST, check_resumable, point_latest_at
+from tempo.trainer.agreement import Agreement
 from tempo.trainer.checkpoints import Checkpoints, clear_traces, load, newest_whole
 from tempo.trainer.console import ProgressLines, console, print_header, print_results, schedule_line
 from tempo.trainer.divergence import Diverged, DivergenceWatch
@@ -129,7 +130,8 @@ class Training:
         )
         progress = ProgressLines(total, -(-total // plan.steps_per_epoch))
         recorder.listeners.append(progress.row)
-        callbacks: list[pl.Callback] = [recorder]
+        settings = {**config, "images": data.sha256}
+        callbacks: list[pl.Callback] = [Agreement(settings), recorder]
         if config["early_stopping"]["patience"] is not None and monitor is not None:
             callbacks.append(_early_stopping(config, monitor))
         callbacks += [checkpoints, Interruption(checkpoints), progress]

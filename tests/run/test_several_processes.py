@@ -71,6 +71,19 @@ def test_three_ranks_count_every_test_image_once(train: Train, tmp_path: Path) -
     assert found.record.metrics["val"]["loss"] == pytest.approx(whole.record.metrics["val"]["loss"], rel=1e-4)
 
 
+def test_ranks_with_different_settings_all_stop(tmp_path: Path) -> None:
+    """By the learning rate: every shape is the same, so nothing else would notice."""
+    group = start_group(
+        tmp_path / "run", [*SMALL, "data.total_batch_size=60"], 3, of_last=["optimizer.lr=0.2"]
+    )
+    assert group.finish(timeout_seconds=90) == [1, 1, 1]
+    for rank in range(3):
+        last = (tmp_path / "run" / f"output{rank}.txt").read_text(encoding="utf-8").splitlines()[-1]
+        assert last.startswith("optimizer.lr=0.2 on rank 2, optimizer.lr=0.1 on rank 0: start all ranks")
+    assert not (tmp_path / "run" / "metrics.csv").exists()
+    assert RunRecord.read(tmp_path / "run").status == "failed"
+
+
 def test_divergence_ends_all_ranks(tmp_path: Path) -> None:
     found = run_group(tmp_path / "diverged", ["optimizer.lr=1e6", "trainer.epochs=3"], 2)
     assert found.record.status == "diverged"
