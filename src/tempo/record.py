@@ -52,6 +52,8 @@ class RunRecord:
     """Which state was tested: `{"by": "val/accuracy", "value": 0.97, "step": 1200}`, or by "last"."""
     sessions: list[dict[str, Any]] = field(default_factory=list)
     """Start, command, versions and git of each process that worked on the run; one more each resume."""
+    energy: dict[str, Any] = field(default_factory=dict)
+    """`{"joules", "cpu", "gpu", "source"}` of training, where trainer.energy asked for it."""
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     steps: int = 0
     epochs: float = 0.0

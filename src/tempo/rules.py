@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -111,6 +112,8 @@ def _devices(config: Config) -> None:
             f"trainer.num_nodes={trainer['num_nodes']}: only one node can be started from here: "
             "trainer.num_nodes=1"
         )
+    if trainer.get("energy") and importlib.util.find_spec("codecarbon") is None:
+        raise UserError("trainer.energy=true needs the package codecarbon: pip install -e '.[energy]'")
     if trainer["backend"] == "nccl" and trainer["accelerator"] == "cpu":
         raise UserError("trainer.backend=nccl needs GPUs, and trainer.accelerator=cpu: trainer.backend=gloo")
 

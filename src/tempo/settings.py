@@ -49,6 +49,7 @@ class TrainerSettings:
     log_every_n_steps: int
     steps_per_call: int | Literal["auto"]
     backend: Literal["gloo", "nccl"] | None
+    energy: bool
     profiler: Literal["simple", "advanced", "pytorch"] | None
     limit_train_steps: int | None
     limit_eval_batches: int | None

@@ -24,6 +24,7 @@ from tempo.trainer.checkpoints import Checkpoints, clear_traces, load, newest_wh
 from tempo.trainer.console import ProgressLines, console, print_header, print_results, schedule_line
 from tempo.trainer.divergence import Diverged, DivergenceWatch
 from tempo.trainer.early_stopping import EarlyStopping
+from tempo.trainer.energy import EnergyMeter
 from tempo.trainer.final_state import close_loggers, weights_sha256
 from tempo.trainer.interruption import Interrupted, Interruption
 from tempo.trainer.quiet import quiet
@@ -134,6 +135,8 @@ class Training:
         callbacks: list[pl.Callback] = [Agreement(settings), recorder]
         if config["early_stopping"]["patience"] is not None and monitor is not None:
             callbacks.append(_early_stopping(config, monitor))
+        if config["trainer"].get("energy"):
+            callbacks.append(EnergyMeter(record))
         callbacks += [checkpoints, Interruption(checkpoints), progress]
         steps_done = None if checkpoint is None else int(load(checkpoint)["global_step"])
         if steps_done is None and config["resume"]:

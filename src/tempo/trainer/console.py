@@ -96,6 +96,8 @@ def print_results(record: RunRecord, folder: Path) -> None:
         f"cost      {record.steps} steps in {record.seconds.get('train', 0):.1f} s of training "
         f"({record.images_per_second:,.0f} images/s), {record.seconds.get('total', 0):.1f} s in all"
     )
+    if record.energy:
+        out.print(f"energy    {record.energy['joules']:,.0f} J of training ({record.energy['source']})")
     out.print(f"folder    {folder}")
 
 

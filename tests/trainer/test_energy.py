@@ -1,0 +1,52 @@
+"""Joules of training: counted, kept over an interruption, and labelled as what they are."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tempo.record import RunRecord
+from tempo.trainer.energy import EnergyMeter
+from tests.conftest import Train
+
+pytest.importorskip("codecarbon", reason="codecarbon is not installed: pip install -e '.[energy]'")
+
+
+class _RankZero:
+    is_global_zero = True
+
+
+def spend(seconds: float) -> None:
+    begin = time.process_time()
+    while time.process_time() - begin < seconds:
+        sum(range(1000))
+
+
+def metered(cpu_seconds: float, meter: EnergyMeter) -> None:
+    trainer: Any = _RankZero()
+    meter.on_train_start(trainer, trainer)
+    spend(cpu_seconds)
+    meter.on_fit_end(trainer, trainer)
+
+
+def test_a_run_says_what_it_took_and_where_the_number_comes_from(train: Train) -> None:
+    record = train("trainer.energy=true", "trainer.epochs=2").record
+    energy = record.energy
+    assert energy["joules"] == pytest.approx(energy["cpu"] + energy["gpu"])
+    assert energy["joules"] > 0
+    assert "measured by" in energy["source"] or "estimated" in energy["source"]
+    assert not train(folder="unasked").record.energy
+
+
+def test_joules_grow_with_the_work_and_survive_an_interruption() -> None:
+    record = RunRecord(config={}, config_hash="", overrides=[], seed=0)
+    meter = EnergyMeter(record)
+    metered(1.0, meter)
+    first = record.energy["joules"]
+    resumed = EnergyMeter(RunRecord(config={}, config_hash="", overrides=[], seed=0))
+    resumed.load_state_dict(meter.state_dict())
+    metered(0.1, resumed)
+    total = resumed.record.energy["joules"]
+    assert first < total < 2 * first
