@@ -51,6 +51,7 @@ class ForkedJob:
         self.killed_for = ""
         """Why the sweep ended it, where it did."""
         self.kill_at: float | None = None
+        self._status: int | None = None
         self.pipe, writer = os.pipe()
         parent = os.getpid()
         for stream in (sys.stdout, sys.stderr):
@@ -74,13 +75,19 @@ class ForkedJob:
         self.kill_at = time.monotonic() + grace_seconds
         self.send(number)
 
+    def is_over(self) -> bool:
+        """Whether the process has ended: the end of its pipe says less, what it forked may hold that open."""
+        if self._status is None:
+            process, status = os.waitpid(self.process, os.WNOHANG)
+            self._status = status if process else None
+        return self._status is not None
+
     def collect(self) -> JobReturn:
-        """Wait for the end of a job whose pipe can be read; its result."""
-        text = b"".join(iter(lambda: os.read(self.pipe, 1 << 16), b""))
-        os.close(self.pipe)
-        _, status = os.waitpid(self.process, 0)
+        """The result of a job that is over."""
+        assert self._status is not None
         self.send(signal.SIGKILL)  # what it left behind
-        code = os.waitstatus_to_exitcode(status)
+        text = self._received()
+        code = os.waitstatus_to_exitcode(self._status)
         if text and code == 0:
             message = json.loads(text)
             result = JobReturn()
@@ -90,6 +97,15 @@ class ForkedJob:
         if self.killed_for:
             return failed(JobKilled(self.killed_for))
         return failed(JobKilled(_killed_by(-code)) if code < 0 else _end(text, code))
+
+    def _received(self) -> bytes:
+        os.set_blocking(self.pipe, False)
+        try:
+            return os.read(self.pipe, 1 << 16)
+        except BlockingIOError:
+            return b""
+        finally:
+            os.close(self.pipe)
 
 
 def _end(text: bytes, code: int) -> JobEnded:

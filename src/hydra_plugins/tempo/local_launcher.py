@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import select
 import signal
 import sys
 import time
@@ -25,7 +24,7 @@ from tempo.errors import UserError
 
 GRACE_SECONDS = 30.0
 """What a job gets to save its state when it is asked to stop."""
-_LOOK_SECONDS = 0.2
+_LOOK_SECONDS = 0.02
 
 
 class LocalLauncher(IsolatingLauncher):
@@ -69,32 +68,31 @@ class LocalLauncher(IsolatingLauncher):
         """
         self._preload()
         waiting = deque(enumerate(job_overrides))
-        running: dict[int, ForkedJob] = {}
+        running: list[ForkedJob] = []
         results: dict[int, JobReturn] = {}
         with self._signals():
             try:
                 while running or (waiting and not self._interrupts):
                     while waiting and len(running) < self.n_jobs and not self._interrupts:
                         index, overrides = waiting.popleft()
-                        job = self._start(index, overrides, initial_job_idx + index, running)
-                        running[job.pipe] = job
-                    ready, _, _ = select.select(list(running), [], [], _LOOK_SECONDS)
-                    for pipe in ready:
-                        job = running.pop(pipe)
+                        running.append(self._start(index, overrides, initial_job_idx + index, running))
+                    time.sleep(_LOOK_SECONDS)
+                    for job in [each for each in running if each.is_over()]:
+                        running.remove(job)
                         results[job.index] = job.collect()
                         self.ended(job.index, results[job.index])
                     self._stop_what_must(running)
             finally:
-                for job in running.values():
+                for job in running:
                     job.send(signal.SIGKILL)
         if self._interrupts:
             raise KeyboardInterrupt
         return [results[index] for index in range(len(job_overrides))]
 
     def _start(
-        self, index: int, overrides: Sequence[str], number: int, running: dict[int, ForkedJob]
+        self, index: int, overrides: Sequence[str], number: int, running: list[ForkedJob]
     ) -> ForkedJob:
-        taken = {job.slot for job in running.values()}
+        taken = {job.slot for job in running}
         slot = next(each for each in range(self.n_jobs) if each not in taken)
         self.started(index)
         return ForkedJob(
@@ -105,9 +103,9 @@ class LocalLauncher(IsolatingLauncher):
             environment=self.environments[slot],
         )
 
-    def _stop_what_must(self, running: dict[int, ForkedJob]) -> None:
+    def _stop_what_must(self, running: list[ForkedJob]) -> None:
         now = time.monotonic()
-        for job in running.values():
+        for job in running:
             if self._interrupts and not job.killed_for:
                 job.stop("interrupted", GRACE_SECONDS, signal.SIGINT)
             elif self.timeout_seconds and not job.killed_for and now - job.began > self.timeout_seconds:
