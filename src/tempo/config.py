@@ -36,7 +36,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
         UserError: an interpolation that leads nowhere, a value that is still missing, or an `auto` bound
             whose range test cannot give it.
     """
-    job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    job = without_hydra(config) if "hydra" in config else config
     try:
         values = OmegaConf.to_container(job, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -45,6 +45,11 @@ def plain(config: DictConfig) -> dict[str, Any]:
     # A bound that still follows the optimizer's rate was set by nobody.
     untouched = is_interpolation(config, "scheduler.min_lr")
     return with_bounds({str(key): value for key, value in values.items()}, untouched)
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """The job's part of a configuration, interpolations as they are."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 def is_interpolation(config: DictConfig, key: str) -> bool:
@@ -77,7 +82,7 @@ class CheckBeforeRun(Callback):
             if values["resume"]:  # its overrides come from a folder that may be a stranger's
                 check_named_by_conf(values)
             check(values)
-            with _hydra_knows(config):
+            with hydra_knows(announced(config)):
                 folder = Path(str(config.hydra.run.dir))
             note_folder(folder)
             if not values["preview"]:
@@ -96,15 +101,22 @@ def _check_not_a_table(config: DictConfig) -> None:
 
 def composed(config: DictConfig) -> dict[str, Any]:
     """The job's part of a configuration that still has its `hydra` node, as plain values."""
-    with _hydra_knows(config):
+    with hydra_knows(announced(config)):
         return plain(config)
 
 
+def announced(config: DictConfig) -> Any:
+    """What HydraConfig holds once Hydra has announced this configuration."""
+    with hydra_knows(None):
+        HydraConfig.instance().set_config(config)
+        return HydraConfig.instance().cfg
+
+
 @contextlib.contextmanager
-def _hydra_knows(config: DictConfig) -> Iterator[None]:
-    """Let `${hydra:..}` be resolved before Hydra itself has announced the configuration."""
+def hydra_knows(config: Any) -> Iterator[None]:
+    """Let `${hydra:..}` be resolved from what was `announced`, before Hydra itself does so."""
     before = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(config)
+    HydraConfig.instance().cfg = config
     try:
         yield
     finally:

@@ -20,6 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from hydra_plugins.tempo._compose import JobConfigs
 from hydra_plugins.tempo._grid import Combination, Grid, parse_grid
 from hydra_plugins.tempo._jobs import Job, distinct_jobs, write_sweep
 from hydra_plugins.tempo._launcher import (
@@ -31,7 +32,7 @@ from hydra_plugins.tempo._launcher import (
 from hydra_plugins.tempo._naming import job_slugs, sweep_name
 from hydra_plugins.tempo._progress import Progress
 from tempo.command_line import one_line
-from tempo.config import check, composed
+from tempo.config import check
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.folder_lock import FolderLock
 from tempo.record import FILE_NAME, RunRecord
@@ -79,7 +80,9 @@ class GridSweeper(Sweeper):
                 "resume= and preview= are for single runs; the same -m command goes on where it was cut"
             )
         self._place(sweep_name(grid, self.master.hydra.job.config_name))
-        composed_jobs = [self._job(*each) for each in zip(grid.combinations, job_slugs(grid), strict=True)]
+        configs = JobConfigs(self.context.config_loader, self.master)
+        pairs = zip(grid.combinations, job_slugs(grid), strict=True)
+        composed_jobs = [self._job(configs, combination, slug) for combination, slug in pairs]
         jobs = distinct_jobs(composed_jobs)
         if repeated := len(grid.repeated) + len(composed_jobs) - len(jobs):
             say(f"{repeated} of {len(jobs) + repeated} combinations left out: the same as another")
@@ -100,10 +103,9 @@ class GridSweeper(Sweeper):
         with open_dict(self.master):
             self.master.hydra.sweep.dir = str(self.folder)
 
-    def _job(self, combination: Combination, slug: str) -> Job:
+    def _job(self, configs: JobConfigs, combination: Combination, slug: str) -> Job:
         try:
-            loader = self.context.config_loader
-            values = composed(loader.load_sweep_config(self.master, list(combination.overrides)))
+            values = configs.values(combination.overrides)
             check(values)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(f"{' '.join(combination.swept) or 'the job'}: {one_line(error)}") from error
