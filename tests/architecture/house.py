@@ -30,6 +30,7 @@ FLOORS = {
     "evaluate": 6,
     "worker": 7,
     "study": 7,
+    "scaling": 7,
 }
 
 

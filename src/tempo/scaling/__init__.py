@@ -1,0 +1,1 @@
+"""Images per second over workers and methods: measured, emulated, predicted."""

@@ -1,0 +1,166 @@
+"""What a step costs on N workers: ring all-reduce and parameter servers, from numbers of one machine.
+
+Left out: stragglers, jitter and packet loss, contention between switches, the input pipeline, a processor
+that both computes and serves (emulated hosts show it), and memory. Latency enters once a message.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Method = Literal["ring", "ps_sync", "ps_async"]
+Duplex = Literal[1, 2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """One worker and its link: seconds of a step in its parts, and what a byte and a message cost.
+
+    `forward_seconds`, `backward_seconds`, `optimizer_seconds`: T_f, T_b, T_opt of one step.
+    `gradient_bytes`: S. `bytes_per_second`: B, each direction of a worker's link. `message_seconds`: a.
+    `buckets`: k, pieces in which gradients are sent. `apply_seconds`: a server's own work for one gradient.
+    `largest_variable_bytes`: what no overlap can hide.
+    """
+
+    forward_seconds: float
+    backward_seconds: float
+    optimizer_seconds: float
+    gradient_bytes: float
+    bytes_per_second: float
+    message_seconds: float = 0.0
+    buckets: int = 1
+    apply_seconds: float = 0.0
+    largest_variable_bytes: float = 0.0
+
+    def __post_init__(self) -> None:
+        positive = (self.step_seconds, self.gradient_bytes, self.bytes_per_second, self.buckets)
+        if min(positive) <= 0 or min(self.message_seconds, self.apply_seconds) < 0:
+            raise ValueError(f"times, bytes and bandwidth of a machine must be above 0: {self}")
+
+    @property
+    def step_seconds(self) -> float:
+        """T = T_f + T_b + T_opt."""
+        return self.forward_seconds + self.backward_seconds + self.optimizer_seconds
+
+    @property
+    def transfer_seconds(self) -> float:
+        """S / B."""
+        return self.gradient_bytes / self.bytes_per_second
+
+
+@dataclass(frozen=True, kw_only=True)
+class Servers:
+    """How the parameters lie on servers.
+
+    `fullest_share` is the part of S on the fullest one: 1/count when balanced, more where one variable is
+    larger than that. `dedicated` servers are machines of their own; others share a worker's. `duplex` is 1
+    where the server's in and out share one resource (a half-duplex link, one busy core), else 2.
+    """
+
+    count: int = 1
+    fullest_share: float | None = None
+    dedicated: bool = False
+    duplex: Duplex = 2
+
+    @property
+    def share(self) -> float:
+        """Of S, on the fullest server."""
+        return 1 / self.count if self.fullest_share is None else self.fullest_share
+
+
+def ring_step_seconds(machine: Machine, workers: int, *, overlap: bool) -> float:
+    """A step with ring all-reduce.
+
+    c = 2(N-1) a k + 2(N-1)/N S/B. Without overlap t = T + c. With it, buckets travel while the backward pass
+    goes on: t = max(T + c/k, T_f + T_opt + T_b/k + c).
+
+    Source: Patarasuk & Yuan 2009, *Bandwidth optimal all-reduce algorithms*; Li et al., arXiv:2006.15704.
+    """
+    n, k = workers, machine.buckets
+    exchange = 2 * (n - 1) * machine.message_seconds * k + 2 * (n - 1) / n * machine.transfer_seconds
+    if n == 1 or not overlap:
+        return machine.step_seconds + exchange
+    outside_backward = machine.forward_seconds + machine.optimizer_seconds
+    return max(
+        machine.step_seconds + exchange / k, outside_backward + machine.backward_seconds / k + exchange
+    )
+
+
+def ps_sync_step_seconds(machine: Machine, workers: int, servers: Servers, *, overlap: bool) -> float:
+    """A step with a synchronous parameter server: all push, the servers step, all pull.
+
+    push = max(S_remote, n S_max) / B with n = N remote workers of a dedicated server, else N - 1. Without
+    overlap t = T + 2a + 2 push + t_apply. With it, the push hides in the backward pass and the pull in the
+    next forward pass: t = max(T, 2 push / D) + the largest variable's own way there and back.
+    """
+    remote = workers if servers.dedicated else workers - 1
+    if remote == 0:
+        return machine.step_seconds + machine.apply_seconds
+    # A worker that is a server too keeps its own share at home.
+    leaves = 1.0 if servers.dedicated or workers > servers.count else 1 - 1 / servers.count
+    push = max(leaves, remote * servers.share) * machine.transfer_seconds
+    if not overlap:
+        return machine.step_seconds + 2 * machine.message_seconds + 2 * push + machine.apply_seconds
+    ends = 2 * (machine.message_seconds + machine.largest_variable_bytes / machine.bytes_per_second)
+    return max(machine.step_seconds, 2 * push / servers.duplex) + ends + machine.apply_seconds
+
+
+def ps_async_step_seconds(machine: Machine, workers: int, servers: Servers) -> float:
+    """Seconds between two steps of one worker with an asynchronous parameter server; N of them run at once.
+
+    A closed queue (the machine repairman): N workers compute for T, then queue for each server, which is busy
+    for s = 2 S_share / (D B) + t_apply a visit. Exact mean value analysis: R_n = s (1 + Q_{n-1}),
+    X_n = n / (T + sum R_n), Q_n = X_n R_n; the answer is N / X_N.
+
+    Source: Reiser & Lavenberg 1980, *Mean-value analysis of closed multichain queuing networks*.
+    """
+    rest = (1 - servers.share) / (servers.count - 1) if servers.count > 1 else 0.0
+    shares = [servers.share] + [rest] * (servers.count - 1)
+    both_ways = 2 * machine.transfer_seconds / servers.duplex
+    service = [each * both_ways + machine.apply_seconds / servers.count for each in shares]
+    queue = [0.0] * servers.count
+    cycle = machine.step_seconds
+    for n in range(1, workers + 1):
+        response = [s * (1 + waiting) for s, waiting in zip(service, queue, strict=True)]
+        cycle = machine.step_seconds + 2 * machine.message_seconds + sum(response)
+        queue = [n / cycle * each for each in response]
+    return cycle
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One point: N workers under one method. `efficiency` = T / t."""
+
+    method: Method
+    workers: int
+    step_seconds: float
+    images_per_second: float
+    efficiency: float
+
+
+def predict(
+    machine: Machine,
+    *,
+    method: Method,
+    workers: int,
+    images_per_worker: int,
+    servers: Servers | None = None,
+    overlap: bool = False,
+) -> Prediction:
+    """Images per second = N x images of a worker's step / t.
+
+    Raises:
+        ValueError: fewer than one worker.
+    """
+    if workers < 1:
+        raise ValueError(f"workers={workers} must be 1 or more")
+    servers = servers or Servers()
+    if method == "ring":
+        seconds = ring_step_seconds(machine, workers, overlap=overlap)
+    elif method == "ps_sync":
+        seconds = ps_sync_step_seconds(machine, workers, servers, overlap=overlap)
+    else:
+        seconds = ps_async_step_seconds(machine, workers, servers)
+    rate = workers * images_per_worker / seconds
+    return Prediction(method, workers, seconds, rate, machine.step_seconds / seconds)
