@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tempo.errors import UserError, nearest
-from tempo.knobs import check_knobs
+from tempo.knobs import check_knobs, knob_types
 from tempo.range_file import with_bounds
 from tempo.rules import check_rules
 from tempo.run_folder import check_folder, note_folder
@@ -151,6 +151,7 @@ def _check_targets(config: Config) -> None:
         check_findable(name, node["_target_"])
         known = signature_of(node["_target_"])
         if known is not None:
+            known = knob_types(known) if name == "optimizer" else known
             keys = {key: value for key, value in node.items() if not key.startswith("_")}
             check_types(name, keys, {key: kind for key, kind in known.items() if key not in passed})
     if isinstance(config.get("logger"), Mapping) and "_target_" in config["logger"]:

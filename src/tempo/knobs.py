@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tempo.errors import UserError
+from tempo.signature import Signature
 
 OUR_NAMES = {
     "weight_decay": "optimizer.wd",
@@ -15,6 +16,17 @@ OUR_NAMES = {
     "beta1": "optimizer.momentum",
 }
 """Torch's and the textbooks' names for the knobs that the configuration calls otherwise."""
+
+WITH_CLOSURE = frozenset({"torch.optim.LBFGS", "tempo.optimizer.lbfgs.LBFGS"})
+"""Optimizers that compute the loss of a batch several times a step."""
+
+
+def knob_types(signature: Signature) -> Signature:
+    """Parameters of an optimizer of ours under the names that its node has."""
+    named = {"weight_decay": "wd"}
+    return {named.get(key, key): kind for key, kind in signature.items() if key != "params"} | {
+        "decay_norm_and_bias": "bool"
+    }
 
 
 def check_knobs(optimizer: Mapping[str, Any]) -> None:
@@ -30,6 +42,8 @@ def check_knobs(optimizer: Mapping[str, Any]) -> None:
         "beta2": (lambda x: 0 <= x < 1, "in [0, 1), e.g. optimizer.beta2=0.999"),
         "dampening": (lambda x: 0 <= x <= 1, "in [0, 1], e.g. optimizer.dampening=0"),
         "eps": (lambda x: x >= 0, "0 or more, e.g. optimizer.eps=1e-8"),
+        "max_iter": (lambda x: x >= 1, "1 or more, e.g. optimizer.max_iter=20"),
+        "history_size": (lambda x: x >= 1, "1 or more, e.g. optimizer.history_size=10"),
     }
     for key in OUR_NAMES.keys() & optimizer.keys():
         raise UserError(f"optimizer.{key} is called {OUR_NAMES[key]} here: set it by that name")

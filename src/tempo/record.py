@@ -28,9 +28,9 @@ class RunRecord:
     """Everything that is known of one run, as plain values.
 
     `metrics` is `{"train" | "val" | "test": {"loss", "accuracy"}}` with accuracies in [0, 1]; `seconds` has
-    "startup", "train", "test" and "total"; `images_per_second` is that of training alone, without validation.
-    `world_size` is the number of processes that really trained together. `n_evaluated` counts the test images
-    that were really looked at, over all of them.
+    "startup", "train", "test" and "total"; `images_per_second` is that of training alone, without validation:
+    an image counts in each of the `evaluations`. `world_size` is the number of processes that really trained
+    together. `n_evaluated` counts the test images that were really looked at, over all of them.
     """
 
     config: dict[str, Any]
@@ -56,6 +56,8 @@ class RunRecord:
     """`{"joules", "cpu", "gpu", "source"}` of training, where trainer.energy asked for it."""
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     steps: int = 0
+    evaluations: int = 0
+    """Passes over a batch: one a step; with a line search, each loss and each Hessian-vector product."""
     epochs: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
     images_per_second: float = 0.0

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tempo.errors import UserError
+from tempo.knobs import WITH_CLOSURE
 from tempo.planned import check_batch_fits
 from tempo.schedule_node import build_schedule
 
@@ -19,7 +20,7 @@ def check_rules(config: Config) -> None:
     Raises:
         UserError: one line with the value, the reason and the override that mends it.
     """
-    for rule in (_seeds, _training_length, _devices, _batches, _schedule, _objective):
+    for rule in (_seeds, _training_length, _devices, _batches, _schedule, _closure, _objective):
         rule(config)
 
 
@@ -82,6 +83,23 @@ def _schedule(config: Config) -> None:
         raise UserError(
             f"the schedule moves momentum, but the optimizer {kind} has "
             f"{'none' if momentum is None else 'momentum 0'}: {off}, or optimizer=momentum"
+        )
+
+
+def _closure(config: Config) -> None:
+    target, trainer = config["optimizer"]["_target_"], config["trainer"]
+    if target not in WITH_CLOSURE:
+        return
+    kind = target.rpartition(".")[2]
+    if trainer["precision"] == "16-mixed":
+        raise UserError(
+            f"trainer.precision=16-mixed scales the loss that the line search of {kind} compares: "
+            "trainer.precision=32-true"
+        )
+    if trainer["gradient_clip"] is not None:
+        raise UserError(
+            f"trainer.gradient_clip={trainer['gradient_clip']} gives {kind} a gradient that is not the slope "
+            "of its loss: trainer.gradient_clip=null"
         )
 
 

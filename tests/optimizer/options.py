@@ -28,9 +28,13 @@ EQUATIONS: dict[str, tuple[Callable[..., np.ndarray], bool]] = {
     "rmsprop": (reference.rmsprop, False),
     "adagrad": (reference.adagrad, False),
 }
+# Methods with a line search are held against exact minima and SciPy; settings that make a step a short one.
+SOLVERS: dict[str, dict[str, Any]] = {
+    "lbfgs": {"max_iter": 2},
+}
 # Settings besides the YAML's own that change the equation.
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    *((option, {}) for option in OPTIONS),
+    *((option, {}) for option in EQUATIONS),
     ("momentum", {"dampening": 0.9}),
     ("momentum", {"momentum": 0.5, "dampening": 0.3}),
     ("adam", {"momentum": 0.5, "beta2": 0.9, "eps": 1e-3}),
@@ -87,12 +91,25 @@ class LeastSquares:
                 parameter.copy_(torch.tensor(value))
         return model
 
+    def ridge(self, wd: float, decays_bias: bool) -> list[np.ndarray]:
+        """The minimum of the loss with `wd/2 |W|^2` (and `wd/2 |b|^2`), from the normal equations."""
+        x = np.column_stack([self.x, np.ones(len(self.x))])
+        decay = wd * np.diag([1.0] * 4 + [float(decays_bias)])
+        solution = np.linalg.solve(x.T @ x / len(x) + decay, x.T @ self.y / len(x))
+        return [solution[:4].T, solution[4]]
+
     def train(self, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
         """Take full-batch steps."""
-        for _ in range(steps):
+
+        def closure() -> torch.Tensor:
             optimizer.zero_grad()
-            self.loss(model).backward()
-            optimizer.step()
+            loss = self.loss(model)
+            if not getattr(optimizer, "differentiates", False):
+                loss.backward()
+            return loss
+
+        for _ in range(steps):
+            optimizer.step(closure)
 
     def trained(self, steps: int, **node: Any) -> nn.Linear:
         """A layer after `steps` of the optimizer that `node` describes."""

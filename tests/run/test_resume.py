@@ -43,13 +43,30 @@ CASES: dict[str, list[str]] = {
         "scheduler.cycles=2",
         "optimizer.lr=0.01",
     ],
+    "line search, dropout, accumulation": [
+        "model=cnn3",
+        "optimizer=lbfgs",
+        "optimizer.max_iter=3",
+        "optimizer.wd=1e-3",
+        "trainer.accumulate=2",
+    ],
     "chunks of steps": ["trainer.steps_per_call=2", "trainer.log_every_n_steps=4", "optimizer=nadam"],
 }
 
 
 def assert_same(found: Trained, expected: Trained) -> None:
     """Weights, optimizer, metrics, curves: all but what a clock wrote."""
-    for name in ("weights_sha256", "metrics", "steps", "epochs", "objective", "data", "status", "batch"):
+    for name in (
+        "weights_sha256",
+        "metrics",
+        "steps",
+        "evaluations",
+        "epochs",
+        "objective",
+        "data",
+        "status",
+        "batch",
+    ):
         assert getattr(found.record, name) == getattr(expected.record, name), name
     assert found.record.config_hash == expected.record.config_hash
     assert found.curves() == expected.curves()

@@ -58,6 +58,14 @@ def test_the_same_batch_on_any_number_of_ranks(train: Train, tmp_path: Path) -> 
         assert_near(found, whole)
 
 
+def test_a_line_search_takes_the_same_decisions_on_all_ranks(train: Train, tmp_path: Path) -> None:
+    job = ["optimizer=lbfgs", "optimizer.max_iter=3", "trainer.max_steps=4", "trainer.precision=64-true"]
+    whole = train(*job, folder="one")
+    found = run_group(tmp_path / "two", job, 2)
+    assert_near(found, whole)
+    assert found.record.evaluations == whole.record.evaluations > 2 * whole.record.steps
+
+
 def test_three_ranks_count_every_test_image_once(train: Train, tmp_path: Path) -> None:
     overrides = ["data.total_batch_size=60", "trainer.epochs=1", "data.eval_batch_size=50"]
     whole = train(*overrides, folder="one")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,7 +52,6 @@ def _optimizer_class(target: str) -> type[torch.optim.Optimizer]:
         raise UserError(f"optimizer._target_={target} cannot be imported ({error}). {remedy}") from error
     found = getattr(module, name, None)
     if isinstance(found, type) and issubclass(found, torch.optim.Optimizer):
-        _refuse_closure(found, target)
         return found
     classes = [
         key
@@ -61,13 +59,3 @@ def _optimizer_class(target: str) -> type[torch.optim.Optimizer]:
         if isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
     ]
     raise UserError(f"optimizer._target_={target} is no optimizer.{nearest(name, classes)} {remedy}")
-
-
-def _refuse_closure(found: type[torch.optim.Optimizer], target: str) -> None:
-    """UserError for an optimizer whose step computes the loss again and again (LBFGS)."""
-    closure = inspect.signature(found.step).parameters.get("closure")
-    if closure is not None and closure.default is closure.empty:
-        raise UserError(
-            f"optimizer._target_={target} computes the loss several times a step, which the training loop "
-            "does not do: optimizer=adam, or another option of conf/optimizer"
-        )

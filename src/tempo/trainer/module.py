@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,6 +21,7 @@ from tempo.data.augment import Preprocess
 from tempo.data.batches import BatchPlan, Chunk
 from tempo.scheduler.adapter import ScheduleAdapter
 from tempo.scheduler.schedule import Schedule
+from tempo.trainer.closure import StepClosure, needs_closure
 from tempo.trainer.progress import StepWindow
 
 _MASK = (1 << 64) - 1
@@ -62,6 +65,8 @@ class Classifier(pl.LightningModule):
         self.eval_preprocess = eval_preprocess
         self.gradient_clip = gradient_clip
         self.window = StepWindow(log_every_n_steps)
+        self.evaluations = 0
+        """Passes over a batch so far: one a step, more where the optimizer needs a closure."""
         self.confusion = MulticlassConfusionMatrix(num_classes=num_classes)
         self.eval_loss = MeanMetric()
         self.evaluated: dict[str, float] = {}
@@ -80,6 +85,7 @@ class Classifier(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the interval that has begun, and the running statistics of each rank."""
         checkpoint["window"] = self.window.state_dict()
+        checkpoint["evaluations"] = self.evaluations
         if self.trainer.world_size > 1:
             saved = checkpoint["state_dict"]
             local = {
@@ -92,6 +98,7 @@ class Classifier(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Inverse of `on_save_checkpoint`; `state_dict` alone has the running statistics of rank 0."""
         self.window.load_state_dict(checkpoint["window"])
+        self.evaluations = checkpoint["evaluations"]
         for name, of_ranks in checkpoint.get("buffers_of_ranks", {}).items():
             if len(of_ranks) == self.trainer.world_size:
                 checkpoint["state_dict"][name] = of_ranks[self.trainer.global_rank]
@@ -100,6 +107,7 @@ class Classifier(pl.LightningModule):
         """The optimizer of conf/optimizer over the network's parameters."""
         optimizer = self.build_optimizer(self.network)
         self.pace = ScheduleAdapter(optimizer, self.schedule, self.total_steps)
+        self.needs_closure = needs_closure(optimizer)
         return optimizer
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:
@@ -111,21 +119,25 @@ class Classifier(pl.LightningModule):
         micro_batches = zip(
             images.split(self.plan.per_device), chunk.labels.split(self.plan.per_device), strict=True
         )
-        losses, outputs = [], []
+        losses: list[Tensor] = []
+        outputs: list[Tensor] = []
         for step in range(first_step, first_step + chunk.steps):
-            # What is random inside the network follows from the step: a resumed run draws what it would have.
-            self._seed_generator(step_seed(self.plan.seed, self.plan.rank, step))
-            for part in range(parts):
-                inputs, labels = next(micro_batches)
-                with self._no_gradient_exchange() if part < parts - 1 else nullcontext():
-                    logits = self.network(inputs)
-                    loss = F.cross_entropy(logits, labels)
-                    self.manual_backward(loss if parts == 1 else loss / parts)
-                losses.append(loss.detach())
-                outputs.append(logits.detach())
+            evaluate = partial(self._evaluate, step, list(islice(micro_batches, parts)))
             self.pace.apply(step)
-            optimizer.step()
+            if self.needs_closure:
+                closure = StepClosure(optimizer.optimizer, evaluate, self._mean_over_ranks)
+                optimizer.step(closure)
+                of_step, self.evaluations = (
+                    (closure.losses, closure.outputs),
+                    self.evaluations + closure.evaluations,
+                )
+            else:
+                of_step = evaluate(True)
+                optimizer.step()
+                self.evaluations += 1
             optimizer.zero_grad()
+            losses += of_step[0]
+            outputs += of_step[1]
             if self.averaged is not None:
                 self.averaged.update_parameters(self.network)
         hits = torch.cat(outputs).argmax(1).eq(chunk.labels)
@@ -134,6 +146,25 @@ class Classifier(pl.LightningModule):
             losses=torch.stack(losses).float().view(chunk.steps, parts).mean(1),
             accuracies=hits.view(chunk.steps, -1).float().mean(1),
         )
+
+    def _evaluate(
+        self, step: int, batch: list[tuple[Tensor, Tensor]], backward: bool
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Losses and outputs of the micro-batches; with `backward` their mean gradient is left in `.grad`."""
+        # What is random inside the network follows from the step: a resumed run draws what it would have, and
+        # a closure has the same function each time.
+        self._seed_generator(step_seed(self.plan.seed, self.plan.rank, step))
+        losses, outputs = [], []
+        for part, (inputs, labels) in enumerate(batch):
+            with self._no_gradient_exchange() if part < len(batch) - 1 else nullcontext():
+                logits = self.network(inputs)
+                loss = F.cross_entropy(logits, labels)
+                if backward:
+                    self.manual_backward(loss if len(batch) == 1 else loss / len(batch))
+                    loss, logits = loss.detach(), logits.detach()
+            losses.append(loss)
+            outputs.append(logits)
+        return losses, outputs
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip here, where gradients under a loss scaler have their own size again."""
@@ -146,6 +177,11 @@ class Classifier(pl.LightningModule):
             torch.cuda.manual_seed(seed)
         else:
             torch.default_generator.manual_seed(seed)
+
+    def _mean_over_ranks(self, value: Tensor) -> Tensor:
+        mean = self.trainer.strategy.reduce(value, reduce_op="mean")
+        assert isinstance(mean, Tensor)
+        return mean
 
     def _no_gradient_exchange(self) -> Any:
         strategy = self.trainer.strategy

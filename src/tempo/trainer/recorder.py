@@ -148,10 +148,11 @@ class Recorder(pl.Callback):
         assert isinstance(module, Classifier)
         record = self.record
         record.steps = trainer.global_step
+        record.evaluations = module.evaluations
         record.epochs = trainer.global_step / module.plan.steps_per_epoch
         record.seconds["train"] = self.seconds
         if self.seconds:
-            record.images_per_second = record.steps * module.plan.total_batch_size / self.seconds
+            record.images_per_second = record.evaluations * module.plan.total_batch_size / self.seconds
         if trainer.is_global_zero:
             record.write(self.folder)
 
