@@ -22,6 +22,7 @@ from hydra.errors import CompactHydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from tempo.errors import INTERRUPTED_CODE, UserError, nearest
 from tempo.knobs import OUR_NAMES
@@ -128,6 +129,8 @@ def known_flags(arguments: list[str]) -> list[str]:
 def resumed(arguments: list[str]) -> list[str]:
     """Put the overrides of the run named by `resume=<folder>` in front of the others.
 
+    A run that was killed while it started has no record yet, only what Hydra wrote: it starts again there.
+
     Raises:
         UserError: no run there, or a record whose overrides are more than keys of a run with their values.
     """
@@ -136,10 +139,17 @@ def resumed(arguments: list[str]) -> list[str]:
         return arguments
     text = re.sub(r"""^(['"])(.*)\1$""", r"\2", named[-1])
     folder = Path(text).expanduser().absolute()
-    record = RunRecord.read(folder)
-    kept = [each for each in recorded_overrides(record.overrides, folder) if not each.startswith("resume=")]
     others = [each for each in arguments if not each.startswith("resume=")]
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    asked = folder / ".hydra" / "overrides.yaml"
+    if not (folder / FILE_NAME).exists() and asked.exists():  # killed before its first record
+        try:
+            overrides = OmegaConf.to_container(OmegaConf.load(asked))
+        except (YAMLError, OSError) as error:
+            raise UserError(f"{asked} cannot be read: start a new run without resume=") from error
+        return [*recorded_overrides(overrides, folder), *others, f"hydra.run.dir='{quoted}'"]
+    record = RunRecord.read(folder)
+    kept = [each for each in recorded_overrides(record.overrides, folder) if not each.startswith("resume=")]
     return [*kept, *others, f"resume='{quoted}'"]
 
 

@@ -48,6 +48,18 @@ def test_resuming_brings_the_overrides_back(tmp_path: Path) -> None:
         resumed([f"resume={tmp_path / 'absent'}"])
 
 
+def test_a_run_killed_before_its_first_record_starts_again(tmp_path: Path) -> None:
+    asked = tmp_path / ".hydra" / "overrides.yaml"
+    asked.parent.mkdir()
+    asked.write_text("- model=mlp\n- optimizer.lr=0.01\n", encoding="utf-8")
+    expected = ["model=mlp", "optimizer.lr=0.01", "seed=3", f"hydra.run.dir='{tmp_path}'"]
+    assert resumed(["seed=3", f"resume={tmp_path}"]) == expected
+    for text, words in (("- hydra.run.dir=/\n", "has overrides with"), ("- [\n", "cannot be read")):
+        asked.write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=words):
+            resumed([f"resume={tmp_path}"])
+
+
 def test_a_folder_with_odd_characters_is_resumed(tmp_path: Path) -> None:
     for name in ("with space", "a=b", "ü,[x]", "it's"):
         folder = tmp_path / name
