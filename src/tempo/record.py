@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ SCHEMA_VERSION = 2
 FILE_NAME = "run.json"
 SWEEP_FILE = "sweep.json"
 """In the folder of a sweep: its jobs, the swept keys and the command."""
+UNFINISHED = re.compile(r"\..+\.\d+\.[0-9a-f]{4}")
+"""Names under which `write_atomically` writes."""
 STATUSES = ("running", "completed", "diverged", "interrupted", "failed")
 
 
@@ -169,6 +172,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed writers left of `write_atomically`, in a folder where no other process writes."""
+    for path in folder.glob(".*"):
+        if UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _has_no_default(each: dataclasses.Field[Any]) -> bool:

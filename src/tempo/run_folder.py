@@ -21,7 +21,8 @@ Need = Literal["nothing", "run", "resume"]
 # What lies in a folder before the first step: Hydra's files, the first record and its diff, the lock, an
 # empty event file.
 FIRST_FILES = re.compile(
-    r"\.hydra/(config|hydra|overrides)\.yaml|(train|lr_range)\.log|run\.json|\.lock|git(_[0-9a-f]{12})?\.diff"
+    r"\.hydra/(config|hydra|overrides)\.yaml|(train|lr_range)\.log|run\.json|\.run\.json\.\d+\.[0-9a-f]{4}|\.lock"
+    r"|git(_[0-9a-f]{12})?\.diff"
     r"|tensorboard/(hparams\.yaml|events\.out\.tfevents\.[^/]+)"
 )
 # A group whose rank refused its job has said why; other logs of ranks are what an error message points at.
@@ -148,5 +149,9 @@ def point_latest_at(folder: Path) -> None:
     beside = latest.with_name(f".latest.{os.getpid()}")
     with contextlib.suppress(OSError):
         if latest.is_symlink() or not latest.exists():
+            beside.unlink(missing_ok=True)
             beside.symlink_to(folder)
-            beside.replace(latest)
+            try:
+                beside.replace(latest)
+            finally:  # another user's link in a folder for all is not ours to replace
+                beside.unlink(missing_ok=True)
