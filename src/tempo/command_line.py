@@ -143,14 +143,20 @@ def resumed(arguments: list[str]) -> list[str]:
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     asked = folder / ".hydra" / "overrides.yaml"
     if not (folder / FILE_NAME).exists() and asked.exists():  # killed before its first record
-        try:
-            overrides = OmegaConf.to_container(OmegaConf.load(asked))
-        except (YAMLError, OSError) as error:
-            raise UserError(f"{asked} cannot be read: start a new run without resume=") from error
-        return [*recorded_overrides(overrides, folder), *others, f"hydra.run.dir='{quoted}'"]
+        return [*recorded_overrides(_asked(asked), folder), *others, f"hydra.run.dir='{quoted}'"]
     record = RunRecord.read(folder)
     kept = [each for each in recorded_overrides(record.overrides, folder) if not each.startswith("resume=")]
     return [*kept, *others, f"resume='{quoted}'"]
+
+
+def _asked(path: Path) -> list[str]:
+    try:
+        overrides = OmegaConf.to_container(OmegaConf.load(path))
+    except (YAMLError, OSError, UnicodeDecodeError):
+        overrides = None
+    if not isinstance(overrides, list):
+        raise UserError(f"{path} cannot be read: start a new run without resume=")
+    return [str(each) for each in overrides]
 
 
 def recorded_overrides(overrides: list[str], folder: Path) -> list[str]:

@@ -24,6 +24,7 @@ from tempo.instantiation import instantiated
 from tempo.networks import build_network
 from tempo.optimizer.build import build_optimizer
 from tempo.schedule_node import build_schedule
+from tempo.trainer.checkpoint_file import CheckpointFiles
 from tempo.trainer.module import Classifier
 
 # A chunk of steps is one call of Lightning's loop and one tensor of preprocessed images. It is as long as
@@ -197,6 +198,7 @@ def build_trainer(
         deterministic=node["deterministic"],
         profiler=node["profiler"],
         callbacks=callbacks,
+        plugins=[CheckpointFiles()],
         logger=loggers,
         # One call of training_step is several steps: rows are written by the recorder, by its own count.
         log_every_n_steps=1,

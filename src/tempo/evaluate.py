@@ -16,7 +16,7 @@ from tempo.config import check
 from tempo.errors import UserError, nearest
 from tempo.record import RunRecord, write_atomically
 from tempo.targets import check_named_by_conf
-from tempo.trainer.checkpoints import load
+from tempo.trainer.checkpoint_file import load
 from tempo.trainer.console import console
 from tempo.trainer.final_state import weights_sha256
 from tempo.trainer.quiet import quiet

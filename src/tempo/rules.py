@@ -39,6 +39,7 @@ def _training_length(config: Config) -> None:
         _at_least(trainer[key], 1, f"trainer.{key}")
     if trainer["steps_per_call"] != "auto":
         _at_least(trainer["steps_per_call"], 1, "trainer.steps_per_call")
+    _at_least(config["checkpoint"]["keep_best"], 1, "checkpoint.keep_best")
     _at_least(config["checkpoint"]["every_n_steps"], 1, "checkpoint.every_n_steps")
     _at_least(config["checkpoint"]["every_n_minutes"], 0, "checkpoint.every_n_minutes", strictly=True)
     _at_least(config["early_stopping"]["patience"], 1, "early_stopping.patience")

@@ -60,6 +60,7 @@ class CheckpointSettings:
     """When the state is saved, and which state is tested."""
 
     select: Literal["best", "last"]
+    keep_best: int
     every_n_steps: int | None
     every_n_minutes: float | None
 

@@ -16,11 +16,12 @@ from tempo import compose
 from tempo.config import Config
 from tempo.describe import describe, first_record, keep_diff, mode
 from tempo.errors import UserError
-from tempo.record import RunRecord
+from tempo.record import RunRecord, remove_unfinished
 from tempo.report.run_figures import draw_confusion, draw_curves
 from tempo.run_folder import BEST, LAST, check_resumable, point_latest_at
 from tempo.trainer.agreement import Agreement
-from tempo.trainer.checkpoints import Checkpoints, clear_traces, load, newest_whole
+from tempo.trainer.checkpoint_file import load
+from tempo.trainer.checkpoints import Checkpoints, clear_traces, newest_whole
 from tempo.trainer.console import ProgressLines, console, print_header, print_results, schedule_line
 from tempo.trainer.divergence import Diverged, DivergenceWatch
 from tempo.trainer.early_stopping import EarlyStopping
@@ -60,18 +61,31 @@ class Training:
         self.world_size = int(os.environ["WORLD_SIZE"]) if in_group else 1
         self.rank = int(os.environ["RANK"]) if in_group else 0
         self.seconds_before = 0.0
+        self.interruption = Interruption()
         self.record, self.diff = first_record(job.config, job.overrides, job.choices)
 
     def run(self) -> RunRecord:
-        """The whole course of a run, whatever ends it."""
-        record = self.record
+        """The whole course of a run, whatever ends it.
+
+        Raises:
+            KeyboardInterrupt: the run is over and recorded, and was asked to stop too late: for its starter.
+        """
         quiet()
         _seed(self.config)
         checkpoint = self._checkpoint()  # before the try: a run that may not be resumed keeps its record
+        with self.interruption:
+            self._run(checkpoint)
+        if self.interruption.asked and self.record.finished and self.world_size == 1:
+            raise KeyboardInterrupt
+        return self.record
+
+    def _run(self, checkpoint: Path | None) -> None:
+        record = self.record
         try:
             self._build(checkpoint)
             self._fit(checkpoint)
             self._test()
+            self.interruption.patient = True
             record.status = "completed"
         except Diverged as end:
             record.status, record.reason = "diverged", str(end)
@@ -79,7 +93,7 @@ class Training:
         except (Interrupted, KeyboardInterrupt) as end:
             record.status, record.reason = "interrupted", str(end) or "SIGINT"
         except BaseException as error:
-            if isinstance(error.__context__, KeyboardInterrupt):  # Lightning exits on a Ctrl-C in the test
+            if isinstance(error.__context__, KeyboardInterrupt):  # Lightning exits on a second Ctrl-C
                 record.status, record.reason = "interrupted", "SIGINT"
                 self._close()
                 raise KeyboardInterrupt from error
@@ -91,9 +105,10 @@ class Training:
         if self.rank == 0:
             point_latest_at(self.folder)
             self._show()
-        return record
 
     def _checkpoint(self) -> Path | None:
+        if self.rank == 0:
+            remove_unfinished(self.folder)
         if not self.config["resume"]:
             if self.rank == 0:
                 clear_traces(self.folder)  # of a run that came to nothing here
@@ -104,9 +119,16 @@ class Training:
         known = (seconds.get("total", 0.0), seconds.get("startup", 0.0) + seconds.get("train", 0.0))
         self.seconds_before = max(known)
         self.record.sessions = [*before.sessions, *self.record.sessions]
-        path, complaints = newest_whole(self.folder / "checkpoints", self.record.config_hash)
+        path, complaints = newest_whole(
+            self.folder / "checkpoints",
+            self.record.config_hash,
+            needs_best=self.config["checkpoint"]["select"] == "best",
+        )
         for line in complaints:
             log.warning(line)
+        if path is not None:  # until the first row is written
+            self.record.steps, self.record.epochs = before.steps, before.epochs
+            self.record.metrics = before.metrics
         return path
 
     def _build(self, checkpoint: Path | None) -> None:
@@ -128,6 +150,7 @@ class Training:
             monitor=monitor,
             every_n_steps=config["checkpoint"]["every_n_steps"],
             every_n_minutes=config["checkpoint"]["every_n_minutes"],
+            keep_best=config["checkpoint"]["keep_best"],
         )
         progress = ProgressLines(total, -(-total // plan.steps_per_epoch))
         recorder.listeners.append(progress.row)
@@ -137,7 +160,8 @@ class Training:
             callbacks.append(_early_stopping(config, monitor))
         if config["trainer"].get("energy"):
             callbacks.append(EnergyMeter(record))
-        callbacks += [checkpoints, Interruption(checkpoints), progress]
+        self.recorder, self.checkpoints, self.interruption.checkpoints = recorder, checkpoints, checkpoints
+        callbacks += [checkpoints, self.interruption, progress]
         steps_done = None if checkpoint is None else int(load(checkpoint)["global_step"])
         if steps_done is None and config["resume"]:
             steps_done = 0
@@ -146,7 +170,6 @@ class Training:
         device = self.trainer.strategy.root_device
         data.train = compose.on_best_device(data.train, device)
         self.data, self.plan, self.module = data, plan, module
-        self.recorder, self.checkpoints = recorder, checkpoints
         describe(record, data, plan, module, device)
         self._announce()
 
@@ -227,7 +250,8 @@ class Training:
         record.seconds["test"] = time.perf_counter() - begin
 
     def _close(self) -> None:
-        """Write the record and the pictures; nothing here may hide the error that ended the run."""
+        """Write pictures and record; nothing here may hide the error that ended the run."""
+        self.interruption.patient = True
         if self.rank != 0:
             return
         record = self.record
@@ -235,11 +259,14 @@ class Training:
             self.recorder.pause()
             self.recorder.write_record(self.trainer)
         record.seconds["total"] = self.seconds_before + time.perf_counter() - self.started
-        record.write(self.folder)
-        if record.status == "completed":
-            self._pictures()
-        if hasattr(self, "trainer"):
-            close_loggers(self.trainer.loggers, record)
+        try:
+            if record.status == "completed":
+                self._pictures()
+            if hasattr(self, "trainer"):
+                close_loggers(self.trainer.loggers, record)
+        finally:
+            # Last: what is killed before this word is resumed, and has its pictures in the end.
+            record.write(self.folder)
 
     def _pictures(self) -> None:
         title = f"{self.record.name}, seed {self.record.seed}"

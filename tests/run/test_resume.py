@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tempo.errors import UserError
 from tests.conftest import Train, Trained
@@ -70,12 +71,20 @@ def assert_same(found: Trained, expected: Trained) -> None:
         assert getattr(found.record, name) == getattr(expected.record, name), name
     assert found.record.config_hash == expected.record.config_hash
     assert found.curves() == expected.curves()
+    assert tensorboard(found.folder) == tensorboard(expected.folder)
     names = [path.stem for path in (expected.folder / "checkpoints").glob("*.ckpt")]
     assert "last" in names
     for name in sorted({"last", "best"} & set(names)):
         assert_equal(found.checkpoint(name), expected.checkpoint(name), name)
     saved = json.loads((found.folder / "run.json").read_text(encoding="utf-8"))
     assert saved["weights_sha256"] == expected.record.weights_sha256
+
+
+def tensorboard(folder: Path) -> dict[str, dict[int, float]]:
+    """Tag -> step -> value, as TensorBoard shows it; the same point twice looks like one."""
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    tags = events.Tags()["scalars"]
+    return {tag: {each.step: each.value for each in events.Scalars(tag)} for tag in sorted(tags)}
 
 
 def assert_equal(found: Any, expected: Any, where: str) -> None:
@@ -164,6 +173,26 @@ def test_a_truncated_checkpoint_costs_steps_not_the_run(
     lines = [each.message for each in caplog.records if "last.ckpt is damaged" in each.message]
     assert len(lines) == 1
     assert "the one before" in lines[0]
+
+
+def test_the_best_states_are_kept(train: Train) -> None:
+    overrides = ["trainer.epochs=6", "checkpoint.keep_best=3", "optimizer=adam", "optimizer.lr=0.1"]
+    expected = train(*overrides, folder="whole")
+    rows = [row for row in expected.rows() if "val/accuracy" in row]
+    best = sorted(rows, key=lambda row: (row["val/accuracy"], row["step"]), reverse=True)[:3]
+    assert {int(row["step"]) for row in best} != {20, 25, 30}, "the last are the best: the test shows nothing"
+
+    def kept(folder: Path) -> dict[str, int]:
+        paths = (folder / "checkpoints").glob("best*")
+        return {path.stem: torch.load(path, weights_only=True)["global_step"] for path in paths}
+
+    names = {f"best_step{int(row['step'])}": int(row["step"]) for row in best}
+    assert kept(expected.folder) == {"best": int(best[0]["step"])} | names
+    folder = copy_as_running(expected, "killed")
+    for name in ("last.ckpt", "best.ckpt"):  # which are two names of a file, perhaps
+        (folder / "checkpoints" / name).write_bytes(b"damaged")
+    assert_same(train(*overrides, f"resume={folder}", folder="killed"), expected)
+    assert kept(folder) == kept(expected.folder)
 
 
 def test_killed_between_two_renames(train: Train) -> None:

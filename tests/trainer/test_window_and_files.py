@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tempo.errors import UserError
-from tempo.trainer.checkpoints import load, newest_whole
+from tempo.trainer.checkpoint_file import load
+from tempo.trainer.checkpoints import newest_whole
 from tempo.trainer.final_state import weights_sha256
 from tempo.trainer.metrics_file import COLUMNS, MetricsFile
 from tempo.trainer.module import step_seed
@@ -120,15 +121,15 @@ def test_a_truncated_checkpoint_gives_way_to_the_one_before(cut: float, tmp_path
     torch.save(state, tmp_path / "previous.ckpt")
     content = (tmp_path / "previous.ckpt").read_bytes()
     (tmp_path / "last.ckpt").write_bytes(content[: int(cut * len(content))])
-    path, lines = newest_whole(tmp_path, "abc")
+    path, lines = newest_whole(tmp_path, "abc", needs_best=False)
     assert path == tmp_path / "previous.ckpt"
     assert len(lines) == 1
     assert "last.ckpt is damaged" in lines[0]
     (tmp_path / "last.ckpt").write_bytes(content)
-    assert newest_whole(tmp_path, "abc") == (tmp_path / "last.ckpt", [])
+    assert newest_whole(tmp_path, "abc", needs_best=False) == (tmp_path / "last.ckpt", [])
     for name in ("last.ckpt", "previous.ckpt"):
         (tmp_path / name).write_bytes(b"nothing")
-    path, lines = newest_whole(tmp_path, "abc")
+    path, lines = newest_whole(tmp_path, "abc", needs_best=False)
     assert path is None
     assert len(lines) == 2
 
@@ -136,7 +137,7 @@ def test_a_truncated_checkpoint_gives_way_to_the_one_before(cut: float, tmp_path
 def test_a_checkpoint_of_another_configuration_is_passed_over(tmp_path: Path) -> None:
     for name, owner in (("last.ckpt", "of another"), ("previous.ckpt", "abc")):
         torch.save({"state_dict": {}, "config_hash": owner}, tmp_path / name)
-    path, lines = newest_whole(tmp_path, "abc")
+    path, lines = newest_whole(tmp_path, "abc", needs_best=False)
     assert path == tmp_path / "previous.ckpt"
     assert "last.ckpt is of another configuration" in lines[0]
 

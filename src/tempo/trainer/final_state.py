@@ -24,7 +24,14 @@ def weights_sha256(network: torch.nn.Module) -> str:
 
 
 def close_loggers(loggers: Sequence[Logger], record: RunRecord) -> None:
-    """Write configuration and final metrics; TensorBoard's HParams tab then compares runs by them."""
+    """Write configuration and final metrics; TensorBoard's HParams tab then compares runs by them.
+
+    An interrupted run has no final metrics yet: what it wrote would stand beside those of its end.
+    """
+    if record.status == "interrupted":
+        for logger in loggers:
+            logger.finalize("failed")
+        return
     metrics = {
         f"final/{split}_{name}": v for split, each in record.metrics.items() for name, v in each.items()
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,24 +13,53 @@ from tempo.trainer.checkpoints import Checkpoints
 from tempo.trainer.module import Classifier
 
 
-class Interrupted(Exception):  # noqa: N818 - a request, not an error
-    """Ends the fit after the state was saved."""
+class Interrupted(BaseException):
+    """Ends a run that was asked to stop; like KeyboardInterrupt it is no error that code may deal with."""
 
 
 class Interruption(pl.Callback):
-    """Asks for a stop at the end of the running chunk of steps; all ranks stop together."""
+    """Listens for both signals while a run lasts: `with Interruption() as interruption`.
 
-    def __init__(self, checkpoints: Checkpoints) -> None:
-        self.checkpoints = checkpoints
+    Training stops at the end of the running chunk of steps, all ranks together, once the state is saved.
+    Elsewhere there is nothing to save (a checkpoint was written before the test), so the run stops at once;
+    only its last words, once `patient`, are written to the end.
+    """
+
+    def __init__(self) -> None:
         self.asked = ""
+        """The first signal that came."""
+        self.patient = False
+        self.checkpoints: Checkpoints
         self._before: dict[int, Any] = {}
 
+    def __enter__(self) -> Interruption:
+        """Take the signals."""
+        self._listen()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give them back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _listen(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.signal(number, self._hear)
+                self._before.setdefault(number, handler)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals over from Lightning, which would end the process without saving."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._ask)
+        """Take the signals over from Lightning; from here on there is a state to save."""
+        self._listen()
+        self.patient = True
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signals over from Lightning, which takes them at the start of each of its stages."""
+        self._listen()
+
+    on_test_start = on_validation_start
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Save and stop; after an epoch's last chunk its validation comes first."""
@@ -46,26 +75,16 @@ class Interruption(pl.Callback):
         if self._all_agree(trainer) and trainer.global_step < pl_module.total_steps:
             raise Interrupted(self.asked)
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give the signals back."""
-        self.release()
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """From here on nothing is to be saved."""
+        self.patient = False
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        """Give the signals back."""
-        self.release()
-
-    def release(self) -> None:
-        """Put the handlers back that were there before the fit."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
+    def _hear(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = signal.Signals(number).name
+        self.asked = self.asked or signal.Signals(number).name
+        if not self.patient:
+            raise Interrupted(self.asked)
 
     def _all_agree(self, trainer: pl.Trainer) -> bool:
         return bool(trainer.strategy.reduce_boolean_decision(bool(self.asked), all=False))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tempo.record import write_atomically
+from tempo.trainer.checkpoint_file import flush_to_disk
 
 FILE_NAME = "metrics.csv"
 COLUMNS = (
@@ -43,6 +44,11 @@ class MetricsFile:
         row = [repr(values[name]) if name in values else "" for name in COLUMNS]
         with self.path.open("a", encoding="utf-8") as file:
             file.write(",".join(row) + "\n")
+
+    def settle(self) -> None:
+        """Return when the rows would outlive a loss of power."""
+        if self.path.exists():
+            flush_to_disk(self.path)
 
     def rows(self) -> list[dict[str, str]]:
         """The complete rows: a line that a killed process left unfinished is passed over."""

@@ -105,6 +105,12 @@ class Recorder(pl.Callback):
         self.pause()
         self.write_record(trainer)
 
+    def settle(self, trainer: pl.Trainer) -> None:
+        """Bring to the disk what was logged: no checkpoint may outlive the rows before it."""
+        self.metrics_file.settle()
+        for logger in trainer.loggers:
+            logger.save()  # TensorBoard's would keep two minutes of events in memory
+
     def pause(self) -> None:
         """Stop the clock of training."""
         self.train_seconds, self._since = self.seconds, None

@@ -7,7 +7,7 @@ from typing import Any
 
 from tempo.record import RunRecord
 from tempo.run_folder import BEST, LAST
-from tempo.trainer.checkpoints import load
+from tempo.trainer.checkpoint_file import load
 
 _AVERAGED, _TRAINED = "averaged.module.", "network."
 
