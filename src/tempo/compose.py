@@ -23,7 +23,7 @@ from tempo.errors import UserError
 from tempo.instantiation import instantiated
 from tempo.networks import build_network
 from tempo.optimizer.build import build_optimizer
-from tempo.schedule_node import build_schedule
+from tempo.pace import schedule_of
 from tempo.trainer.checkpoint_file import CheckpointFiles
 from tempo.trainer.module import Classifier
 
@@ -122,7 +122,7 @@ def build_module(config: Config, data: Data, plan: BatchPlan) -> Classifier:
     return Classifier(
         network=network,
         build_optimizer=partial(build_optimizer, settings=_optimizer_settings(config)),
-        schedule=build_schedule(config["scheduler"]),
+        schedule=schedule_of(config),
         total_steps=total_steps(config, plan.steps_per_epoch),
         plan=plan,
         train_preprocess=preprocess(augment),

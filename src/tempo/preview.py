@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tempo.config import Config
+from tempo.pace import schedule_of
 from tempo.planned import planned_steps
-from tempo.schedule_node import build_schedule
 from tempo.scheduler.preview import preview_figure, preview_table
 
 _POINTS_OF_AN_UNKNOWN_RUN = 1000
@@ -14,7 +14,7 @@ _POINTS_OF_AN_UNKNOWN_RUN = 1000
 
 def show_preview(config: Config, folder: Path) -> None:
     """Print and plot learning rate and momentum against the step."""
-    schedule = build_schedule(config["scheduler"])
+    schedule = schedule_of(config)
     steps = planned_steps(config)
     if steps is None:
         print(

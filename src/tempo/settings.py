@@ -39,6 +39,8 @@ class TrainerSettings:
     epochs: int
     max_steps: int | None
     accumulate: int
+    lr_scaling: Literal["none", "linear", "sqrt"]
+    lr_reference_batch: int
     precision: Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true"]
     gradient_clip: float | None
     channels_last: bool

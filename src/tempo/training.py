@@ -16,6 +16,7 @@ from tempo import compose
 from tempo.config import Config
 from tempo.describe import describe, first_record, keep_diff, mode
 from tempo.errors import UserError
+from tempo.pace import lr_factor
 from tempo.record import RunRecord, remove_unfinished
 from tempo.report.run_figures import draw_confusion, draw_curves
 from tempo.run_folder import BEST, LAST, check_resumable, point_latest_at
@@ -189,6 +190,10 @@ class Training:
             keep_diff(self.record, self.folder, self.diff, resumed=bool(self.config["resume"]))
             self.record.write(self.folder)
             words = schedule_line(self.module.schedule, self.module.total_steps, self.plan.steps_per_epoch)
+            if (factor := lr_factor(self.config)) != 1:
+                trainer = self.config["trainer"]
+                rule, reference = trainer["lr_scaling"], trainer["lr_reference_batch"]
+                words += f" (x {factor:.4g}: {rule} from a batch of {reference})"
             print_header(self.record, len(self.data.train.classes), words)
 
     def _fit(self, checkpoint: Path | None) -> None:
