@@ -55,11 +55,13 @@ def run_job(folder: Path, overrides: Sequence[str]) -> Any:
     """Compose, check and run in this process; the record."""
     # torch is imported late: the tests of the configuration must not need it.
     from tempo.run import Job, run
+    from tempo.trial import Trial
 
     config, choices = compose_job(overrides)
     check(config)
     folder.mkdir(parents=True, exist_ok=True)
-    return run(Job(config=config, folder=folder, overrides=list(overrides), choices=choices))
+    trial = Trial.from_environment()
+    return run(Job(config=config, folder=folder, overrides=list(overrides), choices=choices, trial=trial))
 
 
 def _child(folder: str, overrides: Sequence[str], environment: dict[str, str]) -> None:

@@ -29,6 +29,7 @@ from tempo.knobs import OUR_NAMES
 from tempo.paths import ROOT, register_resolvers
 from tempo.record import FILE_NAME, RunRecord
 from tempo.run_folder import noted_folder
+from tempo.trial import SEARCH_KEYS
 
 STARTED = time.perf_counter()
 """When this process had read its first imports: the begin of a single run's time."""
@@ -70,7 +71,8 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
                     os.environ["HYDRA_FULL_ERROR"] = "1"
 
             try:
-                sys.argv[1:] = resumed(known_flags(multirun_first(with_options(sys.argv[1:]))))
+                arguments = with_options(multirun_first(search_keys(sys.argv[1:])))
+                sys.argv[1:] = resumed(known_flags(arguments))
                 # Makes Hydra raise instead of printing its own report.
                 os.environ["HYDRA_FULL_ERROR"] = "1"
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
@@ -97,6 +99,11 @@ def multirun_first(arguments: list[str]) -> list[str]:
     """Move `-m` to the front: Hydra 1.3 refuses it between two overrides."""
     flags = [each for each in arguments if each in ("-m", "--multirun")]
     return flags[:1] + [each for each in arguments if each not in ("-m", "--multirun")]
+
+
+def search_keys(arguments: list[str]) -> list[str]:
+    """The arguments, with `n_trials=20` as `hydra.sweeper.n_trials=20`."""
+    return [f"hydra.sweeper.{each}" if each.partition("=")[0] in SEARCH_KEYS else each for each in arguments]
 
 
 def with_options(arguments: list[str]) -> list[str]:
@@ -241,6 +248,11 @@ def _unknown_key(key: str) -> str:
     if "." not in key:
         return f"{key} is no key.{nearest(key, [*groups, *known])} Groups: {', '.join(groups)}"
     parent, _, leaf = key.rpartition(".")
+    if parent == "hydra.sweeper":
+        return (
+            f"{key} is no key of this sweeper.{nearest(leaf, SEARCH_KEYS)} hydra/sweeper=search has: "
+            f"{', '.join(SEARCH_KEYS)}"
+        )
     siblings = sorted({each.rpartition(".")[2] for each in known if each.rpartition(".")[0] == parent})
     if not siblings:
         return f"{key} is no key.{nearest(key, known)}"

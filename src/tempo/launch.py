@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,16 @@ def is_group_member() -> bool:
 
 
 def launch_group(
-    config: Config, folder: Path, overrides: list[str], choices: dict[str, str], started: float
+    config: Config,
+    folder: Path,
+    overrides: list[str],
+    choices: dict[str, str],
+    started: float,
+    environment: Mapping[str, str],
 ) -> RunRecord:
     """Start one process a device and wait; what rank 0 prints is passed on, the rest goes to `ranks/`.
+
+    `environment` is what the processes get beside this one's own.
 
     Raises:
         UserError: the group failed; its reason, and where the rest can be read.
@@ -69,9 +77,9 @@ def launch_group(
         "tempo.worker",
         str(folder / JOB_FILE),
     ]
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONPATH": path}
+    variables = {"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONPATH": path, **environment}
     with (logs / "torchrun.log").open("w", encoding="utf-8") as errors:
-        process = subprocess.Popen(command, env=environment, stderr=errors)
+        process = subprocess.Popen(command, env=variables, stderr=errors)
         code = _wait(process)
     record = RunRecord.read(folder) if (folder / FILE_NAME).exists() else None
     if record is not None and record.status == "running":  # its process was killed

@@ -23,7 +23,7 @@ SWEEP_FILE = "sweep.json"
 """In the folder of a sweep: its jobs, the swept keys and the command."""
 UNFINISHED = re.compile(r"\..+\.\d+\.[0-9a-f]{4}")
 """Names under which `write_atomically` writes."""
-STATUSES = ("running", "completed", "diverged", "interrupted", "failed")
+STATUSES = ("running", "completed", "diverged", "pruned", "interrupted", "failed")
 
 
 @dataclass(kw_only=True)
@@ -82,8 +82,8 @@ class RunRecord:
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to a result (a diverged run is one)."""
-        return self.status in ("completed", "diverged")
+        """Whether the run came to a result (a diverged run is one, so is one that its search gave up)."""
+        return self.status in ("completed", "diverged", "pruned")
 
     def to_json(self) -> str:
         """Strict JSON: a value that is not finite is written as a string (`"nan"`, `"inf"`)."""

@@ -19,6 +19,7 @@ from tempo.preview import show_preview
 from tempo.record import RunRecord
 from tempo.run_folder import remove_unused
 from tempo.training import Job, Training
+from tempo.trial import trial_of
 
 __all__ = ["Job", "run", "run_from_hydra"]
 
@@ -43,6 +44,7 @@ def run_from_hydra(config: DictConfig) -> float | None:
         choices=choices,
         # A single run also pays for the imports; a sweep's job may share them with others.
         started=STARTED if hydra.mode == RunMode.RUN else time.perf_counter(),
+        trial=trial_of(hydra, values["trainer"]["epochs"]),
     )
     try:
         record = run(job)
@@ -67,5 +69,6 @@ def run(job: Job) -> RunRecord:
     with FolderLock(job.folder, what="another run", remedy="choose another hydra.run.dir=<folder>"):
         if needs_group(job.config):
             compose.build_data(job.config)  # download or decode once, before several processes want it
-            return launch_group(job.config, job.folder, job.overrides, job.choices, job.started)
+            trial = job.trial.environment() if job.trial else {}
+            return launch_group(job.config, job.folder, job.overrides, job.choices, job.started, trial)
         return Training(job).run()

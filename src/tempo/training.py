@@ -29,8 +29,10 @@ from tempo.trainer.early_stopping import EarlyStopping
 from tempo.trainer.energy import EnergyMeter
 from tempo.trainer.final_state import close_loggers, weights_sha256
 from tempo.trainer.interruption import Interrupted, Interruption
+from tempo.trainer.pruning import Pruned, Pruning
 from tempo.trainer.quiet import quiet
 from tempo.trainer.recorder import Recorder
+from tempo.trial import Trial
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ class Job:
     choices: dict[str, str]
     started: float = field(default_factory=time.perf_counter)
     """When the clock of `seconds.total` began."""
+    trial: Trial | None = None
+    """The trial of a search that this run is."""
 
 
 class Training:
@@ -91,6 +95,8 @@ class Training:
         except Diverged as end:
             record.status, record.reason = "diverged", str(end)
             record.objective |= {"value": float("nan")}
+        except Pruned as end:
+            record.status, record.reason = "pruned", str(end)
         except (Interrupted, KeyboardInterrupt) as end:
             record.status, record.reason = "interrupted", str(end) or "SIGINT"
         except BaseException as error:
@@ -163,6 +169,8 @@ class Training:
             callbacks.append(EnergyMeter(record))
         self.recorder, self.checkpoints, self.interruption.checkpoints = recorder, checkpoints, checkpoints
         callbacks += [checkpoints, self.interruption, progress]
+        if self.job.trial is not None and data.val is not None:
+            callbacks.append(Pruning(self.job.trial, config["objective"].split("/")[1]))
         steps_done = None if checkpoint is None else int(load(checkpoint)["global_step"])
         if steps_done is None and config["resume"]:
             steps_done = 0

@@ -13,6 +13,7 @@ from tempo.launch import ERROR_FILE
 from tempo.parent_death import die_with_parent
 from tempo.record import write_atomically
 from tempo.run import Job, run
+from tempo.trial import Trial
 
 
 def main() -> None:
@@ -30,6 +31,7 @@ def main() -> None:
         overrides=values["overrides"],
         choices=values["choices"],
         started=time.perf_counter() - (time.time() - values["started_unix"]),
+        trial=Trial.from_environment(),
     )
     try:
         run(job)

@@ -14,7 +14,17 @@ LONGEST_FUNCTION = 60  # without its docstring
 SAYS_NOTHING = {"util", "utils", "helper", "helpers", "common", "misc"}
 CODE = sorted(path for folder in ("src", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 # Test folders that are not rooms of the package.
-OTHER_TESTS = {"architecture", "conf", "experiment", "hydra_plugins", "readme", "run", "scripts", "sweep"}
+OTHER_TESTS = {
+    "architecture",
+    "conf",
+    "experiment",
+    "hydra_plugins",
+    "readme",
+    "run",
+    "scripts",
+    "search",
+    "sweep",
+}
 
 
 def relative(path: Path) -> str:

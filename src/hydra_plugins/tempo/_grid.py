@@ -47,8 +47,7 @@ def parse_grid(
     Raises:
         UserError: an axis without values, or one that is no list of values.
     """
-    texts = [f"{key}={_as_text(value)}" for key, value in params.items()] + list(arguments)
-    by_key = {each.get_key_element(): each for each in parser.parse_overrides(texts)}
+    by_key = overrides_by_key(parser, arguments, params)
     bundles = [shlex.split(row) if isinstance(row, str) else [str(each) for each in row] for row in rows]
     named = [each.get_key_element() for bundle in bundles for each in parser.parse_overrides(bundle)]
     kept = {key: each for key, each in by_key.items() if key not in named}
@@ -63,6 +62,14 @@ def parse_grid(
         (repeated if each in seen else distinct).append(Combination((*fixed, *each), each))
         seen.add(each)
     return Grid(keys, fixed, tuple(distinct), tuple(repeated))
+
+
+def overrides_by_key(
+    parser: OverridesParser, arguments: Sequence[str], params: Mapping[str, Any]
+) -> dict[str, Override]:
+    """The axes that the configuration brings along, then the command line's, the last of each key."""
+    texts = [f"{key}={_as_text(value)}" for key, value in params.items()] + list(arguments)
+    return {each.get_key_element(): each for each in parser.parse_overrides(texts)}
 
 
 def bare(key: str) -> str:
@@ -85,7 +92,8 @@ def _points(override: Override) -> list[tuple[str, ...]]:
     key = override.get_key_element()
     if not override.is_discrete_sweep():
         raise UserError(
-            f"{override.input_line}: a grid needs a list of values, e.g. {key}=1e-4,1e-5 or {key}=range(1,4)"
+            f"{override.input_line}: a grid needs a list of values, e.g. {key}=1e-4,1e-5 or "
+            f"{key}=range(1,4); hydra/sweeper=search draws from an interval"
         )
     points: list[tuple[str, ...]] = [
         (f"{key}={short_number(value)}",) for value in override.sweep_string_iterator()

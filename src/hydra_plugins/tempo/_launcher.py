@@ -30,6 +30,8 @@ class IsolatingLauncher(Launcher, ABC):
     """
 
     n_jobs: int = 1
+    one_by_one: bool = False
+    """Whether `launch` takes its jobs one by one, each when it can start: they need not be known before."""
 
     def __init__(self) -> None:
         self.started: Callable[[int], None] = lambda index: None

@@ -25,6 +25,12 @@ def sweep_name(grid: Grid, config_name: str) -> str:
     return f"{readable[:LONGEST_NAME].rstrip(',._-')}__{_digest(identity)}"
 
 
+def point_slug(keys: Sequence[str], swept: Sequence[str], *, marked: bool) -> str:
+    """`lr=0.0123,optimizer=adam` for one point; `marked` adds a hash where another point is called so."""
+    slug = _slug(swept, _short_keys(keys))
+    return _marked(slug, swept) if marked else slug
+
+
 def job_slugs(grid: Grid) -> list[str]:
     """`wd=1e-4,seed=0` for each job: follows from the job's own overrides, whatever else is in the grid."""
     short = _short_keys(grid.keys)

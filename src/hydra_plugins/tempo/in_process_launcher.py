@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hydra.core.utils import JobReturn
 from hydra.errors import CompactHydraException
@@ -20,7 +20,9 @@ class InProcessLauncher(IsolatingLauncher):
     A job that dies of a signal takes the sweep with it: `hydra/launcher=local` does not share that fate.
     """
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+    one_by_one = True
+
+    def launch(self, job_overrides: Iterable[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs in order.
 
         Raises:

@@ -7,8 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -60,22 +59,28 @@ class LocalLauncher(IsolatingLauncher):
         self.environments = slot_environments(n_jobs, gpus, threads)
         self._interrupts = 0
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs, `n_jobs` at a time.
+    one_by_one = True
+
+    def launch(self, job_overrides: Iterable[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs, `n_jobs` at a time; each is taken from `job_overrides` when it can start.
 
         Raises:
             KeyboardInterrupt: the user stopped the sweep; the running jobs have saved their state.
         """
         self._preload()
-        waiting = deque(enumerate(job_overrides))
+        waiting = enumerate(job_overrides)
         running: list[ForkedJob] = []
         results: dict[int, JobReturn] = {}
         with self._signals():
             try:
-                while running or (waiting and not self._interrupts):
-                    while waiting and len(running) < self.n_jobs and not self._interrupts:
-                        index, overrides = waiting.popleft()
+                while True:
+                    while len(running) < self.n_jobs and not self._interrupts:
+                        index, overrides = next(waiting, (0, None))
+                        if overrides is None:
+                            break
                         running.append(self._start(index, overrides, initial_job_idx + index, running))
+                    if not running:
+                        break
                     time.sleep(_LOOK_SECONDS)
                     for job in [each for each in running if each.is_over()]:
                         running.remove(job)
@@ -87,7 +92,7 @@ class LocalLauncher(IsolatingLauncher):
                     job.send(signal.SIGKILL)
         if self._interrupts:
             raise KeyboardInterrupt
-        return [results[index] for index in range(len(job_overrides))]
+        return [results[index] for index in sorted(results)]
 
     def _start(
         self, index: int, overrides: Sequence[str], number: int, running: list[ForkedJob]

@@ -17,7 +17,7 @@ from tempo.report.summarise import Comparison, Summary, summarise
 from tempo.report.table import Cell, Table, value_cell
 from tempo.report.wording import canonical, human
 
-ENDS = ("completed", "diverged", "failed", "interrupted", "running")
+ENDS = ("completed", "pruned", "diverged", "failed", "interrupted", "running")
 MOST_COLUMNS = 8
 MOST_COMPARISONS = 30
 

@@ -100,7 +100,7 @@ def _drawn(settings: Sequence[Setting]) -> list[Run]:
 def _draw_setting(axes: Axes, setting: Setting, column: str, index: int) -> list[Any]:
     """The mean line with its band; a thin dotted line for each diverged run."""
     colour, handles = COLOURS[index % len(COLOURS)], []
-    whole = setting.completed or setting.with_status("running", "interrupted")
+    whole = setting.completed or setting.with_status("pruned", "running", "interrupted")
     x, mean, low, high = spread(whole, column)
     if len(x):
         x, mean, low, high = thin(x, mean, low, high)

@@ -213,7 +213,7 @@ def _mean(values: Any) -> float:
 def _lost(setting: Setting) -> Cell:
     counts = {
         status: len(setting.with_status(status))
-        for status in ("diverged", "failed", "interrupted", "running")
+        for status in ("pruned", "diverged", "failed", "interrupted", "running")
     }
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     return Cell(told or "0", float(sum(counts.values())))
