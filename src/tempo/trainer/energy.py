@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import Any
 
@@ -46,6 +47,7 @@ class EnergyMeter(pl.Callback):
         # Here and not above: an extra, and half a second.
         from codecarbon import OfflineEmissionsTracker
 
+        logging.getLogger("codecarbon").setLevel(logging.CRITICAL)  # it greets before it reads log_level
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._tracker = OfflineEmissionsTracker(
