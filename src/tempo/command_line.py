@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import functools
 import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -24,18 +24,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from tempo.complaints import CONF, at_start, listed, one_line, options_of, storage_line
 from tempo.errors import INTERRUPTED_CODE, UserError, nearest
-from tempo.knobs import OUR_NAMES
-from tempo.paths import ROOT, register_resolvers
+from tempo.paths import register_resolvers
 from tempo.record import FILE_NAME, RunRecord
-from tempo.run_folder import noted_folder
+from tempo.run_folder import noted_folder, remove_unused
+from tempo.targets import note_foreign
 from tempo.trial import SEARCH_KEYS
 
 STARTED = time.perf_counter()
 """When this process had read its first imports: the begin of a single run's time."""
-CONF = ROOT / "conf"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT, errno.EEXIST)
+# What Hydra takes for an option of a group although it can be none: no text, or a path.
+_NO_OPTION = re.compile(r"null|true|false|[-+]?[\d.]+(e[-+]?\d+)?|.*\.ya?ml|/.*|.*\.\..*", re.IGNORECASE)
 Task = Callable[[DictConfig], Any]
 
 
@@ -43,8 +43,8 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
     """Make a function of the configuration the main function of a start-up script.
 
     What `hydra.main` does, and besides: `-m` may stand anywhere; `resume=<folder>` brings the overrides of
-    that run back; a UserError, a mistake in an override or a folder that cannot be written is one line on
-    stderr and exit code 1.
+    that run back; a UserError, a mistake in the command or a folder that cannot be written is one line on
+    stderr and exit code 1, and takes back what it has made of the run's folder.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
@@ -53,10 +53,15 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
             register_resolvers()
             OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
             OmegaConf.register_new_resolver("existing_run", _existing_run, replace=True)
+            # A search path that is not there is a mistake as any other.
+            warnings.filterwarnings("error", message="provider=.* is not available")
             before = os.environ.get("HYDRA_FULL_ERROR")
+            has_begun = False
 
             @functools.wraps(task)
             def run(config: DictConfig) -> Any:
+                nonlocal has_begun
+                has_begun = True
                 # The processes that a task starts report errors in their own way.
                 _restore("HYDRA_FULL_ERROR", before)
                 try:
@@ -65,34 +70,41 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
                     line = str(error) if isinstance(error, UserError) else storage_line(error, noted_folder())
                     if line and HydraConfig.get().mode == RunMode.RUN and before != "1":
                         # Hydra would print the overrides above an exception.
-                        sys.exit(line)
+                        _refuse(line)
                     raise
                 finally:
                     os.environ["HYDRA_FULL_ERROR"] = "1"
 
             try:
                 arguments = with_options(multirun_first(search_keys(sys.argv[1:])))
-                sys.argv[1:] = resumed(known_flags(arguments))
+                sys.argv[1:] = resumed(known_flags(arguments, config_name))
                 # Makes Hydra raise instead of printing its own report.
                 os.environ["HYDRA_FULL_ERROR"] = "1"
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
             except (CompactHydraException, OmegaConfBaseException) as error:
                 if before == "1":
                     raise
-                sys.exit(one_line(error))
-            except OSError as error:
-                line = storage_line(error, noted_folder())
-                if before == "1" or line is None:
-                    raise
-                sys.exit(line)
+                _refuse(one_line(error))
             except KeyboardInterrupt:
                 sys.exit(INTERRUPTED_CODE)
+            except Exception as error:
+                line = storage_line(error, noted_folder()) if isinstance(error, OSError) else None
+                line = line or (None if has_begun else at_start(error))
+                if before == "1" or line is None:
+                    raise
+                _refuse(line)
             finally:
                 _restore("HYDRA_FULL_ERROR", before)
 
         return main
 
     return decorate
+
+
+def _refuse(line: str) -> NoReturn:
+    if (folder := noted_folder()) is not None:
+        remove_unused(folder)
+    sys.exit(line)
 
 
 def multirun_first(arguments: list[str]) -> list[str]:
@@ -107,22 +119,24 @@ def search_keys(arguments: list[str]) -> list[str]:
 
 
 def with_options(arguments: list[str]) -> list[str]:
-    """The arguments; UserError for `<group>=null`, on which Hydra 1.3 ends in a traceback."""
+    """The arguments; UserError for an option that no file can be, on some of which Hydra 1.3 raises."""
     for each in arguments:
         group, _, option = each.lstrip("+").partition("=")
-        if option == "null" and group and (CONF / group).is_dir():
+        if group and _NO_OPTION.fullmatch(option) and (CONF / group).is_dir():
+            options = options_of(group)
+            near = nearest(Path(option).stem, options)
             raise UserError(
-                f"{group}=null chooses nothing: leave it out. conf/{group} has: {', '.join(_options(group))}"
+                f"{group}={option} is no option: leave it out.{near} conf/{group} has: {listed(options)}"
             )
     return arguments
 
 
-def known_flags(arguments: list[str]) -> list[str]:
-    """The arguments; UserError for a flag that is none, where Hydra would print its usage."""
+def known_flags(arguments: list[str], config_name: str = "train") -> list[str]:
+    """The arguments; UserError for a flag that is none, or that leads to no configuration of the script."""
     parser = get_args_parser()
     parser.exit_on_error = False
     try:
-        unknown = parser.parse_known_args(arguments)[1]
+        known, unknown = parser.parse_known_args(arguments)
     except argparse.ArgumentError as error:
         raise UserError(f"{error}; --help shows what can be given") from error
     for each in unknown:
@@ -130,6 +144,16 @@ def known_flags(arguments: list[str]) -> list[str]:
             flags = re.findall(r"--[a-z-]+", parser.format_usage())
             raise UserError(f"{each} is no flag.{nearest(each, flags)} --help shows what can be given")
         raise UserError(f"{each}: overrides cannot stand on both sides of a flag; put the flags last")
+    if known.config_dir and not Path(known.config_dir).is_dir():
+        raise UserError(f"--config-dir={known.config_dir} is no folder: name one, or leave it out")
+    ours = {path.stem for path in CONF.glob("*.yaml")}
+    if known.config_name in ours - {config_name}:
+        raise UserError(
+            f"--config-name={known.config_name} is another script's: "
+            f"run src/{known.config_name}.py, or leave it out"
+        )
+    if known.config_name and known.config_name not in ours and not known.config_dir and not known.config_path:
+        raise UserError(f"--config-name={known.config_name}: there is no such file in conf/; leave it out")
     return arguments
 
 
@@ -142,11 +166,14 @@ def resumed(arguments: list[str]) -> list[str]:
         UserError: no run there, or a record whose overrides are more than keys of a run with their values.
     """
     named = [each.partition("=")[2] for each in arguments if each.startswith("resume=")]
-    if not named or named[-1] in ("", "null"):
+    if not named or named[-1] == "null":
         return arguments
     text = re.sub(r"""^(['"])(.*)\1$""", r"\2", named[-1])
+    if not text.strip():
+        raise UserError("resume= names no folder: resume=<folder of a run>, or leave it out")
     folder = Path(text).expanduser().absolute()
     others = [each for each in arguments if not each.startswith("resume=")]
+    note_foreign()
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     asked = folder / ".hydra" / "overrides.yaml"
     if not (folder / FILE_NAME).exists() and asked.exists():  # killed before its first record
@@ -186,106 +213,6 @@ def recorded_overrides(overrides: list[str], folder: Path) -> list[str]:
                 "changed or is not of tempo; start a new run without resume="
             ) from None
     return overrides
-
-
-def storage_line(error: OSError, folder: Path | None) -> str | None:
-    """One line where a full disk or the run's folder is at fault; None for any other error."""
-    path = Path(os.fsdecode(error.filename)).resolve() if _has_path(error) else None
-    # What cannot be made may be a parent of the run's folder.
-    ours = folder and path and (path.is_relative_to(folder) or folder.is_relative_to(path))
-    elsewhere = "choose another folder with hydra.run.dir=<folder>"
-    where = f"{path}: " if path else ""
-    if error.errno in NO_ROOM:
-        return f"{where}{error.strerror}; make room" + (f", or {elsewhere}" if ours or not path else "")
-    return f"{where}{error.strerror}; {elsewhere}" if ours and error.errno in NOT_WRITABLE else None
-
-
-def _has_path(error: OSError) -> bool:
-    return isinstance(error.filename, (str, bytes)) and bool(error.filename)
-
-
-def one_line(error: Exception) -> str:
-    """The message of a mistake in the configuration, with the nearest right name where one is near."""
-    text = str(error)
-    if isinstance(error, UserError):
-        return text
-    if found := re.match(r"UserError raised while resolving interpolation: (.*)", text):
-        return found[1]
-    if isinstance(error, OverrideParseException):
-        reason = text.splitlines()[0]
-        return f"{error.override} cannot be read: {reason}; quote special characters: 'key=\"a,b\"'"
-    if found := re.match(r"Ambiguous value for argument '(.*)'\n", text):
-        key, _, values = found[1].partition("=")
-        return (
-            f"{found[1]} has several values: add -m to run each of them, or write {key}=[{values}] for a list"
-        )
-    if found := re.match(r"Sweep parameters '(.*)' requires --multirun", text):
-        return f"{found[1]} has several values: add -m to run each of them"
-    if found := re.search(r"Missing mandatory value: (\S+)", text):
-        return f"{found[1]} has no value: give {found[1]}=<value>"
-    if isinstance(error.__cause__, OmegaConfBaseException):
-        text += " " + str(error.__cause__)
-    if found := re.match(r"In '([^']*)': Could not find '([^']+)'", text):
-        return _unknown_option(found[2])
-    if found := re.match(r"Could not override '([^']+)'", text):
-        if "is not in struct" in text or "No match" in text:
-            return _unknown_key(found[1])
-        return " ".join(text.split())
-    return " ".join(text.replace("\n", " ").split())
-
-
-def _unknown_option(asked: str) -> str:
-    group, _, option = asked.rpartition("/")
-    options = _options(group)
-    if not options:
-        return f"{asked}: there is no conf/{asked}.yaml"
-    return f"{group}={option} is no option.{nearest(option, options)} conf/{group} has: {', '.join(options)}"
-
-
-def _unknown_key(key: str) -> str:
-    groups = sorted(each.name for each in CONF.iterdir() if each.is_dir())
-    known = _known_keys()
-    if "." not in key:
-        return f"{key} is no key.{nearest(key, [*groups, *known])} Groups: {', '.join(groups)}"
-    parent, _, leaf = key.rpartition(".")
-    if parent == "hydra.sweeper":
-        return (
-            f"{key} is no key of this sweeper.{nearest(leaf, SEARCH_KEYS)} hydra/sweeper=search has: "
-            f"{', '.join(SEARCH_KEYS)}"
-        )
-    siblings = sorted({each.rpartition(".")[2] for each in known if each.rpartition(".")[0] == parent})
-    if not siblings:
-        return f"{key} is no key.{nearest(key, known)}"
-    if parent == "optimizer" and leaf in OUR_NAMES:
-        return f"{key} is called {OUR_NAMES[leaf]} here: set it by that name"
-    has = f"{parent} has: {', '.join(siblings)}"
-    if parent in ("optimizer", "logger"):  # elsewhere the check knows all keys there are
-        has += f"; or add one with +{key}=..."
-    return f"{key} is no key.{nearest(leaf, siblings)} {has}"
-
-
-def _known_keys() -> list[str]:
-    """Dotted keys of the configuration that the command line asks for, without the override that failed."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    choices = [each for each in sys.argv[1:] if re.fullmatch(r"[a-z_/]+=[\w/]+", each)]
-    choices = [each for each in choices if (CONF / each.partition("=")[0]).is_dir()]
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", overrides=choices)
-    return _dotted(OmegaConf.to_container(config, resolve=False), "")
-
-
-def _dotted(node: Any, prefix: str) -> list[str]:
-    if not isinstance(node, dict):
-        return []
-    keys = [f"{prefix}{key}" for key in node if not str(key).startswith("_")]
-    return keys + [each for key in node for each in _dotted(node[key], f"{prefix}{key}.")]
-
-
-def _options(group: str) -> list[str]:
-    return sorted(each.stem for each in (CONF / group).glob("*.yaml"))
 
 
 def _run_folder(resume: str | None, parent: str, name: str) -> str:

@@ -11,21 +11,25 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tempo.complaints import one_line
 from tempo.errors import UserError, nearest
 from tempo.knobs import check_knobs, knob_types
+from tempo.paths import ROOT
 from tempo.range_file import with_bounds
 from tempo.rules import check_rules
 from tempo.run_folder import check_folder, note_folder
 from tempo.settings import NODES, SECTIONS, DataSettings, RunSettings
-from tempo.signature import Signature, check_types, signature_of
-from tempo.targets import check_findable, check_installed, check_named_by_conf
+from tempo.signature import Signature, check_present, check_types, required_by, signature_of
+from tempo.targets import are_foreign, check_findable, check_installed, check_named_by_conf
 
 Config = Mapping[str, Any]
 """A composed configuration as plain values."""
 
+GROUPS = ("data", "model", "optimizer", "scheduler")
+"""What every run is made of: an option of each."""
 COMMON_DATA_KEYS = frozenset(each.name for each in dataclasses.fields(DataSettings))
 
 
@@ -79,22 +83,39 @@ class CheckBeforeRun(Callback):
         try:
             _check_not_a_table(config)
             values = composed(config)
-            if values["resume"]:  # its overrides come from a folder that may be a stranger's
+            if values.get("resume") or are_foreign():
                 check_named_by_conf(values)
             check(values)
-            with hydra_knows(announced(config)):
-                folder = Path(str(config.hydra.run.dir))
+            folder = _folder_of(config)
             note_folder(folder)
             if not values["preview"]:
                 check_folder(values, folder)
-        except UserError as error:
+        except (UserError, OmegaConfBaseException) as error:
             # Hydra turns exceptions of callbacks into warnings; SystemExit it lets through.
-            sys.exit(str(error))
+            sys.exit(one_line(error))
+        except OSError as error:
+            sys.exit(f"{error.filename}: {error.strerror}; choose another folder with hydra.run.dir=<folder>")
+
+
+def _folder_of(config: DictConfig) -> Path:
+    """Where the run will write, if it may."""
+    with hydra_knows(announced(config)):
+        text, inner = str(config.hydra.run.dir), config.hydra.output_subdir
+    other = "hydra.run.dir=<folder>, or leave it out"
+    if not text.strip():
+        raise UserError(f"hydra.run.dir={text!r} names no folder: {other}")
+    if ROOT.is_relative_to(Path(text).resolve()):
+        raise UserError(f"hydra.run.dir={text} holds the checkout itself: name a folder of its own, {other}")
+    if inner not in (None, ".hydra"):
+        raise UserError(
+            f"hydra.output_subdir={inner}: what reads a run's folder looks into .hydra; leave it out, or null"
+        )
+    return Path(text)
 
 
 def _check_not_a_table(config: DictConfig) -> None:
     rows = OmegaConf.select(config, "hydra.sweeper.rows")
-    if rows:
+    if isinstance(rows, ListConfig) and rows:
         asked = OmegaConf.select(config, "hydra.runtime.choices.experiment")
         raise UserError(f"experiment={asked} is a table of {len(rows)} runs: add -m, or name one of its rows")
 
@@ -132,21 +153,29 @@ def _check_sections(config: Config) -> None:
             f"{key} is no key.{nearest(key, known)} Leave it out, or use {', '.join(sorted(known))}"
         )
     check_types("", {key: value for key, value in config.items() if key in types}, types)
+    check_present("", config, types)
     for name, kind in SECTIONS.items():
         check_types(name, select(config, name), field_types(kind))
+        check_present(name, select(config, name), field_types(kind))
+    for name in GROUPS:
+        if not isinstance(config.get(name), Mapping):
+            raise UserError(
+                f"{name}={config.get(name)!r} is no group of keys: {name}=<option of conf/{name}>"
+            )
 
 
 def _check_targets(config: Config) -> None:
     common = {key: value for key, value in config["data"].items() if key in COMMON_DATA_KEYS}
     check_types("data", common, field_types(DataSettings))
+    check_present("data", common, field_types(DataSettings))
     nodes: dict[str, tuple[Mapping[str, Any], set[str]]] = {
         "data": (source_keys(config["data"]), set()),
         "model": (config["model"], {"input_shape", "num_classes", "network", "network_sha256"}),
         "scheduler": (config["scheduler"], set()),
-        "optimizer": (config["optimizer"], set()),
+        "optimizer": (config["optimizer"], {"params"}),
     }
     for name, (node, passed) in nodes.items():
-        if not isinstance(node, Mapping) or "_target_" not in node:
+        if "_target_" not in node:
             raise UserError(f"{name} has no _target_: choose an option of conf/{name}, e.g. {name}=...")
         check_findable(name, node["_target_"])
         known = signature_of(node["_target_"])
@@ -154,6 +183,7 @@ def _check_targets(config: Config) -> None:
             known = knob_types(known) if name == "optimizer" else known
             keys = {key: value for key, value in node.items() if not key.startswith("_")}
             check_types(name, keys, {key: kind for key, kind in known.items() if key not in passed})
+            check_present(name, keys, required_by(node["_target_"]) - passed)
     if isinstance(config.get("logger"), Mapping) and "_target_" in config["logger"]:
         check_installed(config["logger"]["_target_"])
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +14,9 @@ from tempo.planned import check_batch_fits
 from tempo.schedule_node import build_schedule
 
 Config = Mapping[str, Any]
+MOST_COUNT = 2**31 - 1
+MOST_NAME_BYTES = 120
+"""A file system's 255 for a name, less the time and the process that a run's folder has beside it."""
 
 
 def check_rules(config: Config) -> None:
@@ -20,8 +25,22 @@ def check_rules(config: Config) -> None:
     Raises:
         UserError: one line with the value, the reason and the override that mends it.
     """
-    for rule in (_seeds, _training_length, _devices, _batches, _schedule, _closure, _objective):
+    for rule in (_name, _seeds, _training_length, _devices, _batches, _schedule, _closure, _objective):
         rule(config)
+
+
+def _name(config: Config) -> None:
+    name = config["name"]
+    if (
+        not name.strip()
+        or not name.isprintable()
+        or re.search(r"[/\\]", name)
+        or len(name.encode()) > MOST_NAME_BYTES
+    ):
+        raise UserError(
+            f"name={name[:40]!r} is part of a folder's name: 1 to {MOST_NAME_BYTES} bytes without / or line "
+            "break, e.g. name=first_try"
+        )
 
 
 def _seeds(config: Config) -> None:
@@ -148,6 +167,10 @@ def _devices(config: Config) -> None:
 def _at_least(value: float | None, least: float, where: str, strictly: bool = False) -> None:
     if value is None:
         return
+    if isinstance(value, int) and value > MOST_COUNT:
+        raise UserError(f"{where}={value} is more than anything here counts to: at most {where}={MOST_COUNT}")
+    if isinstance(value, float) and math.isinf(value) and value > 0:
+        raise UserError(f"{where}={value} must be finite: give {where}=<number>")
     if value < least or (strictly and value == least):
         bound = f"{'above' if strictly else 'at least'} {least}"
         raise UserError(f"{where}={value} must be {bound}: e.g. {where}={least + strictly:g}")

@@ -12,12 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 from tempo import compose
 from tempo.command_line import STARTED
 from tempo.config import check, plain
-from tempo.errors import INTERRUPTED_CODE, UserError
+from tempo.errors import INTERRUPTED_CODE
 from tempo.folder_lock import FolderLock
 from tempo.launch import is_group_member, launch_group, needs_group
 from tempo.preview import show_preview
 from tempo.record import RunRecord
-from tempo.run_folder import remove_unused
 from tempo.training import Job, Training
 from tempo.trial import trial_of
 
@@ -46,12 +45,7 @@ def run_from_hydra(config: DictConfig) -> float | None:
         started=STARTED if hydra.mode == RunMode.RUN else time.perf_counter(),
         trial=trial_of(hydra, values["trainer"]["epochs"]),
     )
-    try:
-        record = run(job)
-    except UserError:
-        if hydra.mode == RunMode.RUN and not values["resume"]:
-            remove_unused(job.folder)
-        raise
+    record = run(job)
     if record.status == "interrupted":
         raise SystemExit(INTERRUPTED_CODE)
     return record.objective.get("value")

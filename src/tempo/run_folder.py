@@ -20,15 +20,15 @@ Need = Literal["nothing", "run", "resume"]
 
 # What lies in a folder before the first step: Hydra's files, the first record and its diff, the lock, an
 # empty event file.
+HYDRAS_FILES = re.compile(r"\.hydra/(config|hydra|overrides)\.yaml|(train|lr_range|tune)\.log")
 FIRST_FILES = re.compile(
-    r"\.hydra/(config|hydra|overrides)\.yaml|(train|lr_range)\.log|run\.json|\.run\.json\.\d+\.[0-9a-f]{4}|\.lock"
-    r"|git(_[0-9a-f]{12})?\.diff"
+    rf"{HYDRAS_FILES.pattern}|run\.json|\.run\.json\.\d+\.[0-9a-f]{{4}}|\.lock|git(_[0-9a-f]{{12}})?\.diff"
     r"|tensorboard/(hparams\.yaml|events\.out\.tfevents\.[^/]+)"
 )
 # A group whose rank refused its job has said why; other logs of ranks are what an error message points at.
 FIRST_FILES_OF_RANKS = re.compile(r"job\.json|ranks/(rank\d+\.log|torchrun\.log|error\.txt)")
 _FIRST_FOLDERS = {".hydra", "checkpoints", "ranks", "tensorboard"}
-_was_there: dict[Path, bool] = {}
+_missing: dict[Path, list[Path]] = {}
 
 
 def readable_record(folder: Path) -> RunRecord | None:
@@ -103,14 +103,14 @@ def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def note_folder(folder: Path) -> None:
-    """Keep in mind, before Hydra makes it, whether the folder of this process's run is there already."""
+    """Keep in mind, before Hydra makes it, what of the path to this process's run is not there yet."""
     folder = folder.resolve()
-    _was_there[folder] = folder.exists()
+    _missing[folder] = [each for each in (folder, *folder.parents) if not each.exists()]
 
 
 def noted_folder() -> Path | None:
     """The folder of this process's run; None before the configuration was composed."""
-    return next(reversed(_was_there), None)
+    return next(reversed(_missing), None)
 
 
 def remove_unused(folder: Path) -> None:
@@ -119,7 +119,8 @@ def remove_unused(folder: Path) -> None:
     Only what this process has made: nothing where the folder was there before, where another process holds
     it, or where it has anything but the first files of a run.
     """
-    if _was_there.get(folder.resolve(), True) or not _has_our_lock(folder):
+    made = _missing.get(folder.resolve())
+    if not made:
         return
     found = sorted(folder.rglob("*"), reverse=True)  # what is in a folder before the folder
     files = [path for path in found if path.is_symlink() or not path.is_dir()]
@@ -129,10 +130,12 @@ def remove_unused(folder: Path) -> None:
         names = [name for name in names if not FIRST_FILES_OF_RANKS.fullmatch(name)]
     if not all(map(FIRST_FILES.fullmatch, names)) or not {path.name for path in folders} <= _FIRST_FOLDERS:
         return
+    if not _has_our_lock(folder) and not all(map(HYDRAS_FILES.fullmatch, names)):
+        return
     with contextlib.suppress(OSError):
         for path in files:
             path.unlink()
-        for path in (*folders, folder):
+        for path in (*folders, *made):
             path.rmdir()
 
 

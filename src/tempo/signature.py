@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,24 @@ Signature = dict[str, str]
 """Keyword parameter -> its annotation as it stands in the source."""
 
 
-@functools.cache
 def signature_of(target: str) -> Signature | None:
     """Keyword parameters of a class or function of this project; None for a target of another package.
 
     Raises:
         UserError: the module is one of ours but does not define the name.
     """
+    found = _parameters_of(target)
+    return None if found is None else found[0]
+
+
+def required_by(target: str) -> frozenset[str]:
+    """The parameters among those of `signature_of` that have no default."""
+    found = _parameters_of(target)
+    return frozenset() if found is None else found[1]
+
+
+@functools.cache
+def _parameters_of(target: str) -> tuple[Signature, frozenset[str]] | None:
     module, _, name = target.rpartition(".")
     path = _module_file(module)
     if path is None:
@@ -51,6 +62,13 @@ def check_types(where: str, values: Mapping[str, Any], signature: Signature) -> 
             raise UserError(
                 f"{prefix}{key}={value!r} is not {_words(signature[key])}: pass {prefix}{key}=<value>"
             )
+
+
+def check_present(where: str, values: Mapping[str, Any], required: Iterable[str]) -> None:
+    """UserError for a key that a configuration node must have and has not."""
+    prefix = f"{where}." if where else ""
+    for key in sorted(set(required) - set(values)):
+        raise UserError(f"{prefix}{key} is missing: leave ~{prefix}{key} out, or give {prefix}{key}=<value>")
 
 
 def fits(value: Any, annotation: str) -> bool:
@@ -137,23 +155,30 @@ def _module_file(module: str) -> Path | None:
     return None
 
 
-def _parameters(node: ast.FunctionDef) -> Signature:
-    arguments = [*node.args.args, *node.args.kwonlyargs]
-    return {
+def _parameters(node: ast.FunctionDef) -> tuple[Signature, frozenset[str]]:
+    ordered, named = node.args.args, node.args.kwonlyargs
+    without_default = [
+        *ordered[: len(ordered) - len(node.args.defaults)],
+        *(each for each, default in zip(named, node.args.kw_defaults, strict=True) if default is None),
+    ]
+    annotations = {
         each.arg: ast.unparse(each.annotation) if each.annotation else "Any"
-        for each in arguments
+        for each in (*ordered, *named)
         if each.arg != "self"
     }
+    return annotations, frozenset(each.arg for each in without_default) - {"self"}
 
 
-def _class_parameters(node: ast.ClassDef) -> Signature:
+def _class_parameters(node: ast.ClassDef) -> tuple[Signature, frozenset[str]]:
     for each in node.body:
         if isinstance(each, ast.FunctionDef) and each.name == "__init__":
             return _parameters(each)
-    return {
-        each.target.id: ast.unparse(each.annotation)
+    fields = [
+        (each.target.id, each)
         for each in node.body
         if isinstance(each, ast.AnnAssign)
         and isinstance(each.target, ast.Name)
         and "ClassVar" not in ast.unparse(each.annotation)
-    }
+    ]
+    annotations = {name: ast.unparse(each.annotation) for name, each in fields}
+    return annotations, frozenset(name for name, each in fields if each.value is None)

@@ -21,6 +21,19 @@ EXTRAS = {
 """Targets that need a package which is not installed by default."""
 
 
+_foreign: list[bool] = []
+
+
+def note_foreign() -> None:
+    """Keep in mind that this process's overrides come from a folder, which may be a stranger's."""
+    _foreign.append(True)
+
+
+def are_foreign() -> bool:
+    """Whether they do."""
+    return bool(_foreign)
+
+
 def check_installed(target: Any) -> None:
     """UserError where a target needs an extra that is not there."""
     package = EXTRAS.get(target, "sys") if isinstance(target, str) else "sys"

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from tempo.command_line import known_flags, multirun_first, one_line, resumed, storage_line
+from tempo.command_line import known_flags, multirun_first, resumed
+from tempo.complaints import one_line, storage_line
 from tempo.errors import UserError, nearest
 from tempo.record import RunRecord
 from tests.jobs import compose_job
@@ -42,8 +43,11 @@ def test_resuming_brings_the_overrides_back(tmp_path: Path) -> None:
     again = RunRecord(config={}, config_hash="", overrides=[*overrides, "resume='elsewhere'"], seed=0)
     again.write(tmp_path)
     assert resumed([f"resume={tmp_path}"]) == [*overrides, f"resume='{tmp_path}'"]
-    for nothing in (["model=mlp"], ["resume=null", "a=1"], ["resume="]):
+    for nothing in (["model=mlp"], ["resume=null", "a=1"]):
         assert resumed(nothing) == nothing
+    for empty in ("resume=", "resume=''", "resume= "):
+        with pytest.raises(UserError, match="names no folder"):
+            resumed([empty])
     with pytest.raises(UserError, match=r"holds no run\.json"):
         resumed([f"resume={tmp_path / 'absent'}"])
 
@@ -153,7 +157,7 @@ def test_a_flag_that_is_none(
 
 
 def test_flags_of_hydra_pass() -> None:
-    for good in (["-m", "a=1,2"], ["a=-1", "--cfg", "job", "--resolve"], ["-cd", "x", "b=2"], ["--info"], []):
+    for good in (["-m", "a=1,2"], ["a=-1", "--cfg", "job", "--resolve"], ["-cd", "/", "b=2"], ["--info"], []):
         assert known_flags(good) == good
 
 

@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.tempo._compose import JobConfigs
-from tempo.command_line import one_line
+from tempo.complaints import one_line
 from tempo.config import composed
 from tempo.paths import register_resolvers
 from tests.jobs import CONF

@@ -25,7 +25,7 @@ from hydra_plugins.tempo._grid import Combination
 from hydra_plugins.tempo._jobs import Job
 from hydra_plugins.tempo._launcher import IsolatingLauncher, JobEnded, JobInterrupted, failure
 from hydra_plugins.tempo._progress import Progress
-from tempo.command_line import one_line
+from tempo.complaints import one_line
 from tempo.config import check
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.folder_lock import FolderLock
