@@ -37,7 +37,7 @@ def write_report(content: Content, out: Path) -> Path:
     """The files of a report whose content is known; the path of the page."""
     out.mkdir(parents=True, exist_ok=True)
     write_csv(content.summary, out / "results.csv")
-    figures = draw(content.summary, out / "figures")
+    figures = draw(content.summary, out / "figures", content.searches)
     write_markdown(content, figures, out / "report.md")
     return write_page(content, figures, out / "report.html")
 
@@ -74,6 +74,10 @@ def text_of(content: Content) -> str:
             console.print(Text(f"and {len(means.rows) - MOST_TERMINAL_ROWS} settings more, in results.csv"))
     for comparison in summary.comparisons[:5]:
         console.print(Text(comparison.words), soft_wrap=True)
+    for search in content.searches:
+        console.print(Text(f"{search.outcome} {search.verdict}"), soft_wrap=True)
+        if search.best_command:
+            console.print(Text(f"  best alone: {search.best_command}"), soft_wrap=True)
     for published in content.paper:
         console.print(Text(published.words), soft_wrap=True)
     for each in content.failures:

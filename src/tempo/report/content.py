@@ -13,6 +13,7 @@ from tempo.report.failures import Failure, environment, failures, said_path
 from tempo.report.grouping import NOT_A_SETTING, NOT_A_SETTING_BELOW, differing, distinct, shared, value_of
 from tempo.report.load import Collection
 from tempo.report.paper import PaperRow, paper_rows
+from tempo.report.search import Search, searches_of
 from tempo.report.summarise import Comparison, Summary, summarise
 from tempo.report.table import Cell, Table, value_cell
 from tempo.report.wording import canonical, human
@@ -30,6 +31,7 @@ class Content:
     found: Collection
     summary: Summary
     paper: list[PaperRow]
+    searches: tuple[Search, ...] = ()
 
     @property
     def title(self) -> str:
@@ -136,7 +138,8 @@ def content_of(
         UserError: a metric that no run has, or a paper without experiments.
     """
     summary = summarise(found.runs, metric)
-    return Content(tuple(folders), found, summary, paper_rows(summary, paper))
+    searches = tuple(searches_of(found))
+    return Content(tuple(folders), found, summary, paper_rows(summary, paper), searches)
 
 
 def _values(runs: Sequence[Any], key: str) -> Cell:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,6 +13,8 @@ from matplotlib.figure import Figure
 from tempo.report.charts import MOST_BARS, against_key, cost, heat_map
 from tempo.report.curves import schedules, training_curves
 from tempo.report.grouping import Setting
+from tempo.report.search import Search
+from tempo.report.search_figures import search_figures
 from tempo.report.style import MOST_LINES, RC, save
 from tempo.report.summarise import Summary
 from tempo.report.wording import SMOKE, metric_name
@@ -30,12 +33,12 @@ class Drawn:
     svg: Path
 
 
-def draw(summary: Summary, folder: Path) -> list[Drawn]:
+def draw(summary: Summary, folder: Path, searches: Sequence[Search] = ()) -> list[Drawn]:
     """All figures that the runs have data for, as `folder/<name>.png` and `.svg`."""
     folder.mkdir(parents=True, exist_ok=True)
     done = []
     with mpl.rc_context(RC):
-        for name, title, caption, figure in _figures(summary):
+        for name, title, caption, figure in chain(_of_searches(searches), _figures(summary)):
             if figure is None:
                 continue
             if any(each.smoke for each in summary.settings):
@@ -45,6 +48,11 @@ def draw(summary: Summary, folder: Path) -> list[Drawn]:
             save(figure, png, svg)
             done.append(Drawn(name, title, caption, png, svg))
     return done
+
+
+def _of_searches(searches: Sequence[Search]) -> Iterator[tuple[str, str, str, Figure | None]]:
+    for at, search in enumerate(searches, start=1):
+        yield from search_figures(search, "search_" if len(searches) == 1 else f"search{at}_")
 
 
 def _figures(summary: Summary) -> Iterator[tuple[str, str, str, Figure | None]]:

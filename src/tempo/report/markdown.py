@@ -9,6 +9,7 @@ from tempo.report.content import Content
 from tempo.report.failures import said_path
 from tempo.report.figures import Drawn
 from tempo.report.paper import paper_table
+from tempo.report.search import trials_table
 from tempo.report.table import escaped, markdown, means_table
 from tempo.report.wording import SMOKE, duration, human, metric_name
 
@@ -25,6 +26,11 @@ def write_markdown(content: Content, figures: Sequence[Drawn], path: Path) -> No
     if summary.comparisons:
         said = [f"- {escaped(each.words)}" for each in content.comparisons]
         parts += ["## Comparisons", "\n".join(said), content.comparison_note]
+    for search in content.searches:
+        parts += [f"## Search: {escaped(search.sweep.folder.name)}", search.outcome, escaped(search.verdict)]
+        parts += [_fenced(search.best_command)] if search.best_command else []
+        parts += [f"Importance: {escaped(search.shares)}."] if search.shares else []
+        parts.append(markdown(trials_table(search)))
     if content.paper:
         parts += ["## Ours beside the paper's", markdown(paper_table(content.paper))]
     if content.failures:

@@ -14,6 +14,7 @@ from tempo.report.content import Content
 from tempo.report.failures import Failure, said_path
 from tempo.report.figures import Drawn
 from tempo.report.paper import paper_table
+from tempo.report.search import Search, trials_table
 from tempo.report.table import Cell, Table, means_table, runs_table
 from tempo.report.wording import SMOKE, duration, human, metric_name
 
@@ -32,6 +33,7 @@ def write_page(content: Content, figures: Sequence[Drawn], path: Path) -> Path:
             "Ours beside the paper's",
             _sortable(paper_table(content.paper), path) if content.paper else "",
         ),
+        ("search", "Search", "".join(_search(each, path) for each in content.searches)),
         ("figures", "Figures", "".join(_figure(each) for each in figures)),
         ("failures", "Without result", _failures(content.failures)),
         ("runs", "All runs", _sortable(runs_table(content.summary), path) if content.summary.runs else ""),
@@ -92,6 +94,17 @@ def _settings(content: Content) -> str:
         parts.append(f'<h3>Comparisons</h3><ul class="comparisons">{"".join(said)}</ul>')
         parts.append(f'<p class="note">{escape(content.comparison_note)}</p>')
     return "".join(parts)
+
+
+def _search(search: Search, path: Path) -> str:
+    space = ", ".join(f"{key}={words}" for key, words in search.space.items())
+    parts = [f"<p>{escape(search.outcome)} Space: <code>{escape(space)}</code></p>"]
+    parts.append(f"<p>{escape(search.verdict)}</p>")
+    if search.best_command:
+        parts.append(f"<pre>{escape(search.best_command)}</pre>")
+    if search.shares:
+        parts.append(f"<p>Importance: {escape(search.shares)}.</p>")
+    return "".join(parts) + _sortable(trials_table(search), path)
 
 
 def _sortable(table: Table, path: Path | None = None) -> str:
