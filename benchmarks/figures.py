@@ -60,9 +60,10 @@ def figure(study: str, field: str) -> str:
 
 
 def _records(study: str) -> list[dict[str, Any]]:
-    paths = sorted((RESULTS / study).rglob("run.json"))
+    # A measurement that is no run has one `record.json`.
+    paths = sorted((RESULTS / study).rglob("run.json")) or sorted((RESULTS / study).glob("record.json"))
     if not paths:
-        raise FileNotFoundError(f"docs/results/{study} holds no run.json")
+        raise FileNotFoundError(f"docs/results/{study} holds no run.json and no record.json")
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 

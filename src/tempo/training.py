@@ -268,14 +268,15 @@ class Training:
         if self.rank != 0:
             return
         record = self.record
-        if record.status != "completed" and hasattr(self, "trainer"):
+        built = hasattr(self, "trainer")
+        if record.status != "completed" and built and self.trainer.lightning_module is not None:
             self.recorder.pause()
             self.recorder.write_record(self.trainer)
         record.seconds["total"] = self.seconds_before + time.perf_counter() - self.started
         try:
             if record.status == "completed":
                 self._pictures()
-            if hasattr(self, "trainer"):
+            if built:
                 close_loggers(self.trainer.loggers, record)
         finally:
             # Last: what is killed before this word is resumed, and has its pictures in the end.

@@ -1,0 +1,312 @@
+"""Kill runs at random moments, go on with them, and compare: `python benchmarks/faults.py [--runs 100]`.
+
+Each of the runs is a `python src/train.py ...` that is ended one to three times, by SIGKILL, SIGTERM or
+Ctrl-C (SIGINT), at a moment drawn from `--seed`: any time since its start, while it writes a checkpoint or
+its record, after a row of metrics, or at its very end. Then `python src/train.py resume=<folder>` goes on
+with it (the same command again where it is a sweep). `identical` counts the runs that left the same weights,
+metrics, rows of metrics.csv (without the clock's column), TensorBoard curves and checkpoints as one that
+was never stopped; `lost` those that could not be gone on with. Record: docs/results/faults/record.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from victims import ROOT, Victim, first_difference, outcome, preload, rows, stamp, unfinished
+
+from tempo.errors import UserError
+from tempo.record import FILE_NAME, RunRecord, write_atomically
+
+TINY = (
+    "model=mlp",
+    "trainer=cpu",
+    "trainer.threads=1",
+    "data.train_size=320",
+    "trainer.epochs=8",
+    "trainer.log_every_n_steps=1",
+    "trainer.steps_per_call=1",
+    "checkpoint.every_n_steps=3",
+)
+"""40 steps, each a row of metrics.csv."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A command, and its share of the runs."""
+
+    name: str
+    overrides: tuple[str, ...]
+    share: int = 9
+    jobs: tuple[str, ...] = ("",)
+    """Folders of the runs below the command's own: those of a sweep's jobs."""
+
+    def arguments(self, folder: Path) -> list[str]:
+        """The command line that starts it in a folder, and goes on with a sweep."""
+        where = "hydra.run.dir" if self.jobs == ("",) else "hydra.sweep.dir"
+        return [*TINY, *self.overrides, f"{where}={folder}"]
+
+
+FEW_EPOCHS = "trainer.epochs=4"
+TWO_JOBS = ("seed=0", "seed=1")
+VARIANTS = (
+    Variant("1cycle, cyclical momentum", ("scheduler=onecycle", "optimizer.lr=0.01")),
+    Variant("moving average, clipping", ("ema.decay=0.9", "trainer.gradient_clip=1", "optimizer=nesterov")),
+    Variant("dropout", ("model=cnn3", FEW_EPOCHS)),
+    Variant("batch norm, dropout", ("model=densenet40", "model.depth=10", "model.dropout=0.2", FEW_EPOCHS)),
+    Variant(
+        "augmentation, accumulation",
+        ("data.augment={crop_padding: 1, flip: true, cutout: 2}", "trainer.accumulate=2", "optimizer=adamw"),
+    ),
+    Variant("early stopping", ("early_stopping.patience=2", "early_stopping.min_delta=0.05")),
+    Variant("every 2 steps, end within an epoch", ("checkpoint.every_n_steps=2", "trainer.max_steps=38")),
+    Variant("chunks of steps", ("trainer.steps_per_call=auto", "checkpoint.every_n_steps=null")),
+    Variant("the 3 best states", ("checkpoint.keep_best=3", "optimizer=adam", "optimizer.lr=0.1")),
+    Variant("sweep", ("seed=0,1", FEW_EPOCHS, "-m"), 8, TWO_JOBS),
+    Variant("sweep, a process a job", ("seed=0,1", "hydra/launcher=local", FEW_EPOCHS, "-m"), 8, TWO_JOBS),
+    Variant("2 processes (DDP, gloo)", ("trainer=ddp_cpu", "trainer.devices=2", FEW_EPOCHS), 3),
+)
+
+COUNTED = ("runs", "resumed", "identical", "lost")
+
+
+@dataclass
+class Tally:
+    """What became of the runs of one variant."""
+
+    runs: int = 0
+    resumed: int = 0
+    identical: int = 0
+    lost: int = 0
+    signals: Counter[str] = field(default_factory=Counter)
+    moments: Counter[str] = field(default_factory=Counter)
+    inside_a_write: int = 0
+    """Kills that left a file behind which was not finished."""
+    differences: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The command that was never stopped."""
+
+    seconds: float
+    rows: int
+    outcomes: list[dict[str, Any]]
+
+
+def moment(
+    rng: random.Random, runs: Sequence[Path], reference: Reference, began: float
+) -> tuple[str, Callable[[], bool]]:
+    """Name of the moment that is drawn, and whether it has come."""
+    kind = rng.choice(("any time", "any time", "a file is written", "after a row", "after the last row"))
+    if kind == "any time":
+        after = rng.uniform(0, 1.1 * reference.seconds)
+        return kind, lambda: time.monotonic() - began >= after
+    if kind == "a file is written":
+        left, seen = rng.randrange(1, 16), [False]
+
+        def is_written() -> bool:
+            nonlocal left
+            now = any(unfinished(run) for run in runs)
+            left -= now and not seen[0]
+            seen[0] = now
+            return left <= 0 and now
+
+        return kind, is_written
+    at = reference.rows - 1 if kind == "after the last row" else rng.randrange(1, reference.rows)
+    delay, come = rng.uniform(0, 0.3 * reference.seconds if kind == "after the last row" else 0.02), [0.0]
+
+    def is_after() -> bool:
+        come[0] = come[0] or time.monotonic() * (sum(map(rows, runs)) >= at)
+        return bool(come[0]) and time.monotonic() >= come[0] + delay
+
+    return kind, is_after
+
+
+def go_on(variant: Variant, folder: Path) -> list[str]:
+    """The command line that goes on with what was stopped."""
+    asked = (folder / FILE_NAME).exists() or (folder / ".hydra" / "overrides.yaml").exists()
+    return [f"resume={folder}"] if variant.jobs == ("",) and asked else variant.arguments(folder)
+
+
+def is_over(runs: Sequence[Path]) -> bool:
+    """Whether all records say so."""
+    with contextlib.suppress(UserError):
+        return all(RunRecord.read(run).finished for run in runs)
+    return False
+
+
+def stop_and_go_on(
+    variant: Variant, folder: Path, reference: Reference, rng: random.Random, tally: Tally
+) -> str:
+    """One run: stopped one to three times, then gone on with to its end; what is wrong, or ""."""
+    runs = [folder / job for job in variant.jobs]
+    console = folder.with_suffix(".txt")
+    stops = rng.choice((1, 1, 1, 2, 3))
+    while stops and not is_over(runs):
+        number = rng.choice((signal.SIGKILL,) * 5 + (signal.SIGTERM, signal.SIGINT))
+        before = [_sessions(run) for run in runs]
+        victim = Victim(go_on(variant, folder), console)
+        name, reached = moment(rng, runs, reference, victim.began)
+        if victim.signal_when(reached, number):
+            stops -= 1
+            code = victim.finish()
+            tally.signals[number.name] += 1
+            tally.moments[name] += 1
+            tally.inside_a_write += any(unfinished(run) for run in runs)
+            begun = [run for run, count in zip(runs, before, strict=True) if _sessions(run) > count]
+            reason = _is_no_clean_stop(code, number, begun, variant.jobs != ("",))
+            if reason and number != signal.SIGKILL:
+                return reason
+    if not tally.signals:
+        return ""
+    tries = 0
+    while not is_over(runs) and tries < 3:
+        tries += 1
+        code = Victim(go_on(variant, folder), console).finish()
+    if not is_over(runs):
+        tally.lost += 1
+        return f"lost, exit code {code}: {console.read_text(encoding='utf-8').splitlines()[-1:]}"
+    tally.resumed += 1
+    for run, expected in zip(runs, reference.outcomes, strict=True):
+        if difference := first_difference(outcome(run), expected):
+            return f"{run.name}: {difference}"
+    tally.identical += 1
+    return ""
+
+
+def _sessions(run: Path) -> int:
+    """Processes that have written the record so far."""
+    with contextlib.suppress(UserError):
+        return len(RunRecord.read(run).sessions)
+    return 0
+
+
+def _is_no_clean_stop(code: int, number: signal.Signals, begun: Sequence[Path], is_sweep: bool) -> str:
+    """A run that was asked to stop says `interrupted` where it has begun, and ends with 130."""
+    # A sweep whose job was ended has a job without a result, which is code 1.
+    if code not in (0, 130, -number) and not (is_sweep and code == 1):
+        return f"{number.name} ended it with exit code {code}"
+    if code == 130 and any(RunRecord.read(run).status == "running" for run in begun):
+        return f"{number.name} left the status running"
+    return ""
+
+
+def refer(variant: Variant, folder: Path) -> Reference:
+    """Run the command to its end."""
+    began = time.monotonic()
+    console = folder.with_suffix(".txt")
+    if code := Victim(variant.arguments(folder), console).finish():
+        raise RuntimeError(f"{variant.name} ended with {code}: {console.read_text(encoding='utf-8')}")
+    runs = [folder / job for job in variant.jobs]
+    return Reference(time.monotonic() - began, sum(map(rows, runs)), [outcome(run) for run in runs])
+
+
+def shares(runs: int) -> list[int]:
+    """Runs of each variant, in proportion to the shares; the rest goes to the first ones."""
+    total = sum(each.share for each in VARIANTS)
+    counts = [runs * each.share // total for each in VARIANTS]
+    for index in range(runs - sum(counts)):
+        counts[index % len(counts)] += 1
+    return counts
+
+
+def harness(runs: int, seed: int, folder: Path) -> dict[str, Tally]:
+    """All runs, variant by variant."""
+    found = {}
+    for variant, count in zip(VARIANTS, shares(runs), strict=True):
+        if not count:
+            continue
+        name = "".join(each if each.isalnum() else "_" for each in variant.name)
+        reference = refer(variant, folder / name)
+        tally = found[variant.name] = Tally()
+        for index in range(count):
+            run = folder / f"{name}_{index}"
+            rng = random.Random(f"{seed} {variant.name} {index}")
+            wrong = ""
+            before = sum(tally.signals.values())
+            while sum(tally.signals.values()) == before:  # over before it could be stopped: again
+                shutil.rmtree(run, ignore_errors=True)
+                wrong = stop_and_go_on(variant, run, reference, rng, tally)
+            tally.runs += 1
+            if wrong:
+                tally.differences.append(f"{index}: {wrong}")
+                print(f"  {variant.name} {index}: {wrong}", flush=True)
+            else:
+                shutil.rmtree(run, ignore_errors=True)
+        print(f"{variant.name}: {tally.identical} of {tally.runs} identical, {tally.lost} lost", flush=True)
+    return found
+
+
+def summary(found: dict[str, Tally]) -> dict[str, Any]:
+    """The counts over all variants, then by variant."""
+    totals = {name: sum(getattr(each, name) for each in found.values()) for name in COUNTED}
+    signals, moments = Counter[str](), Counter[str]()
+    for each in found.values():
+        signals.update(each.signals)
+        moments.update(each.moments)
+    overrides = {each.name: list(each.overrides) for each in VARIANTS}
+    return {
+        **totals,
+        "stops": sum(signals.values()),
+        "signals": dict(signals),
+        "moments": dict(moments),
+        "inside_a_write": sum(each.inside_a_write for each in found.values()),
+        "all_overrides": list(TINY),
+        "variants": [
+            {
+                "name": name,
+                "overrides": overrides[name],
+                **{key: getattr(each, key) for key in (*COUNTED, "differences")},
+                "stops": sum(each.signals.values()),
+            }
+            for name, each in found.items()
+        ],
+    }
+
+
+def main() -> None:
+    """Read the command line, run, write the record; exit code 1 where a run was lost or differs."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--record", type=Path, default=ROOT / "docs" / "results" / "faults" / "record.json")
+    arguments = parser.parse_args()
+    preload()
+    latest = ROOT / "logs" / "latest"
+    before, began = latest.readlink() if latest.is_symlink() else None, time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="tempo-faults-"))
+    try:
+        found = harness(arguments.runs, arguments.seed, folder)
+    finally:
+        if latest.is_symlink() and latest.readlink() != before:
+            latest.unlink()
+            if before is not None:
+                latest.symlink_to(before)
+    counts = summary(found)
+    command = f"python benchmarks/faults.py --runs {arguments.runs} --seed {arguments.seed}"
+    record = {**stamp(command), "seconds": round(time.monotonic() - began), **counts}
+    arguments.record.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(arguments.record, json.dumps(record, indent=2) + "\n")
+    print(", ".join(f"{counts[each]} {each}" for each in COUNTED))
+    if counts["identical"] < counts["runs"]:
+        sys.exit(f"what differs is kept in {folder}")
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
