@@ -51,14 +51,8 @@ def _seeds(config: Config) -> None:
 
 def _training_length(config: Config) -> None:
     trainer = config["trainer"]
-    for key in (
-        "epochs",
-        "max_steps",
-        "accumulate",
-        "threads",
-        "val_every_n_epochs",
-        "log_every_n_steps",
-    ):
+    counts = ("epochs", "max_steps", "accumulate", "threads", "val_every_n_epochs", "test_every_n_epochs")
+    for key in (*counts, "log_every_n_steps"):
         _at_least(trainer[key], 1, f"trainer.{key}")
     _at_least(trainer.get("lr_reference_batch"), 1, "trainer.lr_reference_batch")
     _at_least(trainer["gradient_clip"], 0, "trainer.gradient_clip", strictly=True)

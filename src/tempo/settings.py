@@ -48,6 +48,7 @@ class TrainerSettings:
     compile: bool
     threads: int | None
     val_every_n_epochs: int
+    test_every_n_epochs: int | None
     log_every_n_steps: int
     steps_per_call: int | Literal["auto"]
     backend: Literal["gloo", "nccl"] | None

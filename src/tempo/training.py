@@ -32,6 +32,7 @@ from tempo.trainer.interruption import Interrupted, Interruption
 from tempo.trainer.pruning import Pruned, Pruning
 from tempo.trainer.quiet import quiet
 from tempo.trainer.recorder import Recorder
+from tempo.trainer.test_curve import CurveOnTest
 from tempo.trial import Trial
 
 log = logging.getLogger(__name__)
@@ -163,6 +164,10 @@ class Training:
         recorder.listeners.append(progress.row)
         settings = {**config, "images": data.sha256}
         callbacks: list[pl.Callback] = [Agreement(settings), recorder]
+        if (every := config["trainer"]["test_every_n_epochs"]) is not None:
+            callbacks.append(
+                CurveOnTest(recorder, compose.build_eval_batches(config, data.test, plan), every)
+            )
         if config["early_stopping"]["patience"] is not None and monitor is not None:
             callbacks.append(_early_stopping(config, monitor))
         if config["trainer"].get("energy"):

@@ -24,7 +24,7 @@ from tempo.report.style import (
 )
 from tempo.report.wording import is_share, metric_name
 
-CURVES = ("val/loss", "val/accuracy", "train/loss", "train/accuracy")
+CURVES = ("val/loss", "val/accuracy", "test/loss", "test/accuracy", "train/loss", "train/accuracy")
 LOG_FROM = 30.0
 """A loss that falls by more than this factor is drawn on a log axis."""
 
@@ -45,7 +45,7 @@ def training_curves(settings: Sequence[Setting]) -> Figure | None:
     columns = [each for each in CURVES if any(len(run.series(each)[0]) for run in _drawn(settings))]
     if not columns:
         return None
-    rows = 1 if len(columns) <= 2 else 2
+    rows = -(-len(columns) // 2)
     figure, axes = new_figure(rows, -(-len(columns) // rows), 9.5, 3.3 * rows + 0.6)
     handles: dict[str, Any] = {}
     for place, column in zip(axes, columns, strict=False):

@@ -19,8 +19,8 @@ def draw_curves(metrics_file: Path, path: Path, title: str) -> None:
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True)
     for axis, name in ((axes[0, 0], "loss"), (axes[0, 1], "accuracy")):
-        for split, style in (("train", "-"), ("val", "o-")):
-            values = columns[f"{split}/{name}"]
+        for split, style in (("train", "-"), ("val", "o-"), ("test", "s:")):
+            values = columns.get(f"{split}/{name}", np.empty(0))
             here = np.isfinite(values)
             if here.any():
                 axis.plot(columns["epoch"][here], values[here], style, markersize=3, label=split)

@@ -20,6 +20,8 @@ COLUMNS = (
     "train/accuracy",
     "val/loss",
     "val/accuracy",
+    "test/loss",
+    "test/accuracy",
 )
 
 

@@ -215,17 +215,22 @@ class Classifier(pl.LightningModule):
         """Close the sums; callbacks find them as `test/loss` and `test/accuracy`."""
         self._close_evaluation("test")
 
-    def _close_evaluation(self, split: str) -> None:
+    def close_sums(self) -> dict[str, float]:
+        """Loss, accuracy and number of the images evaluated since the last call, over all ranks."""
         counts = self.confusion.compute()
         self.confusion_counts = counts.cpu()
         images = int(counts.sum())
-        self.evaluated = {
+        found = {
             "loss": float(self.eval_loss.compute()),
             "accuracy": int(counts.diagonal().sum()) / images,
             "images": images,
         }
         self.confusion.reset()
         self.eval_loss.reset()
+        return found
+
+    def _close_evaluation(self, split: str) -> None:
+        self.evaluated = self.close_sums()
         for name in ("loss", "accuracy"):
             self.log(f"{split}/{name}", self.evaluated[name], logger=False, rank_zero_only=True)
 

@@ -63,7 +63,7 @@ class Recorder(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the files and start the clock."""
         self._open(trainer)
-        self._since = time.perf_counter()
+        self.resume()
 
     def _open(self, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero and not self._is_open:
@@ -89,10 +89,10 @@ class Recorder(pl.Callback):
         self.validated_step = trainer.global_step
         values = {name: pl_module.evaluated[name] for name in ("loss", "accuracy")}
         self.record.metrics["val"] = values
-        self._write_row(trainer, pl_module, trainer.global_step, {f"val/{k}": v for k, v in values.items()})
+        self.write_row(trainer, pl_module, trainer.global_step, {f"val/{k}": v for k, v in values.items()})
         self.write_record(trainer)
         if trainer.state.fn == "fit":
-            self._since = time.perf_counter()
+            self.resume()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """End the interval with the epoch, so that each epoch has a row of its own."""
@@ -115,6 +115,10 @@ class Recorder(pl.Callback):
         """Stop the clock of training."""
         self.train_seconds, self._since = self.seconds, None
 
+    def resume(self) -> None:
+        """Start it again."""
+        self._since = time.perf_counter()
+
     def flush(self, trainer: pl.Trainer, module: Classifier) -> None:
         """Bring the losses to the host and write complete intervals; raises `Diverged`."""
         reduce = _mean_over_ranks(trainer) if trainer.world_size > 1 else None
@@ -133,11 +137,10 @@ class Recorder(pl.Callback):
         self.record.metrics["train"] = {"loss": interval.loss, "accuracy": interval.accuracy}
         values = {"train/loss": interval.loss, "train/accuracy": interval.accuracy}
         values |= module.schedule.at(interval.steps_done - 1, module.total_steps)
-        self._write_row(trainer, module, interval.steps_done, values)
+        self.write_row(trainer, module, interval.steps_done, values)
 
-    def _write_row(
-        self, trainer: pl.Trainer, module: Classifier, step: int, values: dict[str, float]
-    ) -> None:
+    def write_row(self, trainer: pl.Trainer, module: Classifier, step: int, values: dict[str, float]) -> None:
+        """Add a row to metrics.csv and tell the loggers and listeners."""
         if not trainer.is_global_zero:
             return
         epoch = step / module.plan.steps_per_epoch
