@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from torch.utils.tensorboard.summary import hparams
 
 from tempo.record import RunRecord, flatten
 
@@ -38,9 +39,12 @@ def close_loggers(loggers: Sequence[Logger], record: RunRecord) -> None:
     plain = (int, float, str, bool)
     parameters = {k: v if isinstance(v, plain) else str(v) for k, v in flatten(record.config).items()}
     for logger in loggers:
+        logger.log_hyperparams(parameters)
+        logger.log_metrics(metrics, step=record.steps)
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(parameters, metrics)
-        else:
-            logger.log_hyperparams(parameters)
-            logger.log_metrics(metrics, step=record.steps)
+            # Not the description of the experiment that Lightning would write: the tab takes that of one run
+            # for all, and without it looks for itself which parameters differ and which metrics there are.
+            _, *session = hparams(parameters, metrics)
+            for each in session:
+                logger.experiment._get_file_writer().add_summary(each)
         logger.finalize("success" if record.finished else "failed")
