@@ -8,6 +8,7 @@ import pytest
 
 from report import default_out, main
 from tempo.paths import ROOT
+from tempo.report.page import announce_page
 from tests.report.example_runs import weight_decay_sweep, write_run
 
 SCRIPT = ROOT / "src/report.py"
@@ -52,6 +53,29 @@ def test_several_folders_are_reported_in_a_place_of_their_own(tmp_path: Path) ->
     assert default_out(folders) == ROOT / "logs/reports/a_b_and_c_and_d_and_1_more"
 
 
+def test_what_is_no_report_is_not_written_over(tmp_path: Path) -> None:
+    write_run(tmp_path / "s/a")
+    theirs = tmp_path / "s/report/report.html"
+    theirs.parent.mkdir()
+    theirs.write_text("<!doctype html><title>years of work</title>")
+    with pytest.raises(SystemExit, match="has files that are no report of tempo"):
+        main([str(tmp_path / "s")])
+    assert [each.name for each in theirs.parent.iterdir()] == ["report.html"]
+    assert "years of work" in theirs.read_text()
+
+
+def test_a_report_that_was_cut_is_made_again(tmp_path: Path) -> None:
+    write_run(tmp_path / "s/a")
+    page = tmp_path / "s/report/report.html"
+    page.parent.mkdir()
+    announce_page(page)
+    (page.parent / "results.csv").touch()
+    (page.parent / "notes.txt").touch()
+    main([str(tmp_path / "s")])
+    assert "Unfinished" not in page.read_text()
+    assert (page.parent / "results.csv").read_text()
+
+
 @pytest.mark.parametrize(
     ("make", "arguments", "said"),
     [
@@ -61,6 +85,7 @@ def test_several_folders_are_reported_in_a_place_of_their_own(tmp_path: Path) ->
         ("run", ["s", "--metric", "val/acc"], "no run has the metric val/acc. Did you mean 'val/accuracy'?"),
         ("run", ["s", "--paper", "nobody1999"], "--paper nobody1999 names no experiment"),
         ("run", ["s", "--out", "s/a/run.json"], "choose another folder with --out"),
+        ("run", ["s", "--out", "s/a"], "s/a has files that are no report of tempo: choose another folder"),
     ],
 )
 def test_a_mistake_is_one_line(

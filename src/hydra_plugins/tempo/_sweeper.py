@@ -92,7 +92,8 @@ class RunSweeper(Sweeper):
             values = self.configs.values(combination.overrides)
             check(values)
         except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(f"{' '.join(combination.swept) or 'the job'}: {one_line(error)}") from error
+            job, line = " ".join(combination.swept) or "the job", one_line(error)
+            raise UserError(line if line.startswith(job) else f"{job}: {line}") from error
         return Job(slug, combination.overrides, self.folder / slug, values)
 
     def _launcher(self) -> Launcher:

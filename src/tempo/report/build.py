@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tempo.errors import UserError
 from tempo.report.content import Content, content_of
 from tempo.report.figures import draw
 from tempo.report.load import load
 from tempo.report.markdown import write_markdown
-from tempo.report.page import write_page
+from tempo.report.page import announce_page, is_page, write_page
 from tempo.report.table import means_table, write_csv
 from tempo.report.wording import SMOKE, metric_name
 
@@ -34,12 +35,20 @@ def build_report(
 
 
 def write_report(content: Content, out: Path) -> Path:
-    """The files of a report whose content is known; the path of the page."""
+    """The files of a report whose content is known; the path of the page.
+
+    Raises:
+        UserError: `out` has files and is no report: none of them may be written over.
+    """
+    page = out / "report.html"
+    if out.is_dir() and any(out.iterdir()) and not is_page(page):
+        raise UserError(f"{out} has files that are no report of tempo: choose another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
+    announce_page(page)
     write_csv(content.summary, out / "results.csv")
     figures = draw(content.summary, out / "figures", content.searches)
     write_markdown(content, figures, out / "report.md")
-    return write_page(content, figures, out / "report.html")
+    return write_page(content, figures, page)
 
 
 def summary_table(folders: Sequence[Path], metric: str | None = None) -> str:

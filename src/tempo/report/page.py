@@ -22,6 +22,7 @@ LARGEST_SVG_BYTES = 400_000
 """A figure with more detail is embedded as PNG."""
 FILTER_FROM_ROWS = 15
 BEST = ' class="best"'
+_MARK = '<meta name="generator" content="tempo report">'
 
 
 def write_page(content: Content, figures: Sequence[Drawn], path: Path) -> Path:
@@ -55,12 +56,28 @@ def write_page(content: Content, figures: Sequence[Drawn], path: Path) -> Path:
     return path
 
 
+def announce_page(path: Path) -> None:
+    """Write a page that says that it is on its way, where there is none yet: the folder is known as ours."""
+    if not path.exists():
+        path.write_text(_document("Unfinished", "<p>This report was not finished: make it again.</p>"))
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that was written here."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return _MARK in file.read(1000)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 def _document(title: str, body: str) -> str:
     style, script = (_beside(name) for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"{_MARK}"
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<link rel="icon" href="data:,">'
