@@ -160,7 +160,7 @@ class Training:
             every_n_minutes=config["checkpoint"]["every_n_minutes"],
             keep_best=config["checkpoint"]["keep_best"],
         )
-        progress = ProgressLines(total, -(-total // plan.steps_per_epoch))
+        progress = ProgressLines(total, -(-total // plan.steps_per_epoch), data.val is not None)
         recorder.listeners.append(progress.row)
         settings = {**config, "images": data.sha256}
         callbacks: list[pl.Callback] = [Agreement(settings), recorder]

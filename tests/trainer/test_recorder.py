@@ -192,10 +192,15 @@ def test_which_state_is_tested(select: str, train: Train) -> None:
     assert trained.record.objective["mode"] == "min"
 
 
-def test_without_validation_the_last_state_is_tested(train: Train) -> None:
+def test_without_validation_the_last_state_is_tested(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
     trained = train(
         "data.val_size=0", "objective=test/accuracy", "checkpoint.select=last", "trainer.epochs=2"
     )
     assert set(trained.record.metrics) == {"train", "test"}
     assert trained.record.objective["value"] == trained.record.metrics["test"]["accuracy"]
     assert trained.record.data["val"] == 0
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
+    assert [line[:2] for line in lines] == [["epoch 1", "step 5/10"], ["epoch 2", "step 10/10"]]
+    assert all(line[-1].startswith("train ") for line in lines)

@@ -102,9 +102,13 @@ def print_results(record: RunRecord, folder: Path) -> None:
 
 
 class ProgressLines(pl.Callback):
-    """One bar on a terminal; elsewhere a line a validation, some sixty a run at the most."""
+    """One bar on a terminal; elsewhere a line a validation, some sixty a run at the most.
 
-    def __init__(self, total_steps: int, epochs: int) -> None:
+    A run without validation gets the line of its last training interval of the epoch.
+    """
+
+    def __init__(self, total_steps: int, epochs: int, validates: bool) -> None:
+        self.validates = validates
         self.total_steps = total_steps
         self.every_n_epochs = max(1, -(-epochs // _LINES_OF_A_RUN))
         self.words = ""
@@ -136,10 +140,10 @@ class ProgressLines(pl.Callback):
         """Take a row of metrics.csv: training goes into the words, validation makes a line."""
         if "train/loss" in row:
             self.last_train = dict(row)
-        if "val/loss" in row:
+        epoch = round(row["epoch"])
+        last = row["step"] >= self.total_steps
+        if "val/loss" in row or (not self.validates and (last or row["epoch"] == epoch)):
             self.words = self._line(row)
-            epoch = round(row["epoch"])
-            last = row["step"] >= self.total_steps
             if self.bar is None and (
                 last or epoch >= self._printed_epoch + self.every_n_epochs or epoch <= 1
             ):
@@ -154,7 +158,8 @@ class ProgressLines(pl.Callback):
                 f"lr {train['lr']:.3g}",
                 f"train {train['train/loss']:.3f} {100 * train['train/accuracy']:.1f} %",
             ]
-        words.append(f"val {row['val/loss']:.3f} {100 * row['val/accuracy']:.1f} %")
+        if "val/loss" in row:
+            words.append(f"val {row['val/loss']:.3f} {100 * row['val/accuracy']:.1f} %")
         return "  ".join(words)
 
     def stop(self) -> None:
