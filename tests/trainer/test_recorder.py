@@ -108,6 +108,8 @@ def assert_test_numbers(trained: Trained, expected: Outcome) -> None:
     assert record.data | {"sha256": ""} == {
         "name": "digits",
         "sha256": "",
+        "shape": [1, 8, 8],
+        "classes": 10,
         "train": 320,
         "val": 144,
         "test": 359,
