@@ -12,7 +12,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
-from pytorch_lightning.strategies import DDPStrategy
 
 from tempo.config import Config, source_keys
 from tempo.data.augment import Augment, Preprocess, normalization
@@ -20,6 +19,8 @@ from tempo.data.batches import BatchPlan, EvalBatches, TrainBatches
 from tempo.data.images import ImageData
 from tempo.data.split import split, stratified
 from tempo.errors import UserError
+from tempo.exchange.star import ServerSettings
+from tempo.exchange.strategy import RingStrategy, StarStrategy
 from tempo.instantiation import instantiated
 from tempo.networks import build_network
 from tempo.optimizer.build import build_optimizer
@@ -215,9 +216,15 @@ def _strategy(config: Config) -> Any:
     if node["devices"] * node["num_nodes"] == 1:
         return "auto"
     # Running statistics are averaged once before each evaluation instead of sent around at every step.
-    return DDPStrategy(
-        process_group_backend=node["backend"], broadcast_buffers=False, gradient_as_bucket_view=True
-    )
+    arguments = {
+        "process_group_backend": node["backend"],
+        "broadcast_buffers": False,
+        "gradient_as_bucket_view": True,
+        "compress": node.get("compress"),
+    }
+    if node.get("method", "ring") == "ps_sync":
+        return StarStrategy(servers=ServerSettings(**config["server"]), **arguments)
+    return RingStrategy(**arguments)
 
 
 def _optimizer_settings(config: Config) -> dict[str, Any]:

@@ -55,6 +55,8 @@ class RunRecord:
     """Which state was tested: `{"by": "val/accuracy", "value": 0.97, "step": 1200}`, or by "last"."""
     sessions: list[dict[str, Any]] = field(default_factory=list)
     """Start, command, versions and git of each process that worked on the run; one more each resume."""
+    exchange: dict[str, float] = field(default_factory=dict)
+    """Of trainer.method=ps_sync: bytes that rank 0, a server, sends and receives a step."""
     energy: dict[str, Any] = field(default_factory=dict)
     """`{"joules", "cpu", "gpu", "source"}` of training, where trainer.energy asked for it."""
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)

@@ -25,7 +25,8 @@ def check_rules(config: Config) -> None:
     Raises:
         UserError: one line with the value, the reason and the override that mends it.
     """
-    for rule in (_name, _seeds, _training_length, _devices, _batches, _schedule, _closure, _objective):
+    rules = (_name, _seeds, _training_length, _devices, _batches, _exchange, _schedule, _closure, _objective)
+    for rule in rules:
         rule(config)
 
 
@@ -106,6 +107,36 @@ def _schedule(config: Config) -> None:
             f"the schedule moves momentum, but the optimizer {kind} has "
             f"{'none' if momentum is None else 'momentum 0'}: {off}, or optimizer=momentum"
         )
+
+
+def _exchange(config: Config) -> None:
+    trainer, server = config["trainer"], config.get("server")
+    if server is None or trainer["method"] == "ring":
+        return
+    processes = trainer["devices"] * trainer["num_nodes"]
+    if processes == 1:
+        raise UserError(
+            f"trainer.method={trainer['method']} needs more than one process: trainer=ddp_cpu "
+            "trainer.devices=2, or trainer.method=ring"
+        )
+    if not 1 <= server["count"] <= processes:
+        raise UserError(
+            f"server.count={server['count']} must be in [1, {processes}], the number of processes: "
+            "server.count=1"
+        )
+    if server["reply"] == "gradients":
+        return
+    why = None
+    if server["placement"] == "sharded":
+        why = "server.placement=sharded cuts variables in parts, which no optimizer steps alone"
+    elif trainer["precision"] == "16-mixed":
+        why = "trainer.precision=16-mixed scales the loss by what every process finds in its gradients"
+    elif trainer["gradient_clip"] is not None and server["count"] > 1:
+        why = "trainer.gradient_clip needs all gradients in one place"
+    elif config["optimizer"]["_target_"] in WITH_CLOSURE:
+        why = "a line search needs the gradient in every process"
+    if why:
+        raise UserError(f"{why}, and server.reply=parameters leaves each its own: server.reply=gradients")
 
 
 def _closure(config: Config) -> None:

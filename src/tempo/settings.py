@@ -39,6 +39,8 @@ class TrainerSettings:
     epochs: int
     max_steps: int | None
     accumulate: int
+    method: Literal["ring", "ps_sync"]
+    compress: Literal["fp16", "bf16"] | None
     lr_scaling: Literal["none", "linear", "sqrt"]
     lr_reference_batch: int
     precision: Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true"]
@@ -91,6 +93,15 @@ class DivergenceSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServerSection:
+    """The parameter server of `trainer.method=ps_sync`."""
+
+    count: int
+    placement: Literal["round_robin", "by_size", "sharded"]
+    reply: Literal["gradients", "parameters"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """The keys of the root."""
 
@@ -111,6 +122,7 @@ SECTIONS: dict[str, type] = {
     "early_stopping": EarlyStoppingSettings,
     "ema": EmaSettings,
     "divergence": DivergenceSettings,
+    "server": ServerSection,
     "data.augment": AugmentSettings,
 }
 

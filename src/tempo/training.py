@@ -16,6 +16,7 @@ from tempo import compose
 from tempo.config import Config
 from tempo.describe import describe, first_record, keep_diff, mode
 from tempo.errors import UserError
+from tempo.exchange.strategy import StarStrategy
 from tempo.pace import lr_factor
 from tempo.record import RunRecord, remove_unfinished
 from tempo.report.run_figures import draw_confusion, draw_curves
@@ -228,6 +229,8 @@ class Training:
             raise
         if self.trainer.world_size != self.world_size:
             raise RuntimeError(f"{self.trainer.world_size} processes trained, {self.world_size} were planned")
+        if isinstance(self.trainer.strategy, StarStrategy):
+            self.record.exchange = self.trainer.strategy.exchange
         done, stopped = self.trainer.global_step, self.trainer.should_stop
         if done != self.module.total_steps and not stopped:
             raise RuntimeError(

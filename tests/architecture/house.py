@@ -19,6 +19,7 @@ FLOORS = {
     "optimizer": 1,
     "scheduler": 1,
     "report": 1,
+    "exchange": 2,
     "pace": 2,
     "preview": 3,
     "trainer": 2,

@@ -1,0 +1,1 @@
+"""How processes that train one network exchange gradients."""
