@@ -84,7 +84,7 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
             except (CompactHydraException, OmegaConfBaseException) as error:
                 if before == "1":
                     raise
-                _refuse(one_line(error))
+                _refuse(one_line(error, config_name))
             except KeyboardInterrupt:
                 sys.exit(INTERRUPTED_CODE)
             except Exception as error:
@@ -217,8 +217,11 @@ def recorded_overrides(overrides: list[str], folder: Path) -> list[str]:
 
 def _run_folder(resume: str | None, parent: str, name: str) -> str:
     """Where a run writes: the folder it resumes, or a new one that no other process can have."""
-    if resume:
-        return resume
+    return resume or new_folder(parent, name)
+
+
+def new_folder(parent: str, name: str) -> str:
+    """A path that no other process will take."""
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     return f"{parent}/{stamp}_{name}_{os.getpid():x}{os.urandom(1).hex()}"
 

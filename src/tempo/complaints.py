@@ -66,7 +66,7 @@ def _is_within(path: Path, folder: Path) -> bool:
         return False
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: Exception, config_name: str = "train") -> str:
     """The message of a mistake in the configuration, with the nearest right name where one is near."""
     text = str(error)
     if isinstance(error, UserError):
@@ -92,7 +92,9 @@ def one_line(error: Exception) -> str:
         if "is not in struct" in text or "No match" in text or "not in '" in text:
             # `model={a: 1}` is about model.a.
             within = re.search(r"full_key: (\S+)", text)
-            return _unknown_key(within[1] if within and within[1].startswith(f"{found[1]}.") else found[1])
+            return _unknown_key(
+                within[1] if within and within[1].startswith(f"{found[1]}.") else found[1], config_name
+            )
         return _joined(text)
     return _with_remedy(text, str(error).partition("\n")[0])
 
@@ -168,7 +170,7 @@ def _unknown_option(asked: str) -> str:
     return f"{group}={option} is no option.{near} conf/{group} has: {listed(options)}"
 
 
-def _unknown_key(key: str) -> str:
+def _unknown_key(key: str, config_name: str) -> str:
     groups = sorted(each.name for each in CONF.iterdir() if each.is_dir())
     if not key:
         return "an override without a key: write it as key=value"
@@ -177,7 +179,9 @@ def _unknown_key(key: str) -> str:
         return f"{key} is no key of this sweeper.{near} hydra/sweeper=search has: {', '.join(SEARCH_KEYS)}"
     if key.partition(".")[0] == "hydra":
         return f"{key} is no key of Hydra's: leave it out; --cfg hydra shows those there are"
-    known = _known_keys()
+    known = _known_keys(config_name)
+    if "seed" not in known:  # a script that looks at a run has none of a run's groups
+        return f"{key} is no key.{nearest(key, known)} Keys: {', '.join(known)}"
     if "." not in key:
         return f"{key} is no key.{nearest(key, [*groups, *known])} Groups: {', '.join(groups)}"
     parent, _, leaf = key.rpartition(".")
@@ -192,13 +196,13 @@ def _unknown_key(key: str) -> str:
     return f"{key} is no key.{nearest(leaf, siblings)} {has}"
 
 
-def _known_keys() -> list[str]:
+def _known_keys(config_name: str) -> list[str]:
     """Dotted keys of the configuration that the command line asks for, without the override that failed."""
     choices = [each for each in sys.argv[1:] if re.fullmatch(r"[a-z_/]+=[\w/]+", each)]
     choices = [each for each in choices if (CONF / each.partition("=")[0]).is_dir()]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", overrides=choices)
+        config = compose(config_name, overrides=choices)
     return _dotted(OmegaConf.to_container(config, resolve=False), "")
 
 

@@ -118,6 +118,15 @@ def git_state() -> tuple[dict[str, Any], bytes]:
     return state, diff
 
 
+def same_source(one: str, two: str) -> bool:
+    """Whether two commits have the same source files and configuration; False where one is not here."""
+    if not all(re.fullmatch(r"[0-9a-f]{40,64}", commit) for commit in (one, two)):
+        return False
+    trees = _git("rev-parse", *(f"{commit}:{folder}" for commit in (one, two) for folder in ("src", "conf")))
+    found = trees.split()
+    return len(found) == 4 and found[:2] == found[2:]
+
+
 def _file_sha256(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()

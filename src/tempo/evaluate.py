@@ -15,6 +15,7 @@ from tempo import compose
 from tempo.config import check
 from tempo.errors import UserError, nearest
 from tempo.record import RunRecord, write_atomically
+from tempo.recorded import completed
 from tempo.targets import check_named_by_conf
 from tempo.trainer.checkpoint_file import load
 from tempo.trainer.console import console
@@ -64,6 +65,7 @@ def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "au
         raise UserError(f"accelerator={accelerator} is unknown: accelerator=auto, cpu, gpu or mps")
     record = RunRecord.read(folder)
     check_named_by_conf(record.config)
+    record.config = completed(record, folder)
     check(record.config)
     trainer = {**record.config["trainer"], "accelerator": accelerator, "devices": 1, "num_nodes": 1}
     config = {**record.config, "trainer": {**trainer, "profiler": None, "compile": False}}

@@ -43,6 +43,7 @@ def launch_group(
     choices: dict[str, str],
     started: float,
     environment: Mapping[str, str],
+    stop_after: int | None = None,
 ) -> RunRecord:
     """Start one process a device and wait; what rank 0 prints is passed on, the rest goes to `ranks/`.
 
@@ -64,6 +65,7 @@ def launch_group(
         "folder": str(folder),
         "overrides": overrides,
         "choices": choices,
+        "stop_after": stop_after,
         # Clocks of processes have nothing in common but the time of day.
         "started_unix": time.time() - (time.perf_counter() - started),
     }

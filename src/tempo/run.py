@@ -64,5 +64,7 @@ def run(job: Job) -> RunRecord:
         if needs_group(job.config):
             compose.build_data(job.config)  # download or decode once, before several processes want it
             trial = job.trial.environment() if job.trial else {}
-            return launch_group(job.config, job.folder, job.overrides, job.choices, job.started, trial)
+            return launch_group(
+                job.config, job.folder, job.overrides, job.choices, job.started, trial, job.stop_after
+            )
         return Training(job).run()

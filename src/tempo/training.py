@@ -51,6 +51,8 @@ class Job:
     """When the clock of `seconds.total` began."""
     trial: Trial | None = None
     """The trial of a search that this run is."""
+    stop_after: int | None = None
+    """Optimizer steps after which to stop as if asked to: where a recorded run was stopped."""
 
 
 class Training:
@@ -174,6 +176,7 @@ class Training:
         if config["trainer"].get("energy"):
             callbacks.append(EnergyMeter(record))
         self.recorder, self.checkpoints, self.interruption.checkpoints = recorder, checkpoints, checkpoints
+        self.interruption.stop_after = self.job.stop_after
         callbacks += [checkpoints, self.interruption, progress]
         if self.job.trial is not None and data.val is not None:
             callbacks.append(Pruning(self.job.trial, config["objective"].split("/")[1]))

@@ -30,6 +30,7 @@ def main() -> None:
         folder=folder,
         overrides=values["overrides"],
         choices=values["choices"],
+        stop_after=values["stop_after"],
         started=time.perf_counter() - (time.time() - values["started_unix"]),
         trial=Trial.from_environment(),
     )

@@ -142,6 +142,15 @@ def test_evaluate_without_a_run(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_reproduce_without_a_record(tmp_path: Path) -> None:
+    absent = tmp_path / "seed=0"
+    done = call("reproduce.py", str(absent))
+    assert_refused(done, str(absent), "run.json")
+    assert done.stdout.splitlines()[-1] == "no torch"
+    assert_refused(call("reproduce.py", "thread=2"), "Did you mean 'threads'?")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
 def test_what_answers_at_once(arguments: list[str]) -> None:
     done = call("train.py", *arguments)

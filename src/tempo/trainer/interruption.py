@@ -12,6 +12,9 @@ import pytorch_lightning as pl
 from tempo.trainer.checkpoints import Checkpoints
 from tempo.trainer.module import Classifier
 
+STOPPED_AFTER = "the step to stop after"
+"""Why a run stopped that was told when to."""
+
 
 class Interrupted(BaseException):
     """Ends a run that was asked to stop; like KeyboardInterrupt it is no error that code may deal with."""
@@ -30,6 +33,8 @@ class Interruption(pl.Callback):
         """The first signal that came."""
         self.patient = False
         self.checkpoints: Checkpoints
+        self.stop_after: int | None = None
+        """Optimizer steps, of a run that stops where another one was stopped."""
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
@@ -63,6 +68,8 @@ class Interruption(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Save and stop; after an epoch's last chunk its validation comes first."""
+        if self.stop_after is not None and trainer.global_step >= self.stop_after:
+            self.asked = self.asked or STOPPED_AFTER
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             return
         if self._all_agree(trainer):
