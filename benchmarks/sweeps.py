@@ -1,0 +1,178 @@
+"""What a sweep costs beside its jobs: `python benchmarks/sweeps.py [--rounds 5]`; about 6 minutes on 2 cores.
+
+start    `-m seed=range(500)` of a job of one step, from the command to the first job's record: all 500 are
+         composed and checked by then.
+report   `src/report.py` of 50, 100 and 200 runs, which are copies of the demo's records.
+jobs     8 jobs of cnn3 on digits with all defaults (20 epochs), one thread each: `hydra/launcher=local` with
+         n_jobs=2 against Hydra's own basic launcher, in alternation; the report at the end is paid by both.
+
+Every figure is the time of a whole command, imports and all; printed are medians, smallest and largest. The
+record goes to docs/results/sweeps/sweeps.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from tempo.environment import cpu_name, git_state, versions  # noqa: E402
+from tempo.record import RunRecord, config_hash, write_atomically  # noqa: E402
+
+N_CONFIGURED = 500
+N_JOBS = 8
+REPORT_SIZES = (50, 100, 200)
+GOALS = {"start": 10.0, "report 200": 10.0, "jobs": 1.5}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def command(script: str, *arguments: str) -> list[str]:
+    """A start-up script as a user calls it."""
+    return [sys.executable, str(ROOT / "src" / script), *arguments]
+
+
+def seconds_of(arguments: list[str]) -> float:
+    """Wall-clock time of a command that must succeed."""
+    begin = time.perf_counter()
+    subprocess.run(arguments, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - begin
+
+
+def start_seconds(folder: Path) -> float:
+    """From the command to the record of the first of 500 jobs; the sweep is then killed."""
+    grid = [f"seed=range({N_CONFIGURED})", "model=mlp", "debug=fast_dev_run", f"hydra.sweep.dir={folder}"]
+    begin = time.perf_counter()
+    process = subprocess.Popen(
+        command("train.py", "-m", *grid),
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while not (folder / "seed=0" / "run.json").exists():
+            if process.poll() is not None:
+                raise RuntimeError(f"the sweep ended with exit code {process.returncode}")
+            time.sleep(0.01)
+        return time.perf_counter() - begin
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def write_runs(folder: Path, n: int) -> None:
+    """`n` runs of `n / 2` weight decays and 2 seeds, with the curves and sizes of real ones."""
+    source = ROOT / "docs" / "results" / "demo" / "seed=0"
+    for number in range(n):
+        decay, seed = 1e-6 * 1.1 ** (number // 2), number % 2
+        record = RunRecord.read(source)
+        record.config["optimizer"]["wd"], record.config["seed"], record.seed = decay, seed, seed
+        record.config_hash = config_hash(record.config)
+        record.overrides = ["model=densenet40", f"optimizer.wd={decay:g}", f"seed={seed}"]
+        record.metrics["val"]["accuracy"] -= 1e-4 * (number % 7)
+        run = folder / f"wd={decay:g},seed={seed}"
+        run.mkdir(parents=True)
+        record.write(run)
+        (run / "metrics.csv").write_bytes((source / "metrics.csv").read_bytes())
+
+
+def jobs_seconds(folder: Path, *launcher: str) -> float:
+    """Eight jobs, from the command to the report."""
+    grid = ("model=cnn3", "trainer=cpu", "trainer.threads=1", f"seed=range({N_JOBS})")
+    return seconds_of(command("train.py", "-m", *grid, *launcher, f"hydra.sweep.dir={folder}"))
+
+
+def measure(rounds: int) -> dict[str, list[float]]:
+    """Seconds of each row, `rounds` values each; the rows alternate."""
+    found: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        top = Path(name)
+        for size in REPORT_SIZES:
+            write_runs(top / f"runs{size}", size)
+        for number in range(rounds):
+            rows: dict[str, Callable[[], float]] = {
+                f"start {N_CONFIGURED}": lambda: start_seconds(top / f"start{number}"),  # noqa: B023
+                **{
+                    f"report {size}": lambda size=size: seconds_of(  # type: ignore[misc]
+                        command("report.py", str(top / f"runs{size}"))
+                    )
+                    for size in REPORT_SIZES
+                },
+                "jobs local": lambda: jobs_seconds(
+                    top / f"local{number}",  # noqa: B023
+                    "hydra/launcher=local",
+                    "hydra.launcher.n_jobs=2",
+                ),
+                "jobs basic": lambda: jobs_seconds(top / f"basic{number}", "hydra/launcher=basic"),  # noqa: B023
+            }
+            for row, function in rows.items():
+                found.setdefault(row, []).append(function())
+                print(f"round {number + 1}/{rounds}  {row}: {found[row][-1]:.1f} s", flush=True)
+    return found
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, smallest and largest."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def figures_of(found: dict[str, list[float]]) -> dict[str, Any]:
+    """What the table shows: seconds, jobs per minute of both launchers and their ratio round by round."""
+    figures: dict[str, Any] = {row: spread(values) for row, values in found.items()}
+    for launcher in ("local", "basic"):
+        per_minute = [60 * N_JOBS / seconds for seconds in found[f"jobs {launcher}"]]
+        figures[f"jobs per minute {launcher}"] = spread(per_minute)
+    pairs = zip(found["jobs basic"], found["jobs local"], strict=True)
+    figures["jobs per minute, local / basic"] = spread([basic / local for basic, local in pairs])
+    small, large = REPORT_SIZES[0], REPORT_SIZES[-1]
+    more = figures[f"report {large}"]["median"] - figures[f"report {small}"]["median"]
+    figures["report, milliseconds for each further run"] = spread([1000 * more / (large - small)])
+    return figures
+
+
+def main() -> None:
+    """Measure, print the table, write the record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    found = measure(rounds)
+    record = {
+        "command": f"python benchmarks/sweeps.py --rounds {rounds}",
+        "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "device": cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "versions": versions(),
+        "git": git_state(),
+        "seconds": found,
+        "figures": figures_of(found),
+        "goals": GOALS,
+    }
+    table = Table(title=f"median (smallest .. largest) of {rounds}: {record['device']}")
+    table.add_column("row")
+    table.add_column("seconds, where nothing else is said", justify="right")
+    for row, each in figures_of(found).items():
+        table.add_row(row, f"{each['median']:.2f} ({each['min']:.2f} .. {each['max']:.2f})")
+    Console(width=120).print(table)
+    print("goals: start and report 200 below 10 s, local / basic at least 1.5")
+    folder = ROOT / "docs" / "results" / "sweeps"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "sweeps.json", json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
