@@ -7,14 +7,23 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from tempo.errors import UserError
 from tempo.paths import ROOT
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse's, whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say it and end."""
+        sys.exit(f"{message}; --help shows what can be given")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="report.py",
         description="Tables, figures and one HTML page of runs and sweeps; several folders are compared.",
     )

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from tempo.complaints import CONF, at_start, listed, one_line, options_of, storage_line
+from tempo.complaints import CONF, ONE_RUN, at_start, listed, one_line, options_of, storage_line
 from tempo.errors import INTERRUPTED_CODE, UserError, nearest
 from tempo.paths import register_resolvers
 from tempo.record import FILE_NAME, RunRecord
@@ -144,6 +144,8 @@ def known_flags(arguments: list[str], config_name: str = "train") -> list[str]:
             flags = re.findall(r"--[a-z-]+", parser.format_usage())
             raise UserError(f"{each} is no flag.{nearest(each, flags)} --help shows what can be given")
         raise UserError(f"{each}: overrides cannot stand on both sides of a flag; put the flags last")
+    if known.multirun and config_name in ONE_RUN:
+        raise UserError(f"-m: src/{config_name}.py takes one run at a time; leave it out")
     if known.config_dir and not Path(known.config_dir).is_dir():
         raise UserError(f"--config-dir={known.config_dir} is no folder: name one, or leave it out")
     ours = {path.stem for path in CONF.glob("*.yaml")}
@@ -226,8 +228,12 @@ def new_folder(parent: str, name: str) -> str:
     return f"{parent}/{stamp}_{name}_{os.getpid():x}{os.urandom(1).hex()}"
 
 
-def _existing_run(run: str) -> str:
+def _existing_run(run: Any) -> str:
     """The folder where a script works that writes nothing of its own: `run` is only checked to be a run's."""
+    if not str(run or "").strip():
+        raise UserError("run= names no folder: run=<folder of a run>")
+    if not isinstance(run, str):
+        raise UserError(f"run={run} is not text: run=<folder of a run>, and quotes where it is a number")
     RunRecord.read(Path(run).expanduser().absolute())
     return "."
 

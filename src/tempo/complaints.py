@@ -13,7 +13,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -36,6 +36,8 @@ NOT_WRITABLE = (
     errno.ELOOP,
     errno.EINVAL,
 )
+ONE_RUN = ("evaluate", "reproduce")
+"""Scripts that look at one run and cannot be swept."""
 MOST_NAMES = 12
 """Options that one line lists."""
 # What the parser of overrides says of itself, and tells a user nothing.
@@ -77,6 +79,8 @@ def one_line(error: Exception, config_name: str = "train") -> str:
         return _unreadable(error.override, text.splitlines()[0])
     if found := re.match(r"Ambiguous value for argument '(.*)'\n", text):
         key, _, values = found[1].partition("=")
+        if config_name in ONE_RUN:
+            return f"{found[1]} has several values: give one"
         return (
             f"{found[1]} has several values: add -m to run each of them, or write {key}=[{values}] for a list"
         )
@@ -171,7 +175,6 @@ def _unknown_option(asked: str) -> str:
 
 
 def _unknown_key(key: str, config_name: str) -> str:
-    groups = sorted(each.name for each in CONF.iterdir() if each.is_dir())
     if not key:
         return "an override without a key: write it as key=value"
     if key.startswith("hydra.sweeper."):
@@ -183,7 +186,8 @@ def _unknown_key(key: str, config_name: str) -> str:
     if "seed" not in known:  # a script that looks at a run has none of a run's groups
         return f"{key} is no key.{nearest(key, known)} Keys: {', '.join(known)}"
     if "." not in key:
-        return f"{key} is no key.{nearest(key, [*groups, *known])} Groups: {', '.join(groups)}"
+        names = sorted({*_groups(), *(each.partition(".")[0] for each in known)})
+        return f"{key} is no key.{nearest(key, [*names, *known])} There are: {', '.join(names)}"
     parent, _, leaf = key.rpartition(".")
     siblings = sorted({each.rpartition(".")[2] for each in known if each.rpartition(".")[0] == parent})
     if not siblings:
@@ -202,8 +206,15 @@ def _known_keys(config_name: str) -> list[str]:
     choices = [each for each in choices if (CONF / each.partition("=")[0]).is_dir()]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose(config_name, overrides=choices)
+        try:
+            config = compose(config_name, overrides=choices)
+        except HydraException:  # the script has none of these groups
+            config = compose(config_name)
     return _dotted(OmegaConf.to_container(config, resolve=False), "")
+
+
+def _groups() -> list[str]:
+    return [each.name for each in CONF.iterdir() if each.is_dir() and each.name != "hydra"]
 
 
 def _dotted(node: Any, prefix: str) -> list[str]:

@@ -17,10 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 from tempo.complaints import one_line
 from tempo.errors import UserError, nearest
 from tempo.knobs import check_knobs, knob_types
-from tempo.paths import ROOT
 from tempo.range_file import with_bounds
 from tempo.rules import check_rules
-from tempo.run_folder import check_folder, note_folder
+from tempo.run_folder import check_folder, named_folder, note_folder
 from tempo.settings import NODES, SECTIONS, DataSettings, RunSettings
 from tempo.signature import Signature, check_present, check_types, required_by, signature_of
 from tempo.targets import are_foreign, check_findable, check_installed, check_named_by_conf
@@ -101,16 +100,12 @@ def _folder_of(config: DictConfig) -> Path:
     """Where the run will write, if it may."""
     with hydra_knows(announced(config)):
         text, inner = str(config.hydra.run.dir), config.hydra.output_subdir
-    other = "hydra.run.dir=<folder>, or leave it out"
-    if not text.strip():
-        raise UserError(f"hydra.run.dir={text!r} names no folder: {other}")
-    if ROOT.is_relative_to(Path(text).resolve()):
-        raise UserError(f"hydra.run.dir={text} holds the checkout itself: name a folder of its own, {other}")
+    folder = named_folder("hydra.run.dir", text)
     if inner not in (None, ".hydra"):
         raise UserError(
             f"hydra.output_subdir={inner}: what reads a run's folder looks into .hydra; leave it out, or null"
         )
-    return Path(text)
+    return folder
 
 
 def _check_not_a_table(config: DictConfig) -> None:

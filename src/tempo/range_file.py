@@ -55,6 +55,10 @@ def with_bounds(config: Mapping[str, Any], min_lr_is_default: bool) -> dict[str,
             "scheduler.max_lr=auto takes its value from a range test: name its folder with "
             "scheduler.range_test=<folder of src/lr_range.py>"
         )
+    if not isinstance(schedule["range_test"], str):
+        raise UserError(
+            f"scheduler.range_test={schedule['range_test']!r} is not text: name the folder of src/lr_range.py"
+        )
     path = Path(schedule["range_test"]).expanduser().absolute()
     path = path / FILE_NAME if path.is_dir() else path
     bounds = _proposal(_read(path), config, path)

@@ -60,6 +60,18 @@ def move_aside(folder: Path) -> Path:
     return folder.rename(kept)
 
 
+def named_folder(key: str, text: str) -> Path:
+    """The folder that a key of Hydra's names; UserError where nothing may be strewn over what lies there."""
+    if not text.strip():
+        raise UserError(f"{key}={text!r} names no folder: {key}=<folder>, or leave it out")
+    folder = Path(text).expanduser()
+    if ROOT.is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{key}={text} holds this checkout and more: name a folder of its own, or leave it out"
+        )
+    return folder
+
+
 def check_folder(config: Mapping[str, Any], folder: Path) -> None:
     """Refuse to write over a run that is over, and to resume one that cannot be.
 

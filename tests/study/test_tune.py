@@ -14,7 +14,7 @@ import pytest
 from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.record import RunRecord
-from tempo.study.tune import kept_overrides
+from tempo.study.command import kept_overrides
 
 SMALL = (
     "model=mlp",

@@ -55,7 +55,7 @@ class Foreign(Launcher):
 
 
 def sweep_of(folder: Path, launcher: Launcher, n: int = 1, report: bool = False) -> tuple[GridSweeper, Any]:
-    sweeper = GridSweeper(params={}, rows=[], report=report)
+    sweeper = GridSweeper(params={}, rows=[], max_jobs=9, report=report)
     sweeper.folder, sweeper.chosen_launcher = folder, launcher
     folder.mkdir(exist_ok=True)
     jobs = [Job(f"seed={n}", (f"seed={n}",), folder / f"seed={n}", {"seed": n}) for n in range(n)]

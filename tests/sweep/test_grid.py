@@ -127,3 +127,21 @@ def test_a_repeated_combination_is_left_out() -> None:
     ]
     assert len(found.repeated) == 4
     assert job_slugs(found) == ["lr=0.1,seed=0", "lr=0.1,seed=1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["seed=range(1,1000000000)"], ["999,999,999 jobs", "hydra.sweeper.max_jobs=999999999"]),
+        (
+            ["seed=range(0,40)", "optimizer.lr=1,2,3", "optimizer.wd=choice(1,2,3,4,5,6,7,8,9)"],
+            ["1,080 jobs"],
+        ),
+    ],
+)
+def test_a_slip_of_the_pen_is_no_grid(arguments: list[str], words: list[str]) -> None:
+    """Refused by its size alone: counting a billion jobs would take the machine with it."""
+    with pytest.raises(UserError) as caught:
+        grid(*arguments)
+    for word in words:
+        assert word in str(caught.value)

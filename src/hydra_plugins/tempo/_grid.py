@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from omegaconf import ListConfig
 
 from tempo.errors import UserError
@@ -36,7 +37,11 @@ class Grid:
 
 
 def parse_grid(
-    parser: OverridesParser, arguments: Sequence[str], params: Mapping[str, Any], rows: Sequence[Any]
+    parser: OverridesParser,
+    arguments: Sequence[str],
+    params: Mapping[str, Any],
+    rows: Sequence[Any],
+    max_jobs: int = 1000,
 ) -> Grid:
     """The product of all swept keys.
 
@@ -45,13 +50,19 @@ def parse_grid(
     what has the same key.
 
     Raises:
-        UserError: an axis without values, or one that is no list of values.
+        UserError: an axis without values, or one that is no list of values; more than `max_jobs` jobs.
     """
+    if not all(isinstance(row, (str, list, tuple, ListConfig)) for row in rows):
+        raise UserError(
+            "hydra.sweeper.rows: each row is one text, 'optimizer.lr=0.1 seed=0', or a list of texts"
+        )
     by_key = overrides_by_key(parser, arguments, params)
     bundles = [shlex.split(row) if isinstance(row, str) else [str(each) for each in row] for row in rows]
     named = [each.get_key_element() for bundle in bundles for each in parser.parse_overrides(bundle)]
     kept = {key: each for key, each in by_key.items() if key not in named}
-    axes = {key: _points(each) for key, each in kept.items() if each.is_sweep_override()}
+    swept_keys = {key: each for key, each in kept.items() if each.is_sweep_override()}
+    _check_number(swept_keys, len(bundles), max_jobs)
+    axes = {key: _points(each) for key, each in swept_keys.items()}
     fixed = tuple(str(each.input_line) for each in kept.values() if not each.is_sweep_override())
     keys = tuple(dict.fromkeys([*named, *axes]))
     choices = [*([[tuple(each) for each in bundles]] if bundles else []), *axes.values()]
@@ -86,6 +97,29 @@ def short_number(text: str) -> str:
     mantissa, _, exponent = shortest.partition("e")
     decimal, scientific = repr(number), f"{mantissa}e{int(exponent)}"
     return decimal if 0.01 <= abs(number) < 1e5 or len(decimal) < len(scientific) else scientific
+
+
+def _check_number(swept: Mapping[str, Override], rows: int, max_jobs: int) -> None:
+    """UserError for more jobs than anybody means, before they are counted one by one."""
+    sizes = {"rows": rows} if rows else {}
+    sizes |= {key: _size(each.value()) for key, each in swept.items() if each.is_discrete_sweep()}
+    total = math.prod(sizes.values())
+    if total > max_jobs:
+        counted = " x ".join(f"{size:,} of {key}" for key, size in sizes.items())
+        raise UserError(
+            f"{total:,} jobs ({counted}) are more than hydra.sweeper.max_jobs={max_jobs}: name fewer "
+            f"values, or hydra.sweeper.max_jobs={total} if you mean it"
+        )
+
+
+def _size(values: Any) -> int:
+    """How many values an axis has; a set of names to be matched counts as one."""
+    if isinstance(values, ChoiceSweep):
+        return len(values.list)
+    if isinstance(values, RangeSweep):
+        start, stop, step = (float(each or 0) for each in (values.start, values.stop, values.step))
+        return max(0, math.ceil((stop - start) / step)) if step else 0
+    return 1
 
 
 def _points(override: Override) -> list[tuple[str, ...]]:

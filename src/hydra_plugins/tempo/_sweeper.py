@@ -30,6 +30,8 @@ from tempo.config import check
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.folder_lock import FolderLock
 from tempo.record import FILE_NAME, RunRecord
+from tempo.run_folder import named_folder
+from tempo.signature import check_types, signature_of
 
 Task = tuple[Job, bool]
 """A job, and whether it goes on from a checkpoint."""
@@ -58,6 +60,10 @@ class RunSweeper(Sweeper):
 
     def refuse(self, overrides: Sequence[str]) -> None:
         """Refuse what no sweep can do, given the overrides and keys of its jobs."""
+        node = OmegaConf.to_container(self.master.hydra.sweeper, resolve=True)
+        assert isinstance(node, dict)
+        values = {str(key): value for key, value in node.items() if key != "_target_"}
+        check_types("hydra.sweeper", values, signature_of(str(node["_target_"])) or {})
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError(
                 "-m cannot run under torchrun or srun: leave them out, each job starts its own processes"
@@ -82,7 +88,7 @@ class RunSweeper(Sweeper):
     def _place(self, name: str) -> None:
         """Resolve the folder once: later it is the same for all jobs, on whatever machine they run."""
         OmegaConf.register_new_resolver("sweep_name", lambda: name, replace=True)
-        self.folder = Path(self.master.hydra.sweep.dir).expanduser().absolute()
+        self.folder = named_folder("hydra.sweep.dir", str(self.master.hydra.sweep.dir)).absolute()
         with open_dict(self.master):
             self.master.hydra.sweep.dir = str(self.folder)
         self.configs = JobConfigs(self.context.config_loader, self.master)
@@ -104,7 +110,7 @@ class RunSweeper(Sweeper):
         except InstantiationException as error:
             if isinstance(error.__cause__, UserError):
                 raise error.__cause__ from None
-            raise UserError(f"hydra.launcher: {error}") from error
+            raise UserError(one_line(error)) from error
 
     def _launch(self, tasks: Iterable[Task], progress: Progress, batch: int | None = None) -> None:
         """Have the launcher run them: one by one where it takes them so, else `batch` at a time (all)."""

@@ -26,19 +26,20 @@ class GridSweeper(RunSweeper):
     became of a job is read from its record, not from the launcher, so any launcher will do.
 
     Raises:
-        UserError: a combination that cannot work, an empty grid, the same sweep at work elsewhere; at the
-            end, if a job has no result.
+        UserError: a combination that cannot work, an empty grid or one of more than `max_jobs`, the same
+            sweep at work elsewhere; at the end, if a job has no result.
     """
 
-    def __init__(self, params: Mapping[str, Any], rows: Sequence[Any], report: bool) -> None:
+    def __init__(self, params: Mapping[str, Any], rows: Sequence[Any], max_jobs: int, report: bool) -> None:
         super().__init__(report)
         self.params = params
         self.rows = rows
+        self.max_jobs = max_jobs
 
     def sweep(self, arguments: list[str]) -> list[Any]:
         """Run the grid; the objective's value of each job, None where it has none."""
         parser = OverridesParser.create(config_loader=self.context.config_loader)
-        grid = parse_grid(parser, arguments, self.params, self.rows)
+        grid = parse_grid(parser, arguments, self.params, self.rows, self.max_jobs)
         self.refuse((*grid.fixed, *grid.keys))
         self._place(sweep_name(grid, self.master.hydra.job.config_name))
         composed_jobs = [self._job(*each) for each in zip(grid.combinations, job_slugs(grid), strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import signal
 import sys
@@ -52,6 +53,11 @@ class LocalLauncher(IsolatingLauncher):
         if not (gpus is None or gpus == "auto" or (isinstance(gpus, (list, tuple, ListConfig)) and gpus)):
             raise UserError(
                 f"hydra.launcher.gpus={gpus} must be auto, null or a list: hydra.launcher.gpus=[0,1]"
+            )
+        if isinstance(preload, str) or not all(map(_can_be_found, preload)):
+            raise UserError(
+                f"hydra.launcher.preload={preload}: a list of modules that can be imported, e.g. "
+                "hydra.launcher.preload=[tempo.run]; [] = none"
             )
         self.n_jobs = n_jobs
         self.timeout_seconds = None if timeout_minutes is None else 60 * timeout_minutes
@@ -148,3 +154,10 @@ class LocalLauncher(IsolatingLauncher):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _can_be_found(module: Any) -> bool:
+    try:
+        return isinstance(module, str) and importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False

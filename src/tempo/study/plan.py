@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from tempo.config import field_types
 from tempo.errors import UserError
-from tempo.signature import check_types
+from tempo.signature import check_present, check_types
 
 SAFETY = 1.15
 """Runs may turn out this much slower than measured."""
@@ -32,6 +33,7 @@ class TuneSettings:
     def of(cls, node: Mapping[str, Any]) -> TuneSettings:
         """Check the node's types and ranges; UserError with the override that mends it."""
         check_types("tune", node, field_types(cls))
+        check_present("tune", node, field_types(cls))
         settings = cls(**node)
         least = {
             "budget_epochs": 1,
@@ -51,7 +53,19 @@ class TuneSettings:
         for key in ("weight_decays", "batch_sizes"):
             if getattr(settings, key) == []:
                 raise UserError(f"tune.{key}=[] has no value to try: tune.{key}=auto, or name one value")
+        settings._check_values()
         return settings
+
+    def _check_values(self) -> None:
+        ranges: dict[str, tuple[Callable[[float], bool], str]] = {
+            "momenta": (lambda x: 0 <= x < 1, "in [0, 1)"),
+            "weight_decays": (lambda x: 0 <= x < math.inf, "0 or more"),
+            "batch_sizes": (lambda x: x >= 1, "1 or more"),
+        }
+        for key, (holds, words) in ranges.items():
+            values = getattr(self, key)
+            if values != "auto" and (wrong := [each for each in values if not holds(each)]):
+                raise UserError(f"tune.{key}={values}: {wrong[0]} must be {words}; leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from tempo.errors import INTERRUPTED_CODE, UserError
+from tempo.errors import INTERRUPTED_CODE
 from tempo.folder_lock import FolderLock
 from tempo.record import write_atomically
 from tempo.report.build import build_report
@@ -20,7 +20,7 @@ from tempo.report.load import Run
 from tempo.report.summarise import compare, statistics
 from tempo.report.wording import duration, mean_and_sd
 from tempo.study.choice import Candidate, Choice, choose, score
-from tempo.study.plan import TuneSettings
+from tempo.study.command import asked
 from tempo.study.procedure import Procedure
 from tempo.study.stage_run import StageRunner, StudyInterrupted
 
@@ -41,10 +41,7 @@ def tune(config: DictConfig) -> None:
 
 
 def _tune(config: DictConfig, folder: Path) -> None:
-    hydra = HydraConfig.get()
-    overrides = [str(each) for each in hydra.overrides.task]
-    settings = TuneSettings.of(_plain(config.tune))
-    kept = kept_overrides(overrides)
+    settings, kept = asked(config)
     runner = StageRunner(folder, kept)
     values, _ = runner.config([])
     procedure = Procedure(runner, settings, values)
@@ -66,17 +63,6 @@ def _tune(config: DictConfig, folder: Path) -> None:
     print(f"cost      {spent}")
     print(f"report    {build_report([folder], folder / 'report')}")
     print(f"use it    python src/train.py --config-dir {folder} experiment={EXPERIMENT}")
-
-
-def kept_overrides(overrides: Sequence[str]) -> list[str]:
-    """The overrides that each run of the procedure gets; UserError for one that the procedure itself sets."""
-    kept = [each for each in overrides if not _key(each).startswith("tune.")]
-    for each in kept:
-        if _key(each) == "trainer.max_steps":
-            raise UserError(f"{each}: the procedure plans in epochs; set trainer.epochs instead")
-        if _key(each).partition(".")[0] in ("scheduler", "resume", "preview"):
-            raise UserError(f"{each}: the procedure sets it by itself; leave it out")
-    return kept
 
 
 def write_tuned(folder: Path, run: Run, evidence: Sequence[str]) -> Path:
@@ -145,13 +131,3 @@ def _epochs_words(ours: Sequence[Run], default: Sequence[Run]) -> str:
     said = "does not reach it" if tuned is None else f"reaches it after {tuned:g} epochs"
     first = "" if own is None else f"; the default itself first after {own:g}"
     return f"the default's final validation accuracy is {100 * target:.2f} %: tuned {said}{first}"
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
-
-
-def _plain(node: DictConfig) -> dict[str, Any]:
-    values = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}

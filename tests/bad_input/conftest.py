@@ -1,0 +1,68 @@
+"""The warm parents that this room forks its commands from, and what each command must keep to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.bad_input.warm import MOST_CPU_SECONDS, Done, Warm
+
+LIGHT = ("hydra.main", "hydra._internal.utils", "tempo.command_line", "hydra_plugins.tempo.grid_sweeper")
+HEAVY = (*LIGHT, "tempo.run", "tempo.evaluate", "tempo.study.tune", "torch.utils.tensorboard")
+
+
+class Refused(Protocol):
+    """Run a command that must be refused; the one line it says."""
+
+    def __call__(self, parent: Warm, script: str, *arguments: str, mounts: Sequence[tuple] = ...) -> str: ...
+
+
+@pytest.fixture(scope="session")
+def light() -> Iterator[Warm]:
+    """Where torch cannot be imported: what is answered here is answered at once."""
+    warm = Warm(*LIGHT)
+    yield warm
+    warm.stop()
+
+
+@pytest.fixture(scope="session")
+def heavy() -> Iterator[Warm]:
+    warm = Warm(*HEAVY)
+    yield warm
+    warm.stop()
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Refused:
+    def check(parent: Warm, script: str, *arguments: str, mounts: Sequence[tuple] = ()) -> str:
+        before = snapshot(tmp_path)
+        done = parent.call(script, *arguments, folder=tmp_path, mounts=mounts)
+        assert_refused(done)
+        assert snapshot(tmp_path) == before, "something was left behind"
+        return done.err.strip()
+
+    return check
+
+
+def assert_refused(done: Done) -> None:
+    """Exit code 1, one line on stderr, no traceback, and quickly."""
+    assert done.code == 1, done.out + done.err
+    assert len(done.err.splitlines()) == 1, done.err
+    assert "Traceback" not in done.out
+    assert len(done.err.strip()) > 10
+    assert done.cpu_seconds < MOST_CPU_SECONDS
+
+
+def snapshot(folder: Path) -> dict[str, bytes | str]:
+    """All files and folders with their content."""
+    return {
+        path.relative_to(folder).as_posix(): str(path.readlink())
+        if path.is_symlink()
+        else path.read_bytes()
+        if path.is_file()
+        else "folder"
+        for path in sorted(folder.rglob("*"))
+    }

@@ -1,0 +1,271 @@
+"""Wrong commands by the hundred: one line that names the remedy, at once, and nothing left behind."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.bad_input.conftest import Refused
+from tests.bad_input.warm import Warm
+
+# Group by group, key by key: (arguments of src/train.py, what the line must name).
+TRAIN: list[tuple[str, list[str]]] = [
+    # options of groups
+    ("data=", ["data=", "conf/data has:", "digits"]),
+    ("model=MLP", ["model=MLP", "mlp"]),
+    ("model=mlp.yaml", ["model=mlp.yaml is no option", "Did you mean 'mlp'?"]),
+    ("model=../model/mlp", ["is no option", "Did you mean 'mlp'?"]),
+    ("model=/etc/passwd", ["is no option", "conf/model has:"]),
+    ("model=[mlp,cnn3]", ["model.hidden is no option here", "Known: dropout, widths"]),
+    ("'model={a: 1}'", ["model.a is no key", "model has: depth"]),
+    ("model=mlp,", ["model=mlp, cannot be read", "another value"]),
+    ("'model=mlp, cnn3'", ["has several values: add -m"]),
+    ("trainer=3", ["trainer=3 is no option", "conf/trainer has: auto"]),
+    ("data=null", ["data=null is no option: leave it out"]),
+    ("optimizer=true", ["optimizer=true is no option", "momentum"]),
+    ("scheduler=1cycle", ["Did you mean 'onecycle'?"]),
+    ("trainer=tpu", ["trainer=tpu", "Did you mean 'gpu'?"]),
+    ("scale=big", ["conf/scale has: full, smoke"]),
+    ("debug=nothing", ["conf/debug has: fast_dev_run"]),
+    ("+model@data=mlp", ["data.input_shape is missing"]),
+    ("model@optimizer=mlp", ["model@optimizer"]),
+    ("experiment=nothing", ["experiment=nothing is no option", "conf/experiment has:"]),
+    ("experiment=table1", ["Did you mean 'radiuk2020/table1'?"]),
+    ("experiment=radiuk2020/table1_row99", ["Did you mean 'radiuk2020/table1"]),
+    ("experiment=radiuk2020/table1", ["is a table of 18 runs: add -m"]),
+    ("+experiment=radiuk2020/table1", ["experiment is chosen twice", "without +"]),
+    ("logger=wandb", ["wandb is not installed", "pip install"]),
+    # keys: misspelt, added, deleted
+    ("sede=1", ["sede is no key", "Did you mean 'seed'?"]),
+    ("+foo.bar=1", ["foo is no key", "Leave it out"]),
+    ("+trainer.foo=1", ["trainer.foo is no option here", "Known: accelerator"]),
+    ("+seed=2", ["already at 'seed'", "'seed=2'"]),
+    ("seed=1 +seed=2", ["already at 'seed'"]),
+    ("~seed", ["seed is missing: leave ~seed out"]),
+    ("~seed=1", ["The value of 'seed' is 0 and not 1; leave it out"]),
+    ("~nothing", ["'nothing' does not exist; leave it out"]),
+    ("~model", ["model=<option of conf/model>"]),
+    ("~scheduler", ["scheduler=<option of conf/scheduler>"]),
+    ("~data", ["data has no _target_", "conf/data"]),
+    ("~optimizer", ["optimizer.lr", "give it a value"]),
+    ("~trainer.epochs", ["trainer.epochs is missing: leave ~trainer.epochs out"]),
+    ("~data.total_batch_size", ["data.total_batch_size is missing"]),
+    ("~data.augment", ["data.augment=None must be a group of keys"]),
+    ("~data.augment.flip", ["data.augment.flip is missing"]),
+    ("~model.depth", ["model.depth is missing: leave ~model.depth out, or give model.depth=<value>"]),
+    ("~scheduler._target_", ["scheduler has no _target_"]),
+    ("~checkpoint", ["checkpoint=None must be a group of keys"]),
+    ("~name", ["~name", "leave it out"]),
+    ("~hydra.run.dir", ["~hydra.run.dir", "leave it out"]),
+    # what is no override
+    ("data", ["'data' is no override: write it as key=value"]),
+    ("=", ["an override without a key"]),
+    ("==", ["'==' is no override"]),
+    ("optimizer.lr=[1", ["optimizer.lr=[1 cannot be read: close its brackets"]),
+    ("optimizer.lr==1", ["'optimizer.lr=\"=1\"'"]),
+    ("optimizer.lr=a=b", ["'optimizer.lr=\"a=b\"'"]),
+    ("name=ü", ["name=ü cannot be read", "'name=\"ü\"'"]),
+    ("optimizer.lr=½", ["optimizer.lr=½ cannot be read"]),
+    ("seed=range(1,3,0)", ["seed=range(1,3,0)", "add -m"]),
+    # values: kind, range, size
+    ("seed=", ["seed='' is not a whole number"]),
+    ("'seed= '", ["seed='' is not a whole number"]),
+    ("seed=[1,2]", ["seed=[1, 2] is not a whole number"]),
+    ("'seed={a: 1}'", ["seed={'a': 1} is not a whole number"]),
+    ("seed=1e3", ["seed=1000.0 is not a whole number"]),
+    ("seed=-1", ["seed=-1 is outside", "seed=0"]),
+    ("seed=999999999999999999999999", ["is outside", "seed=0"]),
+    ("seed=???", ["seed: Missing mandatory value", "give it a value"]),
+    ("'seed=${nothing}'", ["seed: Interpolation key 'nothing' not found"]),
+    ("'seed=${seed}'", ["seed: Recursive interpolation", "give it a value"]),
+    ("'seed=${now:%Y}'", ["is not a whole number"]),
+    ("seed=0,1", ["seed=0,1 has several values: add -m"]),
+    ("trainer.epochs=1.5", ["trainer.epochs=1.5 is not a whole number"]),
+    ("trainer.epochs='\"20\"'", ["trainer.epochs='20' is not a whole number"]),
+    ("trainer.epochs=null", ["trainer.epochs=None is not a whole number"]),
+    ("trainer.epochs=-3", ["trainer.epochs=-3 must be at least 1"]),
+    ("trainer.epochs=inf", ["trainer.epochs=inf is not a whole number"]),
+    ("trainer.epochs=99999999999999999999", ["at most trainer.epochs=2147483647"]),
+    ("trainer.devices=1000000", ["1000000 devices", "data.total_batch_size="]),
+    ("optimizer.lr=zehntel", ["optimizer.lr='zehntel' is not a number", "optimizer.lr=0.1"]),
+    ("optimizer.lr=1e-400", ["optimizer.lr=0.0 must be above 0"]),
+    ("optimizer.lr=-inf", ["optimizer.lr=-inf must be above 0"]),
+    ("divergence.factor=inf", ["divergence.factor=inf must be finite"]),
+    ("objective=accuracy", ["objective='accuracy' is not one of", "val/accuracy"]),
+    ("preview=ja", ["preview='ja' is not true or false"]),
+    ("paper=3", ["paper=3"]),
+    ("name=a/b", ["name='a/b' is part of a folder's name", "name=first_try"]),
+    ("name=", ["name='' is part of a folder's name"]),
+    ("'name=\"a\nb\"'", ["name='a\\nb' is part of a folder's name"]),
+    (f"name={'x' * 300}", ["is part of a folder's name: 1 to 120 bytes"]),
+    ("name=3", ["name=3 is not text"]),
+    ("scheduler=multistep scheduler.milestones=[0.9,0.5]", ["'scheduler.milestones=[0.5,0.9]'"]),
+    ("scheduler=onecycle optimizer=sgd", ["optimizer=momentum"]),
+    ("trainer.accumulate=64 trainer.devices=2", ["= 128: data.total_batch_size=128"]),
+    ("data.total_batch_size=2048", ["data.total_batch_size=1294"]),
+    # files that other scripts leave
+    ("resume=", ["resume= names no folder"]),
+    ("resume=null,x", ["null,x", "holds no run.json"]),
+    ("resume=/nowhere/at/all", ["/nowhere/at/all holds no run.json"]),
+    ("resume=/dev/null", ["/dev/null holds no run.json"]),
+    ("resume=.", ["holds no run.json: it is not the folder of a run"]),
+    ("scheduler=onecycle scheduler.max_lr=auto", ["scheduler.range_test=<folder of src/lr_range.py>"]),
+    ("scheduler=onecycle scheduler.max_lr=auto scheduler.range_test=/nowhere", ["/nowhere: No such file"]),
+    ("scheduler=onecycle scheduler.max_lr=auto scheduler.range_test=.", ["lr_range.json: No such file"]),
+    (
+        "scheduler=onecycle scheduler.max_lr=auto scheduler.range_test=3",
+        ["scheduler.range_test=3 is not text"],
+    ),
+    (
+        "scheduler=onecycle scheduler.max_lr=auto scheduler.range_test=/dev/null",
+        ["run src/lr_range.py again"],
+    ),
+    ("model=frugal", ["model.run", "give it a value"]),
+    # Hydra's own keys
+    ("hydra.run.dir=", ["hydra.run.dir='' names no folder"]),
+    ("hydra.run.dir=null", ["hydra.run.dir=null", "leave it out"]),
+    ("hydra.run.dir=[a]", ["hydra.run.dir=[a]", "leave it out"]),
+    ("hydra.run.dir=/", ["hydra.run.dir=/ holds this checkout"]),
+    (
+        "hydra.run.dir=/dev/null",
+        ["/dev/null: File exists; choose another folder with hydra.run.dir=<folder>"],
+    ),
+    ("hydra.run.dir=/dev/null/x", ["/dev/null/x: Not a directory; choose another folder"]),
+    ("hydra.run.dir=/proc/x", ["/proc/x", "choose another folder"]),
+    (f"hydra.run.dir={'x' * 300}", ["File name too long; choose another folder"]),
+    ("'hydra.run.dir=${nothing}'", ["hydra.run.dir: Interpolation key 'nothing' not found"]),
+    ("hydra.output_subdir=../../x", ["hydra.output_subdir=../../x", "leave it out"]),
+    ("hydra/launcher=nothing", ["hydra/launcher=nothing is no option", "local"]),
+    ("hydra/job_logging=nothing", ["hydra/job_logging=nothing is no option"]),
+    ("hydra.job_logging.root.level=LOUD", ["Unknown level: 'LOUD'"]),
+    ("hydra.job.chdir=maybe", ["hydra.job.chdir=maybe", "leave it out"]),
+    ("hydra.verbose=3", ["--help"]),
+    ("hydra.foo=1", ["hydra.foo is no key of Hydra's"]),
+    ("hydra.mode=MULTI", ["MULTI", "MULTIRUN"]),
+    ("hydra.searchpath=[file:///nowhere]", ["/nowhere is not available"]),
+    # flags
+    ("--multrun", ["Did you mean '--multirun'?"]),
+    ("--config-name=nothing", ["there is no such file in conf/; leave it out"]),
+    ("--config-name=evaluate", ["run src/evaluate.py"]),
+    ("--config-dir=/nowhere", ["--config-dir=/nowhere is no folder"]),
+    ("--config-path=/nowhere", ["/nowhere", "--help"]),
+    ("--resolve", ["--resolve", "--cfg"]),
+    ("-r -m", ["Only one of --run, --multirun"]),
+    ("--info nothing", ["invalid choice: 'nothing'", "--help"]),
+    ("--cfg", ["expected one argument", "--help"]),
+    ("--cfg job seed=1", ["put the flags last"]),
+]
+SWEEPS: list[tuple[str, list[str]]] = [
+    ("seed=", ["seed='' is not a whole number"]),
+    ("seed=0,", ["seed=0, cannot be read"]),
+    ("seed=range(3,1)", ["the grid is empty", "seed=1,2"]),
+    ("seed=range(1,1000000000)", ["999,999,999 jobs", "hydra.sweeper.max_jobs=999999999"]),
+    (
+        "seed=range(0,100) optimizer.lr=1,2,3,4,5,6,7,8,9,10,11",
+        ["1,100 jobs (100 of seed x 11 of optimizer.lr)"],
+    ),
+    ("seed=range(1,3,0)", ["--help"]),
+    ("seed=choice()", ["seed=choice() cannot be read"]),
+    ("'model=glob(x*)'", ["the grid is empty"]),
+    ("'seed=interval(0,1)'", ["a grid needs a list of values", "seed=range(1,4)"]),
+    ("seed=0,-1", ["seed=-1 is outside"]),
+    ("sede=0,1", ["sede is no key", "Did you mean 'seed'?"]),
+    ("model=mlp,densnet40", ["Did you mean 'densenet40'?"]),
+    ("optimizer.lr=0.1,zehn", ["optimizer.lr='zehn' is not a number"]),
+    ("preview=true seed=0,1", ["preview= are for single runs"]),
+    ("resume=x seed=0,1", ["x holds no run.json"]),
+    ("experiment=nothing", ["experiment=nothing is no option"]),
+    ("hydra.sweep.dir= seed=0,1", ["hydra.sweep.dir='' names no folder"]),
+    ("hydra.sweep.dir=/ seed=0,1", ["hydra.sweep.dir=/ holds this checkout"]),
+    ("hydra.sweep.dir=/dev/null seed=0,1", ["choose another folder with hydra.sweep.dir=<folder>"]),
+    ("'hydra.sweep.dir=${nothing}' seed=0,1", ["hydra.sweep.dir: Interpolation key 'nothing'"]),
+    ("hydra.sweeper.report=maybe seed=0,1", ["hydra.sweeper.report='maybe' is not true or false"]),
+    ("hydra.sweeper.rows=[3]", ["hydra.sweeper.rows: each row is one text"]),
+    ("+hydra.sweeper.foo=1 seed=0,1", ["hydra.sweeper", "'foo'"]),
+    ("n_trials=3 seed=0,1", ["hydra/sweeper=search has: n_trials"]),
+    ("hydra/sweeper=nothing seed=0,1", ["hydra/sweeper=nothing is no option", "grid"]),
+    ("hydra/launcher=local hydra.launcher.n_jobs=0 seed=0,1", ["hydra.launcher.n_jobs=2"]),
+    ("hydra/launcher=local hydra.launcher.n_jobs=two seed=0,1", ["hydra.launcher.n_jobs=two"]),
+    ("hydra/launcher=local hydra.launcher.gpus=many seed=0,1", ["hydra.launcher.gpus=[0,1]"]),
+    (
+        "hydra/launcher=local hydra.launcher.timeout_minutes=-1 seed=0,1",
+        ["timeout_minutes=-1 must be above 0"],
+    ),
+    ("hydra/launcher=local hydra.launcher.preload=[nothing] seed=0,1", ["preload=['nothing']", "[] = none"]),
+    ("hydra/launcher=local hydra.launcher.preload=os seed=0,1", ["hydra.launcher.preload=os"]),
+    ("hydra/launcher=local +hydra.launcher.foo=1 seed=0,1", ["hydra.launcher", "'foo'"]),
+]
+# (script and arguments, what the line must name)
+OTHERS: list[tuple[str, list[str]]] = [
+    ("evaluate.py", ["run=<value>"]),
+    ("evaluate.py run=", ["run= names no folder: run=<folder of a run>"]),
+    ("evaluate.py run=null", ["run=<folder of a run>"]),
+    ("evaluate.py run=3", ["run=3 is not text"]),
+    ("evaluate.py run=[a]", ["run=['a'] is not text"]),
+    ("evaluate.py run=a,b", ["run=a,b has several values: give one"]),
+    ("evaluate.py run=/nowhere", ["/nowhere holds no run.json"]),
+    ("evaluate.py run=.", ["holds no run.json: it is not the folder of a run"]),
+    ("evaluate.py sun=x", ["Did you mean 'run'?", "Keys: run, checkpoint, accelerator"]),
+    ("evaluate.py model=mlp run=.", ["model is no key"]),
+    ("evaluate.py -m run=a,b", ["one run at a time"]),
+    ("report.py", ["folders", "--help"]),
+    ("report.py --nothing x", ["--nothing", "--help"]),
+    ("report.py . --paper", ["--paper", "--help"]),
+    ("report.py nothing", ["nothing is no folder"]),
+    ("report.py .", ["no run under ."]),
+    ("report.py . nothing", ["nothing is no folder"]),
+    ("report.py /dev/null", ["/dev/null is no folder"]),
+    ("lr_range.py scheduler=onecycle", ["scheduler=range_test"]),
+    ("lr_range.py scheduler.min_lr=1 scheduler.max_lr=0.1", ["scheduler.min_lr=0.1 scheduler.max_lr=1"]),
+    ("lr_range.py scheduler.start_lr=1", ["scheduler.start_lr is no key", "max_lr"]),
+    ("lr_range.py trainer.epochs=0", ["trainer.epochs=1"]),
+    ("lr_range.py resume=nothing", ["nothing holds no run.json"]),
+    ("tune.py tune.budget_epochs=0", ["tune.budget_epochs=1"]),
+    ("tune.py tune.budget_epochs=9 tune.budget_minutes=9", ["two budgets"]),
+    ("tune.py tune.momenta=[2]", ["tune.momenta=[2]: 2 must be in [0, 1)"]),
+    ("tune.py tune.momenta=0.9", ["tune.momenta=0.9"]),
+    ("tune.py tune.weight_decays=[]", ["tune.weight_decays=auto"]),
+    ("tune.py tune.batch_sizes=[0]", ["tune.batch_sizes=[0]: 0 must be 1 or more"]),
+    ("tune.py tune.foo=1", ["tune.foo is no key", "budget_epochs"]),
+    ("tune.py ~tune", ["tune=None must be a group of keys"]),
+    ("tune.py ~tune.momenta", ["tune.momenta is missing"]),
+    ("tune.py scheduler=onecycle", ["the procedure sets it by itself; leave it out"]),
+    ("tune.py trainer.max_steps=9", ["set trainer.epochs instead"]),
+    ("tune.py resume=x", ["x holds no run.json"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), TRAIN, ids=[each[0][:60] for each in TRAIN])
+def test_a_run(arguments: str, words: list[str], light: Warm, refused: Refused, tmp_path: Path) -> None:
+    given = [f"hydra.run.dir={tmp_path / 'made' / 'run'}", *shlex.split(arguments)]
+    if "--config-path" in arguments:
+        given = given[1:]
+    assert_says(refused(light, "train.py", *given), words)
+
+
+@pytest.mark.parametrize(("arguments", "words"), SWEEPS, ids=[each[0][:60] for each in SWEEPS])
+def test_a_sweep(arguments: str, words: list[str], light: Warm, refused: Refused, tmp_path: Path) -> None:
+    given = [f"hydra.sweep.dir={tmp_path / 'made' / 'sweep'}", *shlex.split(arguments), "-m"]
+    assert_says(refused(light, "train.py", *given), words)
+
+
+@pytest.mark.parametrize(("command", "words"), OTHERS, ids=[each[0][:60] for each in OTHERS])
+def test_another_script(
+    command: str, words: list[str], light: Warm, refused: Refused, tmp_path: Path
+) -> None:
+    script, *arguments = shlex.split(command)
+    if script in ("lr_range.py", "tune.py"):
+        arguments = [f"hydra.run.dir={tmp_path / 'made' / 'run'}", *arguments]
+    assert_says(refused(light, script, *arguments), words)
+
+
+def test_these_are_many() -> None:
+    given = [each[0] for each in TRAIN], [f"-m {each[0]}" for each in SWEEPS], [each[0] for each in OTHERS]
+    assert len(set().union(*given)) == sum(map(len, given)) > 150
+
+
+def assert_says(line: str, words: list[str]) -> None:
+    for word in words:
+        assert word in line
