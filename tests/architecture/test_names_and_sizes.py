@@ -15,6 +15,7 @@ SAYS_NOTHING = {"util", "utils", "helper", "helpers", "common", "misc"}
 CODE = sorted(path for folder in ("src", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 # Test folders that are not rooms of the package.
 OTHER_TESTS = {
+    "bad_input",
     "architecture",
     "conf",
     "experiment",
