@@ -23,8 +23,10 @@ from tempo.scheduler.adapter import ScheduleAdapter
 from tempo.scheduler.schedule import Schedule
 from tempo.trainer.closure import StepClosure, needs_closure
 from tempo.trainer.progress import StepWindow
+from tempo.trainer.stepping import Backward, steps_of, stop_asking_for_gpus
 
 _MASK = (1 << 64) - 1
+_NOTHING = nullcontext()
 
 BuildOptimizer = Callable[[nn.Module], torch.optim.Optimizer]
 
@@ -79,7 +81,10 @@ class Classifier(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Sum losses in float64, where a sum does not depend on how images are spread over ranks."""
-        if self.trainer.strategy.root_device.type != "mps":  # which has no float64
+        kind = self.trainer.strategy.root_device.type
+        if kind == "cpu":
+            stop_asking_for_gpus()
+        if kind != "mps":  # which has no float64
             self.eval_loss.set_dtype(torch.float64)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -108,12 +113,14 @@ class Classifier(pl.LightningModule):
         optimizer = self.build_optimizer(self.network)
         self.pace = ScheduleAdapter(optimizer, self.schedule, self.total_steps)
         self.needs_closure = needs_closure(optimizer)
+        self._trained = [each for group in optimizer.param_groups for each in group["params"]]
         return optimizer
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:
         """Take `chunk.steps` optimizer steps, each over `plan.accumulate` micro-batches."""
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
+        backward, take_step = steps_of(self, optimizer)
         first_step, parts = self.trainer.global_step, self.plan.accumulate
         images = self.train_preprocess(chunk.images, chunk.draws).to(self.dtype)
         micro_batches = zip(
@@ -122,9 +129,10 @@ class Classifier(pl.LightningModule):
         losses: list[Tensor] = []
         outputs: list[Tensor] = []
         for step in range(first_step, first_step + chunk.steps):
-            evaluate = partial(self._evaluate, step, list(islice(micro_batches, parts)))
+            batch = list(islice(micro_batches, parts))
             self.pace.apply(step)
             if self.needs_closure:
+                evaluate = partial(self._evaluate, step, batch, backward)
                 closure = StepClosure(optimizer.optimizer, evaluate, self._mean_over_ranks)
                 optimizer.step(closure)
                 of_step, self.evaluations = (
@@ -132,10 +140,11 @@ class Classifier(pl.LightningModule):
                     self.evaluations + closure.evaluations,
                 )
             else:
-                of_step = evaluate(True)
-                optimizer.step()
+                of_step = self._evaluate(step, batch, backward, True)
+                take_step()
                 self.evaluations += 1
-            optimizer.zero_grad()
+            for parameter in self._trained:
+                parameter.grad = None
             losses += of_step[0]
             outputs += of_step[1]
             if self.averaged is not None:
@@ -148,19 +157,19 @@ class Classifier(pl.LightningModule):
         )
 
     def _evaluate(
-        self, step: int, batch: list[tuple[Tensor, Tensor]], backward: bool
+        self, step: int, batch: list[tuple[Tensor, Tensor]], backward: Backward, differentiate: bool
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Losses and outputs of the micro-batches; with `backward` their mean gradient is left in `.grad`."""
+        """Losses and outputs of the micro-batches; `differentiate` leaves their mean gradient in `.grad`."""
         # What is random inside the network follows from the step: a resumed run draws what it would have, and
         # a closure has the same function each time.
         self._seed_generator(step_seed(self.plan.seed, self.plan.rank, step))
         losses, outputs = [], []
         for part, (inputs, labels) in enumerate(batch):
-            with self._no_gradient_exchange() if part < len(batch) - 1 else nullcontext():
+            with self._no_gradient_exchange() if part < len(batch) - 1 else _NOTHING:
                 logits = self.network(inputs)
                 loss = F.cross_entropy(logits, labels)
-                if backward:
-                    self.manual_backward(loss if len(batch) == 1 else loss / len(batch))
+                if differentiate:
+                    backward(loss if len(batch) == 1 else loss / len(batch))
                     loss, logits = loss.detach(), logits.detach()
             losses.append(loss)
             outputs.append(logits)
@@ -186,7 +195,7 @@ class Classifier(pl.LightningModule):
     def _no_gradient_exchange(self) -> Any:
         strategy = self.trainer.strategy
         block = getattr(strategy, "block_backward_sync", None)
-        return nullcontext() if block is None else block()
+        return _NOTHING if block is None else block()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Add one batch to the sums of loss and hits."""
