@@ -27,6 +27,7 @@ from yaml import YAMLError
 from tempo.complaints import CONF, ONE_RUN, at_start, listed, one_line, options_of, storage_line
 from tempo.errors import INTERRUPTED_CODE, UserError, nearest
 from tempo.paths import register_resolvers
+from tempo.process_group import RUN_ID, follows, place, take_names_of_torchrun
 from tempo.record import FILE_NAME, RunRecord
 from tempo.run_folder import noted_folder, remove_unused
 from tempo.targets import note_foreign
@@ -51,6 +52,7 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
         @functools.wraps(task)
         def main() -> None:
             register_resolvers()
+            take_names_of_torchrun()
             OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
             OmegaConf.register_new_resolver("existing_run", _existing_run, replace=True)
             # A search path that is not there is a mistake as any other.
@@ -77,7 +79,7 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
             try:
                 arguments = with_options(multirun_first(search_keys(sys.argv[1:])))
-                sys.argv[1:] = resumed(known_flags(arguments, config_name))
+                sys.argv[1:] = [*resumed(known_flags(arguments, config_name)), *_quietly()]
                 # Makes Hydra raise instead of printing its own report.
                 os.environ["HYDRA_FULL_ERROR"] = "1"
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
@@ -219,13 +221,27 @@ def recorded_overrides(overrides: list[str], folder: Path) -> list[str]:
 
 def _run_folder(resume: str | None, parent: str, name: str) -> str:
     """Where a run writes: the folder it resumes, or a new one that no other process can have."""
-    return resume or new_folder(parent, name)
+    if resume:
+        return resume
+    if (here := place()) is not None and here.world_size > 1:
+        if not here.shared_id:
+            raise UserError(
+                f"the {here.world_size} processes of this run need one folder: torchrun --rdzv-id=<name>, "
+                f"{RUN_ID}=<name> in front, or hydra.run.dir=<folder>"
+            )
+        return f"{parent}/{here.shared_id}_{name}"
+    return new_folder(parent, name)
 
 
 def new_folder(parent: str, name: str) -> str:
     """A path that no other process will take."""
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     return f"{parent}/{stamp}_{name}_{os.getpid():x}{os.urandom(1).hex()}"
+
+
+def _quietly() -> list[str]:
+    """What lets Hydra write nothing in a process whose run is recorded by another."""
+    return ["hydra.output_subdir=null", "hydra/job_logging=stdout"] if follows() else []
 
 
 def _existing_run(run: Any) -> str:

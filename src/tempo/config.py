@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tempo.complaints import one_line
 from tempo.errors import UserError, nearest
 from tempo.knobs import check_knobs, knob_types
+from tempo.process_group import check_start
 from tempo.range_file import with_bounds
 from tempo.rules import check_rules
 from tempo.run_folder import check_folder, named_folder, note_folder
@@ -85,6 +86,7 @@ class CheckBeforeRun(Callback):
             if values.get("resume") or are_foreign():
                 check_named_by_conf(values)
             check(values)
+            check_start(values["trainer"])
             folder = _folder_of(config)
             note_folder(folder)
             if not values["preview"]:

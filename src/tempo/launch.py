@@ -19,6 +19,7 @@ from typing import Any
 from tempo.config import Config
 from tempo.errors import UserError
 from tempo.paths import ROOT
+from tempo.process_group import OURS, follows, rendezvous
 from tempo.record import FILE_NAME, RunRecord, write_atomically
 
 JOB_FILE = "job.json"
@@ -29,11 +30,6 @@ ERROR_FILE = "error.txt"
 def needs_group(config: Config) -> bool:
     """Whether the configuration asks for more than one process."""
     return bool(config["trainer"]["devices"] * config["trainer"]["num_nodes"] > 1)
-
-
-def is_group_member() -> bool:
-    """Whether this process was started by torchrun."""
-    return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def launch_group(
@@ -47,16 +43,14 @@ def launch_group(
 ) -> RunRecord:
     """Start one process a device and wait; what rank 0 prints is passed on, the rest goes to `ranks/`.
 
-    `environment` is what the processes get beside this one's own.
+    `environment` is what the processes get beside this one's own. Of several nodes, each starts its own part;
+    the first one's has rank 0, which writes the record.
 
     Raises:
         UserError: the group failed; its reason, and where the rest can be read.
     """
-    if config["trainer"]["num_nodes"] > 1:
-        raise UserError(
-            f"trainer.num_nodes={config['trainer']['num_nodes']}: only one node can be started from here; "
-            "set trainer.num_nodes=1"
-        )
+    meeting = rendezvous(config["trainer"]["num_nodes"])
+    job_file = folder / (f"job.node{os.environ['NODE_RANK']}.json" if follows() else JOB_FILE)
     logs = folder / "ranks"
     logs.mkdir(parents=True, exist_ok=True)
     (logs / ERROR_FILE).unlink(missing_ok=True)
@@ -69,20 +63,22 @@ def launch_group(
         # Clocks of processes have nothing in common but the time of day.
         "started_unix": time.time() - (time.perf_counter() - started),
     }
-    write_atomically(folder / JOB_FILE, json.dumps(job))
+    write_atomically(job_file, json.dumps(job))
     path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
     threads = config["trainer"]["threads"] or max(1, (os.cpu_count() or 1) // config["trainer"]["devices"])
-    command = [sys.executable, "-m", "tempo.parent_death", "torch.distributed.run", "--standalone"]
+    command = [sys.executable, "-m", "tempo.parent_death", "torch.distributed.run", *meeting]
     command += [
         f"--nproc-per-node={config['trainer']['devices']}",
         "-m",
         "tempo.worker",
-        str(folder / JOB_FILE),
+        str(job_file),
     ]
-    variables = {"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONPATH": path, **environment}
+    variables = {"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONPATH": path, OURS: "1", **environment}
     with (logs / "torchrun.log").open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(command, env=variables, stderr=errors)
         code = _wait(process)
+    if follows():
+        return _of_this_node(config, overrides, code, logs)
     record = RunRecord.read(folder) if (folder / FILE_NAME).exists() else None
     if record is not None and record.status == "running":  # its process was killed
         record.status, record.reason = "failed", f"a process died, exit code {code}"
@@ -93,6 +89,15 @@ def launch_group(
             raise UserError((logs / ERROR_FILE).read_text(encoding="utf-8"))
         raise UserError(f"the group of {config['trainer']['devices']} processes failed: {reason}; see {logs}")
     return record
+
+
+def _of_this_node(config: Config, overrides: list[str], code: int, logs: Path) -> RunRecord:
+    """What a node without rank 0 knows of the run: whether its part came to an end."""
+    if code != 0:
+        raise UserError(f"this node's part of the group failed, exit code {code}: see {logs}")
+    return RunRecord(
+        config=dict(config), config_hash="", overrides=overrides, seed=config["seed"], status="completed"
+    )
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:

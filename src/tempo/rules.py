@@ -178,11 +178,6 @@ def _devices(config: Config) -> None:
     trainer = config["trainer"]
     for key in ("devices", "num_nodes"):
         _at_least(trainer[key], 1, f"trainer.{key}")
-    if trainer["num_nodes"] > 1:
-        raise UserError(
-            f"trainer.num_nodes={trainer['num_nodes']}: only one node can be started from here: "
-            "trainer.num_nodes=1"
-        )
     if trainer.get("energy") and importlib.util.find_spec("codecarbon") is None:
         raise UserError("trainer.energy=true needs the package codecarbon: pip install -e '.[energy]'")
     if trainer["backend"] == "nccl" and trainer["accelerator"] == "cpu":

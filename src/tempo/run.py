@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from tempo.command_line import STARTED
 from tempo.config import check, plain
 from tempo.errors import INTERRUPTED_CODE
 from tempo.folder_lock import FolderLock
-from tempo.launch import is_group_member, launch_group, needs_group
+from tempo.launch import launch_group, needs_group
 from tempo.preview import show_preview
+from tempo.process_group import check_layout, follows, place
 from tempo.record import RunRecord
 from tempo.training import Job, Training
 from tempo.trial import trial_of
@@ -58,10 +60,12 @@ def run(job: Job) -> RunRecord:
         UserError: something the user can mend; the record then says `failed`, and why.
     """
     compose.check_devices(job.config)
-    if is_group_member():
-        return Training(job).run()  # the process that started the group holds the folder
-    with FolderLock(job.folder, what="another run", remedy="choose another hydra.run.dir=<folder>"):
-        if needs_group(job.config):
+    check_layout(job.config["trainer"])
+    here = place()
+    held_elsewhere = follows() or (here is not None and here.is_ours)
+    alone = FolderLock(job.folder, what="another run", remedy="choose another hydra.run.dir=<folder>")
+    with contextlib.nullcontext() if held_elsewhere else alone:
+        if here is None and needs_group(job.config):
             compose.build_data(job.config)  # download or decode once, before several processes want it
             trial = job.trial.environment() if job.trial else {}
             return launch_group(

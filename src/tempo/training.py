@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from tempo.describe import describe, first_record, keep_diff, mode
 from tempo.errors import UserError
 from tempo.exchange.strategy import StarStrategy
 from tempo.pace import lr_factor
+from tempo.process_group import place
 from tempo.record import RunRecord, remove_unfinished
 from tempo.report.run_figures import draw_confusion, draw_curves
 from tempo.run_folder import BEST, LAST, check_resumable, point_latest_at
@@ -66,9 +66,8 @@ class Training:
         self.config = job.config
         self.folder = job.folder
         self.started = job.started
-        in_group = "LOCAL_RANK" in os.environ
-        self.world_size = int(os.environ["WORLD_SIZE"]) if in_group else 1
-        self.rank = int(os.environ["RANK"]) if in_group else 0
+        here = place()
+        self.world_size, self.rank = (here.world_size, here.rank) if here else (1, 0)
         self.seconds_before = 0.0
         self.interruption = Interruption()
         self.record, self.diff = first_record(job.config, job.overrides, job.choices)

@@ -137,7 +137,6 @@ REFUSED: list[tuple[str, str, str]] = [
     ("+optimizer.weight_decay=1e-4", "optimizer.weight_decay", "optimizer.wd"),
     ("+optimizer.betas=[0.9,0.99]", "optimizer.betas", "optimizer.momentum and optimizer.beta2"),
     ("+optimizer.learning_rate=1", "optimizer.learning_rate", "optimizer.lr"),
-    ("trainer.num_nodes=2", "trainer.num_nodes=2", "trainer.num_nodes=1"),
     ("data.total_batch_size=1295", "data.total_batch_size=1295", "data.total_batch_size=1294 or less"),
     ("data.total_batch_size=4096 trainer.accumulate=4", "the 1294 training", "data.total_batch_size=1292"),
     ("data.val_size=1438", "data.val_size=1438", "at most 1437"),

@@ -1,0 +1,121 @@
+"""Which process of a group this one is, whoever started the group: tempo itself, torchrun or srun."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tempo.errors import UserError
+
+OURS = "TEMPO_GROUP"
+"""Set for the processes of a group that tempo started: its starter holds the run's folder."""
+RUN_ID = "TEMPO_RUN_ID"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process in its group; `shared_id` is a word that all of them know, "" where there is none."""
+
+    rank: int
+    world_size: int
+    local_world_size: int
+    shared_id: str
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether tempo started the group on a configuration that it had resolved."""
+        return OURS in os.environ
+
+
+def take_names_of_torchrun() -> None:
+    """Where srun started several tasks, give their places under torchrun's names too.
+
+    SLURM_STEP_NUM_TASKS is there in the tasks of srun alone, not in a batch script.
+    """
+    if "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) == 1:
+        return
+    tasks = os.environ["SLURM_STEP_NUM_TASKS"]
+    nodes = int(os.environ.get("SLURM_STEP_NUM_NODES", "1"))
+    os.environ |= {
+        "RANK": os.environ["SLURM_PROCID"],
+        "LOCAL_RANK": os.environ["SLURM_LOCALID"],
+        "WORLD_SIZE": tasks,
+        "LOCAL_WORLD_SIZE": str(int(tasks) // nodes),
+    }
+
+
+def place() -> Place | None:
+    """This process's place; None in a process of its own."""
+    if "LOCAL_RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return None
+    world_size = int(os.environ["WORLD_SIZE"])
+    elastic = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    slurm = "_".join(os.environ[key] for key in ("SLURM_JOB_ID", "SLURM_STEP_ID") if key in os.environ)
+    return Place(
+        rank=int(os.environ["RANK"]),
+        world_size=world_size,
+        local_world_size=int(os.environ.get("LOCAL_WORLD_SIZE", world_size)),
+        shared_id=os.environ.get(RUN_ID) or (elastic if elastic != "none" else slurm),
+    )
+
+
+def follows() -> bool:
+    """Whether another process of the run writes its record: a rank above 0, or a node above 0."""
+    here = place()
+    return here.rank > 0 if here else int(os.environ.get("NODE_RANK", "0")) > 0
+
+
+def check_layout(trainer: Mapping[str, Any]) -> None:
+    """Refuse a group that is another than the configuration says; Lightning lets some of them pass.
+
+    Raises:
+        UserError: the number of processes, or of those on this node, is not what trainer.* asks for.
+    """
+    here = place()
+    if here is None:
+        return
+    devices, nodes = trainer["devices"], trainer["num_nodes"]
+    if (here.world_size, here.local_world_size) != (devices * nodes, devices):
+        raise UserError(
+            f"{here.world_size} processes were started, {here.local_world_size} on this node, and "
+            f"trainer.devices={devices} x trainer.num_nodes={nodes} asks for {devices * nodes}, {devices} a "
+            f"node: trainer.devices={here.local_world_size} "
+            f"trainer.num_nodes={max(1, here.world_size // here.local_world_size)}"
+        )
+
+
+def check_start(trainer: Mapping[str, Any]) -> None:
+    """Refuse, before anything is read, processes or nodes that cannot come together.
+
+    Raises:
+        UserError: see `check_layout` and `rendezvous`.
+    """
+    check_layout(trainer)
+    if place() is None:
+        rendezvous(trainer["num_nodes"])
+
+
+def rendezvous(nodes: int) -> list[str]:
+    """Arguments of torchrun that bring the nodes of a run together.
+
+    Raises:
+        UserError: several nodes, and nothing says where they meet.
+    """
+    if nodes == 1:
+        return ["--standalone"]
+    names = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
+    if missing := [name for name in names if not os.environ.get(name)]:
+        raise UserError(
+            f"trainer.num_nodes={nodes}, and {', '.join(missing)} is not set: start the same command on each "
+            "node, with MASTER_ADDR=<first node> MASTER_PORT=29500 NODE_RANK=<0, 1, ..> in front and one "
+            "hydra.run.dir=<folder>, or start it under srun or torchrun; or trainer.num_nodes=1"
+        )
+    address, port, rank = (os.environ[name] for name in names)
+    if not rank.isdecimal() or not port.isdecimal() or int(rank) >= nodes:
+        raise UserError(
+            f"NODE_RANK={rank} MASTER_PORT={port}: a node's number in [0, {nodes}) and a port; "
+            "NODE_RANK=0 MASTER_PORT=29500 on the first node"
+        )
+    return [f"--nnodes={nodes}", f"--node-rank={rank}", f"--master-addr={address}", f"--master-port={port}"]
