@@ -67,9 +67,13 @@ def test_a_smoke_run_is_never_compared(tmp_path: Path) -> None:
 
 def test_words_without_a_number_are_quoted(tmp_path: Path) -> None:
     write_run(tmp_path / "a", paper=node("Figure 3c", None, sd=None, says="1e-5 is best"))
-    (row,) = rows_of(tmp_path)
-    assert row.verdict == "the paper gives no number"
-    assert "1e-5 is best" in markdown(paper_table([row]))
+    write_run(tmp_path / "b", optimizer__wd=1e-5, paper=node("Figure 3c", None, sd=None, says="1e-5 is best"))
+    first, second = rows_of(tmp_path)
+    assert first.verdict == "the paper gives no number"
+    assert "1e-5 is best" in markdown(paper_table([first]))
+    assert first.words.startswith("radiuk2020, Figure 3c, wd=1e-5 (test accuracy %): ours ")
+    assert second.words.startswith("radiuk2020, Figure 3c, wd=1e-4 (test accuracy %): ours ")
+    assert first.words.endswith(', paper says "1e-5 is best": the paper gives no number')
 
 
 @pytest.mark.parametrize("wrong", [None, "radiuk2020", [], {"item": "x"}])

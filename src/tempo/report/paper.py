@@ -62,12 +62,15 @@ class PaperRow:
 
     @property
     def words(self) -> str:
-        """One line: item, both numbers, the difference."""
-        paper = mean_and_sd(self.mean, self.sd, self.metric) if not math.isnan(self.mean) else "words only"
+        """One line: item, both numbers, the difference; which of a figure's values it is."""
+        item, paper = self.item, f"paper {mean_and_sd(self.mean, self.sd, self.metric)}"
+        if math.isnan(self.mean):
+            paper = f'paper says "{self.says}"' if self.says else "paper words only"
+            item += f", {self.setting}" if self.setting else ""
         ours = mean_and_sd(self.ours.mean, self.ours.sd, self.metric) if self.ours.n else "none"
         return (
-            f"{self.source}, {self.item} ({metric_name(self.metric)}{unit(self.metric)}): "
-            f"ours {ours} (n = {self.ours.n}), paper {paper}: {self.verdict}"
+            f"{self.source}, {item} ({metric_name(self.metric)}{unit(self.metric)}): "
+            f"ours {ours} (n = {self.ours.n}), {paper}: {self.verdict}"
         )
 
 
@@ -85,7 +88,7 @@ def paper_rows(summary: Summary, asked: str | None = None) -> list[PaperRow]:
         ]
         run = {(row.source, row.item) for row in rows}
         rows += [each for each in wanted if (each.source, each.item) not in run]
-    return sorted(rows, key=lambda row: (row.source, natural(row.item), row.setting))
+    return sorted(rows, key=lambda row: (row.source, natural(row.item)))
 
 
 def expected(asked: str, experiments: Path = EXPERIMENTS) -> list[PaperRow]:
