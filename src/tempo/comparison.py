@@ -125,6 +125,9 @@ def result_differences(recorded: RunRecord, found: RunRecord) -> Iterator[Differ
         # Which of two states was better may hang on the last bit.
         size = 0.0 if key == "selected.step" else _size(one.get(key), two.get(key))
         yield Difference(key, one.get(key), two.get(key), size)
+    begun = [each.init_from.get("weights_sha256", "") for each in (recorded, found)]
+    if begun[0] != begun[1]:
+        yield Difference("init_from.weights_sha256", begun[0], begun[1])
     if recorded.weights_sha256 != found.weights_sha256:
         yield Difference("weights_sha256", recorded.weights_sha256, found.weights_sha256, 0.0)
 

@@ -86,6 +86,17 @@ def build_data(config: Config) -> Data:
     return Data(kept, val, test, sha256)
 
 
+def check_every_rank_has_images(data: Data, world_size: int) -> None:
+    """UserError where a set has fewer images than there are processes."""
+    for name, size in data.sizes.items():
+        if 0 < size < world_size:
+            key = "data.val_size" if name == "val" else "trainer.devices"
+            raise UserError(
+                f"the {name} set has {size} images for {world_size} processes: each needs one; "
+                f"{key}={world_size if name == 'val' else size}"
+            )
+
+
 def build_plan(config: Config, train_images: int, world_size: int, rank: int) -> BatchPlan:
     """Which images each step of each rank sees."""
     return BatchPlan(

@@ -14,7 +14,7 @@ from tempo.record import RunRecord
 from tempo.signature import signature_of
 from tempo.targets import check_named_by_conf
 from tempo.trainer.final_state import weights_sha256
-from tempo.trainer.tested_state import tested_weights
+from tempo.trainer.tested_state import network_weights, tested_weights
 
 
 def build_network(config: Config, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
@@ -31,6 +31,30 @@ def build_network(config: Config, input_shape: tuple[int, int, int], num_classes
             f"model._target_={config['model']['_target_']} makes no torch module: choose another model=..."
         )
     return network
+
+
+def start_from(network: nn.Module, place: str) -> dict[str, str]:
+    """Give a network the weights that a run was tested with, or those of a checkpoint; what the record says.
+
+    Raises:
+        UserError: no such weights, or weights of another network.
+    """
+    path = Path(place).expanduser().absolute()
+    weights = network_weights(path) if path.is_file() else tested_weights(path, RunRecord.read(path))
+    wanted = network.state_dict()
+    for name in sorted(wanted.keys() | weights.keys()):
+        here, there = (_shape(each.get(name)) for each in (wanted, weights))
+        if here != there:
+            raise UserError(
+                f"init_from={place}: {name} is {there} there and {here} in this model: choose the model=... "
+                "and the classes that those weights were trained with"
+            )
+    network.load_state_dict(weights)
+    return {"path": place, "weights_sha256": weights_sha256(network)}
+
+
+def _shape(tensor: torch.Tensor | None) -> str:
+    return "absent" if tensor is None else f"of shape {tuple(tensor.shape)}"
 
 
 def network_of_run(folder: Path, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:

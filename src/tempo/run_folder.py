@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import os
 import re
 from collections.abc import Mapping
@@ -76,17 +77,21 @@ def check_folder(config: Mapping[str, Any], folder: Path) -> None:
     """Refuse to write over a run that is over, and to resume one that cannot be.
 
     Raises:
-        UserError: the folder holds a completed or diverged run, or see `check_resumable`.
+        UserError: the folder holds a completed or diverged run; there is none where `init_from` says; or see
+            `check_resumable`.
     """
     if config["resume"]:
-        check_resumable(config, folder)
-    elif (folder / FILE_NAME).exists():
+        return check_resumable(config, folder)
+    if config["init_from"] and not Path(config["init_from"]).expanduser().is_file():
+        RunRecord.read(Path(config["init_from"]).expanduser().absolute())
+    if (folder / FILE_NAME).exists():
         record = RunRecord.read(folder)
         if record.finished:
             raise UserError(
                 f"{folder} holds a run that is {record.status}: choose another folder with "
                 "hydra.run.dir=<folder>, or leave it out"
             )
+    return None
 
 
 def check_resumable(config: Mapping[str, Any], folder: Path) -> None:
@@ -96,10 +101,19 @@ def check_resumable(config: Mapping[str, Any], folder: Path) -> None:
         UserError: the run is completed, or a key differs from the record's.
     """
     record = RunRecord.read(folder)
+    if record.status == "diverged":
+        raise UserError(
+            f"{folder} is diverged after {record.steps} steps: there is nothing to resume. Start a new run "
+            "with a smaller optimizer.lr, from the beginning or from its last finite weights: "
+            f"init_from={folder}"
+        )
     if record.finished:
         raise UserError(
-            f"{folder} is {record.status} after {record.steps} steps: there is nothing to resume. "
-            "To train longer, start a new run with a larger trainer.epochs"
+            f"{folder} is completed after {record.steps} steps, and its schedule with it: a run is neither "
+            "extended nor shortened. Start a new one: from the beginning with another trainer.epochs (leave "
+            "resume= out), or from its weights with a schedule of its own "
+            f"(init_from={folder} scheduler=...), or from its weights at its last rate "
+            f"(init_from={folder} scheduler=constant optimizer.lr={_last_rate(folder)})"
         )
     now, then = _comparable(config), _comparable(record.config)
     for key in sorted(now.keys() | then.keys()):
@@ -108,6 +122,14 @@ def check_resumable(config: Mapping[str, Any], folder: Path) -> None:
                 f"{key}={now.get(key)} now, {key}={then.get(key)} when the run began: a resumed run keeps "
                 f"its configuration; leave {key} out, or start a new run without resume="
             )
+
+
+def _last_rate(folder: Path) -> str:
+    try:
+        with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+            return f"{[float(row['lr']) for row in csv.DictReader(file) if row['lr']][-1]:g}"
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return "<its last rate>"
 
 
 def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -111,6 +111,7 @@ class RunSettings:
         "train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy"
     ]
     resume: str | None
+    init_from: str | None
     preview: bool
     scale: Literal["full", "smoke"]
     paper: dict[str, Any] | None

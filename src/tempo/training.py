@@ -16,6 +16,7 @@ from tempo.config import Config
 from tempo.describe import describe, first_record, keep_diff, mode
 from tempo.errors import UserError
 from tempo.exchange.strategy import StarStrategy
+from tempo.networks import start_from
 from tempo.pace import lr_factor
 from tempo.process_group import place
 from tempo.record import RunRecord, remove_unfinished
@@ -129,6 +130,7 @@ class Training:
         known = (seconds.get("total", 0.0), seconds.get("startup", 0.0) + seconds.get("train", 0.0))
         self.seconds_before = max(known)
         self.record.sessions = [*before.sessions, *self.record.sessions]
+        self.record.init_from = before.init_from
         path, complaints = newest_whole(
             self.folder / "checkpoints",
             self.record.config_hash,
@@ -144,9 +146,11 @@ class Training:
     def _build(self, checkpoint: Path | None) -> None:
         config, record = self.config, self.record
         data = compose.build_data(config)
-        self._check_every_rank_has_images(data)
+        compose.check_every_rank_has_images(data, self.world_size)
         plan = compose.build_plan(config, len(data.train), self.world_size, self.rank)
         module = compose.build_module(config, data, plan)
+        if config["init_from"] and checkpoint is None:
+            record.init_from = start_from(module.network, config["init_from"])
         total = module.total_steps
         monitor = None
         if data.val is not None:
@@ -189,15 +193,6 @@ class Training:
         self.data, self.plan, self.module = data, plan, module
         describe(record, data, plan, module, device)
         self._announce()
-
-    def _check_every_rank_has_images(self, data: compose.Data) -> None:
-        for name, size in data.sizes.items():
-            if 0 < size < self.world_size:
-                key = "data.val_size" if name == "val" else "trainer.devices"
-                raise UserError(
-                    f"the {name} set has {size} images for {self.world_size} processes: each needs one; "
-                    f"{key}={self.world_size if name == 'val' else size}"
-                )
 
     def _announce(self) -> None:
         """Write the first record and print what is about to be trained."""

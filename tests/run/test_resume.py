@@ -226,8 +226,11 @@ def test_asked_to_stop(number: int, train: Train) -> None:
 def test_what_may_not_be_resumed(train: Train) -> None:
     done = train("trainer.epochs=1", folder="done")
     before = (done.folder / "run.json").read_bytes()
-    with pytest.raises(UserError, match="completed after 5 steps"):
-        train("trainer.epochs=1", f"resume={done.folder}", folder="done")
+    for epochs in (1, 2):  # as long as it was, and longer
+        with pytest.raises(UserError, match="completed after 5 steps") as caught:
+            train(f"trainer.epochs={epochs}", f"resume={done.folder}", folder="done")
+        for way in ("another trainer.epochs", f"init_from={done.folder} scheduler=...", "optimizer.lr=0.1)"):
+            assert way in str(caught.value)
     assert (done.folder / "run.json").read_bytes() == before, "the record of a finished run was touched"
     folder = copy_as_running(done, "running")
     for change, words in (

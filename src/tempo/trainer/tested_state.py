@@ -24,6 +24,11 @@ def tested_weights(folder: Path, record: RunRecord) -> dict[str, Any]:
     Raises:
         UserError: the checkpoint is missing or damaged.
     """
-    state = load(tested_checkpoint(folder, record))["state_dict"]
+    return network_weights(tested_checkpoint(folder, record))
+
+
+def network_weights(checkpoint: Path) -> dict[str, Any]:
+    """State dict of a checkpoint's network alone: the averaged one where the run kept an average."""
+    state = load(checkpoint)["state_dict"]
     prefix = _AVERAGED if any(name.startswith(_AVERAGED) for name in state) else _TRAINED
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
