@@ -154,14 +154,14 @@ def stop_and_go_on(
     """One run: stopped one to three times, then gone on with to its end; what is wrong, or ""."""
     runs = [folder / job for job in variant.jobs]
     console = folder.with_suffix(".txt")
-    stops = rng.choice((1, 1, 1, 2, 3))
-    while stops and not is_over(runs):
+    stops, stopped = rng.choice((1, 1, 1, 2, 3)), 0
+    while stopped < stops and not is_over(runs):
         number = rng.choice((signal.SIGKILL,) * 5 + (signal.SIGTERM, signal.SIGINT))
         before = [_sessions(run) for run in runs]
         victim = Victim(go_on(variant, folder), console)
         name, reached = moment(rng, runs, reference, victim.began)
         if victim.signal_when(reached, number):
-            stops -= 1
+            stopped += 1
             code = victim.finish()
             tally.signals[number.name] += 1
             tally.moments[name] += 1
@@ -170,7 +170,7 @@ def stop_and_go_on(
             reason = _is_no_clean_stop(code, number, begun, variant.jobs != ("",))
             if reason and number != signal.SIGKILL:
                 return reason
-    if not tally.signals:
+    if not stopped:
         return ""
     tries = 0
     while not is_over(runs) and tries < 3:
