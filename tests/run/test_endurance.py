@@ -1,0 +1,33 @@
+"""Jobs in one process leave nothing behind in it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+
+import pytorch_lightning as pl
+import torch
+
+from tests.conftest import Train
+
+
+def left_in_process() -> dict[str, object]:
+    gc.collect()
+    living = [each for each in gc.get_objects() if type(each) in (pl.Trainer, torch.optim.SGD)]
+    return {
+        "open files": len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0,  # noqa: PTH112, PTH208
+        "threads": threading.active_count(),
+        "trainers and optimizers": len(living),
+        "signal handlers": [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)],
+    }
+
+
+def test_jobs_leave_no_files_threads_trainers_or_handlers(train: Train) -> None:
+    short = ("trainer.max_steps=7", "checkpoint.every_n_steps=2", "early_stopping.patience=3")
+    train(*short, folder="first")  # what a first run alone opens or imports
+    before = left_in_process()
+    for number in range(3):
+        train(*short, f"seed={number}", folder=str(number))
+    assert left_in_process() == before
