@@ -72,7 +72,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "system": platform.system(),
         "versions": versions(),
-        "git": git_state(),
+        "git": git_state()[0],
         "rounds": arguments.rounds,
         "rows": rows,
     }

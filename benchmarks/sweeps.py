@@ -157,7 +157,7 @@ def main() -> None:
         "device": cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
         "versions": versions(),
-        "git": git_state(),
+        "git": git_state()[0],
         "seconds": found,
         "figures": figures_of(found),
         "goals": GOALS,
