@@ -234,8 +234,9 @@ class RunSweeper(Sweeper):
     def _report(self) -> None:
         # Not at the top: this module is imported at every start, and figures take a second to load.
         build = importlib.import_module("tempo.report.build")
-        say(build.summary_table([self.folder]).rstrip())
-        say(f"report    {build.build_report([self.folder], self.folder / 'report')}")
+        content = build.content_of([self.folder], build.load([self.folder]))
+        say(build.text_of(content).rstrip())
+        say(f"report    {build.write_report(content, self.folder / 'report')}")
 
 
 def say(line: str) -> None:
