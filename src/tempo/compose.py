@@ -22,6 +22,7 @@ from tempo.errors import UserError
 from tempo.exchange.star import ServerSettings
 from tempo.exchange.strategy import RingStrategy, StarStrategy
 from tempo.instantiation import instantiated
+from tempo.knobs import AVERAGING
 from tempo.networks import build_network
 from tempo.optimizer.build import build_optimizer
 from tempo.pace import schedule_of
@@ -142,6 +143,7 @@ def build_module(config: Config, data: Data, plan: BatchPlan) -> Classifier:
         num_classes=len(data.train.classes),
         gradient_clip=trainer["gradient_clip"],
         ema_decay=config["ema"]["decay"],
+        optimizer_averages=config["optimizer"]["_target_"] in AVERAGING,
         log_every_n_steps=trainer["log_every_n_steps"],
     )
 

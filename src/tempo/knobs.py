@@ -17,8 +17,20 @@ OUR_NAMES = {
 }
 """Torch's and the textbooks' names for the knobs that the configuration calls otherwise."""
 
-WITH_CLOSURE = frozenset({"torch.optim.LBFGS", "tempo.optimizer.lbfgs.LBFGS"})
+WITH_CLOSURE = frozenset(
+    {
+        "torch.optim.LBFGS",
+        "tempo.optimizer.lbfgs.LBFGS",
+        "tempo.optimizer.bfgs.BFGS",
+        "tempo.optimizer.newton_cg.NewtonCG",
+    }
+)
 """Optimizers that compute the loss of a batch several times a step."""
+DIFFERENTIATING = frozenset({"tempo.optimizer.newton_cg.NewtonCG"})
+"""Those that take derivatives themselves, past DDP's exchange of gradients and torch.compile."""
+
+AVERAGING = frozenset({"schedulefree.AdamWScheduleFree"})
+"""Optimizers that train one set of weights and mean another, their average, to be evaluated."""
 
 
 def knob_types(signature: Signature) -> Signature:
@@ -39,11 +51,18 @@ def check_knobs(optimizer: Mapping[str, Any]) -> None:
         "lr": (lambda x: x > 0 and math.isfinite(x), "above 0, e.g. optimizer.lr=0.1"),
         "wd": (lambda x: x >= 0 and math.isfinite(x), "0 or more, e.g. optimizer.wd=1e-4"),
         "momentum": (lambda x: 0 <= x < 1, "in [0, 1), e.g. optimizer.momentum=0.9"),
+        "adamw_momentum": (lambda x: 0 <= x < 1, "in [0, 1), e.g. optimizer.adamw_momentum=0.9"),
         "beta2": (lambda x: 0 <= x < 1, "in [0, 1), e.g. optimizer.beta2=0.999"),
         "dampening": (lambda x: 0 <= x <= 1, "in [0, 1], e.g. optimizer.dampening=0"),
         "eps": (lambda x: x >= 0, "0 or more, e.g. optimizer.eps=1e-8"),
         "max_iter": (lambda x: x >= 1, "1 or more, e.g. optimizer.max_iter=20"),
         "history_size": (lambda x: x >= 1, "1 or more, e.g. optimizer.history_size=10"),
+        "max_cg": (lambda x: x >= 1, "1 or more, e.g. optimizer.max_cg=20"),
+        "max_trials": (lambda x: x >= 1, "1 or more, e.g. optimizer.max_trials=20"),
+        "c1": (lambda x: 0 < x < 0.5, "in (0, 0.5), e.g. optimizer.c1=1e-4"),
+        "c2": (lambda x: 0 < x < 1, "in (0, 1), e.g. optimizer.c2=0.9"),
+        "forcing": (lambda x: 0 < x < 1, "in (0, 1), e.g. optimizer.forcing=0.5"),
+        "max_memory_gb": (lambda x: x > 0, "above 0, e.g. optimizer.max_memory_gb=2"),
     }
     for key in OUR_NAMES.keys() & optimizer.keys():
         raise UserError(f"optimizer.{key} is called {OUR_NAMES[key]} here: set it by that name")

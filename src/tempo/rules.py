@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tempo.errors import UserError
-from tempo.knobs import WITH_CLOSURE
+from tempo.knobs import AVERAGING, DIFFERENTIATING, WITH_CLOSURE
 from tempo.planned import check_batch_fits
 from tempo.schedule_node import build_schedule
 
@@ -25,7 +25,8 @@ def check_rules(config: Config) -> None:
     Raises:
         UserError: one line with the value, the reason and the override that mends it.
     """
-    rules = (_name, _seeds, _training_length, _devices, _batches, _exchange, _schedule, _closure, _objective)
+    ranges = (_name, _seeds, _training_length, _devices, _batches, _exchange)
+    rules = (*ranges, _schedule, _closure, _averaging, _objective)
     for rule in rules:
         rule(config)
 
@@ -153,6 +154,34 @@ def _closure(config: Config) -> None:
         raise UserError(
             f"trainer.gradient_clip={trainer['gradient_clip']} gives {kind} a gradient that is not the slope "
             "of its loss: trainer.gradient_clip=null"
+        )
+    if target not in DIFFERENTIATING:
+        return
+    if (devices := trainer["devices"] * trainer["num_nodes"]) > 1:
+        raise UserError(
+            f"trainer.devices={devices}: {kind} takes second derivatives, which several processes do not "
+            "exchange: trainer.devices=1, or optimizer=lbfgs"
+        )
+    if trainer["compile"]:
+        raise UserError(
+            f"trainer.compile=true: {kind} takes second derivatives, which compiled networks do not have: "
+            "trainer.compile=false"
+        )
+
+
+def _averaging(config: Config) -> None:
+    if config["optimizer"]["_target_"] not in AVERAGING:
+        return
+    if config["ema"]["decay"] is not None:
+        raise UserError(
+            f"ema.decay={config['ema']['decay']}: this optimizer averages its weights itself: ema.decay=null"
+        )
+    if build_schedule(config["scheduler"]).moves_momentum:
+        keys = [key for key in config["scheduler"] if key.endswith("_momentum")]
+        off = " ".join(f"scheduler.{key}=null" for key in keys)
+        raise UserError(
+            f"the schedule moves momentum, by which this optimizer mixes its weights: {off}, or "
+            "scheduler=constant"
         )
 
 

@@ -14,11 +14,13 @@ from tempo.paths import ROOT
 from tempo.signature import signature_of
 
 EXTRAS = {
-    "pytorch_lightning.loggers.WandbLogger": "wandb",
-    "pytorch_lightning.loggers.MLFlowLogger": "mlflow",
-    "tempo.model.timm_model.timm_model": "timm",
+    "pytorch_lightning.loggers.WandbLogger": ("wandb", "wandb"),
+    "pytorch_lightning.loggers.MLFlowLogger": ("mlflow", "mlflow"),
+    "tempo.model.timm_model.timm_model": ("timm", "models"),
+    "lion_pytorch.Lion": ("lion_pytorch", "optimizers"),
+    "schedulefree.AdamWScheduleFree": ("schedulefree", "optimizers"),
 }
-"""Targets that need a package which is not installed by default."""
+"""Targets that need a package which is not installed by default: the package, and the extra that has it."""
 
 
 _foreign: list[bool] = []
@@ -36,9 +38,8 @@ def are_foreign() -> bool:
 
 def check_installed(target: Any) -> None:
     """UserError where a target needs an extra that is not there."""
-    package = EXTRAS.get(target, "sys") if isinstance(target, str) else "sys"
+    package, extra = EXTRAS.get(str(target), ("sys", ""))
     if importlib.util.find_spec(package) is None:
-        extra = "models" if package == "timm" else package
         raise UserError(f"the package {package} is not installed: pip install -e '.[{extra}]'")
 
 

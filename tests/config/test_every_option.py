@@ -34,7 +34,14 @@ MODELS: dict[str, list[str]] = {
     "densenet40": ["data.image_size=8"],
     "resnet110": ["data.image_size=8"],
 }
-NEEDS = {"timm": "timm", "wandb": "wandb", "mlflow": "mlflow"}
+OPTIMIZERS = {"bfgs": ["model.hidden=[8]"]}
+NEEDS = {
+    "timm": "timm",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
+    "lion": "lion_pytorch",
+    "schedule_free": "schedulefree",
+}
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and options(path.name))
 EXPERIMENTS = sorted(
     str(p.relative_to(CONF)).removesuffix(".yaml") for p in CONF.glob("experiment/**/*.yaml")
@@ -66,7 +73,7 @@ def overrides_of(group: str, option: str, folder: Path, request: pytest.FixtureR
         return [*given, "model=mlp", "trainer.devices=1"]
     if group == "data":
         return [*given, "model=cnn3", *_data(option, folder, request)]
-    return [*given, "model=mlp"]
+    return [*given, "model=mlp", *(OPTIMIZERS.get(option, []) if group == "optimizer" else [])]
 
 
 def _data(option: str, folder: Path, request: pytest.FixtureRequest) -> list[str]:

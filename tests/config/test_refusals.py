@@ -15,6 +15,7 @@ from tempo.config import check, composed, plain
 from tempo.errors import UserError
 from tempo.paths import register_resolvers
 from tempo.signature import check_types, fits, signature_of
+from tempo.targets import EXTRAS
 from tests.jobs import CONF, compose_job
 
 # (overrides, what the line must name: the value, and the override that mends it)
@@ -40,6 +41,13 @@ REFUSED: list[tuple[str, str, str]] = [
     ("optimizer=lbfgs optimizer.line_search_fn=armijo", "line_search_fn='armijo'", "strong_wolfe"),
     ("optimizer=lbfgs trainer.precision=16-mixed", "trainer.precision=16-mixed", "trainer.precision=32-true"),
     ("optimizer=lbfgs trainer.gradient_clip=1", "trainer.gradient_clip=1", "trainer.gradient_clip=null"),
+    ("optimizer=newton_cg trainer=ddp_cpu trainer.devices=2", "trainer.devices=2", "optimizer=lbfgs"),
+    ("optimizer=newton_cg trainer.compile=true", "trainer.compile=true", "trainer.compile=false"),
+    ("optimizer=bfgs optimizer.c2=1", "optimizer.c2=1", "optimizer.c2=0.9"),
+    ("optimizer=bfgs optimizer.max_memory_gb=0", "optimizer.max_memory_gb=0", "optimizer.max_memory_gb=2"),
+    ("optimizer=muon optimizer.adamw_momentum=1", "adamw_momentum=1", "optimizer.adamw_momentum=0.9"),
+    ("optimizer=schedule_free ema.decay=0.9", "ema.decay=0.9", "ema.decay=null"),
+    ("optimizer=schedule_free scheduler=onecycle", "momentum", "scheduler.min_momentum=null"),
     ("scheduler=onecycle optimizer=lbfgs", "momentum", "optimizer=momentum"),
     ("scheduler=onecycle optimizer=sgd", "momentum", "optimizer=momentum"),
     ("scheduler=onecycle optimizer=adagrad", "momentum", "scheduler.min_momentum=null"),
@@ -265,3 +273,13 @@ def test_the_signature_read_is_the_signature_that_runs() -> None:
 def test_check_types_names_the_nearest_key() -> None:
     with pytest.raises(UserError, match="Did you mean 'depth'"):
         check_types("model", {"dept": 3}, {"depth": "int", "width": "int"})
+
+
+def test_an_optimizer_of_an_extra_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, _ = compose_job(["optimizer=lion"])
+    monkeypatch.setitem(EXTRAS, config["optimizer"]["_target_"], ("no_such_package", "optimizers"))
+    with pytest.raises(UserError) as caught:
+        check(config)
+    assert str(caught.value) == (
+        "the package no_such_package is not installed: pip install -e '.[optimizers]'"
+    )

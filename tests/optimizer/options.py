@@ -27,11 +27,17 @@ EQUATIONS: dict[str, tuple[Callable[..., np.ndarray], bool]] = {
     "nadam": (reference.nadam, False),
     "rmsprop": (reference.rmsprop, False),
     "adagrad": (reference.adagrad, False),
+    "lion": (reference.lion, True),
+    "schedule_free": (reference.schedule_free, True),
 }
 # Methods with a line search are held against exact minima and SciPy; settings that make a step a short one.
 SOLVERS: dict[str, dict[str, Any]] = {
     "lbfgs": {"max_iter": 2},
+    "bfgs": {"max_iter": 1},
+    "newton_cg": {"max_cg": 2},
 }
+# Several rules at work in one network: held against their equations in a file of their own.
+COMBINED = ("muon",)
 # Settings besides the YAML's own that change the equation.
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((option, {}) for option in EQUATIONS),
@@ -41,6 +47,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("nadam", {"momentum_decay": 0.5}),
     ("rmsprop", {"momentum": 0.9}),
     ("rmsprop", {"momentum": 0.9, "alpha": 0.9, "centered": True}),
+    ("schedule_free", {"warmup_steps": 10, "r": 0.5, "momentum": 0.8}),
     ("adagrad", {"lr_decay": 0.1, "initial_accumulator_value": 0.5}),
 ]
 
@@ -65,6 +72,11 @@ def float64() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+def training_mode(optimizer: torch.optim.Optimizer) -> None:
+    """Schedule-free optimizers must be told that training goes on."""
+    getattr(optimizer, "train", lambda: None)()
+
+
 class LeastSquares:
     """`1/(2n) |X W^T + b - Y|^2` for a linear layer; gradients by autograd, and by hand for the reference."""
 
@@ -83,7 +95,7 @@ class LeastSquares:
         """The loss of a linear layer."""
         return 0.5 * (model(torch.tensor(self.x)) - torch.tensor(self.y)).square().sum() / len(self.x)
 
-    def model(self) -> nn.Linear:
+    def model(self) -> nn.Module:
         """A linear layer at the start."""
         model = nn.Linear(4, 3)
         with torch.no_grad():
@@ -100,6 +112,7 @@ class LeastSquares:
 
     def train(self, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
         """Take full-batch steps."""
+        training_mode(optimizer)
 
         def closure() -> torch.Tensor:
             optimizer.zero_grad()
@@ -111,8 +124,22 @@ class LeastSquares:
         for _ in range(steps):
             optimizer.step(closure)
 
-    def trained(self, steps: int, **node: Any) -> nn.Linear:
+    def trained(self, steps: int, **node: Any) -> nn.Module:
         """A layer after `steps` of the optimizer that `node` describes."""
         model = self.model()
         self.train(model, build_optimizer(model, node), steps)
         return model
+
+
+class DeepLeastSquares(LeastSquares):
+    """The same through three linear layers: the one in the middle is a hidden matrix."""
+
+    def model(self) -> nn.Module:
+        """Three layers at the start."""
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 5), nn.Linear(5, 3))
+
+
+def problem(option: str) -> LeastSquares:
+    """One that the option can take."""
+    return DeepLeastSquares() if option in COMBINED else LeastSquares()

@@ -71,6 +71,28 @@ def rmsprop(p: np.ndarray, g: np.ndarray, t: int, s: State, k: Settings) -> np.n
     return p - k["lr"] * s["v"]
 
 
+def lion(p: np.ndarray, g: np.ndarray, t: int, s: State, k: Settings) -> np.ndarray:
+    """Chen et al. 2023 (arXiv:2302.06675), algorithm 2: p <- p - lr (sign(b1 m + (1 - b1) g) + wd p)."""
+    beta1, beta2, m = k["momentum"], k["beta2"], s.get("m", 0.0)
+    s["m"] = beta2 * m + (1 - beta2) * g
+    return p - k["lr"] * (np.sign(beta1 * m + (1 - beta1) * g) + k["wd"] * p)
+
+
+def schedule_free(p: np.ndarray, g: np.ndarray, t: int, s: State, k: Settings) -> np.ndarray:
+    """Defazio et al. 2024 (arXiv:2405.15682), algorithm 1: p is y, between average x and iterate z."""
+    beta1, beta2 = k["momentum"], k["beta2"]
+    warmed = min(1.0, t / k["warmup_steps"]) if k["warmup_steps"] else 1.0
+    s["v"] = beta2 * s.get("v", 0.0) + (1 - beta2) * g**2
+    z, x = s.get("z", p), s.get("x", p)
+    step = g / (np.sqrt(s["v"] / (1 - beta2**t)) + k["eps"])
+    z = z - k["lr"] * warmed * (step + k["wd"] * p)
+    weight = t ** k["r"] * (k["lr"] * warmed) ** k["weight_lr_power"]
+    s["weights"] = s.get("weights", 0.0) + weight
+    x = x + weight / s["weights"] * (z - x)
+    s["z"], s["x"] = z, x
+    return (1 - beta1) * z + beta1 * x
+
+
 def adagrad(p: np.ndarray, g: np.ndarray, t: int, s: State, k: Settings) -> np.ndarray:
     """Duchi, Hazan and Singer 2011, diagonal form: p <- p - lr g / sqrt(sum of g^2)."""
     s["r"] = s.get("r", k["initial_accumulator_value"]) + g**2

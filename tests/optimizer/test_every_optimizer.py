@@ -11,7 +11,17 @@ import torch
 from torch import nn
 
 from tempo.optimizer.build import build_optimizer
-from tests.optimizer.options import EQUATIONS, OPTIONS, SOLVERS, VARIANTS, LeastSquares, float64, settings
+from tests.optimizer.options import (
+    COMBINED,
+    EQUATIONS,
+    OPTIONS,
+    SOLVERS,
+    VARIANTS,
+    LeastSquares,
+    float64,
+    problem,
+    settings,
+)
 
 PROBLEM = LeastSquares()
 STEPS = 25
@@ -32,7 +42,7 @@ def reference_run(option: str, node: dict[str, Any], decays: tuple[bool, bool]) 
 
 
 def test_every_yaml_is_in_the_table():
-    assert sorted([*EQUATIONS, *SOLVERS]) == OPTIONS
+    assert sorted([*EQUATIONS, *SOLVERS, *COMBINED]) == OPTIONS
 
 
 @pytest.mark.parametrize(("option", "overrides"), VARIANTS)
@@ -50,31 +60,32 @@ def test_equal_to_its_equation(option, overrides, decay_norm_and_bias):
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_descends(option):
+    given = problem(option)
     with float64():
-        before = PROBLEM.loss(PROBLEM.model()).item()
-        after = PROBLEM.loss(PROBLEM.trained(400, **settings(option, lr=0.1, wd=0.0))).item()
+        before = given.loss(given.model()).item()
+        after = given.loss(given.trained(400, **settings(option, lr=0.1, wd=0.0))).item()
     assert after < 0.05 * before
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_resumes_exactly_from_its_saved_state(option):
-    node = settings(option, **SOLVERS.get(option, {}))
+    node, given = settings(option, **SOLVERS.get(option, {})), problem(option)
     with float64():
-        whole = PROBLEM.trained(12, **node)
+        whole = given.trained(12, **node)
 
-        cut = PROBLEM.model()
+        cut = given.model()
         optimizer = build_optimizer(cut, node)
-        PROBLEM.train(cut, optimizer, 7)
+        given.train(cut, optimizer, 7)
         file = io.BytesIO()
         torch.save({"model": cut.state_dict(), "optimizer": optimizer.state_dict()}, file)
         file.seek(0)
         saved = torch.load(file, weights_only=True)
 
-        resumed = PROBLEM.model()
+        resumed = given.model()
         resumed.load_state_dict(saved["model"])
         optimizer = build_optimizer(resumed, node)
         optimizer.load_state_dict(saved["optimizer"])
-        PROBLEM.train(resumed, optimizer, 5)
+        given.train(resumed, optimizer, 5)
     for left, right in zip(resumed.parameters(), whole.parameters(), strict=True):
         assert torch.equal(left, right)
 
@@ -82,12 +93,16 @@ def test_resumes_exactly_from_its_saved_state(option):
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_setting_of_the_yaml_reaches_torch(option):
     changed = {"lr": 0.0123, "wd": 0.0456, "momentum": 0.789, "beta2": 0.987, "eps": 1e-5, "alpha": 0.55}
+    changed |= {"adamw_momentum": 0.678, "c1": 0.01, "c2": 0.8, "forcing": 0.1}
     node = settings(option)
     node |= {key: value for key, value in changed.items() if key in node}
     node |= {key: not node[key] for key in ("nesterov", "centered") if key in node}
-    group = build_optimizer(nn.Linear(2, 2), node).param_groups[0]
+    groups = build_optimizer(problem(option).model(), node).param_groups
+    group = {key: value for each in reversed(groups) for key, value in each.items()}  # the first one counts
     arrived = {"lr": group["lr"], "wd": group["weight_decay"]}
-    if "betas" in group:
+    if option in COMBINED:
+        (arrived["adamw_momentum"], arrived["beta2"]), arrived["eps"] = group["betas"], groups[-1]["eps"]
+    elif "betas" in group:
         arrived["momentum"], arrived["beta2"] = group["betas"]
     for key, value in node.items():
         if key not in ("_target_", "decay_norm_and_bias") and value is not None:
@@ -98,7 +113,7 @@ def test_every_setting_of_the_yaml_reaches_torch(option):
 def test_one_kernel_where_torch_has_one(option):
     """`fused` is on exactly where the YAML offers it, and off when told so."""
     node = settings(option)
-    assert build_optimizer(nn.Linear(2, 2), node).param_groups[0].get("fused") is (
+    assert build_optimizer(problem(option).model(), node).param_groups[0].get("fused") is (
         True if "fused" in node else None
     )
     if "fused" in node:

@@ -44,6 +44,9 @@ CASES: dict[str, list[str]] = {
         "scheduler.cycles=2",
         "optimizer.lr=0.01",
     ],
+    "average of the optimizer, dropout": ["model=cnn3", "optimizer=schedule_free"],
+    "inverse Hessian": ["optimizer=bfgs", "optimizer.max_iter=2", "model.hidden=[8]"],
+    "two optimizers in one": ["optimizer=muon", "scheduler=onecycle", "optimizer.lr=1e-3"],
     "line search, dropout, accumulation": [
         "model=cnn3",
         "optimizer=lbfgs",

@@ -106,5 +106,5 @@ def test_dropout_is_the_same_at_each_evaluation(train: Train, monkeypatch: pytes
 def test_the_rules_know_who_needs_a_closure(option: str) -> None:
     """The check imports no torch, so it has a list."""
     node = settings(option)
-    network = MLP(input_shape=(1, 8, 8), num_classes=10, hidden=(8,))
+    network = MLP(input_shape=(1, 8, 8), num_classes=10, hidden=(8, 8))
     assert needs_closure(build_optimizer(network, node)) == (node["_target_"] in WITH_CLOSURE)

@@ -119,6 +119,7 @@ class Checkpoints(pl.Callback):
         module = trainer.lightning_module
         assert isinstance(module, Classifier)
         self.recorder.flush(trainer, module)  # a state whose loss is not finite is not worth keeping
+        module.settle()
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
         unfinished = self.folder / f".{LAST}.unfinished"
         trainer.save_checkpoint(unfinished)

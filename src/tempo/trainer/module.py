@@ -13,7 +13,6 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -21,6 +20,7 @@ from tempo.data.augment import Preprocess
 from tempo.data.batches import BatchPlan, Chunk
 from tempo.scheduler.adapter import ScheduleAdapter
 from tempo.scheduler.schedule import Schedule
+from tempo.trainer.average import moving_average, optimizers_average, take_average
 from tempo.trainer.closure import StepClosure, needs_closure
 from tempo.trainer.progress import StepWindow
 from tempo.trainer.stepping import Backward, steps_of, stop_asking_for_gpus
@@ -53,12 +53,16 @@ class Classifier(pl.LightningModule):
         num_classes: int,
         gradient_clip: float | None = None,
         ema_decay: float | None = None,
+        optimizer_averages: bool = False,
         log_every_n_steps: int = 50,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.network = network
-        self.averaged = _averaged(network, ema_decay)
+        self.averaged = None if ema_decay is None else moving_average(network, ema_decay)
+        self.optimizer_averages = optimizer_averages
+        if optimizer_averages:
+            self.averaged = optimizers_average(network)
         self.build_optimizer = build_optimizer
         self.schedule = schedule
         self.total_steps = total_steps
@@ -114,7 +118,14 @@ class Classifier(pl.LightningModule):
         self.pace = ScheduleAdapter(optimizer, self.schedule, self.total_steps)
         self.needs_closure = needs_closure(optimizer)
         self._trained = [each for group in optimizer.param_groups for each in group["params"]]
+        if self.optimizer_averages:
+            optimizer.train()  # type: ignore[attr-defined]
         return optimizer
+
+    def settle(self) -> None:
+        """Bring `tested_network` up to date, before it is evaluated or saved."""
+        if self.averaged is not None and self.optimizer_averages:
+            take_average(self.averaged, self.network, self.pace.optimizer)
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:
         """Take `chunk.steps` optimizer steps, each over `plan.accumulate` micro-batches."""
@@ -135,10 +146,8 @@ class Classifier(pl.LightningModule):
                 evaluate = partial(self._evaluate, step, batch, backward)
                 closure = StepClosure(optimizer.optimizer, evaluate, self._mean_over_ranks)
                 optimizer.step(closure)
-                of_step, self.evaluations = (
-                    (closure.losses, closure.outputs),
-                    self.evaluations + closure.evaluations,
-                )
+                of_step = closure.losses, closure.outputs
+                self.evaluations += closure.evaluations
             else:
                 of_step = self._evaluate(step, batch, backward, True)
                 take_step()
@@ -147,7 +156,7 @@ class Classifier(pl.LightningModule):
                 parameter.grad = None
             losses += of_step[0]
             outputs += of_step[1]
-            if self.averaged is not None:
+            if self.averaged is not None and not self.optimizer_averages:
                 self.averaged.update_parameters(self.network)
         hits = torch.cat(outputs).argmax(1).eq(chunk.labels)
         self.window.add(
@@ -208,13 +217,16 @@ class Classifier(pl.LightningModule):
     test_step = validation_step
 
     def on_validation_epoch_start(self) -> None:
+        """Evaluate the weights of this moment."""
+        self.settle()
+        self.on_test_epoch_start()
+
+    def on_test_epoch_start(self) -> None:
         """Give all ranks the same running statistics: each has seen other images."""
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
                 if buffer.is_floating_point():
                     buffer.copy_(self.trainer.strategy.reduce(buffer, reduce_op="mean"))
-
-    on_test_epoch_start = on_validation_epoch_start
 
     def on_validation_epoch_end(self) -> None:
         """Close the sums; callbacks find them as `val/loss` and `val/accuracy`."""
@@ -242,13 +254,6 @@ class Classifier(pl.LightningModule):
         self.evaluated = self.close_sums()
         for name in ("loss", "accuracy"):
             self.log(f"{split}/{name}", self.evaluated[name], logger=False, rank_zero_only=True)
-
-
-def _averaged(network: nn.Module, decay: float | None) -> AveragedModel | None:
-    if decay is None:
-        return None
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-    return averaged.requires_grad_(False)  # not of the network that trains: DDP would wait for its gradients
 
 
 def step_seed(seed: int, rank: int, step: int) -> int:

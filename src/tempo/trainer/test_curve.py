@@ -32,6 +32,7 @@ class CurveOnTest(pl.Callback):
         if (trainer.current_epoch + 1) % self.every_n_epochs:
             return
         self.recorder.pause()
+        pl_module.settle()
         pl_module.on_test_epoch_start()
         pl_module.eval()
         with torch.no_grad(), trainer.precision_plugin.test_step_context():

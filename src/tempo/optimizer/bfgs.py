@@ -1,0 +1,144 @@
+"""BFGS with the whole inverse Hessian, for networks small enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tempo.errors import UserError
+from tempo.optimizer.line_search import Point, strong_wolfe
+from tempo.optimizer.objective import Closure, Objective
+
+_BYTES_PER_GB = 1_000_000_000
+
+
+class BFGS(torch.optim.Optimizer):
+    """Broyden-Fletcher-Goldfarb-Shanno (Nocedal & Wright 2006, algorithm 6.1).
+
+    `p = -H g`, `x' = x + t p` with t from a strong Wolfe line search, and with `s = x' - x`, `y = g' - g`,
+    `rho = 1 / (y . s)`:
+
+        H' = (I - rho s y^T) H (I - rho y s^T) + rho s s^T        (eq. 6.17)
+
+    H `[n, n]` starts as I; before the first update it becomes `(y . s) / (y . y) I` (eq. 6.20). An update
+    with `y . s` not above 0 but for rounding would leave H indefinite and is left out. A search that finds no
+    lower point puts H back to I, once.
+
+    One `step` takes up to `max_iter` iterations on its batch, each with at most `max_trials` evaluations, and
+    fewer where the largest component of the gradient is `tolerance_grad` or less. `lr` is the t tried first.
+    `weight_decay` adds `wd/2 |x|^2` to the loss, for each group its own.
+
+    Raises UserError where H would take more than `max_memory_gb` (10^9 bytes).
+    """
+
+    def __init__(
+        self,
+        params: Sequence[dict[str, Any]],
+        *,
+        lr: float = 1.0,
+        weight_decay: float = 0.0,
+        max_iter: int = 20,
+        max_trials: int = 20,
+        c1: float = 1e-4,
+        c2: float = 0.9,
+        tolerance_grad: float = 1e-7,
+        max_memory_gb: float = 2.0,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "max_iter": max_iter,
+            "max_trials": max_trials,
+            "c1": c1,
+            "c2": c2,
+            "tolerance_grad": tolerance_grad,
+            "max_memory_gb": max_memory_gb,
+        }
+        super().__init__(params, defaults)
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        n, size = sum(p.numel() for p in parameters), parameters[0].element_size()
+        if (memory := n * n * size) > max_memory_gb * _BYTES_PER_GB:
+            raise UserError(
+                f"the inverse Hessian of {n:,} parameters takes {n:,}^2 x {size} bytes = "
+                f"{memory / _BYTES_PER_GB:,.2f} GB, more than optimizer.max_memory_gb={max_memory_gb:g}: a "
+                "smaller network, e.g. model=mlp model.hidden=[16], or optimizer=lbfgs"
+            )
+
+    @torch.no_grad()
+    def step(self, closure: Closure) -> float:  # type: ignore[override]
+        """Up to `max_iter` iterations; `closure` computes the loss anew and leaves gradients in `.grad`.
+
+        Returns the loss, decay included, that the step started from.
+        """
+        settings = self.param_groups[0]
+        objective = Objective(self.param_groups, closure)
+        x = objective.x
+        value, gradient = objective.at(x)
+        first_value = value
+        # The state of the whole hangs on the first parameter: torch then casts it as it loads a checkpoint.
+        state = self.state[objective.parameters[0]]
+        inverse: Tensor | None = state.get("inverse_hessian")
+        for _ in range(settings["max_iter"]):
+            if not gradient.abs().max() > settings["tolerance_grad"]:
+                break
+            direction = -gradient if inverse is None else -(inverse @ gradient)
+            slope = float(gradient @ direction)
+            if not slope < 0:
+                inverse, direction = None, -gradient
+                slope = float(gradient @ direction)
+            start = Point(0.0, value, slope, gradient)
+            end = self._search(objective, x, direction, start, first=inverse is None)
+            if end is start:
+                objective.move_to(x)
+                if inverse is None:
+                    break
+                inverse = None
+                continue
+            step = end.t * direction
+            inverse = updated(inverse, step, end.gradient - gradient)
+            x, value, gradient = x + step, end.value, end.gradient
+        objective.move_to(x)
+        if inverse is None:
+            state.pop("inverse_hessian", None)
+        else:
+            state["inverse_hessian"] = inverse
+        return first_value
+
+    def _search(
+        self, objective: Objective, x: Tensor, direction: Tensor, start: Point, *, first: bool
+    ) -> Point:
+        settings = self.param_groups[0]
+
+        def line(t: float) -> Point:
+            value, gradient = objective.at(x + t * direction)
+            return Point(t, value, float(gradient @ direction), gradient)
+
+        # A gradient has no scale of its own: the first step goes no further than one unit.
+        scale = min(1.0, 1.0 / float(start.gradient.abs().sum())) if first else 1.0
+        return strong_wolfe(
+            line,
+            start,
+            settings["lr"] * scale,
+            c1=settings["c1"],
+            c2=settings["c2"],
+            max_trials=settings["max_trials"],
+        )
+
+
+def updated(inverse: Tensor | None, s: Tensor, y: Tensor) -> Tensor | None:
+    """H' of eq. 6.17, in place: `H - s w^T - w s^T` with `w = rho H y - (1 + rho y^T H y) rho s / 2`.
+
+    None stands for the identity that H starts as.
+    """
+    ys = float(y @ s)
+    if not ys > torch.finfo(s.dtype).eps * float(y.norm() * s.norm()):
+        return inverse
+    if inverse is None:
+        inverse = torch.diag((ys / (y @ y)).expand(len(s)))
+    rho = 1.0 / ys
+    w = rho * (inverse @ y)
+    w -= 0.5 * (1.0 + float(y @ w)) * rho * s
+    return inverse.addmm_(torch.stack([s, w], dim=1), torch.stack([w, s]), alpha=-1.0)

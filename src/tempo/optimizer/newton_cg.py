@@ -1,0 +1,149 @@
+"""Newton's method by conjugate gradients: the Hessian is never formed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from tempo.optimizer.objective import Closure, flat, parts
+
+_HALF = 0.5
+
+
+class NewtonCG(torch.optim.Optimizer):
+    """Line search Newton-CG (Nocedal & Wright 2006, algorithm 7.1).
+
+    `p` solves `B p = -g` by conjugate gradients until `|B p + g| <= min(forcing, sqrt|g|) |g|`, until
+    `max_cg` products, or until a direction of no curvature is met, `d . B d <= 0`: then p is what was found
+    so far, or -g. Then `x' = x + t p`, t = lr, lr/2, .. until `f(x') <= f(x) + c1 t g . p`, no more than
+    `max_trials` times. `B d` is a product by double backward, `d/dx (g . d)` (Pearlmutter 1994).
+
+    One `step` takes up to `max_iter` iterations on its batch, and fewer where the largest component of the
+    gradient is `tolerance_grad` or less. `weight_decay` adds `wd/2 |x|^2` to the loss, for each group its
+    own.
+
+    `differentiates`: the closure returns the loss with its graph and makes no backward pass.
+    `hessian_products`: of the last step; each costs about as much as a loss with its gradient.
+    """
+
+    differentiates: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        params: Sequence[dict[str, Any]],
+        *,
+        lr: float = 1.0,
+        weight_decay: float = 0.0,
+        max_iter: int = 1,
+        max_cg: int = 20,
+        max_trials: int = 20,
+        forcing: float = 0.5,
+        c1: float = 1e-4,
+        tolerance_grad: float = 1e-7,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "max_iter": max_iter,
+            "max_cg": max_cg,
+            "max_trials": max_trials,
+            "forcing": forcing,
+            "c1": c1,
+            "tolerance_grad": tolerance_grad,
+        }
+        super().__init__(params, defaults)
+        self.hessian_products = 0
+
+    def step(self, closure: Closure) -> float:  # type: ignore[override]
+        """Up to `max_iter` iterations; the loss, decay included, that the step started from."""
+        self.hessian_products = 0
+        settings, first_value = self.param_groups[0], math.nan
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        for iteration in range(settings["max_iter"]):
+            with torch.enable_grad():
+                value = self._objective(closure)
+                slopes = torch.autograd.grad(
+                    value, parameters, create_graph=True, allow_unused=True, materialize_grads=True
+                )
+            if iteration == 0:
+                first_value = float(value.detach())
+            gradient = flat(slopes)
+            if not gradient.abs().max() > settings["tolerance_grad"]:
+                break
+            direction = self._direction(gradient, self._curvature(slopes, parameters))
+            if not self._search(closure, parameters, float(value.detach()), gradient, direction):
+                break
+        return first_value
+
+    def _objective(self, closure: Closure) -> Tensor:
+        value = closure()
+        for group in self.param_groups:
+            if group["weight_decay"]:
+                for parameter in group["params"]:
+                    value = value + _HALF * group["weight_decay"] * parameter.square().sum()
+        return value
+
+    def _curvature(self, slopes: Sequence[Tensor], parameters: list[Tensor]) -> Callable[[Tensor], Tensor]:
+        """`d -> B d` at the point where `slopes` were taken."""
+
+        def product(direction: Tensor) -> Tensor:
+            self.hessian_products += 1
+            along = parts(direction, parameters)
+            with_graph = [(slope, d) for slope, d in zip(slopes, along, strict=True) if slope.requires_grad]
+            if not with_graph:
+                return torch.zeros_like(direction)  # f is linear
+            return flat(
+                torch.autograd.grad(
+                    [slope for slope, _ in with_graph],
+                    parameters,
+                    [d for _, d in with_graph],
+                    retain_graph=True,
+                    allow_unused=True,
+                    materialize_grads=True,
+                )
+            )
+
+        return product
+
+    def _direction(self, gradient: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
+        settings, size = self.param_groups[0], float(gradient.norm())
+        tolerance = min(settings["forcing"], math.sqrt(size)) * size
+        p, r, d = torch.zeros_like(gradient), gradient.clone(), -gradient
+        r_squared = float(r @ r)
+        for products in range(settings["max_cg"]):
+            b_d = product(d)
+            curvature = float(d @ b_d)
+            if not curvature > 0:
+                return p if products else -gradient
+            alpha = r_squared / curvature
+            p += alpha * d
+            r += alpha * b_d
+            r_squared, before = float(r @ r), r_squared
+            if math.sqrt(r_squared) <= tolerance:
+                break
+            d = (r_squared / before) * d - r
+        return p
+
+    @torch.no_grad()
+    def _search(
+        self, closure: Closure, parameters: list[Tensor], value: float, gradient: Tensor, direction: Tensor
+    ) -> bool:
+        """Move to the first t that is low enough; False, and no move, where there is none."""
+        settings, x, t = self.param_groups[0], flat(parameters), float(self.param_groups[0]["lr"])
+        slope = float(gradient @ direction)
+        for _ in range(settings["max_trials"]):
+            _move(parameters, x + t * direction)
+            if float(self._objective(closure)) <= value + settings["c1"] * t * slope:
+                return True
+            t *= _HALF
+        _move(parameters, x)
+        return False
+
+
+def _move(parameters: Sequence[Tensor], x: Tensor) -> None:
+    for parameter, part in zip(parameters, parts(x, parameters), strict=True):
+        parameter.copy_(part)
