@@ -9,13 +9,11 @@ import sys
 from omegaconf import DictConfig, OmegaConf
 
 from tempo.command_line import script
-from tempo.study.command import asked
 
 
 @script("tune")
 def run(config: DictConfig) -> None:
     """Range test, momentum, weight decay, batch size, final 1cycle run, comparison."""
-    asked(config)
     # torch takes seconds to import: only a configuration that can work gets here.
     from tempo.study.tune import tune
 

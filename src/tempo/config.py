@@ -21,6 +21,7 @@ from tempo.process_group import check_start
 from tempo.range_file import with_bounds
 from tempo.rules import check_rules
 from tempo.run_folder import check_folder, named_folder, note_folder
+from tempo.schedule_choice import with_own_values
 from tempo.settings import NODES, SECTIONS, DataSettings, RunSettings
 from tempo.signature import Signature, check_present, check_types, required_by, signature_of
 from tempo.targets import are_foreign, check_findable, check_installed, check_named_by_conf
@@ -37,17 +38,17 @@ def plain(config: DictConfig) -> dict[str, Any]:
     """Every interpolation and `auto` bound resolved, every node a plain dict or list.
 
     Raises:
-        UserError: an interpolation that leads nowhere, a value that is still missing, or an `auto` bound
-            whose range test cannot give it.
+        UserError: an interpolation that leads nowhere, a value that is still missing, an `auto` bound whose
+            range test cannot give it, or see `with_own_values`.
     """
-    job = without_hydra(config) if "hydra" in config else config
+    job = with_own_values(without_hydra(config) if "hydra" in config else config)
     try:
         values = OmegaConf.to_container(job, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}; give it a value") from error
     assert isinstance(values, dict)
     # A bound that still follows the optimizer's rate was set by nobody.
-    untouched = is_interpolation(config, "scheduler.min_lr")
+    untouched = is_interpolation(job, "scheduler.min_lr")
     return with_bounds({str(key): value for key, value in values.items()}, untouched)
 
 

@@ -21,7 +21,8 @@ def data_root() -> str:
 
 
 def register_resolvers() -> None:
-    """Make `${root:..}`, `${data_root:}` and `${mul:a,b}` known to OmegaConf."""
+    """Make `${root:..}`, `${data_root:}`, `${mul:a,b}` and `${smoke_suffix:scale}` known to OmegaConf."""
     OmegaConf.register_new_resolver("root", root, replace=True)
     OmegaConf.register_new_resolver("data_root", data_root, replace=True)
     OmegaConf.register_new_resolver("mul", lambda a, b: float(a) * float(b), replace=True)
+    OmegaConf.register_new_resolver("smoke_suffix", lambda scale: "_smoke" * (scale == "smoke"), replace=True)

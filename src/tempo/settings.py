@@ -127,5 +127,5 @@ SECTIONS: dict[str, type] = {
     "data.augment": AugmentSettings,
 }
 
-NODES = ("data", "model", "optimizer", "scheduler", "logger", "tune")
-"""The other keys of the root: what an option of a group fills, and `tune` of conf/tune.yaml."""
+NODES = ("data", "model", "optimizer", "scheduler", "logger")
+"""The other keys of the root: what an option of a group fills."""

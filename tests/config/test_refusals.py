@@ -16,6 +16,7 @@ from tempo.errors import UserError
 from tempo.paths import register_resolvers
 from tempo.signature import check_types, fits, signature_of
 from tempo.targets import EXTRAS
+from tempo.tune_settings import settings_of
 from tests.jobs import CONF, compose_job
 
 # (overrides, what the line must name: the value, and the override that mends it)
@@ -188,13 +189,16 @@ def test_what_is_near_a_bound_is_not_refused() -> None:
 
 @pytest.mark.parametrize("name", ["train", "tune", "lr_range"])
 def test_the_configuration_of_each_script_passes(name: str) -> None:
-    """The keys that a script adds to the root are known ones."""
+    """But for the keys of `tune`, which are checked apart."""
     register_resolvers()
     OmegaConf.register_new_resolver("run_folder", lambda *_: "unused", replace=True)
     OmegaConf.register_new_resolver("tune_folder", lambda *_: "unused", replace=True)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra_compose(name, return_hydra_config=True)
-    check(composed(config))
+    values = composed(config)
+    if name == "tune":
+        assert values.pop("tune").keys() == vars(settings_of(config)).keys()
+    check(values)
 
 
 def test_plain_resolves_and_refuses_what_is_missing() -> None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tempo.errors import UserError
-from tempo.study.plan import Cost, Plan, TuneSettings, fitted
+from tempo.study.plan import Cost, Plan, fitted
+from tempo.tune_settings import TuneSettings
 from tests.jobs import CONF
 
 WANTED = Plan(

@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from lr_range import epochs_count
 from tempo.errors import UserError
 from tempo.paths import ROOT
+from tempo.report.wording import SMOKE
 from tempo.study.range_figure import draw
 from tempo.study.range_test import analyse, text_of, use_it, write_json
 from tests.conftest import Train
@@ -72,6 +73,22 @@ def test_another_schedule_is_refused(tmp_path: Path) -> None:
     ]
 
 
+def test_another_schedule_is_refused_before_the_first_job_of_a_sweep(tmp_path: Path) -> None:
+    result = lr_range("-m", "scheduler=range_test,onecycle", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert result.returncode == 1
+    assert result.stderr.startswith("scheduler=onecycle: src/lr_range.py needs the rising learning rate")
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_smoke_test_says_so_in_every_output(tmp_path: Path, train: Train) -> None:
+    trained = train(*TEST, "scale=smoke", small=())
+    result = analyse(trained.folder)
+    assert text_of(result).splitlines()[0] == f"*** {SMOKE} ***"
+    assert json.loads(write_json(result).read_text(encoding="utf-8"))["label"] == SMOKE
+    assert SMOKE in draw(result).with_suffix(".svg").read_text(encoding="utf-8")
+
+
 def test_epochs_count_wherever_the_flags_stand() -> None:
     steps, epochs = "trainer.max_steps=null", "trainer.epochs=3"
     assert epochs_count([epochs, "--cfg", "job"]) == [steps, epochs, "--cfg", "job"]
@@ -99,6 +116,8 @@ def test_a_run_and_its_files(tmp_path: Path, train: Train) -> None:
     assert path == trained.folder / "lr_range.json"
     assert draw(result).is_file()
     assert "max_lr" in text_of(result)
+    assert not any(SMOKE in path.read_text() for path in (path, path.with_suffix(".svg")))
+    assert SMOKE not in text_of(result)
 
     onecycle = ["scheduler=onecycle", "scheduler.max_lr=auto", f"scheduler.range_test={path}"]
     cycle = train("model=mlp", "trainer=cpu", "trainer.epochs=2", *onecycle, folder="cycle", small=())

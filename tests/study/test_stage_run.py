@@ -17,10 +17,10 @@ from tempo.errors import UserError
 from tempo.paths import register_resolvers
 from tempo.record import RunRecord
 from tempo.study.choice import Candidate
-from tempo.study.plan import TuneSettings
 from tempo.study.procedure import Procedure
 from tempo.study.stage_run import StageRunner
 from tempo.study.state import STATE_FILE, known_plan
+from tempo.tune_settings import TuneSettings
 from tests.jobs import CONF, SMALL
 from tests.study.test_plan import NODE, WANTED
 

@@ -14,7 +14,7 @@ import pytest
 from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.record import RunRecord
-from tempo.study.command import kept_overrides
+from tempo.tune_settings import kept_overrides
 
 SMALL = (
     "model=mlp",

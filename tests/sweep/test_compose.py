@@ -45,6 +45,7 @@ OTHER_OPTIONS = (
     ("optimizer.lr=0.2", "scheduler=onecycle"),
     ("scheduler=onecycle", "scheduler.min_lr=0.1", "data=mnist", "trainer=ddp_cpu"),
     ("experiment=radiuk2020/figure4b", "scale=smoke", "data.total_batch_size=64"),
+    ("experiment=radiuk2020/figure4b", "scheduler=triangular", "scheduler.max_lr=3", "seed=0"),
     ("+experiment@data.x=radiuk2020/figure4b",),
     ("debug=fast_dev_run", "objective=test/loss"),
 )

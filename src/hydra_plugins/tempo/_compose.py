@@ -54,6 +54,7 @@ class JobConfigs:
             return composed(self.loader.load_sweep_config(self.master, list(overrides)))
         config = copy.deepcopy(base.job)
         ConfigLoaderImpl._apply_overrides_to_config([each for each in parsed if each not in chosen], config)
+        base.hydra.hydra.overrides.task = list(overrides)
         with hydra_knows(base.hydra):
             return plain(config)
 
@@ -63,9 +64,9 @@ class JobConfigs:
             made = self.loader.load_sweep_config(self.master, list(chosen))
             job = without_hydra(made)
             OmegaConf.set_struct(job, True)
-            self._bases[chosen] = (
-                None if _OF_ONE_JOB.search(OmegaConf.to_yaml(job)) else _Base(job, announced(made))
-            )
+            known = announced(made)
+            OmegaConf.set_readonly(known.hydra, False)
+            self._bases[chosen] = None if _OF_ONE_JOB.search(OmegaConf.to_yaml(job)) else _Base(job, known)
         return self._bases[chosen]
 
     def _is_value(self, override: Override) -> bool:

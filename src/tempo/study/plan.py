@@ -2,70 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
-from tempo.config import field_types
 from tempo.errors import UserError
-from tempo.signature import check_present, check_types
 
 SAFETY = 1.15
 """Runs may turn out this much slower than measured."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TuneSettings:
-    """The keys of `tune` in conf/tune.yaml."""
-
-    budget_epochs: int | None
-    budget_minutes: float | None
-    short_epochs: int | Literal["auto"]
-    short_seeds: int
-    range_steps: int
-    momenta: list[float]
-    weight_decays: list[float] | Literal["auto"]
-    batch_sizes: list[int] | Literal["auto"]
-    compare_seeds: int
-
-    @classmethod
-    def of(cls, node: Mapping[str, Any]) -> TuneSettings:
-        """Check the node's types and ranges; UserError with the override that mends it."""
-        check_types("tune", node, field_types(cls))
-        check_present("tune", node, field_types(cls))
-        settings = cls(**node)
-        least = {
-            "budget_epochs": 1,
-            "budget_minutes": 0.1,
-            "short_epochs": 1,
-            "short_seeds": 1,
-            "range_steps": 100,
-        }
-        for key, bound in {**least, "compare_seeds": 0}.items():
-            value = getattr(settings, key)
-            if isinstance(value, (int, float)) and value < bound:
-                raise UserError(f"tune.{key}={value} must be at least {bound}: tune.{key}={bound}")
-        if settings.budget_epochs is not None and settings.budget_minutes is not None:
-            raise UserError(
-                "tune.budget_epochs and tune.budget_minutes are two budgets: leave one of them null"
-            )
-        for key in ("weight_decays", "batch_sizes"):
-            if getattr(settings, key) == []:
-                raise UserError(f"tune.{key}=[] has no value to try: tune.{key}=auto, or name one value")
-        settings._check_values()
-        return settings
-
-    def _check_values(self) -> None:
-        ranges: dict[str, tuple[Callable[[float], bool], str]] = {
-            "momenta": (lambda x: 0 <= x < 1, "in [0, 1)"),
-            "weight_decays": (lambda x: 0 <= x < math.inf, "0 or more"),
-            "batch_sizes": (lambda x: x >= 1, "1 or more"),
-        }
-        for key, (holds, words) in ranges.items():
-            values = getattr(self, key)
-            if values != "auto" and (wrong := [each for each in values if not holds(each)]):
-                raise UserError(f"tune.{key}={values}: {wrong[0]} must be {words}; leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

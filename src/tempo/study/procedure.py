@@ -15,12 +15,13 @@ from tempo.networks import build_network
 from tempo.report.load import Run
 from tempo.report.wording import duration
 from tempo.study.choice import Candidate, Choice, choose, early_metric, number, score
-from tempo.study.plan import SAFETY, Cost, Plan, TuneSettings, fitted
+from tempo.study.plan import SAFETY, Cost, Plan, fitted
 from tempo.study.proposal import BOUNDS_RATIO, EDGE_MARGIN, rounded_down, two_digits
 from tempo.study.range_run import conclude
 from tempo.study.range_test import RangeTestResult, analyse
 from tempo.study.stage_run import StageRunner, StudyInterrupted
 from tempo.study.state import known_plan, write_state
+from tempo.tune_settings import TuneSettings
 
 AS_IT_WAS = Candidate("as it was", (), None)
 SMALL_DATA = 10_000

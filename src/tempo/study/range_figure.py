@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from tempo.report.style import COLOURS, MOST_LINES, label_of, legend_below, new_figure, plain_log, save, thin
+from tempo.report.wording import SMOKE
 from tempo.study.curve import on_grid
 from tempo.study.proposal import slope_on_log_lr
 from tempo.study.range_test import RangeTestResult, SettingResult
@@ -40,7 +41,10 @@ def draw(result: RangeTestResult) -> Path:
     if best is not None:
         title += f": {best.proposal.min_lr:g} to {best.proposal.max_lr:g}"
         title += f" ({best.label})" if len(result.settings) > 1 else ""
-    figure.suptitle(title)
+    if result.smoke:
+        figure.suptitle(f"{SMOKE}: {title}", color="#B00020", fontweight="bold")
+    else:
+        figure.suptitle(title)
     if len(shown) > 1:
         legend_below(figure, handles, [label_of(each.label) for each in shown])
     path = result.folder / "lr_range.png"

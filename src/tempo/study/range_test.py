@@ -17,7 +17,8 @@ from tempo.record import write_atomically
 from tempo.report.grouping import group
 from tempo.report.load import Run, load
 from tempo.report.style import thin
-from tempo.report.wording import human
+from tempo.report.wording import SMOKE, human
+from tempo.schedule_choice import RANGE_TEST
 from tempo.study.curve import Curve, Smoothed, mean_of, read_curve, smooth
 from tempo.study.proposal import (
     FEWEST_POINTS,
@@ -29,7 +30,6 @@ from tempo.study.proposal import (
     two_digits,
 )
 
-TARGET = "tempo.scheduler.range_test.RangeTest"
 SEEDS_DISAGREE = 3.0
 """Seeds whose proposals lie further apart than this factor are pointed out."""
 
@@ -61,6 +61,11 @@ class RangeTestResult:
     settings: tuple[SettingResult, ...]
 
     @property
+    def smoke(self) -> bool:
+        """Whether any run is a smoke run."""
+        return any(run.smoke for setting in self.settings for run in setting.runs)
+
+    @property
     def best(self) -> SettingResult | None:
         """The setting with a proposal whose smoothed loss comes lowest."""
         supported = [each for each in self.settings if each.proposal.supported and each.mean is not None]
@@ -73,7 +78,7 @@ def analyse(folder: Path) -> RangeTestResult:
     Raises:
         UserError: there is no run, or none with the range_test schedule that came to a result.
     """
-    found = [run for run in load([folder]).runs if run.record.config["scheduler"]["_target_"] == TARGET]
+    found = [run for run in load([folder]).runs if run.record.config["scheduler"]["_target_"] == RANGE_TEST]
     runs = [run for run in found if run.record.finished]
     if not runs:
         reason = "none of its runs came to a result" if found else "its runs have no range_test schedule"
@@ -112,7 +117,7 @@ def _decades_to_divergence(curve: Curve) -> float | None:
 
 def text_of(result: RangeTestResult) -> str:
     """What the screen shows: each setting's points and its proposal with the reasons, then the command."""
-    lines: list[str] = []
+    lines = [f"*** {SMOKE} ***"] if result.smoke else []
     for each in result.settings:
         seeds = f"seed{'s' * (len(each.seeds) > 1)} {', '.join(map(str, each.seeds))}"
         lines += [f"{each.label} ({seeds})", *(f"  {line}" for line in _lines(each))]
@@ -177,6 +182,7 @@ def write_json(result: RangeTestResult) -> Path:
     content = {
         "schema_version": SCHEMA_VERSION,
         "kind": KIND,
+        "label": SMOKE if result.smoke else None,
         "model": first.choices.get("model", ""),
         "data": first.choices.get("data", ""),
         "data_sha256": first.data.get("sha256", ""),

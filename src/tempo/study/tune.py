@@ -20,9 +20,9 @@ from tempo.report.load import Run
 from tempo.report.summarise import compare, statistics
 from tempo.report.wording import duration, mean_and_sd
 from tempo.study.choice import Candidate, Choice, choose, score
-from tempo.study.command import asked
 from tempo.study.procedure import Procedure
 from tempo.study.stage_run import StageRunner, StudyInterrupted
+from tempo.tune_settings import kept_overrides, settings_of
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "trainer")
 EXPERIMENT = "tuned"
@@ -41,7 +41,10 @@ def tune(config: DictConfig) -> None:
 
 
 def _tune(config: DictConfig, folder: Path) -> None:
-    settings, kept = asked(config)
+    hydra = HydraConfig.get()
+    overrides = [str(each) for each in hydra.overrides.task]
+    settings = settings_of(config)
+    kept = kept_overrides(overrides)
     runner = StageRunner(folder, kept)
     values, _ = runner.config([])
     procedure = Procedure(runner, settings, values)
