@@ -70,6 +70,11 @@ class TuneSettings:
                 raise UserError(f"tune.{key}={values}: {wrong[0]} must be {words}; leave it out")
 
 
+NO_VALIDATION = (
+    "the stages choose by validation, and data.val_size leaves no images for it: data.val_size=0.1"
+)
+
+
 class CheckBeforeTune(CheckBeforeRun):
     """As before a run, and besides the keys of `tune`, which no run has."""
 
@@ -79,6 +84,8 @@ class CheckBeforeTune(CheckBeforeRun):
             settings_of(config)
             if rows := config.hydra.sweeper.rows:
                 raise UserError(f"the experiment is a table of {len(rows)} runs: name one of its rows")
+            if OmegaConf.select(config, "data.val_size") == 0:
+                raise UserError(NO_VALIDATION)
             kept_overrides([str(each) for each in config.hydra.overrides.task])
         except UserError as error:
             sys.exit(str(error))

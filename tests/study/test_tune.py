@@ -28,6 +28,7 @@ SMALL = (
     "tune.momenta=[0.9]",
     "tune.weight_decays=[1e-3,1e-4]",
     "tune.batch_sizes=[32]",
+    "tune.budget_minutes=30",  # more than enough: what is planned in minutes takes the longer way
 )
 
 
@@ -76,8 +77,14 @@ def test_killed_it_goes_on_and_ends_in_a_setting_that_runs(tmp_path: Path) -> No
     before = runs_below(folder)
     assert {"range_test", "momentum_momentum_0.9_seed0"} <= before.keys()
 
+    spent = json.loads((folder / "tune.json").read_text(encoding="utf-8"))["seconds"]
+    began = time.monotonic()
     result = run("tune.py", *SMALL, f"hydra.run.dir={folder}")
     assert result.returncode == 0, result.stderr
+    took = time.monotonic() - began
+    assert result.stdout.index("plan      range test 5 epochs") < result.stdout.index("stage     LR range")
+    assert "budget    30 min 0 s" in result.stdout
+    assert "speed     " not in result.stdout, "what was planned stays as it was planned"
     after = runs_below(folder)
     assert {name: after[name] for name in before} == before, "a finished run was run again"
     assert {f"final_{which}_seed{seed}" for which in ("tuned", "default") for seed in (0, 1)} <= after.keys()
@@ -89,7 +96,9 @@ def test_killed_it_goes_on_and_ends_in_a_setting_that_runs(tmp_path: Path) -> No
         "batch size",
     ]
     assert all(each["evidence"] for each in state["choices"])
-    assert state["epochs"] <= 200 / 40 + 6 * 2 + 4 * 3 + 1
+    assert spent < state["seconds"] < spent + took + 30
+    assert state["comparison"]["verdict"]["stage"] == "tuned or default"
+    assert state["epochs"] <= 20 / 40 + 200 / 40 + 6 * 2 + 4 * 3 + 1
     for stage in ("LR range test", "learning rate", "momentum", "weight decay", "batch size", "final_tuned"):
         assert f"stage     {stage}" in result.stdout
     assert "95 % interval, paired over common seeds, n = 2" in result.stdout
@@ -118,7 +127,9 @@ def test_what_the_procedure_sets_by_itself_is_refused() -> None:
 
 
 def test_a_budget_for_nothing_is_one_line(tmp_path: Path) -> None:
-    result = run("tune.py", *SMALL, "tune.budget_epochs=3", f"hydra.run.dir={tmp_path / 'study'}")
+    budget = ["tune.budget_minutes=null", "tune.budget_epochs=3"]
+    result = run("tune.py", *SMALL, *budget, f"hydra.run.dir={tmp_path / 'study'}")
     assert result.returncode == 1
-    assert len(result.stderr.splitlines()) == 1
-    assert result.stderr.startswith("the budget cannot hold even the range test")
+    left = "3 epochs of the budget are left, and the shortest plan takes 6 epochs"
+    assert result.stderr == f"{left}: at least tune.budget_epochs=6\n"
+    assert list(tmp_path.iterdir()) == [], "nothing was run, so nothing is left"

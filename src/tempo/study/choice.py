@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from tempo.report.load import Run
-from tempo.report.wording import amount, human, metric_name, more_is_better, unit
+from tempo.report.wording import amount, metric_name, more_is_better, unit
 
 LOSS_MARGIN = 0.05
 ACCURACY_MARGIN = 0.005
 RULE = (
-    "the best {metric} at the end of the runs; within {margin} of the best, or within the standard "
-    "error over the seeds, the value named first"
+    "the best {metric} {where}; within {margin} of the best, or within the standard error over the seeds, "
+    "the value named first"
 )
 
 
@@ -70,15 +70,16 @@ def early_metric(model_target: str) -> str:
 
 
 def score(run: Run, metric: str) -> float:
-    """The metric at the run's last validation; NaN where it diverged or never came to one."""
-    _, values = run.series(metric)
-    if run.record.status != "completed" or not len(values):
-        return math.nan
-    return float(values[-1])
+    """The validation of the state that the run tests, its last or its best; NaN where it did not complete."""
+    return run.metric(metric) if run.record.status == "completed" else math.nan
 
 
 def choose(
-    stage: str, metric: str, candidates: Sequence[Candidate], untried: Candidate | None = None
+    stage: str,
+    metric: str,
+    candidates: Sequence[Candidate],
+    untried: Candidate | None = None,
+    where: str = "at the end of the runs",
 ) -> Choice:
     """The candidate that the rule names: `candidates` are in the order of preference, the default first.
 
@@ -87,7 +88,7 @@ def choose(
     difference over the common seeds. With no score at all it is `untried`, or the first.
     """
     scores = np.array([each.mean for each in candidates], dtype=np.float64)
-    rule = RULE.format(metric=metric_name(metric), margin=_margin_words(metric))
+    rule = RULE.format(metric=metric_name(metric), where=where, margin=_margin_words(metric))
     if np.isnan(scores).all():
         why = "no run came to a validation" if len(scores) > 1 else "the only value"
         return Choice(stage, metric, untried or candidates[0], tuple(candidates), why)
@@ -115,11 +116,6 @@ def said(candidate: Candidate, metric: str) -> str:
         return candidate.outcome or "not run"
     seeds = f" (seeds: {', '.join(amount(each, metric) for each in candidate.scores)})"
     return f"{amount(candidate.mean, metric)}{unit(metric)}" + seeds * (len(candidate.scores) > 1)
-
-
-def number(value: float) -> str:
-    """A number as an override takes it."""
-    return human(float(value))
 
 
 def _margin_words(metric: str) -> str:

@@ -13,22 +13,22 @@ from tempo import compose
 from tempo.errors import UserError
 from tempo.networks import build_network
 from tempo.report.load import Run
-from tempo.report.wording import duration
-from tempo.study.choice import Candidate, Choice, choose, early_metric, number, score
-from tempo.study.plan import SAFETY, Cost, Plan, fitted
-from tempo.study.proposal import BOUNDS_RATIO, EDGE_MARGIN, rounded_down, two_digits
+from tempo.report.wording import SMOKE
+from tempo.study.budget import Budget
+from tempo.study.candidates import batch_sizes, bounds, momenta, number, weight_decays
+from tempo.study.choice import Candidate, Choice, choose, early_metric, score
+from tempo.study.plan import RUNS_OF, Plan
 from tempo.study.range_run import conclude
 from tempo.study.range_test import RangeTestResult, analyse
 from tempo.study.stage_run import StageRunner, StudyInterrupted
-from tempo.study.state import known_plan, write_state
-from tempo.tune_settings import TuneSettings
+from tempo.study.state import known, write_state
+from tempo.tune_settings import NO_VALIDATION, TuneSettings
 
 AS_IT_WAS = Candidate("as it was", (), None)
-SMALL_DATA = 10_000
-"""Training images below which a data set counts as simple, so that it needs more regularisation."""
-MUCH_LARGER = 2.0
 DEEP_FROM_LAYERS = 10
 """Networks with so many layers of weights count as deep."""
+SPEED_STEPS = 20
+"""Of the run that measures the speed, where minutes are planned."""
 
 
 @dataclass
@@ -39,24 +39,26 @@ class Procedure:
     settings: TuneSettings
     config: dict[str, Any]
     """Of the default setting."""
+    budget: Budget
     chosen: list[str] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)
-    cuts: list[str] = field(default_factory=list)
-    known: Plan | None = None
-    """The plan of an earlier call, which goes on."""
+    comparison: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self.metric = early_metric(str(self.config["model"]["_target_"]))
         data = compose.build_data(self.config)
         if data.val is None:
-            raise UserError("the stages choose by validation, and data.val_size=0: data.val_size=0.1")
+            raise UserError(NO_VALIDATION)
         self.steps_per_epoch = len(data.train) // self.config["data"]["total_batch_size"]
         self.train_images = len(data.train)
         network = build_network(self.config, data.train.shape, len(data.train.classes))
         layers = sum(isinstance(each, (nn.Conv2d, nn.Linear)) for each in network.modules())
         self.deep = layers >= DEEP_FROM_LAYERS
         self.depth_words = f"{layers} layers of weights: {'deep' if self.deep else 'shallow'}"
+        every = self.config["trainer"]["val_every_n_epochs"]
+        self.val_share = len(data.val) / len(data.test) / every
+        self.smoke = self.config["scale"] == "smoke"
 
     def run(self) -> Run:
         """All stages up to the final run.
@@ -66,35 +68,41 @@ class Procedure:
                 study of other overrides.
             StudyInterrupted: stopped by the user.
         """
-        self.known = known_plan(self.runner.folder, self._command())
-        if self.settings.budget_minutes is None:
-            self._plan(self._epochs_cost())
-        bounds = self._range_test()
-        if self.settings.budget_minutes is not None:
-            self._plan(self._minutes_cost())
+        self._plan()
+        learning_rates = self._range_test()
         # The last tenth of a 1cycle run is there to end in a good state: an earlier one is not looked for.
         self.chosen = ["scheduler=onecycle", "checkpoint.select=last"]
-        self._stage("learning rate", bounds, self.plan.lr_runs)
-        self._stage("momentum", self._momenta(), self.plan.momentum_runs)
-        self._stage("weight decay", self._weight_decays(), self.plan.decay_runs)
-        self._stage("batch size", self._batch_sizes(), self.plan.batch_runs)
-        return self._final(self.chosen, "final_tuned", self.config["seed"])
+        self._stage("learning rate", learning_rates)
+        self._stage("momentum", self._momenta())
+        self._stage("weight decay", self._weight_decays())
+        self._stage("batch size", self._batch_sizes())
+        return self._final_run()
 
-    def compare(self, tuned: Run) -> tuple[list[Run], list[Run]]:
-        """Runs of the tuned and of the default setting, the same seeds and epochs; none without seeds."""
-        first, seeds = self.config["seed"], self.plan.compare_seeds
-        if not seeds:
-            return [], []
-        ours, default = [tuned], [self._final([], "final_default", first)]
-        for seed in range(first + 1, first + seeds):
-            ours.append(self._final(self.chosen, "final_tuned", seed))
-            default.append(self._final([], "final_default", seed))
-        return ours, default
+    @property
+    def plan(self) -> Plan:
+        """As it stands: what has been cut is cut."""
+        assert self.budget.plan is not None
+        return self.budget.plan
 
-    def _plan(self, cost: Cost) -> None:
-        epochs = int(self.config["trainer"]["epochs"])
-        short = self.settings.short_epochs
-        wanted = Plan(
+    def _plan(self) -> None:
+        """Settle what is run, or take up what an earlier call has settled, and say so with every cut."""
+        before, budget = known(self.runner.folder, self._command()), self.budget
+        budget.seconds_before = before.seconds
+        if before.plan is not None and before.price is not None:
+            budget.plan, budget.price, budget.cuts = before.plan, before.price, before.cuts
+        else:
+            if budget.in_minutes:
+                self.save()
+                self._measure_speed()
+            budget.set_plan(self._wanted())
+        print(f"plan      {self.plan.words}; {self.depth_words}")
+        print(f"budget    {budget.words}")
+        self._say_cuts(budget.cuts)
+        self.save()
+
+    def _wanted(self) -> Plan:
+        epochs, short = int(self.config["trainer"]["epochs"]), self.settings.short_epochs
+        return Plan(
             range_epochs=self.settings.range_steps / self.steps_per_epoch,
             short_seeds=self.settings.short_seeds,
             short_epochs=min(epochs, max(2, round(epochs / 4)) if short == "auto" else short),
@@ -105,35 +113,13 @@ class Procedure:
             final_epochs=epochs,
             compare_seeds=self.settings.compare_seeds,
         )
-        if self.settings.budget_minutes is not None:
-            wanted = replace(wanted, range_epochs=0.0)
-        known = self.known
-        self.plan, self.cuts = (known, []) if known else fitted(wanted, cost)
-        print(f"plan      {self.plan.words}; {self.depth_words}")
-        if self.settings.budget_minutes is not None and not known:
-            print(
-                f"          {duration(cost.of(self.plan))} expected of {duration(cost.available or 0)} left"
-            )
-        if self.cuts:
-            print(f"          cut to the budget: {self.cuts[-1]}")
-        self._save()
 
-    def _epochs_cost(self) -> Cost:
-        budget = self.settings.budget_epochs
-        return Cost(1.0, 0.0, None if budget is None else float(budget))
-
-    def _minutes_cost(self) -> Cost:
-        """Measured on the range test: training with its validations, and what each run costs besides."""
-        record = self.runner.runs[0].record
-        train = max(record.seconds.get("train", 0.0), 1e-3)
-        per_run = record.seconds.get("startup", 0.0) + record.seconds.get("test", 0.0)
-        per_epoch = max(train, record.seconds.get("total", train) - per_run) / max(record.epochs, 1e-9)
-        assert self.settings.budget_minutes is not None
-        left = 60.0 * self.settings.budget_minutes - self.runner.seconds
-        return Cost(SAFETY * per_epoch, SAFETY * max(per_run, 0.5), left)
+    def _measure_speed(self) -> None:
+        print(f"speed     a run of {SPEED_STEPS} steps measures it: the plan is in minutes")
+        self.runner.run("speed", [f"trainer.max_steps={SPEED_STEPS}", "checkpoint.select=last"])
+        self.budget.measure(self.val_share)
 
     def _range_test(self) -> list[Candidate]:
-        """The bounds that the curve proposes; before them larger ones where it leaves room for them."""
         print("stage     LR range test")
         more = [
             "scheduler=range_test",
@@ -142,6 +128,7 @@ class Procedure:
             "divergence.factor=4.0",
         ]
         run = self.runner.run("range_test", more)
+        self.budget.measure(self.val_share)
         conclude(run.folder)
         result: RangeTestResult = analyse(run.folder)
         if result.best is None:
@@ -156,62 +143,36 @@ class Procedure:
             f"range test: {low} to {high} (min_lr: {proposal.min_lr_reason}; max_lr: "
             f"{proposal.max_lr_reason})"
         )
-        proposed = _bounds(proposal.max_lr or 0.0)
-        edge = result.best.proposal.points.edge if result.best.proposal.points else None
-        if edge is None or edge / EDGE_MARGIN < MUCH_LARGER * (proposal.max_lr or 0.0):
-            return [proposed]
-        return [_bounds(rounded_down(edge / EDGE_MARGIN)), proposed]
+        return bounds(proposal)
 
     def _momenta(self) -> list[Candidate]:
-        """Cyclical momentum first: it is what the paper recommends."""
-        if not self.config["optimizer"].get("momentum"):
-            off = ("scheduler.min_momentum=null", "scheduler.max_momentum=null")
-            return [Candidate("left alone", off, None, outcome="the optimizer has no momentum to choose")]
-        constant = [
-            Candidate(
-                f"momentum {number(each)}",
-                (
-                    f"optimizer.momentum={number(each)}",
-                    "scheduler.min_momentum=null",
-                    "scheduler.max_momentum=null",
-                ),
-                each,
-            )
-            for each in self.settings.momenta
-        ]
-        return [Candidate("cyclical 0.95 to 0.85", (), "cyclical"), *constant]
+        return momenta(self.config["optimizer"], self.settings.momenta)
 
     def _weight_decays(self) -> list[Candidate]:
-        values: Sequence[float] = [1e-4, 1e-5, 1e-6, 0.0] if self.deep else [1e-3, 1e-2, 1e-4]
-        if self.deep and self.train_images < SMALL_DATA:
-            values = [1e-4, 1e-3, 1e-5, 0.0]
-        if self.settings.weight_decays != "auto":
-            values = self.settings.weight_decays
-        return [Candidate(f"wd {number(each)}", (f"optimizer.wd={number(each)}",), each) for each in values]
+        return weight_decays(self.settings.weight_decays, deep=self.deep, train_images=self.train_images)
 
     def _batch_sizes(self) -> list[Candidate]:
-        own = int(self.config["data"]["total_batch_size"])
-        sizes = [own, 2 * own, own // 2]
-        if self.settings.batch_sizes != "auto":
-            sizes = list(self.settings.batch_sizes)
-        trainer = self.config["trainer"]
-        parts = trainer["devices"] * trainer["num_nodes"] * trainer["accumulate"]
-        kept = [
-            each for each in sizes if each >= parts and each % parts == 0 and each <= self.train_images // 4
-        ]
-        return [Candidate(f"TBS {each}", (f"data.total_batch_size={each}",), each) for each in kept or [own]]
+        return batch_sizes(self.settings.batch_sizes, self.config, self.train_images)
 
-    def _stage(self, stage: str, candidates: list[Candidate], planned: int) -> None:
+    def _stage(self, stage: str, candidates: list[Candidate]) -> None:
         tried: list[Candidate] = []
         print(f"stage     {stage}")
+        if len(candidates) > 1:
+            over = list(RUNS_OF)[: list(RUNS_OF).index(stage)]
+            planned = candidates[: getattr(self.plan, RUNS_OF[stage])]
+            todo = [len(self._todo(self._short_runs(stage, each))) for each in planned]
+            if any(todo):
+                done = len(planned) * self.plan.short_seeds - sum(todo)
+                self._say_cuts(self.budget.cut_rest(over, done * self.plan.short_epochs, done))
         for each in candidates:
-            if len(candidates) == 1 or len(tried) >= planned or not self._affordable():
-                outcome = each.outcome or (
-                    "the only value" if len(candidates) == 1 else "not run: the budget"
-                )
-                tried.append(replace(each, outcome=outcome))
-                continue
-            tried.append(self._try(f"{stage} {each.label}".replace(" ", "_"), each))
+            if len(candidates) == 1:
+                tried.append(replace(each, outcome=each.outcome or "the only value"))
+            elif len(tried) < getattr(self.plan, RUNS_OF[stage]) and self._affordable(
+                stage, each, len(tried)
+            ):
+                tried.append(self._try(stage, each))
+            else:
+                tried.append(replace(each, outcome=each.outcome or "not run: the budget"))
         # Without evidence the bounds are those of the range test, and everything else stays as it was.
         untried = tried[-1] if stage == "learning rate" or len(tried) == 1 else AS_IT_WAS
         choice = choose(stage, self.metric, tried, untried)
@@ -219,22 +180,38 @@ class Procedure:
         self.chosen += choice.chosen.overrides
         self.choices.append(choice)
         self.evidence += choice.lines
-        self._save()
+        self.save()
 
-    def _try(self, name: str, candidate: Candidate) -> Candidate:
+    def _short_runs(self, stage: str, candidate: Candidate) -> list[tuple[str, list[str]]]:
+        """Name and overrides of a candidate's runs, one a seed."""
+        name = f"{stage} {candidate.label}".replace(" ", "_")
+        overrides = [*self.chosen, *candidate.overrides, f"trainer.epochs={self.plan.short_epochs}"]
+        first = self.config["seed"]
+        seeds = range(first, first + self.plan.short_seeds)
+        return [(f"{name}_seed{seed}", [*overrides, f"seed={seed}"]) for seed in seeds]
+
+    def _todo(self, runs: Sequence[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
+        return [each for each in runs if self.runner.need(*each) != "nothing"]
+
+    def _affordable(self, stage: str, candidate: Candidate, tried: int) -> bool:
+        """Whether a candidate leaves enough for the final run; the stage ends where it does not."""
+        todo = len(self._todo(self._short_runs(stage, candidate)))
+        epochs = todo * self.plan.short_epochs + self.plan.final_epochs
+        if not todo or self.budget.fits(epochs, todo + 1):
+            return True
+        self._say_cuts([self.budget.stop_stage(stage, tried)])
+        return False
+
+    def _try(self, stage: str, candidate: Candidate) -> Candidate:
         """The candidate with its scores; one that cannot run (a batch too large for it) has failed."""
-        first, length = self.config["seed"], f"trainer.epochs={self.plan.short_epochs}"
-        overrides = [*self.chosen, *candidate.overrides, length]
         try:
-            runs = [
-                self.runner.run(f"{name}_seed{seed}", [*overrides, f"seed={seed}"])
-                for seed in range(first, first + self.plan.short_seeds)
-            ]
+            runs = [self.runner.run(*each) for each in self._short_runs(stage, candidate)]
         except StudyInterrupted:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the other candidates may run
             failed = replace(candidate, outcome=f"failed: {_reason(error)}")
         else:
+            self.budget.measure(self.val_share)
             return self._scored(candidate, runs)
         gc.collect()  # a trainer refers to itself, so what it holds on the device stays until then
         return failed
@@ -243,33 +220,60 @@ class Procedure:
         why = "diverged" if any(each.record.status == "diverged" for each in runs) else "no validation"
         return replace(candidate, scores=tuple(score(each, self.metric) for each in runs), outcome=why)
 
-    def _affordable(self) -> bool:
-        """Whether one more short run leaves enough of a budget of minutes for the final run."""
-        if self.settings.budget_minutes is None or self.runner.epochs == 0:
-            return True
-        per_epoch = self.runner.seconds / self.runner.epochs
-        short = self.plan.short_epochs * self.plan.short_seeds
-        needed = per_epoch * (short + self.plan.final_epochs)
-        return self.runner.seconds + needed <= 60.0 * self.settings.budget_minutes
+    def _full_run(self, overrides: Sequence[str], name: str, seed: int) -> tuple[str, list[str]]:
+        return f"{name}_seed{seed}", [*overrides, f"trainer.epochs={self.plan.final_epochs}", f"seed={seed}"]
 
-    def _final(self, overrides: Sequence[str], name: str, seed: int) -> Run:
-        length = [f"trainer.epochs={self.plan.final_epochs}"]
-        print(f"stage     {name}, seed {seed}")
-        return self.runner.run(f"{name}_seed{seed}", [*overrides, *length, f"seed={seed}"])
+    def _pair(self, seed: int) -> list[tuple[str, list[str]]]:
+        return [self._full_run(self.chosen, "final_tuned", seed), self._full_run([], "final_default", seed)]
+
+    def _final_run(self) -> Run:
+        first = self.config["seed"]
+        if self.runner.need(*self._pair(first)[0]) == "run":
+            self._say_cuts(self.budget.cut_rest(RUNS_OF, 0, 0))
+        self.save()
+        print(f"stage     final_tuned, seed {first}")
+        return self.runner.run(*self._pair(first)[0])
+
+    def compare(self) -> tuple[list[Run], list[Run]]:
+        """Runs of the tuned and of the default setting, the same seeds and epochs; none without seeds."""
+        first = self.config["seed"]
+        ours: list[Run] = []
+        default: list[Run] = []
+        for seed in range(first, first + self.plan.compare_seeds):
+            self.budget.measure(self.val_share)
+            todo = len(self._todo(self._pair(seed)))
+            if todo and not self.budget.fits(todo * self.plan.final_epochs, todo):
+                self._say_cuts([self.budget.stop_comparison(len(ours))])
+                break
+            for runs, each in zip((ours, default), self._pair(seed), strict=True):
+                if each[0] != f"final_tuned_seed{first}":
+                    print(f"stage     {each[0].removesuffix(f'_seed{seed}')}, seed {seed}")
+                runs.append(self.runner.run(*each))
+        return ours, default
+
+    def _say_cuts(self, cuts: Sequence[str]) -> None:
+        print("".join(f"cut       {each}\n" for each in cuts), end="")
 
     def _command(self) -> dict[str, Any]:
         """What the user asked for, as JSON has it."""
         return {"overrides": sorted(self.runner.overrides), "settings": asdict(self.settings)}
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Replace the study's tune.json."""
+        budget = self.budget
         state = {
+            **({"label": SMOKE} if self.smoke else {}),
             **self._command(),
-            "plan": self.plan.as_json(),
+            "plan": None if budget.plan is None else budget.plan.as_json(),
+            "cuts": budget.cuts,
+            "price": asdict(budget.price),
             "rule_metric": self.metric,
             "choices": [each.as_json() for each in self.choices],
             "chosen": self.chosen,
-            "seconds": self.runner.seconds,
+            "comparison": self.comparison,
+            "seconds": budget.seconds,
             "epochs": self.runner.epochs,
+            "runs": len(self.runner.runs),
         }
         write_state(self.runner.folder, state)
 
@@ -282,9 +286,3 @@ def _runs(candidates: Sequence[Candidate]) -> int:
 def _reason(error: Exception) -> str:
     first = (str(error).splitlines() or [""])[0]
     return first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
-
-
-def _bounds(max_lr: float) -> Candidate:
-    low, high = number(two_digits(max_lr / BOUNDS_RATIO)), number(max_lr)
-    overrides = (f"scheduler.min_lr={low}", f"scheduler.max_lr={high}")
-    return Candidate(f"{low} to {high}", overrides, [float(low), float(high)])

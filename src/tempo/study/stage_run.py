@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,12 @@ from hydra import compose
 from omegaconf import OmegaConf
 
 from tempo.config import check, composed
+from tempo.errors import UserError
 from tempo.folder_lock import FolderLock
 from tempo.record import FILE_NAME, RunRecord, config_hash
 from tempo.report.load import Run, read_curves
 from tempo.run import Job, run
-from tempo.run_folder import move_aside, need_of, readable_record
+from tempo.run_folder import Need, move_aside, need_of, readable_record
 
 
 class StudyInterrupted(Exception):  # noqa: N818 - the user's wish, not an error
@@ -28,14 +30,21 @@ class StageRunner:
 
     folder: Path
     overrides: Sequence[str]
-    seconds: float = 0.0
-    """Of all runs so far, those of earlier calls of the same study included."""
     epochs: float = 0.0
+    """Of all runs so far, those that failed and those of earlier calls of the same study included."""
     runs: list[Run] = field(default_factory=list)
+    fresh: list[tuple[RunRecord, float]] = field(default_factory=list)
+    """The runs that this call began, with their seconds by the clock."""
     _by_hash: dict[str, Run] = field(default_factory=dict)
+    _configs: dict[tuple[str, ...], tuple[dict[str, Any], dict[str, str]]] = field(default_factory=dict)
 
     def config(self, more: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
         """Configuration of a run as plain values, checked, and group -> option."""
+        if (known := self._configs.get(tuple(more))) is None:
+            known = self._configs[tuple(more)] = self._composed(more)
+        return known
+
+    def _composed(self, more: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
         made = compose("train", overrides=[*self.overrides, *more], return_hydra_config=True)
         # The run's folder is given, not asked for.
         OmegaConf.set_readonly(made, False)
@@ -43,6 +52,14 @@ class StageRunner:
         check(values)
         choices = {str(k): str(v) for k, v in made.hydra.runtime.choices.items()}
         return values, {k: v for k, v in choices.items() if v != "None" and not k.startswith("hydra")}
+
+    def need(self, name: str, more: Sequence[str]) -> Need:
+        """What `run` would do; nothing for a configuration that cannot work."""
+        try:
+            wanted = config_hash(self.config(more)[0])
+        except UserError:
+            return "nothing"
+        return "nothing" if wanted in self._by_hash else need_of(self.folder / name, wanted)
 
     def run(self, name: str, more: Sequence[str]) -> Run:
         """The run `name`: what is finished counts, what was cut goes on, else it starts.
@@ -66,16 +83,27 @@ class StageRunner:
             folder.mkdir(parents=True, exist_ok=True)
             job = {**values, "resume": str(folder)} if need == "resume" else values
             overrides = [*self.overrides, *more]
-            record = run(Job(config=job, folder=folder, overrides=overrides, choices=choices))
+            record = self._run(Job(config=job, folder=folder, overrides=overrides, choices=choices))
             if record.status == "interrupted":
                 raise StudyInterrupted(str(folder))
-        self.seconds += record.seconds.get("total", 0.0)
         self.epochs += record.epochs
         curves = read_curves(folder / "metrics.csv")
         done = Run(folder, record, curves, self.folder)
         self.runs.append(done)
         self._by_hash[wanted] = done
         return done
+
+    def _run(self, job: Job) -> RunRecord:
+        began = time.perf_counter()
+        try:
+            record = run(job)
+        except Exception:
+            failed = readable_record(job.folder)
+            self.epochs += failed.epochs if failed else 0.0
+            raise
+        if not job.config["resume"]:
+            self.fresh.append((record, time.perf_counter() - began))
+        return record
 
 
 def _make_room(folder: Path, wanted: str) -> None:

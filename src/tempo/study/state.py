@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tempo.config import field_types
 from tempo.errors import UserError
-from tempo.record import write_atomically
+from tempo.record import FILE_NAME, write_atomically
 from tempo.signature import check_types
-from tempo.study.plan import Plan
+from tempo.study.plan import Plan, Price
 
 STATE_FILE = "tune.json"
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
@@ -23,8 +24,18 @@ def write_state(folder: Path, state: Mapping[str, Any]) -> None:
     write_atomically(folder / STATE_FILE, text + "\n")
 
 
-def known_plan(folder: Path, command: Mapping[str, Any]) -> Plan | None:
-    """The plan of an earlier call of the same command; None where there is none of this version.
+@dataclass(frozen=True)
+class Known:
+    """What an earlier call of the same command has settled and spent; no plan where it came to none."""
+
+    plan: Plan | None = None
+    price: Price | None = None
+    cuts: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def known(folder: Path, command: Mapping[str, Any]) -> Known:
+    """What `tune.json` says of earlier calls; of nothing where there is none of this version.
 
     `command`: what the user asked for, as `tune.json` keeps it.
 
@@ -35,9 +46,9 @@ def known_plan(folder: Path, command: Mapping[str, Any]) -> Plan | None:
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
         if state.get("schema_version") != STATE_VERSION:
-            return None
+            return Known()
     except (OSError, ValueError, AttributeError):
-        return None
+        return Known()
     for key, now in command.items():
         if (then := state.get(key)) != now:
             raise UserError(
@@ -45,12 +56,23 @@ def known_plan(folder: Path, command: Mapping[str, Any]) -> Plan | None:
                 "hydra.run.dir=<folder>, or give the overrides of that study"
             )
     try:
+        seconds = float(state["seconds"]) + _unsaved_seconds(folder)
+        if state["plan"] is None:
+            return Known(seconds=seconds)
         check_types("plan", state["plan"], field_types(Plan))
-        return Plan(**state["plan"])
-    except (KeyError, TypeError, AttributeError, UserError) as error:
+        check_types("price", state["price"], field_types(Price))
+        return Known(Plan(**state["plan"]), Price(**state["price"]), list(map(str, state["cuts"])), seconds)
+    except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
         raise UserError(
             f"{path} has no plan that can be used ({error}): remove this file; finished runs count again"
         ) from None
+
+
+def _unsaved_seconds(folder: Path) -> float:
+    """How long a call that was killed was at work after it last saved: its runs write their records on."""
+    saved = (folder / STATE_FILE).stat().st_mtime
+    signs = [path.stat().st_mtime for path in folder.glob(f"*/{FILE_NAME}")]
+    return max(0.0, max(signs, default=saved) - saved)
 
 
 def _differing(then: Any, now: Any) -> str:
