@@ -1,7 +1,8 @@
 """Keep the records of finished runs in docs/results: `python benchmarks/collect.py NAME FOLDER ...`.
 
 Copies run.json and metrics.csv of every run in the folders into docs/results/NAME/<run>/, with paths of this
-machine made relative to the repository, and replaces what NAME held before.
+machine made relative to the repository, and replaces what NAME held before. Of a study of src/tune.py it
+keeps tune.json and the full runs, in NAME/tuned and NAME/default.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,12 +20,20 @@ from tempo.errors import UserError  # noqa: E402
 from tempo.paths import data_root  # noqa: E402
 from tempo.record import FILE_NAME, RunRecord, write_atomically  # noqa: E402
 
+STATE_FILE = "tune.json"
 RESULTS = ROOT / "docs" / "results"
 
 
 def collect(name: str, folders: list[Path]) -> int:
     """Copy the records; the number of runs."""
-    runs = sorted({path.parent for folder in folders for path in folder.absolute().rglob(FILE_NAME)})
+    runs = sorted(
+        {
+            path.parent
+            for folder in folders
+            for path in folder.absolute().rglob(FILE_NAME)
+            if not (folder / STATE_FILE).exists() or path.parent.name.startswith("final_")
+        }
+    )
     if not runs:
         raise UserError(f"no {FILE_NAME} below {', '.join(map(str, folders))}: nothing to collect")
     open_ends = [run.name for run in runs if not RunRecord.read(run).finished]
@@ -32,11 +42,18 @@ def collect(name: str, folders: list[Path]) -> int:
     target = RESULTS / name
     shutil.rmtree(target, ignore_errors=True)
     for run in runs:
-        (target / run.name).mkdir(parents=True)
-        for file in (FILE_NAME, "metrics.csv"):
-            if (run / file).exists():
-                write_atomically(target / run.name / file, portable((run / file).read_text(encoding="utf-8")))
+        arm = run.name.split("_")[1] if (run.parent / STATE_FILE).exists() else ""
+        _copy(run, target / arm / run.name, (FILE_NAME, "metrics.csv"))
+    for folder in folders:
+        _copy(folder, target, (STATE_FILE,))
     return len(runs)
+
+
+def _copy(source: Path, target: Path, files: Sequence[str]) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        if (source / file).exists():
+            write_atomically(target / file, portable((source / file).read_text(encoding="utf-8")))
 
 
 def portable(text: str) -> str:

@@ -5,11 +5,14 @@ A figure stands between two comments, `<!--=STUDY FIELD-->86.4 %<!--/-->`: STUDY
 the study's runs, with the standard deviation where there are several; `metrics.*.accuracy` is in percent.
 `n` counts the runs, `max KEY` is the largest. `minus STUDY KEY` is the difference of the means and half its
 95 % interval, paired over the seeds of both; `verdict STUDY KEY` says whether the interval leaves out zero.
+`epochs_to STUDY` is the first epoch at which the mean validation accuracy over the runs reaches the highest
+that the other STUDY's comes to, `epochs_to_own_best` the epoch of its own.
 Numbers are rounded against us: down, but seconds, standard deviations and `max` up.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import re
@@ -31,6 +34,8 @@ _ROUNDING = 1e-9
 
 def figure(study: str, field: str) -> str:
     """The text of one figure; KeyError or FileNotFoundError where the records do not have it."""
+    if field.startswith("epochs_to"):
+        return _epochs_to(study, study if field == "epochs_to_own_best" else field.split()[1])
     records = _records(study)
     if field.startswith(("minus ", "verdict ")):
         what, other, key = field.split()
@@ -73,6 +78,23 @@ def _difference(ones: list[dict[str, Any]], others: list[dict[str, Any]], key: s
     factor = 100 if key.endswith("accuracy") else 1
     d = [factor * (first[seed] - second[seed]) for seed in sorted(first.keys() & second.keys())]
     return statistics.fmean(d), stdtrit(len(d) - 1, 0.975) * statistics.stdev(d) / math.sqrt(len(d))
+
+
+def _epochs_to(study: str, other: str) -> str:
+    means = _mean_accuracy(study)
+    target = max(_mean_accuracy(other).values())
+    return next((f"{epoch:g}" for epoch, mean in means.items() if mean >= target), "never")
+
+
+def _mean_accuracy(study: str) -> dict[float, float]:
+    """Epoch -> mean validation accuracy over the study's runs, which validate at the same epochs."""
+    found: dict[float, list[float]] = {}
+    for path in sorted((RESULTS / study).rglob("metrics.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                if row["val/accuracy"]:
+                    found.setdefault(float(row["epoch"]), []).append(float(row["val/accuracy"]))
+    return {epoch: statistics.fmean(found[epoch]) for epoch in sorted(found)}
 
 
 def rewrite(text: str) -> str:

@@ -12,6 +12,8 @@ from types import ModuleType
 
 import pytest
 
+from tempo.record import RunRecord
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -100,3 +102,29 @@ def test_a_difference_is_paired_over_the_seeds(tmp_path: Path, monkeypatch: pyte
         path.write_text(path.read_text().replace("0.6", "0.9"))
     assert figures.figure("a/x", "verdict a/y metrics.test.accuracy") == "higher than"
     assert figures.figure("a/y", "verdict a/x metrics.test.accuracy") == "lower than"
+
+
+def test_epochs_to_the_same_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Means a: 0.5, 0.75, 0.8; b: 0.4, 0.7, 0.6. The row of a training interval has no validation."""
+    curves = {"a/0": (0.4, 0.7, 0.8), "a/1": (0.6, 0.8, 0.8), "b/0": (0.4, 0.7, 0.6), "b/1": (0.4, 0.7, 0.6)}
+    for run, values in curves.items():
+        (tmp_path / run).mkdir(parents=True)
+        rows = "".join(f"{n},{n}.0,{value}\n" for n, value in enumerate(values, start=1))
+        (tmp_path / run / "metrics.csv").write_text(f"step,epoch,val/accuracy\n1,0.5,\n{rows}")
+    monkeypatch.setattr(figures, "RESULTS", tmp_path)
+    assert figures.figure("a", "epochs_to b") == "2"
+    assert figures.figure("b", "epochs_to_own_best") == "2"
+    assert figures.figure("b", "epochs_to a") == "never"
+
+
+def test_of_a_study_the_full_runs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = tmp_path / "study"
+    for run in ("range_test", "final_tuned_seed0", "final_default_seed0"):
+        (study / run).mkdir(parents=True)
+        RunRecord(config={}, config_hash="", overrides=[], seed=0, status="completed").write(study / run)
+    (study / "tune.json").write_text("{}")
+    monkeypatch.setattr(collect, "RESULTS", tmp_path / "results")
+    assert collect.collect("tune_x", [study]) == 2
+    kept = {str(path.relative_to(tmp_path / "results")) for path in (tmp_path / "results").rglob("*.json")}
+    arms = {f"tune_x/{arm}/final_{arm}_seed0/run.json" for arm in ("tuned", "default")}
+    assert kept == {"tune_x/tune.json", *arms}
