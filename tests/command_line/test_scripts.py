@@ -54,8 +54,6 @@ WRONG = [
     (["optimizer.wd=1e-4,1e-5"], ["add -m"]),
     (["seed=1,2", "--multrun"], ["Did you mean '--multirun'?"]),
     (["+foo=1"], ["foo is no key"]),
-    (["+tune=1"], ["tune is no key"]),
-    (["+tune.short_epochs=1"], ["tune is no key"]),
     (["trainer.num_nodes=2"], ["trainer.num_nodes=1"]),
     (["data.total_batch_size=2048"], ["data.total_batch_size=1294"]),
     (["resume=/nowhere/at/all"], ["/nowhere/at/all", "run.json"]),
@@ -67,25 +65,6 @@ WRONG = [
 def test_a_wrong_command(arguments: list[str], words: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     done = call("train.py", *arguments, f"hydra.run.dir={folder}")
-    assert_refused(done, *words)
-    assert done.stdout.splitlines()[-1] == "no torch"
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["tune.short_epoch=3"], ["tune.short_epoch is no key. Did you mean 'short_epochs'?"]),
-        (["tune.short_epochs=0"], ["tune.short_epochs=1"]),
-        (["tune=1"], ["tune=1 must be a group of keys"]),
-        (["scheduler=cosine"], ["the procedure sets it by itself"]),
-        (["experiment=radiuk2020/table1"], ["a table of 18 runs: name one of its rows"]),
-        (["model=mlp,cnn3", "-m"], ["leave -m out"]),
-    ],
-)
-def test_a_wrong_study(arguments: list[str], words: list[str], tmp_path: Path) -> None:
-    folders = [f"hydra.run.dir={tmp_path / 'study'}", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
-    done = call("tune.py", *arguments, *folders)
     assert_refused(done, *words)
     assert done.stdout.splitlines()[-1] == "no torch"
     assert list(tmp_path.iterdir()) == []
