@@ -207,7 +207,7 @@ def _compare(
         stopped = record.status == "interrupted"
         told = dataclasses.replace(found, reason=record.reason) if stopped else found
         differences += result_differences(record, told)
-        compared += [f"metrics of {', '.join(record.metrics)}", "steps"]
+        compared += ["its end", "steps", *(f"metrics of {split}" for split in record.metrics)]
         if record.weights_sha256:
             compared.append("weights SHA-256")
         elif (folder / "checkpoints" / LAST).exists() and (out / "checkpoints" / LAST).exists():

@@ -71,6 +71,7 @@ def test_divergence_keeps_the_last_good_checkpoint(train: Train) -> None:
     assert all(torch.isfinite(value).all() for value in state["state_dict"].values())
     step = int(diverged.record.reason.split()[3].rstrip(":"))
     assert state["global_step"] <= step
+    assert evaluate(diverged.folder).accuracy > 0.3
     with pytest.raises(UserError, match="is diverged"):
         train(f"resume={diverged.folder}", folder="run")
 
