@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from hydra_plugins.tempo._grid import Grid, bare, short_number
@@ -35,8 +36,9 @@ def job_slugs(grid: Grid) -> list[str]:
     """`wd=1e-4,seed=0` for each job: follows from the job's own overrides, whatever else is in the grid."""
     short = _short_keys(grid.keys)
     slugs = [_slug(each.swept, short) for each in grid.combinations]
+    times = Counter(slugs)
     return [
-        slug if slugs.count(slug) == 1 else _marked(slug, each.swept)
+        slug if times[slug] == 1 else _marked(slug, each.swept)
         for slug, each in zip(slugs, grid.combinations, strict=True)
     ]
 

@@ -22,8 +22,8 @@ class GridSweeper(RunSweeper):
     """Runs each combination of the swept values once, whatever it takes.
 
     All combinations are composed and checked before a folder is made. Jobs that are completed or diverged are
-    left alone, those that were cut go on from their checkpoint, the others run in their old folder. What
-    became of a job is read from its record, not from the launcher, so any launcher will do.
+    left alone, those that were cut or have failed go on from their checkpoint, the others run in their old
+    folder. What became of a job is read from its record, not from the launcher, so any launcher will do.
 
     Raises:
         UserError: a combination that cannot work, an empty grid or one of more than `max_jobs`, the same
@@ -51,20 +51,19 @@ class GridSweeper(RunSweeper):
             return self._run(grid, jobs)
 
     def _run(self, grid: Grid, jobs: list[Job]) -> list[Any]:
-        needs = {job.slug: job.need() for job in jobs}
-        todo = [job for job in jobs if needs[job.slug] != "nothing"]
-        resumed = [job for job in todo if needs[job.slug] == "resume"]
-        say(f"sweep {self.folder}: {_counted(len(jobs), len(todo), len(resumed))}")
-        for job in todo:
-            if job not in resumed and (line := job.make_room()):
+        tasks = [(job, need == "resume") for job in jobs if (need := job.need()) != "nothing"]
+        done_before = len(jobs) - len(tasks)
+        say(f"sweep {self.folder}: {_counted(len(jobs), done_before, sum(resume for _, resume in tasks))}")
+        for job, resume in tasks:
+            if not resume and (line := job.make_room()):
                 say(line)
         write_sweep(self.folder, sys.argv, grid.keys, jobs)
         try:
-            if todo:
+            if tasks:
                 launcher = self.chosen_launcher
                 at_once = launcher.n_jobs if isinstance(launcher, IsolatingLauncher) else 1
-                progress = Progress(total=len(jobs), done_before=len(jobs) - len(todo), n_at_once=at_once)
-                self._launch([(job, job in resumed) for job in todo], progress)
+                progress = Progress(total=len(jobs), done_before=done_before, n_at_once=at_once)
+                self._launch(tasks, progress)
         except KeyboardInterrupt:
             left = sum(job.need() != "nothing" for job in jobs)
             say(f"stopped, {left} of {len(jobs)} jobs left. Go on with: {shlex.join(['python', *sys.argv])}")
@@ -72,8 +71,8 @@ class GridSweeper(RunSweeper):
         return self._finish(jobs)
 
 
-def _counted(total: int, todo: int, resumed: int) -> str:
+def _counted(total: int, done_before: int, resumed: int) -> str:
     words = f"{total} job{'' if total == 1 else 's'}"
-    if todo < total:
-        words += f", {total - todo} finished before"
+    if done_before:
+        words += f", {done_before} finished before"
     return words + (f", {resumed} to go on from a checkpoint" if resumed else "")
