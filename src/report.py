@@ -41,6 +41,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="PAPER/ITEM",
         help="show all rows of a paper, run or not, such as radiuk2020/table1",
     )
+    made.add_argument(
+        "--target",
+        metavar="METRIC=VALUE",
+        help="what each setting took to get there, in steps and seconds, such as val/accuracy=0.5",
+    )
     return made
 
 
@@ -60,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for each in asked.folders:
             if not each.is_dir():
                 raise UserError(f"{each} is no folder; name the folder of a run or of a sweep")
-        report(asked.folders, asked.out or default_out(asked.folders), asked.metric, asked.paper)
+        out = asked.out or default_out(asked.folders)
+        report(asked.folders, out, asked.metric, asked.paper, asked.target)
     except UserError as error:
         sys.exit(str(error))
     except OSError as error:
@@ -69,11 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"{error.filename}: {error.strerror}; choose another folder with --out")
 
 
-def report(folders: Sequence[Path], out: Path, metric: str | None, paper: str | None) -> None:
+def report(
+    folders: Sequence[Path], out: Path, metric: str | None, paper: str | None, target: str | None
+) -> None:
     """Build the report in `out` and print its short form.
 
     Raises:
-        UserError: no run, or none that can be read; a metric or a paper that is not there.
+        UserError: no run, or none that can be read; a metric, a paper or a target that is not there.
     """
     # The folders are looked through before scipy and matplotlib take their second to import.
     from tempo.report.load import load
@@ -86,7 +94,7 @@ def report(folders: Sequence[Path], out: Path, metric: str | None, paper: str | 
     from tempo.report.build import text_of, write_report
     from tempo.report.content import content_of
 
-    content = content_of(folders, found, metric, paper)
+    content = content_of(folders, found, metric, paper, target)
     page = write_report(content, out)
     print(text_of(content), end="")
     print(page)

@@ -87,8 +87,8 @@ def text_of(content: Content) -> str:
         console.print(Text(f"{search.outcome} {search.verdict}"), soft_wrap=True)
         if search.best_command:
             console.print(Text(f"  best alone: {search.best_command}"), soft_wrap=True)
-    for published in content.paper:
-        console.print(Text(published.words), soft_wrap=True)
+    for line in (*content.lines_to_target, *(each.words for each in content.paper)):
+        console.print(Text(line), soft_wrap=True)
     for each in content.failures:
         console.print(Text(f"{each.status}: {each.folder}: {each.reason}"), soft_wrap=True)
         if each.again:

@@ -16,6 +16,7 @@ from tempo.report.paper import PaperRow, paper_rows
 from tempo.report.search import Search, searches_of
 from tempo.report.summarise import Comparison, Summary, summarise
 from tempo.report.table import Cell, Table, value_cell
+from tempo.report.target import Target, target_table
 from tempo.report.wording import canonical, human
 
 ENDS = ("completed", "pruned", "diverged", "failed", "interrupted", "running")
@@ -32,6 +33,7 @@ class Content:
     summary: Summary
     paper: list[PaperRow]
     searches: tuple[Search, ...] = ()
+    target: Target | None = None
 
     @property
     def title(self) -> str:
@@ -49,6 +51,22 @@ class Content:
     def failures(self) -> list[Failure]:
         """Runs without a result, each with its command."""
         return failures(self.found)
+
+    @cached_property
+    def to_target(self) -> Table | None:
+        """What each setting took to the target that was asked for."""
+        return None if self.target is None else target_table(self.summary, self.target)
+
+    @property
+    def lines_to_target(self) -> list[str]:
+        """The same for a terminal."""
+        if self.target is None or self.to_target is None:
+            return []
+        lines = [f"to a {self.target.words}:"]
+        for row in self.to_target.rows:
+            named = zip(self.to_target.head, row, strict=True)
+            lines.append("  " + ", ".join(f"{name} {cell.text}" for name, cell in named))
+        return lines
 
     @property
     def outcome(self) -> str:
@@ -130,16 +148,21 @@ class Content:
 
 
 def content_of(
-    folders: Sequence[Path], found: Collection, metric: str | None = None, paper: str | None = None
+    folders: Sequence[Path],
+    found: Collection,
+    metric: str | None = None,
+    paper: str | None = None,
+    target: str | None = None,
 ) -> Content:
     """Summarise what `load` found.
 
     Raises:
-        UserError: a metric that no run has, or a paper without experiments.
+        UserError: a metric that no run has, a paper without experiments, a target that is none.
     """
+    aim = None if target is None else Target.parse(target)
     summary = summarise(found.runs, metric)
     searches = tuple(searches_of(found))
-    return Content(tuple(folders), found, summary, paper_rows(summary, paper), searches)
+    return Content(tuple(folders), found, summary, paper_rows(summary, paper), searches, aim)
 
 
 def _values(runs: Sequence[Any], key: str) -> Cell:

@@ -31,6 +31,8 @@ def write_markdown(content: Content, figures: Sequence[Drawn], path: Path) -> No
         parts += [_fenced(search.best_command)] if search.best_command else []
         parts += [f"Importance: {escaped(search.shares)}."] if search.shares else []
         parts.append(markdown(trials_table(search)))
+    if content.target is not None and content.to_target is not None:
+        parts += [f"## To a {escaped(content.target.words)}", markdown(content.to_target)]
     if content.paper:
         parts += ["## Ours beside the paper's", markdown(paper_table(content.paper))]
     if content.failures:

@@ -29,6 +29,7 @@ def write_page(content: Content, figures: Sequence[Drawn], path: Path) -> Path:
     """Write the page: all text of records is escaped, and no script but its own may run."""
     sections = [
         ("settings", "Settings", _settings(content)),
+        ("target", f"To a {content.target.words}" if content.target else "", _to_target(content)),
         (
             "paper",
             "Ours beside the paper's",
@@ -122,6 +123,10 @@ def _search(search: Search, path: Path) -> str:
     if search.shares:
         parts.append(f"<p>Importance: {escape(search.shares)}.</p>")
     return "".join(parts) + _sortable(trials_table(search), path)
+
+
+def _to_target(content: Content) -> str:
+    return "" if content.to_target is None else _sortable(content.to_target)
 
 
 def _sortable(table: Table, path: Path | None = None) -> str:
