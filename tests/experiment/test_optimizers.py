@@ -1,0 +1,74 @@
+"""The seven optimizers of the distributed paper, in its setting and in the fair one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from tempo.config import check
+from tests.jobs import CONF, compose_job
+
+FOLDER = CONF / "experiment" / "distributed"
+# optimizer: class, momentum, test accuracy in the text
+SEVEN: dict[str, tuple[str, float | None, float | None]] = {
+    "sgd": ("SGD", None, 0.30),
+    "momentum": ("SGD", 0.9, 0.40),
+    "nesterov": ("SGD", 0.9, 0.25),
+    "rmsprop": ("RMSprop", 0.0, 0.80),
+    "adam": ("Adam", 0.9, None),
+    "adagrad": ("Adagrad", None, 0.40),
+    "nadam": ("NAdam", 0.9, None),
+}
+SWEEPS = ("optimizers_small_paper", "optimizers_small_tune")
+
+
+def sweeper(name: str) -> dict[str, Any]:
+    return yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))["hydra"]["sweeper"]
+
+
+@pytest.mark.parametrize("name", SEVEN)
+def test_one_setting_for_all_as_in_the_paper(name: str) -> None:
+    config, choices = compose_job([f"experiment=distributed/optimizers_{name}"])
+    check(config)
+    kind, momentum, accuracy = SEVEN[name]
+    optimizer = config["optimizer"]
+    assert optimizer["_target_"] == f"torch.optim.{kind}"
+    assert (optimizer["lr"], optimizer["wd"], optimizer.get("momentum")) == (1e-3, 0.0, momentum)
+    assert optimizer.get("nesterov", False) == (name == "nesterov")
+    assert (choices["data"], choices["model"], choices["scheduler"]) == ("cifar10", "cnn3", "constant")
+    assert (config["data"]["total_batch_size"], config["trainer"]["epochs"]) == (128, 150)
+    assert config["paper"]["mean"] == accuracy
+    assert config["paper"]["says"]
+    header = (FOLDER / f"optimizers_{name}.yaml").read_text(encoding="utf-8")
+    evidence = (
+        "# paper: ",
+        f"optimizers_{name} seed=0,1,2 -m",
+        "# cost: about",
+        "# the paper is silent on: ",
+    )
+    assert [part for part in evidence if part not in header] == []
+
+
+def test_all_seven_are_one_command() -> None:
+    assert sweeper("optimizers")["rows"] == [f"experiment=distributed/optimizers_{name}" for name in SEVEN]
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_the_small_sweeps_have_all_seven(name: str) -> None:
+    rows = sweeper(name)["rows"]
+    assert [row.split()[:2] for row in rows] == [
+        ["experiment=distributed/optimizers_small", f"optimizer={each}"] for each in SEVEN
+    ]
+    for row in rows:
+        config, _ = compose_job(row.split())
+        check(config)
+        assert config["data"]["val_size"] > 0
+        assert config["optimizer"]["wd"] == 0
+
+
+def test_every_optimizer_has_the_same_budget_and_a_seed_apart() -> None:
+    params = sweeper("optimizers_small_tune")["params"]
+    assert len(params["optimizer.lr"].split(",")) == 5
+    assert str(params["seed"]) not in sweeper("optimizers_small_paper")["params"]["seed"].split(",")
