@@ -92,8 +92,9 @@ def print_results(record: RunRecord, folder: Path) -> None:
         out.print(f"tested    step {chosen['step']}, the last one")
     elif chosen:
         out.print(f"tested    step {chosen['step']}, chosen by {chosen['by']} = {chosen['value']:.4f}")
+    more = f" of {record.evaluations} evaluations" if record.evaluations > record.steps else ""
     out.print(
-        f"cost      {record.steps} steps in {record.seconds.get('train', 0):.1f} s of training "
+        f"cost      {record.steps} steps{more} in {record.seconds.get('train', 0):.1f} s of training "
         f"({record.images_per_second:,.0f} images/s), {record.seconds.get('total', 0):.1f} s in all"
     )
     if record.energy:
