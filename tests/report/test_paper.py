@@ -57,6 +57,34 @@ def test_one_setting_may_be_two_items_of_a_paper(tmp_path: Path) -> None:
     ]
 
 
+def test_a_run_of_a_search_is_the_row_whose_values_it_has(tmp_path: Path) -> None:
+    rows = [{"where": {"optimizer.wd": wd}, "item": f"wd {wd}", "mean": wd} for wd in (0.1, 0.2)]
+    paper = node("the search", None, rows=rows)
+    for wd in (0.1, 0.2, 0.3):
+        write_run(tmp_path / f"r{wd}", optimizer__wd=wd, test=0.5, paper=paper)
+    found = rows_of(tmp_path)
+    assert [(row.item, row.mean, row.difference) for row in found] == [
+        ("wd 0.1", 0.1, pytest.approx(0.4)),
+        ("wd 0.2", 0.2, pytest.approx(0.3)),
+    ]
+
+
+def test_a_number_on_other_data_is_shown_and_not_compared(tmp_path: Path) -> None:
+    where = "frames that are not public"
+    write_run(tmp_path / "a", paper=node("Table 2", other_data=where))
+    (row,) = rows_of(tmp_path)
+    assert math.isnan(row.difference)
+    assert row.words.endswith("paper 89.50 ± 0.20: not comparable: the paper's data are " + where)
+
+
+def test_rows_of_a_search_that_were_not_run_say_how(tmp_path: Path) -> None:
+    found = expected("frugal/search")
+    (second,) = [row for row in found if row.mean == 0.9207 and "search_" not in row.again]
+    assert second.item == "automatic search, trial 2 (lr 1e-4)"
+    assert second.again == "python src/train.py experiment=frugal/search optimizer.lr=1e-4"
+    assert {row.mean for row in found} == {0.9120, 0.9207, 0.9111, 0.9186}
+
+
 def test_a_smoke_run_is_never_compared(tmp_path: Path) -> None:
     write_run(tmp_path / "a", scale="smoke", paper=node("Table 1, row 1"))
     (row,) = rows_of(tmp_path)

@@ -49,6 +49,8 @@ class RunSweeper(Sweeper):
         """Why a job ended, by slug, where its record could not be told."""
         self.returned: set[str] = set()
         """Jobs that ended well under our launchers: without a record, their script writes none."""
+        self.refused: list[str] = []
+        """Why jobs were not even started."""
         self.found: dict[str, RunRecord | None] = {}
         """The record that each attempt found, by slug: it tells nothing of the attempt itself."""
 
@@ -142,7 +144,7 @@ class RunSweeper(Sweeper):
             if failure(result) is None:
                 self.returned.add(job.slug)
             say(progress.end(job.slug, job.record(), self.unrecorded.get(job.slug, "")))
-            self.over(job)
+            self.over(job, isinstance(failure(result), (KeyboardInterrupt, JobInterrupted)))
 
         launcher.started, launcher.ended = started, ended
         jobs: Any = overrides() if launcher.one_by_one else list(overrides())
@@ -169,10 +171,10 @@ class RunSweeper(Sweeper):
                 say(f"the launcher gave up: {type(error).__name__}: {error}")
             todo = [(job, resume) for job, resume in todo if not resume and job.record() is None]
         for job, _ in tasks:
-            self.over(job)
+            self.over(job, stopped=False)
 
-    def over(self, job: Job) -> None:
-        """Called with each job that came to an end, when its record says all there is to say."""
+    def over(self, job: Job, stopped: bool) -> None:
+        """Called with each job that came to an end, when its record says why; `stopped` by the user?"""
 
     def _begin(self, job: Job, resume: bool) -> None:
         if not resume:
@@ -199,10 +201,11 @@ class RunSweeper(Sweeper):
             for job, record in missing:
                 if not told or job.slug in self.unrecorded:
                     self._say_missing(job, record)
-        if missing:
+        if lost := len(missing) + len(self.refused):
+            total = len(jobs) + len(self.refused)
             raise UserError(
-                f"{len(missing)} of {len(jobs)} jobs without a result: the commands above run them alone, "
-                "the same command as before runs all of them and nothing else"
+                f"{lost} of {total} jobs without a result: the commands above run them alone, the "
+                "same command as before runs all of them and nothing else"
             )
         return [record.objective.get("value") if record else None for record in records]
 

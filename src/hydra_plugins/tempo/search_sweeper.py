@@ -213,14 +213,15 @@ class SearchSweeper(RunSweeper):
             try:
                 job = self._point(slug, drawn.values)
             except UserError as error:
-                say(f"{slug}: {error}")
+                say(str(error))
+                self.refused.append(str(error))
                 self.study.tell(drawn.number, None, str(error))
                 self.failed_in_a_row += 1
                 continue
             self.jobs[slug] = job
             need = job.need()
             if need == "nothing":  # it was over before the study heard of it
-                self.over(job)
+                self.over(job, stopped=False)
                 continue
             if need == "run" and (line := job.make_room()):
                 say(line)
@@ -262,8 +263,10 @@ class SearchSweeper(RunSweeper):
         ]
         return [*super()._overrides(job, resume), *mine]
 
-    def over(self, job: Job) -> None:
-        """Tell the study, and count failures in a row."""
+    def over(self, job: Job, stopped: bool) -> None:
+        """Tell the study, and count failures in a row; a trial that the user stopped stays open."""
+        if stopped:
+            return
         record, reason = job.record(), self.unrecorded.get(job.slug, "")
         self.study.tell(self.numbers[job.slug], record, reason)
         failed = record is None or not record.finished

@@ -2,7 +2,9 @@
 
 An experiment names the number it aims at in its YAML, and so in the record's configuration:
 `paper: {source: radiuk2020, item: "Table 1, row 3", metric: test/accuracy, mean: 0.901, sd: 0.008}`;
-`mean: null` where the paper has words only, which `says: "..."` may quote.
+`mean: null` where the paper has words only, which `says: "..."` may quote. Where one experiment is several
+rows, `rows: [{where: {optimizer.lr: 0.01}, item: .., mean: ..}, ..]`: a run's row is the one with its values.
+`other_data: "..."` where the paper's data cannot be had: no difference is computed.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from tempo.report.grouping import Setting
 from tempo.report.load import Run
 from tempo.report.summarise import Statistics, Summary, describe, statistics
 from tempo.report.table import Cell, Table, number_cell
-from tempo.report.wording import ABSENT, SMOKE, amount, mean_and_sd, metric_name, natural, points, unit
+from tempo.report.wording import ABSENT, SMOKE, amount, human, mean_and_sd, metric_name, natural, points, unit
 
 EXPERIMENTS = ROOT / "conf" / "experiment"
 NOT_RUN = describe([])
@@ -42,11 +44,13 @@ class PaperRow:
     smoke: bool
     again: str = ""
     """The command that runs it, where nothing was run."""
+    other_data: str = ""
+    """What the paper's number was measured on, where that cannot be had."""
 
     @property
     def difference(self) -> float:
         """Ours minus the paper's; NaN where either has no number, and for smoke runs."""
-        return math.nan if self.smoke else self.ours.mean - self.mean
+        return math.nan if self.smoke or self.other_data else self.ours.mean - self.mean
 
     @property
     def verdict(self) -> str:
@@ -57,6 +61,8 @@ class PaperRow:
             return f"not run: {self.again}" if self.again else "no completed run"
         if math.isnan(self.mean):
             return "the paper gives no number"
+        if self.other_data:
+            return f"not comparable: the paper's data are {self.other_data}"
         seeds = "" if self.ours.n > 1 else " (one seed)"
         return f"{amount(self.difference, self.metric, sign=True)}{points(self.metric)}{seeds}"
 
@@ -104,9 +110,10 @@ def expected(asked: str, experiments: Path = EXPERIMENTS) -> list[PaperRow]:
         except yaml.YAMLError as error:
             raise UserError(f"{path} is no YAML: {error}") from error
         again = f"python src/train.py experiment={source}/{path.stem}"
-        row = _row(values.get("paper"), "", NOT_RUN, smoke=False, again=again) if values else None
-        if row is not None:
-            rows.append(row)
+        for node, where in _nodes(values.get("paper") if values else None):
+            command = " ".join([again, *(f"{key}={human(value)}" for key, value in where.items())])
+            row = _row(node, "", NOT_RUN, smoke=False, again=command)
+            rows += [row] if row is not None else []
     if not rows:
         papers = (
             sorted(each.name for each in experiments.iterdir() if each.is_dir())
@@ -146,17 +153,29 @@ def _cells(row: PaperRow) -> list[Cell]:
 
 def _rows_of(setting: Setting) -> list[PaperRow]:
     """A setting's rows: usually one, more where several items of a paper are this same setting."""
-    parts: dict[tuple[str, str], list[Run]] = {}
+    parts: dict[tuple[str, str], list[tuple[Mapping[str, Any], Run]]] = {}
     for run in setting.runs:
-        if isinstance(node := run.record.config.get("paper"), Mapping):
-            parts.setdefault((str(node.get("source")), str(node.get("item"))), []).append(run)
+        for node, where in _nodes(run.record.config.get("paper")):
+            if all(key in run.flat and run.flat[key] == value for key, value in where.items()):
+                parts.setdefault((str(node.get("source")), str(node.get("item"))), []).append((node, run))
     rows = []
-    for runs in parts.values():
-        part = Setting(setting.label, setting.values, tuple(runs))
-        node = runs[0].record.config["paper"]
+    for members in parts.values():
+        part = Setting(setting.label, setting.values, tuple(run for _, run in members))
+        node = members[0][0]
         ours = statistics(part, str(node.get("metric", "test/accuracy")))
         rows.append(_row(node, setting.label, ours, smoke=part.smoke))
     return [row for row in rows if row is not None]
+
+
+def _nodes(node: Any) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """What a `paper` node says of each of its rows, and the values by key that a run of the row has."""
+    if not isinstance(node, Mapping):
+        return []
+    rows = node.get("rows")
+    if not isinstance(rows, list):
+        return [(node, {})]
+    whole = [each for each in rows if isinstance(each, Mapping) and isinstance(each.get("where"), Mapping)]
+    return [({**node, **each}, each["where"]) for each in whole]
 
 
 def _row(node: Any, setting: str, ours: Statistics, *, smoke: bool, again: str = "") -> PaperRow | None:
@@ -173,6 +192,7 @@ def _row(node: Any, setting: str, ours: Statistics, *, smoke: bool, again: str =
         ours=ours,
         smoke=smoke,
         again=again,
+        other_data=str(node.get("other_data") or ""),
     )
 
 

@@ -1,0 +1,262 @@
+"""Searches from the first draw to the last line, with a function in place of training."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+optuna = pytest.importorskip("optuna", reason="Optuna is not installed: pip install -e '.[search]'")
+
+from tempo.errors import UserError  # noqa: E402
+from tempo.paths import ROOT  # noqa: E402
+from tests.search.searching import kill_at, run, search, statuses, times_run  # noqa: E402
+
+FINITE = ("optimizer.lr=1e-2,1e-3,1e-4,1e-5", "trainer.epochs=2")
+CONTINUOUS = ("optimizer.lr=tag(log, interval(1e-4, 1))", "optimizer.wd=0,1e-4", "trainer.epochs=3")
+
+
+def study(folder: Path) -> Any:
+    (name,) = optuna.get_all_study_names(f"sqlite:///{folder}/study.db")
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/study.db")
+
+
+def test_a_search_goes_on_to_the_number_of_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = search(tmp_path, run, CONTINUOUS, "hydra.sweeper.n_trials=3")
+    again = search(tmp_path, run, CONTINUOUS, "hydra.sweeper.n_trials=3")
+    more = search(tmp_path, run, CONTINUOUS, "hydra.sweeper.n_trials=5")
+    assert len(first) == 3
+    assert again == first == more[:3]
+    assert set(times_run(tmp_path).values()) == {1}
+    assert len(study(tmp_path).trials) == len(times_run(tmp_path)) == 5
+    assert study(tmp_path).best_value == max(more)
+    lines = [each for each in capsys.readouterr().out.splitlines() if each.startswith("search ")]
+    assert "3 trials, sampler tpe" in lines[0]
+    assert "5 trials, 3 finished before, sampler tpe" in lines[2]
+    told = json.loads((tmp_path / "search.json").read_text())
+    assert [each["number"] for each in told["trials"]] == list(range(5))
+    assert [each["value"] for each in told["trials"]] == more
+
+
+def test_a_finite_space_is_left_when_it_is_exhausted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search(tmp_path, run, FINITE, "hydra.sweeper.n_trials=20")
+    assert sorted(times_run(tmp_path)) == ["lr=0.01", "lr=1e-3", "lr=1e-4", "lr=1e-5"]
+    assert "the space has 4 points, and each has had its trial" in capsys.readouterr().out
+
+
+def test_a_failure_stops_no_other_and_gets_another_try(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def out_of_luck(config: DictConfig) -> Any:
+        if config.optimizer.lr == 1e-3:
+            raise RuntimeError("out of luck")
+        return run(config)
+
+    with pytest.raises(UserError, match="1 of 4 jobs without a result"):
+        search(tmp_path, out_of_luck, FINITE)
+    assert sorted(times_run(tmp_path)) == ["lr=0.01", "lr=1e-4", "lr=1e-5"]
+    output = capsys.readouterr().out
+    assert "RuntimeError: out of luck" in output
+    assert "again: python " in output
+    search(tmp_path, run, FINITE)
+    assert times_run(tmp_path) == {"lr=0.01": 1, "lr=1e-3": 1, "lr=1e-4": 1, "lr=1e-5": 1}
+    states = [each.state.name for each in study(tmp_path).trials]
+    assert sorted(states) == ["COMPLETE"] * 4 + ["FAIL"]
+
+
+def test_failures_in_a_row_stop_the_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(config: DictConfig) -> Any:
+        if config.optimizer.lr < 0.1:
+            raise RuntimeError("out of luck")
+        return run(config)
+
+    with pytest.raises(UserError, match="without a result"):
+        search(tmp_path, fails, CONTINUOUS, "hydra.sweeper.n_trials=20", "hydra.sweeper.max_failures=2")
+    ends = [each.state.name for each in study(tmp_path).trials]
+    assert ends[-2:] == ["FAIL", "FAIL"]
+    assert "FAIL FAIL" not in " ".join(ends[:-1])
+    assert "2 trials in a row failed: the search was stopped" in capsys.readouterr().out
+
+
+def test_a_point_that_cannot_be_composed_fails_alone(tmp_path: Path) -> None:
+    """Each edge of the space works, but SGD without momentum does not go with 1cycle."""
+    arguments = ("optimizer=sgd,momentum,nesterov", "scheduler=onecycle,constant")
+    with pytest.raises(UserError, match=r"scheduler=onecycle.*the schedule moves momentum"):
+        search(tmp_path, run, arguments)
+    arguments = ("optimizer=momentum,sgd", "scheduler=onecycle,constant")
+    with pytest.raises(UserError, match="1 of 4 jobs without a result"):
+        search(tmp_path, run, arguments)
+    assert len(times_run(tmp_path)) == 3
+
+
+def test_ctrl_c_keeps_the_trial_for_the_next_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(config: DictConfig) -> Any:
+        if len(times_run(tmp_path)) == 2:
+            raise KeyboardInterrupt
+        return run(config)
+
+    with pytest.raises(SystemExit) as caught:
+        search(tmp_path, stopped, CONTINUOUS, "hydra.sweeper.n_trials=4")
+    assert caught.value.code == 130
+    assert "stopped, 2 of 4 trials left. Go on with: python " in capsys.readouterr().out
+    search(tmp_path, run, CONTINUOUS, "hydra.sweeper.n_trials=4")
+    assert [each.state.name for each in study(tmp_path).trials] == ["COMPLETE"] * 4
+
+
+KILLED = ("hydra.sweeper.n_trials=3", "hydra.sweeper.sampler=random")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], set[str]]:
+    """What a search that is not cut comes to, and its folders."""
+    folder = tmp_path_factory.mktemp("whole")
+    return search(folder, run, CONTINUOUS, *KILLED), set(times_run(folder))
+
+
+@pytest.mark.parametrize("cut", ["early", "late", "recorded"])
+def test_a_search_that_was_killed_loses_and_repeats_nothing(
+    tmp_path: Path, whole: tuple[list[Any], set[str]], cut: str
+) -> None:
+    """SIGKILL in the second run: before its record, in its second epoch, after its last record."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.search.searching", "optuna", "sqlalchemy"])
+    process = context.Process(target=kill_at, args=(str(tmp_path), CONTINUOUS, KILLED, cut, 2))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    before = times_run(tmp_path)
+    assert len(before) == 2
+
+    values, folders = whole
+    assert search(tmp_path, run, CONTINUOUS, *KILLED) == values
+    assert set(times_run(tmp_path)) == folders
+    again = {slug for slug, times in times_run(tmp_path).items() if times > 1}
+    assert len(again) == (cut != "recorded")
+    assert again <= set(before)
+    trials = study(tmp_path).trials
+    assert [each.number for each in trials] == [0, 1, 2]
+    assert [each.state.name for each in trials] == ["COMPLETE"] * 3
+    assert [sorted(each.intermediate_values) for each in trials] == [[1, 2, 3]] * 3
+
+
+def test_the_local_launcher_draws_a_trial_when_a_slot_is_free(tmp_path: Path) -> None:
+    def job(config: DictConfig) -> Any:
+        if HydraConfig.get().sweeper.trial == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return run(config)
+
+    local = ("hydra/launcher=local", "hydra.launcher.n_jobs=2", "hydra.launcher.preload=[]")
+    with pytest.raises(UserError, match="1 of 4 jobs without a result"):
+        search(tmp_path, job, CONTINUOUS, "hydra.sweeper.n_trials=4", *local)
+    search(tmp_path, run, CONTINUOUS, "hydra.sweeper.n_trials=4", *local)
+    assert statuses(tmp_path) == ["completed"] * 4
+    assert [each.state.name for each in study(tmp_path).trials] == [
+        "COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("pruner", ["hyperband", "median"])
+def test_jobs_that_fall_behind_are_stopped(tmp_path: Path, pruner: str) -> None:
+    arguments = ("optimizer.lr=1e-2,5e-3,2e-2,1e-5,1e-1,1", "trainer.epochs=3")
+    search(tmp_path, run, arguments, f"hydra.sweeper.pruner={pruner}", "hydra.sweeper.sampler=random")
+    trials = study(tmp_path).trials
+    pruned = [each for each in trials if each.state.name == "PRUNED"]
+    assert pruned
+    assert sorted(statuses(tmp_path)) == ["completed"] * (6 - len(pruned)) + ["pruned"] * len(pruned)
+    assert study(tmp_path).best_params == {"optimizer.lr": 1e-2}
+    assert all(each.last_step < 3 for each in pruned)
+    search(tmp_path, run, arguments, f"hydra.sweeper.pruner={pruner}", "hydra.sweeper.sampler=random")
+    assert set(times_run(tmp_path).values()) == {1}
+
+
+def test_hyperband_stops_at_its_rungs_only(tmp_path: Path) -> None:
+    """With 9 epochs and a third that goes on, trials are judged after epochs 1 and 3."""
+    arguments = ("optimizer.lr=range(0.001, 0.02, 0.001)", "trainer.epochs=9")
+    settings = ("hydra.sweeper.pruner=hyperband", "hydra.sweeper.sampler=random", "hydra.sweeper.n_trials=6")
+    search(tmp_path, run, arguments, *settings)
+    ends = {(each.state.name, each.last_step) for each in study(tmp_path).trials}
+    assert ends <= {("COMPLETE", 9), ("PRUNED", 1), ("PRUNED", 3)}
+    assert len(ends) > 1
+
+
+def test_trials_of_another_configuration_are_not_mixed_in(tmp_path: Path) -> None:
+    search(tmp_path, run, FINITE, "hydra.sweeper.n_trials=2")
+    record = next(tmp_path.glob("*/run.json"))
+    values = json.loads(record.read_text())
+    values["config"]["optimizer"]["wd"] = 0.5
+    values["config_hash"] = "0" * 16
+    record.write_text(json.dumps(values))
+    with pytest.raises(UserError, match=r"another configuration: optimizer\.wd was 0\.5 and is"):
+        search(tmp_path, run, FINITE, "hydra.sweeper.n_trials=2")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (("hydra.sweeper.n_trials=0",), r"n_trials=0 must be a whole number of at least 1"),
+        (("hydra.sweeper.n_trials=many",), r"n_trials=many must be a whole number"),
+        (("hydra.sweeper.max_failures=0",), r"max_failures=0"),
+        (
+            ("hydra.sweeper.sampler=ransom",),
+            r"sampler=ransom is none\. Did you mean 'random'\?",
+        ),
+        (("hydra.sweeper.pruner=hyper",), r"pruner=hyper is none\. Did you mean 'hyperband'\?"),
+        (("hydra.sweeper.pruner=median", "data.val_size=0"), r"needs validation images"),
+        (("hydra.sweeper.pruner=hyperband", "trainer.max_steps=5"), r"counts epochs"),
+        (("objective=test/accuracy",), r"chooses by validation"),
+        (
+            ("hydra.sweeper.storage=sqlite:////nowhere/x.db",),
+            r"nowhere/x\.db cannot be used",
+        ),
+    ],
+)
+def test_what_cannot_work_is_one_line_before_a_run(
+    tmp_path: Path, settings: tuple[str, ...], said: str
+) -> None:
+    arguments = [*FINITE, *(each for each in settings if not each.startswith("hydra"))]
+    with pytest.raises(UserError, match=said) as caught:
+        search(tmp_path, run, arguments, *settings)
+    assert "\n" not in str(caught.value)
+    assert times_run(tmp_path) == {}
+
+
+def test_hyperband_needs_runs_of_one_length(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="runs of one length"):
+        search(tmp_path, run, ("trainer.epochs=1,2",), "hydra.sweeper.pruner=hyperband")
+
+
+def test_a_password_on_the_command_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "hydra.sweeper.storage=postgresql://me:secret@db/x"
+    monkeypatch.setattr(sys, "argv", ["src/train.py", url])
+    with pytest.raises(UserError, match=r"oc\.env:") as caught:
+        search(tmp_path, run, FINITE)
+    assert "secret" not in str(caught.value)
+
+
+def test_without_optuna_one_line_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match=r"optuna is not installed: pip install -e '\.\[search\]'"):
+        search(tmp_path, run, FINITE)
+
+
+def test_jobs_know_their_trial_and_hold_no_password(tmp_path: Path) -> None:
+    def job(config: DictConfig) -> Any:
+        assert HydraConfig.get().sweeper.trial in range(4)
+        return run(config)
+
+    search(tmp_path, job, FINITE)
+    for each in tmp_path.glob("*/run.json"):
+        assert not any("hydra" in override for override in json.loads(each.read_text())["overrides"])
