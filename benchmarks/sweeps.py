@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     found = measure(rounds)
+    figures = figures_of(found)
     record = {
         "command": f"python benchmarks/sweeps.py --rounds {rounds}",
         "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -159,19 +160,19 @@ def main() -> None:
         "versions": versions(),
         "git": git_state()[0],
         "seconds": found,
-        "figures": figures_of(found),
+        "figures": figures,
         "goals": GOALS,
     }
-    table = Table(title=f"median (smallest .. largest) of {rounds}: {record['device']}")
-    table.add_column("row")
-    table.add_column("seconds, where nothing else is said", justify="right")
-    for row, each in figures_of(found).items():
-        table.add_row(row, f"{each['median']:.2f} ({each['min']:.2f} .. {each['max']:.2f})")
-    Console(width=120).print(table)
-    print("goals: start and report 200 below 10 s, local / basic at least 1.5")
     folder = ROOT / "docs" / "results" / "sweeps"
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "sweeps.json", json.dumps(record, indent=2) + "\n")
+    table = Table(title=f"median (smallest .. largest) of {rounds}: {record['device']}")
+    table.add_column("row")
+    table.add_column("seconds, where nothing else is said", justify="right")
+    for row, each in figures.items():
+        table.add_row(row, f"{each['median']:.2f} ({each['min']:.2f} .. {each['max']:.2f})")
+    Console(width=120).print(table)
+    print("goals: start and report 200 below 10 s, local / basic at least 1.5")
 
 
 if __name__ == "__main__":
