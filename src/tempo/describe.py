@@ -13,7 +13,7 @@ import torch
 from tempo.compose import Data
 from tempo.config import Config
 from tempo.data.batches import BatchPlan
-from tempo.environment import DIFF_FILE, LARGEST_DIFF, cpu_name, git_state, surroundings, versions
+from tempo.environment import DIFF_FILE, LARGEST_DIFF, cpu_name, git_state, surroundings, switches, versions
 from tempo.record import RunRecord, config_hash, write_atomically
 from tempo.trainer.module import Classifier
 
@@ -78,6 +78,7 @@ def describe(
 def _numerics(device: torch.device) -> dict[str, Any]:
     """What torch was told, or found, that can change the last bits of a number."""
     found: dict[str, Any] = {
+        "variables": switches(),  # again: deterministic algorithms have set some by now
         "threads": {"intra_op": torch.get_num_threads(), "inter_op": torch.get_num_interop_threads()},
         "matmul_precision": torch.get_float32_matmul_precision(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),

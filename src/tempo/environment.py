@@ -52,8 +52,13 @@ def surroundings() -> dict[str, Any]:
     return {
         "platform": f"{platform.system()} {platform.machine()}".strip(),
         "lock": lock_state(LOCK),
-        "variables": {name: os.environ[name][:200] for name in SWITCHES if name in os.environ},
+        "variables": switches(),
     }
+
+
+def switches() -> dict[str, str]:
+    """The variables that can change a number, as far as they are set."""
+    return {name: os.environ[name][:200] for name in SWITCHES if name in os.environ}
 
 
 def lock_state(lock: Path) -> dict[str, Any]:

@@ -262,6 +262,7 @@ def test_the_record_has_what_another_run_needs(train: Train, monkeypatch: pytest
     assert found.environment["matmul_precision"] == "highest"
     assert len(found.environment["lock"]["sha256"]) == 64
     assert found.environment["cpu_capability"]
+    assert found.environment["variables"]["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8", "set by the trainer itself"
     assert found.sessions[0]["environment"] == found.environment
     values = json.loads((trained.folder / "run.json").read_text())
     (trained.folder / "run.json").write_text(json.dumps(values | {"status": "interrupted"}))
