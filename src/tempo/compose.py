@@ -33,6 +33,8 @@ from tempo.trainer.module import Classifier
 # makes the call cheap beside the steps, and short enough for the tensor to stay small and for a signal to be
 # heard soon: parameters x images is a poor measure of a step's work, but it tells an MLP from a ResNet.
 _CHUNK_STEPS, _CHUNK_VALUES, _CHUNK_WORK = 64, 1 << 22, 100_000_000
+_OF_A_GPU = 32
+"""So many times the values and the work: a GPU must not wait for Python between two short chunks."""
 
 
 @dataclass
@@ -155,7 +157,8 @@ def build_train_batches(config: Config, data: Data, module: Classifier) -> Train
         images = module.plan.per_device * module.plan.accumulate
         values = images * math.prod(data.train.shape)
         work = images * sum(each.numel() for each in module.network.parameters())
-        steps = max(1, min(_CHUNK_STEPS, _CHUNK_VALUES // values, _CHUNK_WORK // work))
+        size = _OF_A_GPU if data.train.images.device.type == "cuda" else 1
+        steps = max(1, min(_CHUNK_STEPS, size * _CHUNK_VALUES // values, size * _CHUNK_WORK // work))
     if config["checkpoint"]["every_n_steps"] is not None:
         steps = min(steps, config["checkpoint"]["every_n_steps"])
     return TrainBatches(
@@ -198,6 +201,8 @@ def build_trainer(
     node = config["trainer"]
     steps = total_steps(config, plan.steps_per_epoch)
     torch.backends.cudnn.benchmark = not node["deterministic"]
+    # A record of earlier times has no such key.
+    torch.set_float32_matmul_precision(node.get("matmul_precision", "highest"))
     return pl.Trainer(
         accelerator=node["accelerator"],
         devices=node["devices"],

@@ -31,9 +31,10 @@ class RunRecord:
     """Everything that is known of one run, as plain values.
 
     `metrics` is `{"train" | "val" | "test": {"loss", "accuracy"}}` with accuracies in [0, 1]; `seconds` has
-    "startup", "train", "test" and "total"; `images_per_second` is that of training alone, without validation:
-    an image counts in each of the `evaluations`. `world_size` is the number of processes that really trained
-    together. `n_evaluated` counts the test images that were really looked at, over all of them.
+    "startup", "train", "test", "total" and, where a network was compiled, "compile"; `images_per_second` is
+    that of training alone, without validation and compilation: an image counts in each of the `evaluations`.
+    `world_size` is the number of processes that really trained together. `n_evaluated` counts the test images
+    that were really looked at, over all of them.
     """
 
     config: dict[str, Any]

@@ -47,6 +47,7 @@ class TrainerSettings:
     gradient_clip: float | None
     channels_last: bool
     deterministic: bool
+    matmul_precision: Literal["highest", "high", "medium"]
     compile: bool
     threads: int | None
     val_every_n_epochs: int

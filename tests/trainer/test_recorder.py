@@ -206,3 +206,17 @@ def test_without_validation_the_last_state_is_tested(
     lines = [line.split("  ") for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
     assert [line[:2] for line in lines] == [["epoch 1", "step 5/10"], ["epoch 2", "step 10/10"]]
     assert all(line[-1].startswith("train ") for line in lines)
+
+
+def test_compilation_is_booked_apart(train: Train) -> None:
+    """Dynamo switched off compiles nothing; the first call is booked as compilation all the same."""
+    job = [f"trainer.max_steps={STEPS}", "trainer.steps_per_call=2"]
+    plain = train(*job, folder="plain")
+    with torch._dynamo.config.patch(disable=True):
+        compiled = train(*job, "trainer.compile=true", folder="compiled")
+    assert compiled.record.weights_sha256 == plain.record.weights_sha256
+    seconds = compiled.record.seconds
+    assert seconds["compile"] > 0
+    assert "compile" not in plain.record.seconds
+    assert compiled.record.images_per_second == pytest.approx((STEPS - 2) * 64 / seconds["train"])
+    assert compiled.rows()[-1]["seconds"] == pytest.approx(seconds["train"], rel=0.5)

@@ -23,8 +23,9 @@ Listener = Callable[[dict[str, float]], None]
 class Recorder(pl.Callback):
     """Flushes the module's window once an interval, looks for divergence, and writes rows and record.
 
-    `seconds.train` runs while training does: validation, checkpoints and the start are off this clock. Rows
-    carry the learning rate and momentum of their last step.
+    `seconds.train` runs while training does: validation, checkpoints and the start are off this clock. With
+    `trainer.compile` the first call, which compiles, is `seconds.compile` instead, and its steps count in no
+    speed. Rows carry the learning rate and momentum of their last step.
     """
 
     def __init__(self, *, record: RunRecord, folder: Path, divergence: DivergenceWatch) -> None:
@@ -35,6 +36,9 @@ class Recorder(pl.Callback):
         self.listeners: list[Listener] = []
         """Called with each row of metrics, on rank 0."""
         self.train_seconds = 0.0
+        self.compile_seconds = 0.0
+        self.evaluations_compiling = 0
+        self._compiling = False
         self.validated_step = -1
         self._since: float | None = None
         self._is_open = False
@@ -43,6 +47,8 @@ class Recorder(pl.Callback):
         """What a resumed run goes on from; plain values."""
         return {
             "train_seconds": self.seconds,
+            "compile_seconds": self.compile_seconds,
+            "evaluations_compiling": self.evaluations_compiling,
             "validated_step": self.validated_step,
             "divergence": self.divergence.state_dict(),
             "metrics": {split: dict(values) for split, values in self.record.metrics.items()},
@@ -51,6 +57,8 @@ class Recorder(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self.train_seconds = state_dict["train_seconds"]
+        self.compile_seconds = state_dict["compile_seconds"]
+        self.evaluations_compiling = state_dict["evaluations_compiling"]
         self.validated_step = state_dict["validated_step"]
         self.divergence.load_state_dict(state_dict["divergence"])
         self.record.metrics = state_dict["metrics"]
@@ -63,6 +71,9 @@ class Recorder(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the files and start the clock."""
         self._open(trainer)
+        assert isinstance(pl_module, Classifier)
+        self._compiling = self.record.config["trainer"]["compile"]
+        self._evaluations_before = pl_module.evaluations
         self.resume()
 
     def _open(self, trainer: pl.Trainer) -> None:
@@ -73,8 +84,22 @@ class Recorder(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Flush when an interval is complete."""
         assert isinstance(pl_module, Classifier)
+        if self._compiling:
+            self._end_compiling(trainer, pl_module)
         if pl_module.window.due:
             self.flush(trainer, pl_module)
+
+    def _end_compiling(self, trainer: pl.Trainer, module: Classifier) -> None:
+        """Book the first call of this process elsewhere; the device is waited for once."""
+        if module.device.type == "cuda":
+            torch.cuda.synchronize(module.device)
+        before = self.train_seconds
+        self.pause()
+        self.compile_seconds += self.train_seconds - before
+        self.train_seconds = before
+        self.evaluations_compiling += module.evaluations - self._evaluations_before
+        self._compiling = False
+        self.resume()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock; the device is in step with the host after the flush."""
@@ -160,8 +185,11 @@ class Recorder(pl.Callback):
         record.evaluations = module.evaluations
         record.epochs = trainer.global_step / module.plan.steps_per_epoch
         record.seconds["train"] = self.seconds
+        if self.compile_seconds:
+            record.seconds["compile"] = self.compile_seconds
+        counted = record.evaluations - self.evaluations_compiling
         if self.seconds:
-            record.images_per_second = record.evaluations * module.plan.total_batch_size / self.seconds
+            record.images_per_second = counted * module.plan.total_batch_size / self.seconds
         if trainer.is_global_zero:
             record.write(self.folder)
 
