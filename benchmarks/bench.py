@@ -1,8 +1,7 @@
-"""How long Python keeps a network waiting: `make bench`, or `python benchmarks/bench.py [--jobs cnn]`.
+"""How long Python keeps a network waiting: `make bench`; parts of it: `make bench ARGS="resnet loader"`.
 
-Protocol: all ways of a job run in one process, one after the other, `--rounds` times in alternation; the
-first epoch (or five steps) of each is warm-up and not counted; ratios are taken within a round. Printed:
-medians, and the smallest and largest ratio. The record goes to docs/results/bench/bench.json.
+Every ratio is taken within a round, side by side or in alternation. Printed: medians, smallest and largest.
+Each section leaves docs/results/bench/SECTION.json, which `benchmarks/figures.py` quotes.
 """
 
 from __future__ import annotations
@@ -10,95 +9,101 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import platform
-import statistics
+import os
+import sys
 import warnings
 from datetime import datetime, timezone
+from typing import Any
 
+import command_line
+import growth
+import layouts
+import loading
+import memory
 import torch
-from jobs import JOBS, ROOT, WAYS, BenchJob
+import training
+from jobs import ROOT
 from rich.console import Console
 from rich.table import Table
+from rows import Row, Section
 
 from tempo.environment import cpu_name, git_state, versions
 from tempo.record import write_atomically
 
-
-def measure(job: BenchJob, rounds: int) -> dict[str, list[float]]:
-    """Images per second of each way, a list of `rounds` values."""
-    config = job.config()
-    found: dict[str, list[float]] = {way: [] for way in WAYS}
-    for number in range(rounds):
-        for way, function in WAYS.items():
-            found[way].append(function(config))
-        print(
-            f"{job.name} {number + 1}/{rounds}: " + ", ".join(f"{w} {v[-1]:,.0f}" for w, v in found.items())
-        )
-    return found
-
-
-def ratios(found: dict[str, list[float]], below: str) -> dict[str, float]:
-    """Ratio of tempo to another way: median, smallest and largest over the rounds."""
-    each = [a / b for a, b in zip(found["tempo"], found[below], strict=True)]
-    return {"median": statistics.median(each), "min": min(each), "max": max(each)}
+SECTIONS: list[Section] = [
+    each for part in (training, loading, command_line, memory, growth, layouts) for each in part.SECTIONS
+]
+FOLDER = ROOT / "docs" / "results" / "bench"
 
 
 def main() -> None:
-    """Measure, print the table, write the record."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure, print, and write the records."""
+    names = [each.name for each in SECTIONS]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(names)}; none = all")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--jobs", nargs="*", default=[job.name for job in JOBS])
+    parser.add_argument("--no-record", action="store_true", help="only print")
     arguments = parser.parse_args()
+    if unknown := sorted(set(arguments.sections) - set(names)):
+        parser.error(f"no section {', '.join(unknown)}: there are {', '.join(names)}")
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    rows = []
-    for job in JOBS:
-        if job.name in arguments.jobs:
-            found = measure(job, arguments.rounds)
-            goals = {"raw": job.tempo_over_raw, "conventional": job.tempo_over_conventional}
-            rows.append(
-                {
-                    "job": job.name,
-                    "overrides": list(job.overrides),
-                    "images_per_second": found,
-                    "tempo_over": {way: ratios(found, way) for way in ("raw", "conventional")},
-                    "goal": goals,
-                }
-            )
-    record = {
-        "command": "python benchmarks/bench.py",
+    table = new_table()
+    for section in SECTIONS:
+        if not arguments.sections or section.name in arguments.sections:
+            load = os.getloadavg()[0]
+            print(f"{section.name}: {section.protocol}", flush=True)
+            rows = section.measure(arguments.rounds)
+            add(table, section.name, rows)
+            if not arguments.no_record:
+                write(section, rows, arguments.rounds, load)
+    Console(width=120).print(table)
+
+
+def write(section: Section, rows: list[Row], rounds: int, load: float) -> None:
+    """The record of a section."""
+    record: dict[str, Any] = {
+        "command": " ".join(["python benchmarks/bench.py", *sys.argv[1:]]),
+        "protocol": section.protocol,
         "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "device": cpu_name(),
+        "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "system": platform.system(),
+        "load_before": load,
         "versions": versions(),
         "git": git_state()[0],
-        "rounds": arguments.rounds,
-        "rows": rows,
+        "rounds": rounds,
+        "rows": {row.name: row.to_json() for row in rows},
     }
-    show(record)
-    folder = ROOT / "docs" / "results" / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "bench.json", json.dumps(record, indent=2) + "\n")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    write_atomically(FOLDER / f"{section.name}.json", json.dumps(record, indent=2) + "\n")
 
 
-def show(record: dict) -> None:
-    """The table, under its protocol."""
-    title = (
-        f"images per second, median of {record['rounds']}: {record['device']}, {record['threads']} threads"
-    )
-    table = Table(title=title, caption="ratios within a round: median (smallest .. largest), goal")
-    for column in ("job", *WAYS, "tempo / raw", "tempo / conventional"):
-        table.add_column(column, justify="left" if column == "job" else "right")
-    for row in record["rows"]:
-        speeds = [f"{statistics.median(values):,.0f}" for values in row["images_per_second"].values()]
-        words = []
-        for way in ("raw", "conventional"):
-            ratio, goal = row["tempo_over"][way], row["goal"][way]
-            text = f"{ratio['median']:.2f} ({ratio['min']:.2f} .. {ratio['max']:.2f})"
-            words.append(text + (f", {goal}" if goal else ""))
-        table.add_row(row["job"], *speeds, *words)
-    Console(width=150).print(table)
+def new_table() -> Table:
+    """One table for all sections."""
+    title = f"{cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    table = Table(title=title, caption="medians of the rounds; ratios are taken within a round")
+    for column in ("section", "row", "median", "smallest .. largest", "unit", "goal"):
+        table.add_column(column, justify="right" if column in ("median", "smallest .. largest") else "left")
+    return table
+
+
+def add(table: Table, section: str, rows: list[Row]) -> None:
+    """A line for each row."""
+    for number, row in enumerate(rows):
+        goal = ""
+        if row.met is not None:
+            bound = f">= {row.at_least:g}" if row.at_least is not None else f"<= {row.at_most:g}"
+            goal = f"{bound} {'met' if row.met else '[bold]missed[/bold]'}"
+        spread = f"{number_words(min(row.values))} .. {number_words(max(row.values))}"
+        first = section if number == 0 else ""
+        table.add_row(first, row.name, number_words(row.median), spread, row.unit, goal)
+    table.add_section()
+
+
+def number_words(value: float) -> str:
+    """Three digits, or all of a large number."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 if __name__ == "__main__":

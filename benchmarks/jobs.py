@@ -1,38 +1,42 @@
-"""The jobs of `make bench`, each three ways: a plain loop, tempo, and the conventional Lightning script."""
+"""The training jobs of `make bench`, as a plain loop and as tempo runs them, in turn."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytorch_lightning as pl
 import torch
-import torchmetrics
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from torch import nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from tempo import compose  # noqa: E402
 from tempo.config import check, composed  # noqa: E402
-from tempo.data.images import ImageData  # noqa: E402
 from tempo.paths import register_resolvers  # noqa: E402
-from tempo.report.load import read_curves  # noqa: E402
+from tempo.record import RunRecord  # noqa: E402
 from tempo.run import Job, run  # noqa: E402
-from tempo.trainer.quiet import quiet  # noqa: E402
+from tempo.trainer.module import Classifier  # noqa: E402
+
+Config = dict[str, Any]
+
+ASK_NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"
+"""Set by `import pytorch_lightning`; each optimizer step of torch then looks for a GPU driver anew."""
 
 
 @dataclass(frozen=True)
@@ -43,201 +47,215 @@ class BenchJob:
     overrides: tuple[str, ...]
     tempo_over_raw: float
     tempo_over_conventional: float | None
+    conventional_steps: int
 
-    def config(self) -> dict[str, Any]:
+    def config(self, *overrides: str) -> Config:
         """The composed configuration; two epochs, of which the second is measured."""
-        register_resolvers()
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            config = composed(
-                hydra_compose(
-                    "train",
-                    overrides=[*self.overrides, "trainer.epochs=2", "hydra.run.dir=."],
-                    return_hydra_config=True,
-                )
-            )
-        check(config)
-        return config
+        return composed_config(*self.overrides, "trainer=cpu", "trainer.epochs=2", *overrides)
+
+
+def composed_config(*overrides: str) -> Config:
+    """What `src/train.py OVERRIDES` would run, checked."""
+    register_resolvers()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        node = hydra_compose("train", overrides=[*overrides, "hydra.run.dir=."], return_hydra_config=True)
+    config = composed(node)
+    check(config)
+    return config
 
 
 SHAPED_LIKE_CIFAR10 = ("data=synthetic", "data.augment.crop_padding=4", "data.augment.flip=true")
+SHAPED_LIKE_MNIST = (
+    "data=synthetic",
+    "data.channels=1",
+    "data.image_size=28",
+    "data.train_images=60000",
+    "data.test_images=1000",
+    "data.val_size=1000",
+    "data.normalize=unit",
+    "data.total_batch_size=32",
+)
 JOBS = (
-    BenchJob(
-        "mnist2024",
-        (
-            "data=synthetic",
-            "data.channels=1",
-            "data.image_size=28",
-            "data.train_images=60000",
-            "data.test_images=1000",
-            "data.val_size=1000",
-            "data.normalize=unit",
-            "data.total_batch_size=32",
-            "model=mlp",
-            "optimizer=adam",
-        ),
-        0.85,
-        10.0,
-    ),
+    BenchJob("mnist2024", (*SHAPED_LIKE_MNIST, "model=mlp", "optimizer=adam"), 0.85, 10.0, 300),
     BenchJob(
         "cnn",
         (
             *SHAPED_LIKE_CIFAR10,
-            "data.train_images=9680",
+            "data.train_images=6120",
             "data.test_images=1000",
-            "data.val_size=2000",
+            "data.val_size=1000",
             "model=cnn3",
         ),
         0.95,
         2.0,
+        20,
     ),
     BenchJob(
         "resnet",
         (
             *SHAPED_LIKE_CIFAR10,
-            "data.train_images=3840",
+            "data.train_images=1536",
             "data.test_images=500",
-            "data.val_size=1280",
+            "data.val_size=256",
             "model=resnet20",
         ),
         0.97,
         1.1,
+        8,
     ),
-    BenchJob("digits", ("data=digits", "data.total_batch_size=128", "model=densenet40"), 0.97, None),
+    BenchJob("digits", ("data=digits", "data.total_batch_size=128", "model=densenet40"), 0.97, None, 8),
 )
 
 
-def raw(config: dict[str, Any]) -> float:
-    """Images per second of a plain loop over batches that lie ready in memory: the limit."""
-    data, module = _built(config)
-    network = module.network.train()
-    optimizer = module.build_optimizer(network)
-    chunks = compose.build_train_batches(
-        {**config, "trainer": {**config["trainer"], "steps_per_call": 1}}, data, module
-    )
-    chunks.next_step = lambda: 0
-    ready = [(module.train_preprocess(chunk.images, chunk.draws), chunk.labels) for chunk in chunks]
+@dataclass
+class Cost:
+    """Seconds of the clock and of the processor, and the images that took them."""
 
-    def epoch() -> None:
-        for images, labels in ready:
-            loss = F.cross_entropy(network(images), labels)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
+    images: int = 0
+    wall: float = 0.0
+    cpu: float = 0.0
+    _since: tuple[float, float] | None = field(default=None, repr=False)
 
-    warm_up_steps = min(5, len(ready))
-    for images, labels in ready[:warm_up_steps]:
-        F.cross_entropy(network(images), labels).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return len(ready) * config["data"]["total_batch_size"] / _seconds(epoch)
+    def start(self) -> None:
+        """Let the clocks run."""
+        self._since = (time.perf_counter(), time.process_time())
 
+    def stop(self) -> None:
+        """Hold the clocks; nothing happens where they do not run."""
+        if self._since is not None:
+            self.wall += time.perf_counter() - self._since[0]
+            self.cpu += time.process_time() - self._since[1]
+            self._since = None
 
-def tempo(config: dict[str, Any]) -> float:
-    """Images per second of `src/train.py`'s own path with all its defaults, validation off the clock."""
-    folder = Path(tempfile.mkdtemp(prefix="tempo-bench-"))
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            record = run(Job(config={**config, "name": "bench"}, folder=folder, overrides=[], choices={}))
-        curves = read_curves(folder / "metrics.csv")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    first, last = curves["epoch"] == 1, curves["epoch"] == 2
-    seconds = float(curves["seconds"][last].max() - curves["seconds"][first].max())
-    return record.steps / 2 * config["data"]["total_batch_size"] / seconds
+    def values(self) -> dict[str, float]:
+        """Images per second of the clock and of the processor."""
+        return {"wall": self.images / self.wall, "cpu": self.images / self.cpu}
 
 
-def conventional(config: dict[str, Any]) -> float:
-    """Images per second of the same job as most Lightning projects write it."""
-    quiet()
-    data, module = _built(config)
-    augment, mean, std = config["data"]["augment"], module.train_preprocess.mean, module.train_preprocess.std
-    steps: list[Any] = [transforms.ToPILImage()]
-    if augment["crop_padding"]:
-        steps.append(transforms.RandomCrop(data.train.shape[1], padding=augment["crop_padding"]))
-    if augment["flip"]:
-        steps.append(transforms.RandomHorizontalFlip())
-    steps += [transforms.ToTensor(), transforms.Normalize(mean, std)]
-    size = config["data"]["total_batch_size"]
-    loader = DataLoader(
-        _Images(data.train, transforms.Compose(steps)), batch_size=size, shuffle=True, drop_last=True
-    )
-    classic = _ConventionalModule(module.network, module.build_optimizer, len(data.train.classes))
-    clock = _EpochClock()
-    folder = Path(tempfile.mkdtemp(prefix="tempo-bench-"))
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            trainer = pl.Trainer(
-                accelerator="cpu",
-                max_epochs=2,
-                callbacks=[clock],
-                logger=pl.loggers.TensorBoardLogger(folder),
-                enable_model_summary=False,
-                default_root_dir=folder,
-            )
-            trainer.fit(classic, loader)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return len(loader) * size / clock.epoch_seconds[-1]
+class PlainLoop:
+    """The limit: a loop of plain PyTorch over preprocessed batches that lie ready in memory, no logging."""
+
+    def __init__(self, config: Config, device: str = "cpu", most_batches: int | None = None) -> None:
+        data, module = built(config)
+        self.device, self.precision = device, config["trainer"]["precision"]
+        self.network = module.network.to(device).train()
+        self.optimizer = module.build_optimizer(self.network)
+        single = {**config, "trainer": {**config["trainer"], "steps_per_call": 1}}
+        batches = compose.build_train_batches(single, data, module)
+        batches.next_step = lambda: 0
+        self.ready = [
+            (module.train_preprocess(each.images, each.draws).to(device), each.labels.to(device))
+            for each in islice(batches, most_batches)
+        ]
+        self.forward: Callable[[Tensor], Tensor] = self.network
+        self._next = 0
+
+    def steps(self, number: int) -> int:
+        """Take so many steps; the number of images."""
+        images = 0
+        for _ in range(number):
+            inputs, labels = self.ready[self._next % len(self.ready)]
+            self._next += 1
+            self.step(inputs, labels)
+            images += len(labels)
+        return images
+
+    def step(self, inputs: Tensor, labels: Tensor) -> None:
+        """One step over one batch."""
+        if self.precision == "bf16-mixed":
+            with torch.autocast(self.device, torch.bfloat16, cache_enabled=False):
+                loss = F.cross_entropy(self.forward(inputs), labels)
+        else:
+            loss = F.cross_entropy(self.forward(inputs), labels)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
 
-WAYS: dict[str, Callable[[dict[str, Any]], float]] = {
-    "raw": raw,
-    "tempo": tempo,
-    "conventional": conventional,
-}
+class InTurn(pl.Callback):
+    """Clocks tempo's second epoch, and after each of its chunks as many steps of the plain loop.
 
+    What disturbs the machine for longer than a chunk disturbs both.
+    """
 
-class _Images(Dataset[Any]):
-    def __init__(self, data: ImageData, transform: Callable[[Any], Any]) -> None:
-        self.data, self.transform = data, transform
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        return self.transform(self.data.images[index]), int(self.data.labels[index])
-
-
-class _ConventionalModule(pl.LightningModule):
-    """Automatic optimization; loss and torchmetrics accuracy logged at every step, to the bar too."""
-
-    def __init__(self, network: nn.Module, build_optimizer: Callable[[nn.Module], Any], classes: int) -> None:
-        super().__init__()
-        self.network, self.build_optimizer = network, build_optimizer
-        self.train_accuracy = torchmetrics.Accuracy(task="multiclass", num_classes=classes)
-
-    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-        images, labels = batch
-        logits = self.network(images)
-        loss = F.cross_entropy(logits, labels)
-        self.train_accuracy(logits.argmax(1), labels)
-        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True)
-        self.log("train/acc", self.train_accuracy, on_step=True, on_epoch=True, prog_bar=True)
-        return loss
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.build_optimizer(self.network)
-
-
-class _EpochClock(pl.Callback):
-    def __init__(self) -> None:
-        self.epoch_seconds: list[float] = []
-        self._begin = 0.0
+    def __init__(self, plain: PlainLoop | None) -> None:
+        self.plain = plain
+        self.tempo, self.raw = Cost(), Cost()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._begin = time.perf_counter()
+        """The second epoch counts, and those after it."""
+        self._measured = trainer.current_epoch > 0
+        self._taken = trainer.global_step
+        self._start()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Change from tempo's clock to the plain loop's and back."""
+        self.tempo.stop()
+        assert isinstance(pl_module, Classifier)
+        steps, self._taken = trainer.global_step - self._taken, trainer.global_step
+        if self._measured:
+            self.tempo.images += steps * pl_module.plan.total_batch_size
+        if self.plain is not None:
+            setting = os.environ.pop(ASK_NVML, None)  # plain PyTorch does not set it
+            self.raw.start()
+            images = self.plain.steps(steps)
+            if self._measured:
+                self.raw.stop()
+                self.raw.images += images
+            if setting is not None:
+                os.environ[ASK_NVML] = setting
+        self._start()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Validation is off the clock."""
+        self.tempo.stop()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.epoch_seconds.append(time.perf_counter() - self._begin)
+        """So is what lies between two epochs."""
+        self.tempo.stop()
+
+    def _start(self) -> None:
+        if self._measured:
+            self.tempo.start()
 
 
-def _built(config: dict[str, Any]) -> tuple[compose.Data, Any]:
+def tempo_and_raw(config: Config) -> dict[str, dict[str, float]]:
+    """`src/train.py`'s own path with all its defaults, and the plain loop in turn."""
+    clock = InTurn(PlainLoop(config))
+    os.environ[ASK_NVML] = "1"  # as Lightning leaves it: to take it back is tempo's own affair
+    train(config, clock)
+    return {"raw": clock.raw.values(), "tempo": clock.tempo.values()}
+
+
+def train(config: Config, *callbacks: pl.Callback) -> RunRecord:
+    """A run in a folder of its own that is removed; `callbacks` are asked after tempo's own."""
+    build_trainer = compose.build_trainer
+
+    def with_callbacks(
+        config: Config, folder: Path, plan: Any, own: list[pl.Callback], loggers: Any
+    ) -> pl.Trainer:
+        return build_trainer(config, folder, plan, [*own, *callbacks], loggers)
+
+    with (
+        temporary_folder() as folder,
+        contextlib.redirect_stdout(io.StringIO()),
+        patch.object(compose, "build_trainer", with_callbacks),
+    ):
+        return run(Job(config={**config, "name": "bench"}, folder=folder, overrides=[], choices={}))
+
+
+def built(config: Config) -> tuple[compose.Data, Classifier]:
+    """Data and module of one process."""
     data = compose.build_data(config)
     plan = compose.build_plan(config, len(data.train), world_size=1, rank=0)
     return data, compose.build_module(config, data, plan)
 
 
-def _seconds(function: Callable[[], None]) -> float:
-    begin = time.perf_counter()
-    function()
-    return time.perf_counter() - begin
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is removed whatever happens; TensorBoard's writer may still be at it."""
+    folder = Path(tempfile.mkdtemp(prefix="tempo-bench-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

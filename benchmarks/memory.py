@@ -1,0 +1,94 @@
+"""Peak memory of training on 60,000 images of CIFAR-10's shape, each way in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from jobs import ROOT
+from rows import Row, Section, ratio
+
+_FOLDER = str(ROOT / "benchmarks")
+_IMAGE_BYTES = 3 * 32 * 32
+_MIB = 2**20
+_JOB = (
+    "data=synthetic",
+    "data.test_images=10000",
+    "data.val_size=5000",
+    "data.augment.crop_padding=4",
+    "data.augment.flip=true",
+    "model=cnn3",
+    "trainer=cpu",
+    "trainer.max_steps=8",
+)
+# Each prints nothing that matters; the system tells its peak of resident memory.
+_IMPORTS = "import torch, pytorch_lightning"
+_RAW = """
+import sys; sys.path.insert(0, {folder!r})
+import torch
+from torch.nn import functional as F
+from jobs import composed_config
+from tempo import compose
+config = composed_config(*{job!r})
+channels, side, images = 3, 32, {images}
+data = torch.randint(0, 256, (images, channels, side, side), dtype=torch.uint8)
+labels = torch.randint(0, 10, (images,))
+network = compose.build_network(config, (3, 32, 32), 10).to(memory_format=torch.channels_last)
+optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, fused=True)
+for step in range(8):
+    batch = data[step * 128 : (step + 1) * 128].float().div(255)
+    batch = batch.contiguous(memory_format=torch.channels_last)
+    F.cross_entropy(network(batch), labels[step * 128 : (step + 1) * 128]).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+_TEMPO = """
+import sys; sys.path.insert(0, {folder!r})
+from jobs import composed_config, train
+train(composed_config(*{job!r}))
+"""
+
+
+def peak_bytes(program: str) -> int:
+    """Largest resident memory of a Python process that runs `program`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"a process ended with status {status}: {json.dumps(program[:200])}")
+    return usage.ru_maxrss * 1024
+
+
+def measure(rounds: int) -> list[Row]:
+    """Peaks, and how often the process holds its data."""
+    found: dict[str, list[float]] = {"imports": [], "raw": [], "tempo": [], "tempo_few": []}
+    for _ in range(rounds):
+        found["imports"].append(peak_bytes(_IMPORTS))
+        for name, images in (("raw", 60_000), ("tempo", 50_000), ("tempo_few", 10_000)):
+            program = _RAW if name == "raw" else _TEMPO
+            job = (
+                (*_JOB, f"data.train_images={images}")
+                if name != "raw"
+                else (*_JOB, "data.train_images=10000")
+            )
+            found[name].append(peak_bytes(program.format(folder=_FOLDER, job=job, images=images)))
+    more_bytes = 40_000 * _IMAGE_BYTES
+    slopes = [(a - b) / more_bytes for a, b in zip(found["tempo"], found["tempo_few"], strict=True)]
+    return [
+        *(Row(f"{name}_mib", "MiB", [each / _MIB for each in values]) for name, values in found.items()),
+        ratio("tempo_over_raw", found["tempo"], found["raw"], at_most=1.5),
+        Row("copies_of_the_data", "bytes a byte", slopes, at_most=1.1),
+    ]
+
+
+SECTIONS = [
+    Section(
+        "memory",
+        "Peak resident memory of a process: imports alone; a plain loop of cnn3 that holds 60,000 images as "
+        "uint8; src/train.py's path on as many, and on 40,000 less, which shows how often it holds them.",
+        measure,
+    )
+]
