@@ -25,7 +25,7 @@ from tempo.run_folder import BEST, LAST, check_resumable, point_latest_at
 from tempo.trainer.agreement import Agreement
 from tempo.trainer.checkpoint_file import load
 from tempo.trainer.checkpoints import Checkpoints, clear_traces, newest_whole
-from tempo.trainer.console import ProgressLines, console, print_header, print_results, schedule_line
+from tempo.trainer.console import ProgressLines, print_header, print_results, schedule_line
 from tempo.trainer.divergence import Diverged, DivergenceWatch
 from tempo.trainer.early_stopping import EarlyStopping
 from tempo.trainer.energy import EnergyMeter
@@ -295,8 +295,6 @@ class Training:
 
     def _show(self) -> None:
         print_results(self.record, self.folder)
-        if self.record.status == "interrupted":
-            console().print(f"resume    python src/train.py resume={self.folder}")
 
 
 def _seed(config: Config) -> None:

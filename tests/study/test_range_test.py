@@ -15,9 +15,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from lr_range import epochs_count
 from tempo.errors import UserError
 from tempo.paths import ROOT
+from tempo.record import RunRecord
 from tempo.report.wording import SMOKE
 from tempo.study.range_figure import draw
 from tempo.study.range_test import analyse, text_of, use_it, write_json
+from tempo.trainer.console import print_results
 from tests.conftest import Train
 
 SCRIPT = ROOT / "src" / "lr_range.py"
@@ -125,6 +127,16 @@ def test_a_run_and_its_files(tmp_path: Path, train: Train) -> None:
     assert cycle.record.config["scheduler"]["max_lr"] == best.proposal.max_lr
     highest = max(row["lr"] for row in cycle.rows() if "lr" in row)
     assert best.proposal.max_lr / 2 < highest <= best.proposal.max_lr
+
+
+@pytest.mark.parametrize(("argv", "script"), [("lr_range.py", "lr_range.py"), ("tune.py", "train.py")])
+def test_what_was_stopped_goes_on_by_the_script_that_can(
+    argv: str, script: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """src/train.py would refuse a range test: the keys of conf/lr_range.yaml are not its own."""
+    record = RunRecord(config={}, config_hash="", overrides=[], seed=0, status="interrupted", argv=[argv])
+    print_results(record, Path("/logs/x"))
+    assert capsys.readouterr().out.splitlines()[-1] == f"resume    python src/{script} resume=/logs/x"
 
 
 def test_too_large_from_the_start(tmp_path: Path, train: Train) -> None:

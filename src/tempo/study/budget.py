@@ -72,6 +72,11 @@ class Budget:
             said += f"and each run at {run} besides"
         return said
 
+    @property
+    def of_words(self) -> str:
+        """Behind what was spent: of how much."""
+        return "" if self.total is None else f", of {self.price.words(self.total)}"
+
     def set_plan(self, wanted: Plan) -> None:
         """Settle the plan: what is wanted, cut to what there is; UserError where not even the least fits."""
         self.plan, self.cuts = fitted(wanted, self.price, self.spent, self.total)

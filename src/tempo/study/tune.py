@@ -82,7 +82,7 @@ def _tune(config: DictConfig, folder: Path) -> None:
     for line in lines:
         print(f"result    {line}")
     spent = f"{runner.epochs:.4g} epochs in {len(runner.runs)} runs, {duration(procedure.budget.seconds)}"
-    print(f"cost      {spent}; budget {procedure.budget.words}")
+    print(f"cost      {spent}{procedure.budget.of_words}")
     print(f"report    {page}")
     print(f"use it    python src/train.py --config-dir {folder} experiment={EXPERIMENT}")
 

@@ -75,7 +75,7 @@ def schedule_line(schedule: Schedule, total: int, steps_per_epoch: int) -> str:
 
 
 def print_results(record: RunRecord, folder: Path) -> None:
-    """Loss and accuracy of each set, the cost, and where everything lies."""
+    """Loss and accuracy of each set, the cost, where everything lies, and how to go on with it."""
     out = console()
     _print_label(record, out)
     table = Table(title=f"{record.name}: {record.status}{f' ({record.reason})' if record.reason else ''}")
@@ -100,6 +100,10 @@ def print_results(record: RunRecord, folder: Path) -> None:
     if record.energy:
         out.print(f"energy    {record.energy['joules']:,.0f} J of training ({record.energy['source']})")
     out.print(f"folder    {folder}")
+    if record.status == "interrupted":
+        # src/train.py would refuse the keys that conf/lr_range.yaml sets.
+        script = "lr_range.py" if record.argv[:1] == ["lr_range.py"] else "train.py"
+        out.print(f"resume    python src/{script} resume={folder}")
 
 
 class ProgressLines(pl.Callback):
