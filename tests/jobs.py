@@ -140,8 +140,14 @@ class Group:
         return [finish(each, timeout_seconds) for each in self.processes]
 
 
-def start_group(folder: Path, overrides: Sequence[str], devices: int, of_last: Sequence[str] = ()) -> Group:
-    """One process a rank; `of_last` are overrides that only the last one gets."""
+def start_group(
+    folder: Path,
+    overrides: Sequence[str],
+    devices: int,
+    of_last: Sequence[str] = (),
+    environment: dict[str, str] | None = None,
+) -> Group:
+    """One process a rank, in this environment; `of_last` are overrides that only the last one gets."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -153,6 +159,7 @@ def start_group(folder: Path, overrides: Sequence[str], devices: int, of_last: S
         "GROUP_RANK": "0",
         "TORCHELASTIC_RUN_ID": "test",
         "OMP_NUM_THREADS": "1",
+        **(environment or {}),
     }
     overrides = [*overrides, "trainer=ddp_cpu", f"trainer.devices={devices}", "trainer.threads=1"]
     return Group(

@@ -35,6 +35,8 @@ SEARCH_KEYS = (
 """Keys of `hydra.sweeper` that may be written without that prefix: no run has keys of these names."""
 SEARCH_FILE = "search.json"
 """In a search's folder: what its report says of the study."""
+STOPPED_AFTER = "stopped_after"
+"""The attribute of a trial that says after which epoch its pruner gave it up."""
 REDUCTION_FACTOR = 3
 """Of Hyperband: one trial in so many goes on at each rung."""
 MEDIAN_STARTUP_TRIALS = 4
@@ -92,9 +94,18 @@ def open_storage(url: str) -> Any:
         if url.startswith(_JOURNAL):
             file = importlib.import_module("optuna.storages.journal").JournalFileBackend
             return storages.JournalStorage(file(url.removeprefix(_JOURNAL)))
-        if url.startswith("sqlite:"):  # several jobs write at the same time
-            return storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": SQLITE_WAIT_SECONDS}})
-        return storages.get_storage(url)
+        if url.startswith("redis"):
+            return storages.get_storage(url)
+        # Several jobs write at the same time.
+        wait = {"connect_args": {"timeout": SQLITE_WAIT_SECONDS}} if url.startswith("sqlite") else {}
+        return storages.RDBStorage(url, engine_kwargs=wait)
+
+
+def close_storage(storage: Any) -> None:
+    """End the connections of a storage that `open_storage` made."""
+    storage.remove_session()
+    if (engine := getattr(storage, "engine", None)) is not None:
+        engine.dispose()
 
 
 def make_pruner(name: str, epochs: int) -> Any:
@@ -123,6 +134,7 @@ class Reporting:
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
         self._open: Any = None
+        self._storage: Any = None
         self._lost = False
 
     def report(self, epoch: int, value: float) -> bool:
@@ -140,19 +152,33 @@ class Reporting:
             )
             return False
 
+    def close(self) -> None:
+        """End the connection."""
+        if self._storage is not None:
+            with contextlib.suppress(Exception):  # of a data base that may be gone
+                close_storage(self._storage)
+        self._open, self._storage = None, None
+
     def _report(self, epoch: int, value: float) -> bool:
         if self._open is None:
             self._open = self._opened()
         storage, trial_id = self._open.study._storage, self._open._trial_id
         if epoch not in storage.get_trial(trial_id).intermediate_values:  # a resumed run comes by again
             self._open.report(value, step=epoch)
-        return bool(math.isfinite(value) and self._open.should_prune())
+        known = storage.get_trial(trial_id)
+        if STOPPED_AFTER in known.user_attrs:  # a pruner need not say so twice, and the run was killed since
+            return True
+        stop = bool(math.isfinite(value) and self._open.should_prune())
+        if stop:
+            self._open.set_user_attr(STOPPED_AFTER, epoch)
+        return stop
 
     def _opened(self) -> Any:
         optuna = importlib.import_module("optuna")
+        self._storage = open_storage(self.trial.storage)
         study = optuna.load_study(
             study_name=self.trial.study,
-            storage=open_storage(self.trial.storage),
+            storage=self._storage,
             sampler=optuna.samplers.RandomSampler(),  # the trial's values are drawn by now
             pruner=make_pruner(self.trial.pruner, self.trial.epochs),
         )

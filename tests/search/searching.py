@@ -73,6 +73,7 @@ def run(config: DictConfig, status: str = "completed", cut: str = "") -> float |
             break
         if cut == "late" and epoch == 2:
             os.kill(os.getpid(), signal.SIGKILL)
+    reporting.close()
     record.status, record.reason = status, f"so it {status}"
     record.objective = {"name": "val/accuracy", "value": value if status == "completed" else math.nan}
     record.write(folder)

@@ -16,7 +16,7 @@ from hydra_plugins.tempo._search_sampler import DistinctSampler, distributions
 from hydra_plugins.tempo._search_space import Choice, Space
 from tempo.errors import UserError
 from tempo.record import RunRecord
-from tempo.trial import make_pruner, open_storage, quiet_optuna, without_password
+from tempo.trial import close_storage, make_pruner, open_storage, quiet_optuna, without_password
 
 IDENTITY = "tempo"
 """The attribute of a study that says what it was made for."""
@@ -62,24 +62,32 @@ class SearchStudy:
         self.space = space
         self.distributions = distributions(space)
         self.sampler = DistinctSampler(space, plan.sampler, plan.seed, plan.startup_trials)
+        self.storage: Any = None
         try:
             with quiet_optuna():
+                self.storage = open_storage(plan.storage)
                 self.study = optuna.create_study(
                     study_name=plan.study,
-                    storage=open_storage(plan.storage),
+                    storage=self.storage,
                     direction=plan.direction,
                     sampler=self.sampler,
                     pruner=make_pruner(plan.pruner, plan.epochs),
                     load_if_exists=True,
                 )
                 self._claim()
-        except (UserError, KeyboardInterrupt):
+        except UserError:
+            self.close()
             raise
         except Exception as error:  # each data base and driver has its own
             why = without_password(f"{plan.storage} cannot be used: {_first_line(error)}")
             raise UserError(
                 f"hydra.sweeper.storage={why}; hydra.sweeper.storage=sqlite is a file in the sweep's folder"
             ) from error
+
+    def close(self) -> None:
+        """End the connection to the storage."""
+        if self.storage is not None:
+            close_storage(self.storage)
 
     def _claim(self) -> None:
         """Write into a new study what it is for; check it in an old one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -99,7 +100,8 @@ class SearchSweeper(RunSweeper):
             try:
                 self.study = study_module.SearchStudy(plan, self.space)
                 self.objective = config["objective"]
-                return self._run()
+                with contextlib.closing(self.study):
+                    return self._run()
             except study_module.STORAGE_ERRORS as error:
                 raise UserError(
                     f"the study was lost on the way ({' '.join(str(error).split())[:200]}): when its storage "

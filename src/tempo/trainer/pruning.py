@@ -42,3 +42,13 @@ class Pruning(pl.Callback):
         if self.stop:
             epoch = trainer.current_epoch + 1
             raise Pruned(f"stopped after epoch {epoch} of {self.trial.epochs} by {self.trial.pruner}")
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the study."""
+        self._reporting.close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Leave the study."""
+        self._reporting.close()
