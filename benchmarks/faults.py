@@ -214,19 +214,19 @@ def refer(variant: Variant, folder: Path) -> Reference:
     return Reference(time.monotonic() - began, sum(map(rows, runs)), [outcome(run) for run in runs])
 
 
-def shares(runs: int) -> list[int]:
+def shares(runs: int, variants: Sequence[Variant]) -> list[int]:
     """Runs of each variant, in proportion to the shares; the rest goes to the first ones."""
-    total = sum(each.share for each in VARIANTS)
-    counts = [runs * each.share // total for each in VARIANTS]
+    total = sum(each.share for each in variants)
+    counts = [runs * each.share // total for each in variants]
     for index in range(runs - sum(counts)):
         counts[index % len(counts)] += 1
     return counts
 
 
-def harness(runs: int, seed: int, folder: Path) -> dict[str, Tally]:
+def harness(runs: int, seed: int, variants: Sequence[Variant], folder: Path) -> dict[str, Tally]:
     """All runs, variant by variant."""
     found = {}
-    for variant, count in zip(VARIANTS, shares(runs), strict=True):
+    for variant, count in zip(variants, shares(runs, variants), strict=True):
         if not count:
             continue
         name = "".join(each if each.isalnum() else "_" for each in variant.name)
@@ -284,6 +284,8 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    names = [each.name for each in VARIANTS]
+    parser.add_argument("--variants", nargs="+", choices=names, default=names)
     parser.add_argument("--record", type=Path, default=ROOT / "docs" / "results" / "faults" / "record.json")
     arguments = parser.parse_args()
     preload()
@@ -291,7 +293,8 @@ def main() -> None:
     before, began = latest.readlink() if latest.is_symlink() else None, time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="tempo-faults-"))
     try:
-        found = harness(arguments.runs, arguments.seed, folder)
+        chosen = [each for each in VARIANTS if each.name in arguments.variants]
+        found = harness(arguments.runs, arguments.seed, chosen, folder)
     finally:
         if latest.is_symlink() and latest.readlink() != before:
             latest.unlink()
