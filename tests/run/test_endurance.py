@@ -6,11 +6,43 @@ import gc
 import os
 import signal
 import threading
+import weakref
 
 import pytorch_lightning as pl
 import torch
+from omegaconf import OmegaConf
 
+from hydra_plugins.tempo._launcher import failed, failure
+from hydra_plugins.tempo.in_process_launcher import let_go
 from tests.conftest import Train
+
+
+class Network:
+    """Something that a job builds."""
+
+
+def test_the_result_of_a_job_keeps_none_of_its_objects() -> None:
+    seen: list[weakref.ref[Network]] = []
+
+    def job() -> None:
+        network = Network()
+        seen.append(weakref.ref(network))
+        try:
+            raise KeyError("first")
+        except KeyError as error:
+            raise RuntimeError("then") from error
+
+    try:
+        job()
+    except RuntimeError as error:
+        result = failed(error)
+    result.cfg = OmegaConf.create({"a": 1})
+    assert seen[0]() is not None, "nothing holds it anyway: the test shows nothing"
+    let_go(result)
+    gc.collect()
+    assert seen[0]() is None
+    assert result.cfg is None
+    assert str(failure(result)) == "then"
 
 
 def left_in_process() -> dict[str, object]:

@@ -36,6 +36,7 @@ class InProcessLauncher(IsolatingLauncher):
             self.ended(index, result)
             if isinstance(failure(result), KeyboardInterrupt):
                 raise KeyboardInterrupt
+            let_go(result)
             _free_memory()
         return results
 
@@ -55,6 +56,15 @@ class InProcessLauncher(IsolatingLauncher):
         if raised is not None and not isinstance(raised, CompactHydraException):
             traceback.print_exception(raised)
         return result
+
+
+def let_go(result: JobReturn) -> None:
+    """Keep a job's value or error and none of its objects: a sweep holds the results of all its jobs."""
+    result.cfg = result.hydra_cfg = None
+    error = failure(result)
+    while error is not None:
+        error.__traceback__ = None  # its frames hold the network and the images
+        error = error.__cause__ or error.__context__
 
 
 def _free_memory() -> None:
