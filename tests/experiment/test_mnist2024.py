@@ -33,6 +33,7 @@ def test_a_method_has_the_papers_setting(name: str) -> None:
     assert (config["data"]["total_batch_size"], config["data"]["normalize"]) == (32, "unit")
     assert (config["data"]["val_size"], config["checkpoint"]["select"]) == (0, "last")
     assert (config["trainer"]["epochs"], config["trainer"]["test_every_n_epochs"]) == (20, 1)
+    assert config["trainer"]["log_every_n_steps"] == 60_000 // 32  # the curves are by epoch
 
 
 def test_lbfgs_has_a_large_batch_and_says_so() -> None:
