@@ -7,6 +7,7 @@ import functools
 import os
 import re
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -24,7 +25,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from tempo.complaints import CONF, ONE_RUN, at_start, listed, one_line, options_of, storage_line
+from tempo.complaints import (
+    CONF,
+    ONE_RUN,
+    at_start,
+    listed,
+    one_line,
+    options_of,
+    storage_line,
+    task_line,
+    thread_error,
+)
 from tempo.errors import INTERRUPTED_CODE, UserError, nearest
 from tempo.paths import register_resolvers
 from tempo.process_group import RUN_ID, follows, place, take_names_of_torchrun
@@ -57,6 +68,7 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
             OmegaConf.register_new_resolver("existing_run", _existing_run, replace=True)
             # A search path that is not there is a mistake as any other.
             warnings.filterwarnings("error", message="provider=.* is not available")
+            threading.excepthook = thread_error
             before = os.environ.get("HYDRA_FULL_ERROR")
             has_begun = False
 
@@ -68,8 +80,8 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 _restore("HYDRA_FULL_ERROR", before)
                 try:
                     return task(config)
-                except (UserError, OSError) as error:
-                    line = str(error) if isinstance(error, UserError) else storage_line(error, noted_folder())
+                except (UserError, OSError, MemoryError, RuntimeError) as error:
+                    line = task_line(error, noted_folder())
                     if line and HydraConfig.get().mode == RunMode.RUN and before != "1":
                         # Hydra would print the overrides above an exception.
                         _refuse(line)

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -42,6 +43,30 @@ MOST_NAMES = 12
 """Options that one line lists."""
 # What the parser of overrides says of itself, and tells a user nothing.
 _GRAMMAR = re.compile(r"mismatched input|NoViableAlt|no viable|extraneous|^missing |^token|^Error parsing")
+
+
+def task_line(error: Exception, folder: Path | None) -> str | None:
+    """The line for what ended a task, where the user can mend it: a mistake, a full disk, lack of memory."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        return storage_line(error, folder)
+    said = str(error).partition("\n")[0]
+    # torch raises a RuntimeError on a CPU, and a subclass of it on a GPU.
+    if isinstance(error, MemoryError) or re.search(
+        r"can't allocate memory|out of memory", said, re.IGNORECASE
+    ):
+        return (
+            f"not enough memory ({said[:200]}): a smaller data.total_batch_size, more trainer.accumulate, "
+            "or a smaller network or images"
+        )
+    return None
+
+
+def thread_error(found: threading.ExceptHookArgs) -> None:
+    """What a thread says of its end: nothing where the disk is full, which the run says by itself."""
+    if not (isinstance(found.exc_value, OSError) and found.exc_value.errno in NO_ROOM):
+        threading.__excepthook__(found)
 
 
 def storage_line(error: OSError, folder: Path | None) -> str | None:

@@ -66,6 +66,8 @@ def check_devices(config: Config) -> None:
             f"{counts[accelerator]}; trainer=cpu, or trainer=ddp_cpu for several processes"
         )
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not any(counts.values()))
+    if config["trainer"]["backend"] == "nccl" and not counts["gpu"]:
+        raise UserError("trainer.backend=nccl needs NVIDIA GPUs, this machine has 0: trainer.backend=gloo")
     if on_cpu and config["trainer"]["precision"] == "16-mixed":
         raise UserError("trainer.precision=16-mixed needs a GPU: on a CPU, trainer.precision=bf16-mixed")
 
@@ -74,6 +76,12 @@ def build_data(config: Config) -> Data:
     """Read the source, then cut validation from its training images."""
     node = config["data"]
     train, test = instantiated("data", source_keys(node))
+    if len(train.classes) < 2:
+        raise UserError(
+            f"data: {train.name} has the one class {', '.join(train.classes)!r}, nothing to tell apart: "
+            "another data=<option of conf/data>, or a folder for each class"
+        )
+    Augment(**node["augment"]).check_fits(*train.shape[1:])
     sha256 = f"{train.sha256()[:32]}{test.sha256()[:32]}"
     kept, val = split(
         train, val_size=node["val_size"], train_size=node["train_size"], split_seed=node["split_seed"]

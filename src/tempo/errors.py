@@ -11,6 +11,9 @@ INTERRUPTED_CODE = 130
 """The state is saved and the record says so; the shell's own code for an end by Ctrl-C."""
 
 
+LONGEST_LINE = 2000
+
+
 class UserError(CompactHydraException):
     """An error whose message is one line: the value, why it cannot work, what mends it.
 
@@ -18,7 +21,13 @@ class UserError(CompactHydraException):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(" ".join(message.split())))
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: what would move its cursor is spelt out, what is endless is cut in the middle."""
+    spelt = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return spelt if len(spelt) <= LONGEST_LINE else f"{spelt[: LONGEST_LINE - 505]} ... {spelt[-500:]}"
 
 
 def nearest(wrong: str, options: Iterable[str]) -> str:

@@ -69,6 +69,7 @@ def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "au
     check(record.config)
     trainer = {**record.config["trainer"], "accelerator": accelerator, "devices": 1, "num_nodes": 1}
     config = {**record.config, "trainer": {**trainer, "profiler": None, "compile": False}}
+    compose.check_devices(config)
     quiet()
     if config["trainer"]["threads"] is not None:
         torch.set_num_threads(config["trainer"]["threads"])

@@ -19,8 +19,10 @@ def instantiated(what: str, node: Mapping[str, Any], **arguments: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        if isinstance(cause, (ValueError, TypeError, ImportError)):
+        if isinstance(cause, ValueError):
             raise UserError(f"{what}: {cause}") from error
+        if isinstance(cause, (TypeError, ImportError)):
+            raise UserError(f"{what}: {cause}; {what}=<option of conf/{what}>") from error
         if cause is None:
             raise UserError(f"{what}: {error}") from error
         raise cause from error

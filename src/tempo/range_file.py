@@ -87,7 +87,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(
             f"scheduler.range_test={path}: {error.strerror}; make it with src/lr_range.py, name its folder"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"scheduler.range_test={path} is no result of a range test ({error}); run src/lr_range.py again"
         ) from None

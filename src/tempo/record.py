@@ -101,7 +101,7 @@ class RunRecord:
         """Inverse of `to_json`; UserError where the text is no record of a version known here."""
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # a number of 5,000 digits, brackets without an end
             raise UserError(f"{where} is no JSON ({error}): the record is damaged; run it again") from error
         version = values.get("schema_version") if isinstance(values, dict) else None
         if version not in range(1, SCHEMA_VERSION + 1) or isinstance(version, (bool, float)):
@@ -133,6 +133,8 @@ class RunRecord:
     def read(cls, folder: Path) -> RunRecord:
         """The record of a run's folder; UserError naming the folder where there is none."""
         path = folder / FILE_NAME
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise UserError(f"{path} is no file: {folder} is not the folder of a run")
         try:
             text = path.read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError):

@@ -18,6 +18,7 @@ from tempo.config import composed, select
 from tempo.errors import UserError
 from tempo.paths import data_root
 from tempo.record import RunRecord
+from tempo.targets import check_named_by_conf
 
 _ALWAYS = ("data", "model", "optimizer", "scheduler", "trainer", "checkpoint", "data.augment")
 
@@ -38,7 +39,8 @@ def completed(record: RunRecord, folder: Path) -> dict[str, Any]:
     """A record's configuration, with the values that keys added since then have today.
 
     Raises:
-        UserError: overrides that no run records, or a part is missing that every version had.
+        UserError: overrides that no run records, a part is missing that every version had, or a `_target_`
+            that conf/ does not name, be it in the configuration or in what the overrides make of it.
     """
     for part in _ALWAYS:
         select(record.config, part)
@@ -49,6 +51,7 @@ def completed(record: RunRecord, folder: Path) -> dict[str, Any]:
         ]
         today = _compose("train", known) or {}
     config = _filled(record.config, today)
+    check_named_by_conf(config)
     if config["data"].get("cache") is not None:  # a place where files are written is not for a record to name
         config["data"] = {**config["data"], "cache": str(Path(data_root()) / "cache")}
     return config

@@ -15,6 +15,7 @@ from tempo.schedule_node import build_schedule
 
 Config = Mapping[str, Any]
 MOST_COUNT = 2**31 - 1
+MOST_THREADS = 1024
 MOST_NAME_BYTES = 120
 """A file system's 255 for a name, less the time and the process that a run's folder has beside it."""
 
@@ -57,6 +58,10 @@ def _training_length(config: Config) -> None:
     for key in (*counts, "log_every_n_steps"):
         _at_least(trainer[key], 1, f"trainer.{key}")
     _at_least(trainer.get("lr_reference_batch"), 1, "trainer.lr_reference_batch")
+    if (trainer["threads"] or 1) > MOST_THREADS:
+        raise UserError(
+            f"trainer.threads={trainer['threads']} is more than {MOST_THREADS}: trainer.threads=null"
+        )
     _at_least(trainer["gradient_clip"], 0, "trainer.gradient_clip", strictly=True)
     for key in ("limit_train_steps", "limit_eval_batches"):
         _at_least(trainer[key], 1, f"trainer.{key}")

@@ -169,5 +169,5 @@ def _known_jobs(folder: Path) -> list[dict[str, Any]]:
     try:
         jobs = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))["jobs"]
         return [each for each in jobs if isinstance(each["slug"], str)]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []

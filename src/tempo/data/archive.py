@@ -15,6 +15,8 @@ from tempo.errors import UserError
 
 # A network that swallows packets must not hold the start for ever.
 _STALL_SECONDS = 30.0
+MOST_BYTES = 1 << 30
+"""Five times the largest archive: more is not read into memory to find out that it is another file."""
 
 
 def verified_bytes(path: Path, md5: str) -> bytes:
@@ -29,6 +31,8 @@ def verified_bytes(path: Path, md5: str) -> bytes:
 def read_bytes(path: Path) -> bytes:
     """The file's content, or a UserError that names it."""
     try:
+        if not path.is_file() or path.stat().st_size > MOST_BYTES:
+            raise corrupt(path, f"it is no file of at most {MOST_BYTES >> 20} MiB")
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): check its permissions.") from error

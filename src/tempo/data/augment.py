@@ -47,6 +47,16 @@ class Augment:
                     f"use data.augment.{key}=4, or 0 for none."
                 )
 
+    def check_fits(self, height: int, width: int) -> None:
+        """UserError where a crop can lie outside of the images, or a cutout is larger than they are."""
+        side = min(height, width)
+        for key, most in (("crop_padding", side - 1), ("cutout", side)):
+            if getattr(self, key) > most:
+                raise UserError(
+                    f"data.augment.{key}={getattr(self, key)} leaves nothing of images of {height}x{width}: "
+                    f"data.augment.{key}={most // 4}, or 0 for none."
+                )
+
     @property
     def active(self) -> bool:
         """Whether anything is random here."""

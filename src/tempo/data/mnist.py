@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -82,7 +83,7 @@ def _parse(content: bytes, path: Path, dimensions: int) -> np.ndarray:
     magic, *sizes = struct.unpack(f">{1 + dimensions}I", content[:header])
     if magic != _IDX_UINT8 << 8 | dimensions:
         raise corrupt(path, f"its magic number is {magic:#x}")
-    count = int(np.prod(sizes))
+    count = math.prod(sizes)
     if len(content) != header + count:
         raise corrupt(path, f"{len(content)} bytes where {header + count} were announced")
     return np.frombuffer(bytearray(content), dtype=np.uint8, offset=header).reshape(sizes)

@@ -76,6 +76,10 @@ def _val_count(val_size: int | float, total: int) -> int:
             "use for example data.val_size=0.1, or 0 for none."
         )
     count = round(val_size * total) if share else int(val_size)
+    if share and count == 0:
+        raise UserError(
+            f"data.val_size={val_size} of {total} images is none: use for example data.val_size=0.1, or 0 for none."
+        )
     if count >= total:
         raise UserError(
             f"data.val_size={val_size} leaves none of the {total} training images: "

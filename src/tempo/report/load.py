@@ -201,7 +201,7 @@ def _read_sweep(folder: Path, found: Collection) -> Sweep | None:
         if not all(isinstance(values[key], kind) for key, kind in SWEEP_ENTRIES.items()):
             raise TypeError(f"{', '.join(SWEEP_ENTRIES)} must be lists")
         jobs = tuple(Job(folder / each["folder"], tuple(each["overrides"])) for each in values["jobs"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         found.unreadable.append(
             Unreadable(folder, f"{SWEEP_FILE} is damaged ({error}); the jobs count alone")
         )

@@ -47,7 +47,7 @@ def known(folder: Path, command: Mapping[str, Any]) -> Known:
         state = json.loads(path.read_text(encoding="utf-8"))
         if state.get("schema_version") != STATE_VERSION:
             return Known()
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return Known()
     for key, now in command.items():
         if (then := state.get(key)) != now:

@@ -55,11 +55,17 @@ def load(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise UserError(f"{path} does not exist: the run has saved no such checkpoint")
-    if _is_sealed_otherwise(path):
-        raise UserError(f"{path} is damaged (its SHA-256 is not the one it was written with)")
+    if not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path} is no file: name a checkpoint of a run")
     try:
+        if _is_sealed_otherwise(path):
+            raise UserError(f"{path} is damaged (its SHA-256 is not the one it was written with)")
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
     except Exception as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{path} is damaged or no checkpoint ({type(error).__name__})") from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise UserError(f"{path} is no checkpoint of a run: it has no state_dict")

@@ -1,0 +1,86 @@
+"""What only shows when the run is built: networks, devices, data and memory that are not there."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.bad_input.conftest import Refused
+from tests.bad_input.warm import Warm
+
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+SYNTHETIC = "data=synthetic model=mlp data.total_batch_size=8 data.train_images=100 data.test_images=8"
+
+# (arguments of src/train.py, what the line must name)
+RUNS: list[tuple[str, list[str]]] = [
+    ("model=resnet20 model.depth=21", ["model.depth=21 does not fit", "model.depth=20 or 26"]),
+    ("model=densenet40 model.depth=41", ["model.depth=40 or 43"]),
+    ("model=wrn28_10 model.depth=5", ["model.depth=10 or 16"]),
+    ("model=mlp model.hidden=[0]", ["model.hidden=[128,64,32]"]),
+    ("model=mlp model.hidden=[100000000000]", ["not enough memory", "data.total_batch_size"]),
+    ("model=cnn3 model.dropout=2", ["model.dropout=0.5"]),
+    ("model=cnn3 model.widths=[0,0,0]", ["model.widths=[32,64,128]"]),
+    ("model=torchvision model.name=nothing", ["model.name=resnet50"]),
+    ("model=torchvision model.name=vgg16", ["images with 3 channels", "model=resnet20"]),
+    ("model=torchvision model.name=vgg16 data=synthetic data.image_size=8", ["8x8", "data.image_size"]),
+    ("model=frugal model.run=/nowhere", ["/nowhere holds no run.json"]),
+    ("model._target_=torch.nn.ReLU", ["model: ReLU", "model=<option of conf/model>"]),
+    ("model._target_=torch.load", ["model: load()", "model=<option of conf/model>"]),
+    ("data._target_=numpy.load", ["data: load()", "data=<option of conf/data>"]),
+    ("optimizer._target_=torch.nn.Linear", ["is no optimizer", "optimizer._target_=torch.optim.SGD"]),
+    ("optimizer._target_=nothing.Nothing", ["cannot be imported"]),
+    ("+optimizer.foo=1 model=mlp", ["optimizer.foo is no setting of SGD", "~optimizer.foo"]),
+    ("trainer.precision=bf16-true ema.decay=0.9", ["trainer.precision=bf16-mixed"]),
+    ("trainer.threads=100000", ["trainer.threads=100000 is more than 1024"]),
+    (
+        "data.augment.crop_padding=8 model=mlp",
+        ["data.augment.crop_padding=8 leaves nothing of images of 8x8"],
+    ),
+    ("data.augment.crop_padding=100000 model=mlp", ["data.augment.crop_padding=1"]),
+    ("data.augment.cutout=9 model=mlp", ["data.augment.cutout=9 leaves nothing of images of 8x8"]),
+    (f"{SYNTHETIC} data.classes=0", ["data.classes=10"]),
+    (f"{SYNTHETIC} data.classes=1", ["has the one class '0'", "conf/data"]),
+    (f"{SYNTHETIC} data.channels=0", ["data.channels=10"]),
+    (f"{SYNTHETIC} data.test_images=0", ["data.test_images=10"]),
+    (f"{SYNTHETIC} data.train_images=3", ["data.total_batch_size=3 or less"]),
+    (f"{SYNTHETIC} data.val_size=0.001", ["data.val_size=0.001 of 100 images is none", "data.val_size=0.1"]),
+    (f"{SYNTHETIC} data.image_size=1000000", ["not enough memory"]),
+    ("data=folder data.root=/nowhere", ["data.root=/nowhere is no folder"]),
+    ("data=folder data.root=/dev/null", ["data.root=/dev/null is no folder"]),
+    ("data=mnist data.root=/nowhere data.download=false", ["TEMPO_DATA or data.root", "data=digits"]),
+    ("data=cifar10 data.root=/dev/null data.download=false", ["data=digits (no network)"]),
+]
+NEEDS_GPU: list[tuple[str, list[str]]] = [
+    ("trainer=gpu", ["this machine has 0; trainer=cpu"]),
+    ("trainer=ddp trainer.devices=2", ["trainer=ddp_cpu for several processes"]),
+    ("trainer.accelerator=mps trainer.devices=8", ["this machine has 0"]),
+    ("trainer.precision=16-mixed", ["trainer.precision=bf16-mixed"]),
+    ("trainer.backend=nccl trainer.devices=2", ["trainer.backend=gloo"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), RUNS, ids=[each[0][-60:] for each in RUNS])
+def test_a_run_that_cannot_be_built(
+    arguments: str, words: list[str], heavy: Warm, refused: Refused, tmp_path: Path
+) -> None:
+    line = refused(heavy, "train.py", f"hydra.run.dir={tmp_path / 'a' / 'run'}", *shlex.split(arguments))
+    for word in words:
+        assert word in line
+
+
+@without_gpu
+@pytest.mark.parametrize(("arguments", "words"), NEEDS_GPU, ids=[each[0] for each in NEEDS_GPU])
+def test_a_device_that_is_not_there(
+    arguments: str, words: list[str], heavy: Warm, refused: Refused, tmp_path: Path
+) -> None:
+    test_a_run_that_cannot_be_built(arguments, words, heavy, refused, tmp_path)
+
+
+def test_a_study_that_cannot_be_afforded(heavy: Warm, refused: Refused, tmp_path: Path) -> None:
+    given = ["model=mlp", "tune.budget_epochs=1", f"hydra.run.dir={tmp_path / 'a' / 'tune'}"]
+    assert "a larger tune.budget_epochs" in refused(heavy, "tune.py", *given)
+    given = ["model=mlp", "data=folder", "data.root=/nowhere", f"hydra.run.dir={tmp_path / 'a' / 'tune'}"]
+    assert "data.root=/nowhere is no folder" in refused(heavy, "tune.py", *given)

@@ -1,0 +1,393 @@
+"""Folders that are broken, taken, full or not to be written: records, checkpoints, sweeps, range tests."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tempo.report.load import load
+from tests.bad_input.conftest import Refused, assert_refused
+from tests.bad_input.warm import Warm, may_mount
+
+SMALL = ("model=mlp", "trainer=cpu", "data.train_size=128", "trainer.threads=1", "trainer.max_steps=2")
+
+
+@pytest.fixture(scope="session")
+def trained(heavy: Warm, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a real run; copy it before you break it."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = heavy.call("train.py", *SMALL, f"hydra.run.dir={folder / 'run'}", folder=folder)
+    assert done.code == 0, done.err
+    return folder / "run"
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def write(text: str | bytes) -> Callable[[Path], None]:
+    data = text.encode() if isinstance(text, str) else text
+    return lambda path: path.write_bytes(data) and None  # type: ignore[return-value]
+
+
+def changed(**values: Any) -> Callable[[Path], None]:
+    """Replace entries of a JSON file; `a__b` is b of a, None removes it."""
+
+    def change(path: Path) -> None:
+        content = json.loads(path.read_text())
+        for key, value in values.items():
+            *parents, leaf = key.split("__")
+            node = content
+            for each in parents:
+                node = node[each]
+            if value is None:
+                del node[leaf]
+            else:
+                node[leaf] = value
+        path.write_text(json.dumps(content))
+
+    return change
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def a_link_to_itself(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+def not_readable(path: Path) -> None:
+    path.chmod(0)
+
+
+# (what is done to run.json, what the line must name)
+RECORDS: list[tuple[str, Callable[[Path], None], str]] = [
+    ("empty", write(""), "is no JSON"),
+    ("cut short", cut, "is no JSON"),
+    ("binary", write(b"\xff\xfe\x00\x80"), "cannot be read"),
+    ("a list", write("[]"), "schema_version None"),
+    ("null", write("null"), "schema_version None"),
+    ("brackets without an end", write("[" * 200_000), "is no JSON"),
+    ("a number of 5,000 digits", write('{"schema_version": ' + "9" * 5000 + "}"), "is no JSON"),
+    ("not a number", write("NaN"), "schema_version None"),
+    ("of the future", changed(schema_version=99), "schema_version 99"),
+    ("a version that is text", changed(schema_version="1"), "schema_version '1'"),
+    ("an unknown key", changed(colour="red"), "unknown keys ['colour']"),
+    ("no configuration", changed(config=None), "lacks ['config']"),
+    ("configuration a list", changed(config=[1]), "has config='[1]' where dict[str, Any] belongs"),
+    ("overrides that are none", changed(overrides={"a": 1}), "where list[str] belongs"),
+    ("seed that is text", changed(seed="zero"), "where int belongs"),
+    ("unknown status", changed(status="happy"), "status 'happy'"),
+    ("metrics that are text", changed(metrics={"test": {"loss": "low"}}), "run it again"),
+    ("an escape sequence", changed(status="\x1b[2J\x07"), "\\x1b[2J"),
+    ("a name without an end", changed(**{"x" * 100_000: 1}), "unknown keys"),
+    ("removed", removed, "holds no run.json"),
+    ("a folder", a_folder, "run.json is no file"),
+    ("a pipe", a_pipe, "run.json is no file"),
+    ("a link to itself", a_link_to_itself, "run.json"),
+    ("not readable", not_readable, "Permission denied"),
+]
+
+
+@pytest.mark.parametrize(("name", "damage", "words"), RECORDS, ids=[each[0] for each in RECORDS])
+@pytest.mark.parametrize("script", ["evaluate.py", "train.py"])
+def test_a_broken_record(
+    name: str,
+    script: str,
+    damage: Callable[[Path], None],
+    words: str,
+    run: Path,
+    light: Warm,
+    tmp_path: Path,
+) -> None:
+    damage(run / "run.json")
+    (run / ".hydra" / "overrides.yaml").unlink()  # what a run is begun again from, where it has no record
+    before = sorted(run.rglob("*"))
+    key = "run" if script == "evaluate.py" else "resume"
+    done = light.call(script, f"{key}={run}", folder=tmp_path)
+    assert_refused(done)
+    assert words in done.err
+    assert done.err.isprintable() or done.err.strip().isprintable()
+    assert len(done.err) < 3000
+    assert sorted(run.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("name", "damage", "words"), RECORDS[:6:3] + RECORDS[8:9] + RECORDS[-4:-2])
+def test_a_report_of_a_broken_record(
+    name: str, damage: Callable[[Path], None], words: str, run: Path, light: Warm, tmp_path: Path
+) -> None:
+    damage(run / "run.json")
+    done = light.call("report.py", str(run), folder=tmp_path)
+    assert_refused(done)
+    assert "none of the 1 runs found can be read" in done.err
+    assert words.rsplit("has ", maxsplit=1)[-1] in done.err
+    assert not (run / "report").exists()
+
+
+# (what is done to the record's configuration, what the line must name)
+CONFIGURATIONS: list[tuple[Callable[[Path], None], str]] = [
+    (changed(config={}), "data=None must be a group of keys"),
+    (changed(config__model=None), "model=None"),
+    (changed(config__trainer=3), "trainer=3"),
+    (changed(config__model___target_=None), "model"),
+    (changed(config__model__hidden="many"), "model.hidden='many'"),
+    (changed(config__seed=-1), "seed=-1"),
+    (changed(config__data__augment="none"), "data.augment='none'"),
+    (changed(config__model__hidden=[32, 32]), "the checkpoint does not fit model"),
+    (changed(data__sha256="0" * 64), "the images are not those of the run"),
+    (changed(overrides=["model=mlp", "\x1b[2J=1"]), "which no run records"),
+]
+
+
+@pytest.mark.parametrize(("damage", "words"), CONFIGURATIONS, ids=[each[1] for each in CONFIGURATIONS])
+def test_a_record_of_something_else(
+    damage: Callable[[Path], None], words: str, run: Path, heavy: Warm, refused: Refused
+) -> None:
+    damage(run / "run.json")
+    assert words in refused(heavy, "evaluate.py", f"run={run}")
+
+
+CHECKPOINTS: list[tuple[str, Callable[[Path], None], str]] = [
+    ("empty", write(""), "is damaged or no checkpoint"),
+    ("cut short", cut, "is damaged or no checkpoint"),
+    ("a flipped bit", flipped, "is damaged (its SHA-256"),
+    ("text", write("no checkpoint at all"), "is damaged or no checkpoint"),
+    ("a folder", a_folder, "is no file"),
+    ("a pipe", a_pipe, "is no file"),
+    ("removed", removed, "the run has saved no such checkpoint"),
+    ("not readable", not_readable, "Permission denied"),
+]
+
+
+@pytest.mark.parametrize(("name", "damage", "words"), CHECKPOINTS, ids=[each[0] for each in CHECKPOINTS])
+def test_a_broken_checkpoint(
+    name: str, damage: Callable[[Path], None], words: str, run: Path, heavy: Warm, tmp_path: Path
+) -> None:
+    damage(run / "checkpoints" / "last.ckpt")
+    done = heavy.call("evaluate.py", f"run={run}", "checkpoint=last", folder=tmp_path)
+    assert_refused(done)
+    assert words in done.err
+    assert not (run / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["checkpoint=/nowhere"], "neither tested, best or last, nor a file"),
+        (["checkpoint=lst"], "Did you mean 'last'?"),
+        (["checkpoint=/dev/zero"], "is no file"),
+        (["accelerator=abacus"], "accelerator=auto, cpu, gpu or mps"),
+        (["accelerator=gpu"], "accelerator"),
+    ],
+)
+def test_an_evaluation_of_something_else(
+    arguments: list[str], words: str, run: Path, heavy: Warm, refused: Refused
+) -> None:
+    assert words in refused(heavy, "evaluate.py", f"run={run}", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("damage", "arguments", "words"),
+    [
+        (changed(), [], "is completed after 2 steps"),
+        (changed(status="diverged"), [], "is diverged"),
+        (changed(status="interrupted"), ["optimizer.lr=0.5"], "leave optimizer.lr out"),
+        (changed(status="interrupted"), ["model=cnn3"], "a resumed run keeps its configuration"),
+        (changed(status="interrupted", overrides=["model=mlp"]), [], "a resumed run keeps its configuration"),
+        (changed(status="interrupted", overrides=["seed=["]), [], "which no run records"),
+        (changed(status="interrupted", overrides=["sede=1"]), [], "sede"),
+    ],
+    ids=str,
+)
+def test_a_run_that_cannot_be_resumed(
+    damage: Callable[[Path], None],
+    arguments: list[str],
+    words: str,
+    run: Path,
+    light: Warm,
+    refused: Refused,
+) -> None:
+    damage(run / "run.json")
+    assert words in refused(light, "train.py", f"resume={run}", *arguments)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe",
+        b"[",
+        b"{a: 1}",
+        b"just text",
+        b"[1, {a: 1}]",
+        b"- !!python/object/apply:os.getcwd []\n",
+        b"",
+    ],
+)
+def test_overrides_that_cannot_be_begun_again_from(
+    content: bytes, run: Path, light: Warm, refused: Refused
+) -> None:
+    (run / "run.json").unlink()
+    (run / ".hydra" / "overrides.yaml").write_bytes(content)
+    refused(light, "train.py", f"resume={run}")
+
+
+# (content of lr_range.json, what the line must name)
+RANGE_TESTS = [
+    "",
+    "{",
+    "[]",
+    "null",
+    "3",
+    '{"kind": "lr_range"}',
+    '{"kind": "x", "schema_version": 1}',
+    "[" * 200_000,
+]
+RANGE_TESTS += [
+    json.dumps({"kind": "lr_range", "schema_version": 1, "settings": settings})
+    for settings in (
+        [],
+        [3],
+        [{}],
+        [{"essentials": {}, "label": "", "go_on": "", "proposal": {"min_lr": 0, "max_lr": 1}}],
+        [{"essentials": {}, "label": "", "go_on": "", "proposal": {"min_lr": "low", "max_lr": "high"}}],
+        [{"essentials": {"model._target_": "x"}, "label": "", "go_on": "", "proposal": None}],
+    )
+]
+
+
+@pytest.mark.parametrize("content", RANGE_TESTS, ids=lambda text: text[:70])
+def test_a_broken_range_test(content: str, light: Warm, refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "lr_range.json").write_text(content)
+    given = ["scheduler=onecycle", "scheduler.max_lr=auto", f"scheduler.range_test={tmp_path}"]
+    line = refused(light, "train.py", "model=mlp", *given, f"hydra.run.dir={tmp_path / 'run'}")
+    assert "scheduler.range_test=" in line
+    assert "src/lr_range.py" in line
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which a live run is at work: this process."""
+    folder = tmp_path / "held"
+    folder.mkdir()
+    with (folder / ".lock").open("w+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield folder
+
+
+def test_a_folder_that_is_taken(held: Path, heavy: Warm, tmp_path: Path) -> None:
+    done = heavy.call("train.py", *SMALL, f"hydra.run.dir={held}", folder=tmp_path)
+    assert_refused(done)
+    assert f"process {os.getpid()}: wait for it, or choose another hydra.run.dir=<folder>" in done.err
+    assert not (held / "run.json").exists()
+
+
+def test_a_sweep_that_is_at_work(held: Path, light: Warm, refused: Refused) -> None:
+    line = refused(light, "train.py", *SMALL, "seed=0,1", f"hydra.sweep.dir={held}", "-m")
+    assert f"the same sweep is at work in {held} as process {os.getpid()}" in line
+
+
+def test_a_folder_with_a_result(run: Path, light: Warm, refused: Refused) -> None:
+    line = refused(light, "train.py", *SMALL, f"hydra.run.dir={run}")
+    assert "holds a run that is completed: choose another folder" in line
+
+
+def test_a_folder_that_may_not_be_written(light: Warm, refused: Refused, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    line = refused(light, "train.py", *SMALL, f"hydra.run.dir={closed / 'run'}")
+    assert line == f"{closed / 'run'}: Permission denied; choose another folder with hydra.run.dir=<folder>"
+    line = refused(light, "train.py", *SMALL, "seed=0,1", f"hydra.sweep.dir={closed / 'sweep'}", "-m")
+    assert "Permission denied; choose another folder with hydra.sweep.dir=<folder>" in line
+    line = refused(light, "report.py", str(tmp_path), "--out", str(closed / "report"))
+    assert "no run under" in line
+
+
+def test_a_report_that_may_not_be_written(run: Path, light: Warm, refused: Refused) -> None:
+    run.chmod(0o500)
+    line = refused(light, "report.py", str(run))
+    assert "Permission denied; choose another folder with --out" in line
+
+
+needs_mounts = pytest.mark.skipif(not may_mount(), reason="no process here may have a file system of its own")
+
+
+@needs_mounts
+@pytest.mark.parametrize("size", ["4k", "16k", "40k", "100k", "200k"])
+def test_a_full_disk(size: str, heavy: Warm, tmp_path: Path) -> None:
+    """Whatever does not fit any more: Hydra's files, the record, TensorBoard's, a checkpoint."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    given = [*SMALL, f"hydra.run.dir={disk / 'run'}"]
+    mounts = [("tmpfs", disk, f"size={size}")]
+    done = heavy.call("train.py", *given, folder=tmp_path, mounts=mounts, look_in=disk)
+    assert_refused(done)
+    assert "No space left on device; make room" in done.err
+    print(done.left)
+    has_begun = any(each.endswith("metrics.csv") for each in done.left)
+    assert has_begun or done.left == []
+
+
+@needs_mounts
+def test_a_disk_that_is_read_only(light: Warm, refused: Refused, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounts = [("read-only", disk, "")]
+    line = refused(light, "train.py", *SMALL, f"hydra.run.dir={disk / 'a' / 'run'}", mounts=mounts)
+    assert "Read-only file system; choose another folder with hydra.run.dir=<folder>" in line
+    line = refused(light, "train.py", "seed=0,1", f"hydra.sweep.dir={disk / 'a'}", "-m", mounts=mounts)
+    assert "Read-only file system; choose another folder with hydra.sweep.dir=<folder>" in line
+    line = refused(light, "tune.py", f"hydra.run.dir={disk / 'a'}", mounts=mounts)
+    assert "Read-only file system" in line
+
+
+def test_garbage_beside_a_run_does_not_stop_its_report(run: Path, light: Warm, tmp_path: Path) -> None:
+    """A curve, a sweep's file: what is lost is lost, the record still counts."""
+    (run / "metrics.csv").write_bytes(os.urandom(5000) + b"\n\x00,,,\n" + b"\xff" * 100)
+    (tmp_path / "sweep.json").write_text("[" * 200_000)
+    done = light.call("report.py", str(tmp_path), folder=tmp_path)
+    assert done.code == 0, done.err
+    assert done.err == ""
+    assert (tmp_path / "report" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfe", b"[]", b'{"command": 3}', b'{"jobs": [3], "command": [], "keys": []}', b"null"],
+)
+def test_a_damaged_file_of_a_sweep_loses_no_run(content: bytes, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_bytes(content)
+    found = load([tmp_path])
+    assert [each.folder for each in found.runs] == [run.resolve()]
+    assert "sweep.json is damaged" in found.unreadable[0].why
