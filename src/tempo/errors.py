@@ -21,13 +21,13 @@ class UserError(CompactHydraException):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(" ".join(message.split())))
+        line = printable(" ".join(message.split()))
+        super().__init__(line if len(line) <= LONGEST_LINE else f"{line[:1500]} ... {line[-400:]}")
 
 
 def printable(text: str) -> str:
-    """Text for a terminal: what would move its cursor is spelt out, what is endless is cut in the middle."""
-    spelt = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-    return spelt if len(spelt) <= LONGEST_LINE else f"{spelt[: LONGEST_LINE - 505]} ... {spelt[-500:]}"
+    """Text of a stranger for a terminal: what would move the cursor is spelt out."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def nearest(wrong: str, options: Iterable[str]) -> str:

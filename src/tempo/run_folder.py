@@ -101,6 +101,12 @@ def check_resumable(config: Mapping[str, Any], folder: Path) -> None:
         UserError: the run is completed, or a key differs from the record's.
     """
     record = RunRecord.read(folder)
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise UserError(
+                f"{path} is a link out of the run's folder, where a resumed run would write: put what it "
+                "leads to in its place, or start a new run without resume="
+            )
     if record.status == "diverged":
         raise UserError(
             f"{folder} is diverged after {record.steps} steps: there is nothing to resume. Start a new run "

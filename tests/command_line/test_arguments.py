@@ -10,6 +10,11 @@ from typing import Any
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from tempo.command_line import known_flags, multirun_first, resumed
 from tempo.complaints import one_line, storage_line
@@ -255,3 +260,15 @@ def test_nearest() -> None:
     assert nearest("densnet40", ["densenet40", "mlp"]) == " Did you mean 'densenet40'?"
     assert nearest("qqq", ["densenet40", "mlp"]) == ""
     assert nearest("x", []) == ""
+
+
+@drawn(st.text(max_size=30), st.text(max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_any_text_is_an_override_or_one_line(key: str, value: str) -> None:
+    for override in (f"{key}={value}", f"seed={value}", f"optimizer.lr=[{value}", key):
+        try:
+            OverridesParser.create().parse_overrides([override])
+        except HydraException as error:
+            message = str(UserError(one_line(error)))
+            assert len(message) > 10
+            assert message.isprintable()

@@ -34,6 +34,9 @@ CONFIGS = st.dictionaries(
     st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8),
     max_size=5,
 )
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=4
+) | st.sampled_from(["nan", "inf", "running", 2, -1, True])
 METRICS = st.dictionaries(
     st.sampled_from(["train", "val", "test"]), st.dictionaries(st.sampled_from(["loss", "accuracy"]), NUMBERS)
 )
@@ -138,6 +141,33 @@ def test_what_is_no_record_is_refused(change: Any, words: str) -> None:
     assert words in str(caught.value)
     assert str(caught.value).startswith("there/run.json")
     assert "\n" not in str(caught.value)
+
+
+@given(RECORDS, st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_change_of_a_record_gives_a_record_or_one_line(record: RunRecord, data: st.DataObject) -> None:
+    values = json.loads(record.to_json())
+    for key in data.draw(st.lists(st.sampled_from(sorted(values)), min_size=1, max_size=3)):
+        values[key] = data.draw(JSON)
+    try:
+        again = RunRecord.from_json(json.dumps(values))
+    except UserError as error:
+        assert "\n" not in str(error)
+    else:
+        assert RunRecord.from_json(again.to_json()) == again
+
+
+@given(RECORDS, st.integers(0, 10**6), st.integers(0, 255))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_changed_byte_of_a_record_gives_a_record_or_one_line(
+    record: RunRecord, place: int, byte: int
+) -> None:
+    content = bytearray(record.to_json().encode())
+    content[place % len(content)] = byte
+    try:
+        RunRecord.from_json(content.decode(errors="replace"))
+    except UserError as error:
+        assert "\n" not in str(error)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 40, -3])

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import struct
+import warnings
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,10 @@ _UNREADABLE = (
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
 )
+# Pillow warns from 90 million pixels on, a few of which fill the memory, and refuses twice as many.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
 class File(NamedTuple):

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tempo.errors import UserError
+from tempo.errors import UserError, printable
 from tempo.report.content import Content, content_of
 from tempo.report.figures import draw
 from tempo.report.load import load
@@ -38,17 +38,29 @@ def write_report(content: Content, out: Path) -> Path:
     """The files of a report whose content is known; the path of the page.
 
     Raises:
-        UserError: `out` has files and is no report: none of them may be written over.
+        UserError: `out` has files and is no report: none of them may be written over; or what is to be
+            written there is a link to a folder elsewhere.
     """
     page = out / "report.html"
     if out.is_dir() and any(out.iterdir()) and not is_page(page):
         raise UserError(f"{out} has files that are no report of tempo: choose another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
+    _cut_links(out)
     announce_page(page)
     write_csv(content.summary, out / "results.csv")
     figures = draw(content.summary, out / "figures", content.searches)
     write_markdown(content, figures, out / "report.md")
     return write_page(content, figures, page)
+
+
+def _cut_links(out: Path) -> None:
+    """A stranger's folder may hold links in the place of a report's files: what they lead to is not ours."""
+    for path in (out, out / "figures"):
+        if path.is_symlink():
+            raise UserError(f"{path} is a link to {path.readlink()}: choose another folder with --out")
+        for each in path.glob("*"):
+            if each.is_symlink() and not each.is_dir():
+                each.unlink()
 
 
 def summary_table(folders: Sequence[Path], metric: str | None = None) -> str:
@@ -95,4 +107,4 @@ def text_of(content: Content) -> str:
             console.print(Text(f"  again: {each.again}"), soft_wrap=True)
     output = console.file
     assert isinstance(output, io.StringIO)
-    return output.getvalue()
+    return "".join(f"{printable(line)}\n" for line in output.getvalue().splitlines())

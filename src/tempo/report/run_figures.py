@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from tempo.report.load import read_curves
 
 _NUMBERS_UP_TO_CLASSES = 20
+_RC: Any = {"text.parse_math": False}  # a class may be called $x$
 
 
+@mpl.rc_context(_RC)
 def draw_curves(metrics_file: Path, path: Path, title: str) -> None:
     """Loss, accuracy, learning rate and momentum against the epoch, from a run's metrics.csv."""
     columns = read_curves(metrics_file)
@@ -39,6 +43,7 @@ def draw_curves(metrics_file: Path, path: Path, title: str) -> None:
     figure.savefig(path, dpi=120)
 
 
+@mpl.rc_context(_RC)
 def draw_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, title: str) -> None:
     """Test images by true class (rows) and predicted class (columns), `counts` int `[C, C]`."""
     n = len(classes)

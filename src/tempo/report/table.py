@@ -165,7 +165,8 @@ def write_csv(summary: Summary, path: Path) -> None:
                 *(_raw(run.metric(each)) for each in metrics),
                 *(record.steps, record.epochs),
                 *(record.seconds.get(each, "") for each in times),
-                *(record.images_per_second, record.world_size, record.reason, said_path(run.folder)),
+                *(record.images_per_second, record.world_size, no_formula(record.reason)),
+                no_formula(said_path(run.folder)),
             ]
         )
     path.write_text(text.getvalue(), encoding="utf-8")
@@ -203,7 +204,14 @@ def number_cell(value: float, text: str) -> Cell:
 def _raw(value: Any) -> Any:
     if isinstance(value, float) and math.isnan(value):
         return ""
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else human(value)
+    return (
+        value if isinstance(value, (int, float)) and not isinstance(value, bool) else no_formula(human(value))
+    )
+
+
+def no_formula(text: str) -> str:
+    """A spreadsheet computes what begins like a formula: an apostrophe makes it the text that it is."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _mean(values: Any) -> float:

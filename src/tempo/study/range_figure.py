@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
-from tempo.report.style import COLOURS, MOST_LINES, label_of, legend_below, new_figure, plain_log, save, thin
+from tempo.report.style import (
+    COLOURS,
+    MOST_LINES,
+    RC,
+    label_of,
+    legend_below,
+    new_figure,
+    plain_log,
+    save,
+    thin,
+)
 from tempo.report.wording import SMOKE
 from tempo.study.curve import on_grid
 from tempo.study.proposal import slope_on_log_lr
 from tempo.study.range_test import RangeTestResult, SettingResult
 
 
+@mpl.rc_context(RC)
 def draw(result: RangeTestResult) -> Path:
     """Write `lr_range.png` and `.svg`: smoothed loss with its spread over seeds, and its slope on log LR.
 

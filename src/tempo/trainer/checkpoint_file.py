@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from pathlib import Path
 from typing import IO, Any
 
@@ -60,7 +61,9 @@ def load(path: Path) -> dict[str, Any]:
     try:
         if _is_sealed_otherwise(path):
             raise UserError(f"{path} is damaged (its SHA-256 is not the one it was written with)")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other kinds of file: they are refused anyway
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
     except Exception as error:
