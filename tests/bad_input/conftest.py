@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
 from tests.bad_input.warm import MOST_CPU_SECONDS, Done, Warm
 
 LIGHT = ("hydra.main", "hydra._internal.utils", "tempo.command_line", "hydra_plugins.tempo.grid_sweeper")
+SMALL = ("model=mlp", "trainer=cpu", "data.train_size=128", "trainer.threads=1", "trainer.max_steps=2")
 HEAVY = (*LIGHT, "tempo.run", "tempo.evaluate", "tempo.study.tune", "torch.utils.tensorboard")
 
 
@@ -33,6 +37,20 @@ def heavy() -> Iterator[Warm]:
     warm = Warm(*HEAVY)
     yield warm
     warm.stop()
+
+
+@pytest.fixture(scope="session")
+def trained(heavy: Warm, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a real run; copy it before you break it."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = heavy.call("train.py", *SMALL, f"hydra.run.dir={folder / 'run'}", folder=folder)
+    assert done.code == 0, done.err
+    return folder / "run"
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 @pytest.fixture
@@ -66,3 +84,22 @@ def snapshot(folder: Path) -> dict[str, bytes | str]:
         else "folder"
         for path in sorted(folder.rglob("*"))
     }
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.canary),)
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    """What is there if a stranger's code has run; the trap itself works."""
+    path = tmp_path / "canary"
+    pickle.loads(pickle.dumps(Trap(path)))
+    path.rmdir()
+    return path

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +12,7 @@ import pytest
 
 from tempo.report.load import load
 from tests.bad_input.conftest import Refused, assert_refused
-from tests.bad_input.warm import Warm, may_mount
-
-SMALL = ("model=mlp", "trainer=cpu", "data.train_size=128", "trainer.threads=1", "trainer.max_steps=2")
-
-
-@pytest.fixture(scope="session")
-def trained(heavy: Warm, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a real run; copy it before you break it."""
-    folder = tmp_path_factory.mktemp("trained")
-    done = heavy.call("train.py", *SMALL, f"hydra.run.dir={folder / 'run'}", folder=folder)
-    assert done.code == 0, done.err
-    return folder / "run"
-
-
-@pytest.fixture
-def run(trained: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "run"))
+from tests.bad_input.warm import Warm
 
 
 def write(text: str | bytes) -> Callable[[Path], None]:
@@ -297,84 +279,6 @@ def test_a_broken_range_test(content: str, light: Warm, refused: Refused, tmp_pa
     line = refused(light, "train.py", "model=mlp", *given, f"hydra.run.dir={tmp_path / 'run'}")
     assert "scheduler.range_test=" in line
     assert "src/lr_range.py" in line
-
-
-@pytest.fixture
-def held(tmp_path: Path) -> Iterator[Path]:
-    """A folder in which a live run is at work: this process."""
-    folder = tmp_path / "held"
-    folder.mkdir()
-    with (folder / ".lock").open("w+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield folder
-
-
-def test_a_folder_that_is_taken(held: Path, heavy: Warm, tmp_path: Path) -> None:
-    done = heavy.call("train.py", *SMALL, f"hydra.run.dir={held}", folder=tmp_path)
-    assert_refused(done)
-    assert f"process {os.getpid()}: wait for it, or choose another hydra.run.dir=<folder>" in done.err
-    assert not (held / "run.json").exists()
-
-
-def test_a_sweep_that_is_at_work(held: Path, light: Warm, refused: Refused) -> None:
-    line = refused(light, "train.py", *SMALL, "seed=0,1", f"hydra.sweep.dir={held}", "-m")
-    assert f"the same sweep is at work in {held} as process {os.getpid()}" in line
-
-
-def test_a_folder_with_a_result(run: Path, light: Warm, refused: Refused) -> None:
-    line = refused(light, "train.py", *SMALL, f"hydra.run.dir={run}")
-    assert "holds a run that is completed: choose another folder" in line
-
-
-def test_a_folder_that_may_not_be_written(light: Warm, refused: Refused, tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o500)
-    line = refused(light, "train.py", *SMALL, f"hydra.run.dir={closed / 'run'}")
-    assert line == f"{closed / 'run'}: Permission denied; choose another folder with hydra.run.dir=<folder>"
-    line = refused(light, "train.py", *SMALL, "seed=0,1", f"hydra.sweep.dir={closed / 'sweep'}", "-m")
-    assert "Permission denied; choose another folder with hydra.sweep.dir=<folder>" in line
-    line = refused(light, "report.py", str(tmp_path), "--out", str(closed / "report"))
-    assert "no run under" in line
-
-
-def test_a_report_that_may_not_be_written(run: Path, light: Warm, refused: Refused) -> None:
-    run.chmod(0o500)
-    line = refused(light, "report.py", str(run))
-    assert "Permission denied; choose another folder with --out" in line
-
-
-needs_mounts = pytest.mark.skipif(not may_mount(), reason="no process here may have a file system of its own")
-
-
-@needs_mounts
-@pytest.mark.parametrize("size", ["4k", "16k", "40k", "100k", "200k"])
-def test_a_full_disk(size: str, heavy: Warm, tmp_path: Path) -> None:
-    """Whatever does not fit any more: Hydra's files, the record, TensorBoard's, a checkpoint."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    given = [*SMALL, f"hydra.run.dir={disk / 'run'}"]
-    mounts = [("tmpfs", disk, f"size={size}")]
-    done = heavy.call("train.py", *given, folder=tmp_path, mounts=mounts, look_in=disk)
-    assert_refused(done)
-    assert "No space left on device; make room" in done.err
-    print(done.left)
-    has_begun = any(each.endswith("metrics.csv") for each in done.left)
-    assert has_begun or done.left == []
-
-
-@needs_mounts
-def test_a_disk_that_is_read_only(light: Warm, refused: Refused, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounts = [("read-only", disk, "")]
-    line = refused(light, "train.py", *SMALL, f"hydra.run.dir={disk / 'a' / 'run'}", mounts=mounts)
-    assert "Read-only file system; choose another folder with hydra.run.dir=<folder>" in line
-    line = refused(light, "train.py", "seed=0,1", f"hydra.sweep.dir={disk / 'a'}", "-m", mounts=mounts)
-    assert "Read-only file system; choose another folder with hydra.sweep.dir=<folder>" in line
-    line = refused(light, "tune.py", f"hydra.run.dir={disk / 'a'}", mounts=mounts)
-    assert "Read-only file system" in line
 
 
 def test_garbage_beside_a_run_does_not_stop_its_report(run: Path, light: Warm, tmp_path: Path) -> None:

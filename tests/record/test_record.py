@@ -190,7 +190,7 @@ def test_what_is_no_run_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_finished() -> None:
-    assert {s for s in STATUSES if example(status=s).finished} == {"completed", "diverged"}
+    assert {s for s in STATUSES if example(status=s).finished} == {"completed", "diverged", "pruned"}
 
 
 def test_config_hash_does_not_depend_on_order_and_does_on_values() -> None:
