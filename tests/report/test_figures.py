@@ -124,6 +124,16 @@ def test_a_diverged_run_ends_in_a_cross_inside_the_axes(tmp_path: Path) -> None:
     assert low <= float(np.asarray(cross.get_ydata())[0]) <= high
 
 
+def test_a_run_that_diverged_before_its_first_row_leaves_the_curves_their_room(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path / f"r/good{seed}", seed=seed, val=0.9)
+        write_run(tmp_path / f"r/bad{seed}", seed=seed, rows=0, optimizer__lr=9.0, status="diverged")
+    figure = training_curves(summary_of(tmp_path / "r").settings)
+    assert figure is not None
+    figure.draw_without_rendering()  # a collapsed layout is a warning, and warnings are errors
+    assert min(axes.get_position().width for axes in figure.axes) > 0.35
+
+
 @pytest.mark.parametrize("name", ["_hidden", "$x^2", "<b>&", "名前", "a" * 300])
 def test_no_name_breaks_a_figure(tmp_path: Path, name: str) -> None:
     write_run(tmp_path / "r/a", model__variant=name)

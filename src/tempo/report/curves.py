@@ -130,6 +130,8 @@ def _mark_ends(axes: Axes, settings: Sequence[Setting], column: str) -> None:
     for index, setting in enumerate(settings):
         for run in setting.with_status("diverged"):
             x, y = run.series(column)
+            if not len(x):  # diverged before its first row; an empty unclipped line collapses the layout
+                continue
             end = np.clip(y[-1:], low, high)
             colour = COLOURS[index % len(COLOURS)]
             axes.plot(x[-1:], end, "x", color=colour, markersize=7, markeredgewidth=1.8, clip_on=False)
