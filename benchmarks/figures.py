@@ -6,7 +6,9 @@ the study's runs, with the standard deviation where there are several; `metrics.
 `n` counts the runs, `max KEY` is the largest. `minus STUDY KEY` is the difference of the means and half its
 95 % interval, paired over the seeds of both; `verdict STUDY KEY` says whether the interval leaves out zero.
 `epochs_to STUDY` is the first epoch at which the mean validation accuracy over the runs reaches the highest
-that the other STUDY's comes to, `epochs_to_own_best` the epoch of its own.
+that the other STUDY's comes to, `epochs_to_own_best` the epoch of its own. `steps_to METRIC=VALUE` and
+`seconds_to METRIC=VALUE` are those of training until the first evaluation that is as good, over the runs that
+get there.
 Numbers are rounded against us: down, but seconds, standard deviations and `max` up.
 """
 
@@ -34,6 +36,8 @@ _ROUNDING = 1e-9
 
 def figure(study: str, field: str) -> str:
     """The text of one figure; KeyError or FileNotFoundError where the records do not have it."""
+    if field.startswith(("steps_to ", "seconds_to ")):
+        return _to_target(study, *field.split())
     if field.startswith("epochs_to"):
         return _epochs_to(study, study if field == "epochs_to_own_best" else field.split()[1])
     records = _records(study)
@@ -78,6 +82,23 @@ def _difference(ones: list[dict[str, Any]], others: list[dict[str, Any]], key: s
     factor = 100 if key.endswith("accuracy") else 1
     d = [factor * (first[seed] - second[seed]) for seed in sorted(first.keys() & second.keys())]
     return statistics.fmean(d), stdtrit(len(d) - 1, 0.975) * statistics.stdev(d) / math.sqrt(len(d))
+
+
+def _to_target(study: str, what: str, target: str) -> str:
+    """Mean ± sd over the runs that reach an accuracy, and how many do where it is not all; or `never`."""
+    metric, _, least = target.partition("=")
+    column, found, runs = what.removesuffix("_to").replace("steps", "step"), [], 0
+    for path in sorted((RESULTS / study).rglob("metrics.csv")):
+        runs += 1
+        with path.open(encoding="utf-8") as file:
+            good = [row for row in csv.DictReader(file) if row[metric] and float(row[metric]) >= float(least)]
+        found += [float(good[0][column])] if good else []
+    if not found:
+        return "never"
+    text = _cut(statistics.fmean(found), 0, math.ceil)
+    if len(found) > 1:
+        text += f" ± {_cut(statistics.stdev(found), 0, math.ceil)}"
+    return text if len(found) == runs else f"{text} ({len(found)} of {runs} runs)"
 
 
 def _epochs_to(study: str, other: str) -> str:

@@ -128,3 +128,18 @@ def test_of_a_study_the_full_runs_are_kept(tmp_path: Path, monkeypatch: pytest.M
     kept = {str(path.relative_to(tmp_path / "results")) for path in (tmp_path / "results").rglob("*.json")}
     arms = {f"tune_x/{arm}/final_{arm}_seed0/run.json" for arm in ("tuned", "default")}
     assert kept == {"tune_x/tune.json", *arms}
+
+
+def test_steps_and_seconds_to_a_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    curves = {0: [0.3, 0.6, 0.4], 1: [0.3, 0.49, 0.5], 2: [0.1, 0.2, 0.3]}
+    for seed, accuracies in curves.items():
+        (tmp_path / "study" / str(seed)).mkdir(parents=True)
+        rows = [f"{10 * n + 5},{n}.1,\n{10 * n + 10},{n}.5,{each}\n" for n, each in enumerate(accuracies)]
+        text = "step,seconds,val/accuracy\n" + "".join(rows)
+        (tmp_path / "study" / str(seed) / "metrics.csv").write_text(text)
+    monkeypatch.setattr(figures, "RESULTS", tmp_path)
+    # Steps 20 and 30: mean 25, sd 7.07; seconds 1.5 and 2.5: mean 2, sd 0.71; rounded against us.
+    assert figures.figure("study", "steps_to val/accuracy=0.5") == "25 ± 8 (2 of 3 runs)"
+    assert figures.figure("study", "seconds_to val/accuracy=0.5") == "2 ± 1 (2 of 3 runs)"
+    assert figures.figure("study", "steps_to val/accuracy=0.3") == "17 ± 12"
+    assert figures.figure("study", "steps_to val/accuracy=0.7") == "never"
