@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from tempo import compose
 from tempo.command_line import new_folder
 from tempo.comparison import (
+    Curves,
     Difference,
     Verdict,
     causes,
@@ -27,7 +31,7 @@ from tempo.config import check, field_types
 from tempo.environment import git_state, same_source, versions
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.paths import ROOT
-from tempo.record import RunRecord, config_hash, write_atomically
+from tempo.record import RunRecord, config_hash, flatten, write_atomically
 from tempo.recorded import command_config, completed
 from tempo.report.load import CURVES_FILE, read_curves
 from tempo.run import Job, run
@@ -75,14 +79,18 @@ def reproduce(asked: Asked) -> Verdict | Stopped:
     """Run the record in a folder again and compare; the comparison is written into the new folder.
 
     Raises:
-        UserError: no record there, one without a result, one that names foreign code, or a configuration
-            that this checkout or machine cannot run.
+        UserError: no record there, one without a result, one that names foreign code, a configuration that
+            this checkout or machine cannot run, or a tolerance outside of [0, 1].
     """
+    if not 0 <= asked.tolerance <= 1:
+        raise UserError(
+            f"tolerance={asked.tolerance} is no relative difference: a number in [0, 1], e.g. tolerance=0.01"
+        )
     folder = Path(asked.run).expanduser().absolute()
     record = RunRecord.read(folder)
     check_named_by_conf(record.config)
     curves = read_curves(folder / CURVES_FILE)
-    stop_after = _stop_after(record, float(max(curves.get("step", ()), default=0)), folder)
+    stop_after = _stop_after(record, _last_row(curves, folder), folder)
     config, changes = _config(record, folder, asked)
     out = (
         Path(asked.out or new_folder(str(ROOT / "logs" / "reproductions"), folder.name))
@@ -126,12 +134,22 @@ def reproduce(asked: Asked) -> Verdict | Stopped:
     return verdict
 
 
-def _stop_after(record: RunRecord, last_row: float, folder: Path) -> int | None:
+def _last_row(curves: Curves, folder: Path) -> int:
+    """The step of the last row of metrics; 0 where there is none."""
+    steps = curves.get("step", np.empty(0))
+    if not np.isfinite(steps).all():
+        raise UserError(
+            f"{folder / CURVES_FILE} has a row without its step: it was changed; give the run's own"
+        )
+    return int(max(steps, default=0))
+
+
+def _stop_after(record: RunRecord, last_row: int, folder: Path) -> int | None:
     """The step where a run was stopped or killed; None of one that came to a result."""
     if record.finished:
         return None
-    steps = record.steps if record.status == "interrupted" else int(last_row)
-    if record.status == "failed" or steps == 0:
+    steps = record.steps if record.status == "interrupted" else last_row
+    if record.status == "failed" or steps <= 0:
         why = (
             f"failed ({record.reason})" if record.status == "failed" else f"is {record.status} before a step"
         )
@@ -143,7 +161,7 @@ def _config(record: RunRecord, folder: Path, asked: Asked) -> tuple[dict[str, An
     """The configuration to run, checked, and what was changed in it, as overrides."""
     config = completed(record, folder)
     trainer = dict(config["trainer"])
-    threads = record.environment.get("threads", {}).get("intra_op", trainer["threads"])
+    threads = flatten(record.environment).get("threads.intra_op", trainer["threads"])
     wanted = {
         "threads": threads if asked.threads == "recorded" else asked.threads,
         "accelerator": trainer["accelerator"] if asked.accelerator == "recorded" else asked.accelerator,
@@ -182,9 +200,10 @@ def _announce(record: RunRecord, folder: Path) -> None:
     for each in causes(record, now, same_source=_same_source(record, now)):
         _print(f"differs   {each}")
     commit = str(record.git.get("commit", ""))
-    if commit != now.git.get("commit"):
+    # Such a line is made to be copied into a shell: what a stranger wrote into a record must be one word.
+    if commit != now.git.get("commit") and re.fullmatch(r"[0-9a-f]{7,64}", commit):
         diff = folder / str(record.git.get("diff", ""))
-        apply = f" && git apply {diff}" if record.git.get("diff") and diff.is_file() else ""
+        apply = f" && git apply {shlex.quote(str(diff))}" if record.git.get("diff") and diff.is_file() else ""
         _print(f"note      the recorded code: git checkout {commit}{apply}")
     command = command_config(record, folder)
     for key, (recorded, made) in config_differences(record.config, command or {}).items():
@@ -197,7 +216,9 @@ def _compare(
 ) -> Verdict:
     """All that both runs have, in the order of time."""
     one, two = read_curves(folder / CURVES_FILE), read_curves(out / CURVES_FILE)
-    differences, compared = [*wrong], ["configuration", "data SHA-256", "versions"]
+    differences, compared = [*wrong], ["configuration", "versions"]
+    if record.data.get("sha256") is not None:
+        compared.insert(1, "data SHA-256")
     same_end = record.finished or (record.status == found.status and record.steps == found.steps)
     if "step" in one:
         up_to = float("inf") if same_end else float(max(one["step"], default=0))
@@ -208,10 +229,14 @@ def _compare(
         told = dataclasses.replace(found, reason=record.reason) if stopped else found
         differences += result_differences(record, told)
         compared += ["its end", "steps", *(f"metrics of {split}" for split in record.metrics)]
-        if record.weights_sha256:
-            compared.append("weights SHA-256")
-        elif (folder / "checkpoints" / LAST).exists() and (out / "checkpoints" / LAST).exists():
-            differences += _state_differences(folder / "checkpoints" / LAST, out / "checkpoints" / LAST)
+    elif record.status == "interrupted" and found.steps < record.steps:
+        differences.append(Difference("steps", record.steps, found.steps))
+    if record.weights_sha256 and same_end:
+        compared.append("weights SHA-256")
+    elif record.status == "interrupted" and record.steps == found.steps:  # perhaps while it was tested
+        states = [each / "checkpoints" / LAST for each in (folder, out)]
+        if all(each.exists() for each in states):
+            differences += _state_differences(*states)
             compared.append(LAST)
     reasons = causes(record, found, same_source=_same_source(record, found))
     return judge(differences, reasons, tolerance, compared)

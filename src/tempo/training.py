@@ -84,7 +84,7 @@ class Training:
         checkpoint = self._checkpoint()  # before the try: a run that may not be resumed keeps its record
         with self.interruption:
             self._run(checkpoint)
-        if self.interruption.asked and self.record.finished and self.world_size == 1:
+        if self.interruption.by_signal and self.record.finished and self.world_size == 1:
             raise KeyboardInterrupt
         return self.record
 

@@ -164,6 +164,36 @@ def test_a_stopped_run_is_run_to_where_it_was_stopped(tmp_path: Path, train: Tra
     assert "last.ckpt" not in verdict.compared
 
 
+def test_a_run_that_was_stopped_while_it_was_tested(recorded: Trained) -> None:
+    """All its steps are there: the new run ends as completed, and there is a verdict on what both have."""
+    folder = recorded.folder
+    stopped = {"status": "interrupted", "reason": "SIGTERM", "weights_sha256": "", "n_evaluated": 0}
+    values = json.loads((folder / FILE_NAME).read_text()) | stopped
+    (folder / FILE_NAME).write_text(json.dumps(values))
+    verdict, _, out = again(folder)
+    assert verdict.word == "identical", verdict.line()
+    assert "last.ckpt" in verdict.compared
+    shutil.rmtree(out)
+    (folder / FILE_NAME).write_text(json.dumps(values | {"steps": 10**9}))
+    verdict, _, _ = again(folder)
+    assert verdict.line().startswith("different: steps is 10, recorded 1000000000")
+
+
+def test_a_line_to_copy_is_no_command_of_a_stranger(
+    recorded: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "x; touch evil #"
+    folder = changed(recorded, lambda values: values["git"].update(commit="0" * 40, diff=evil))
+    (folder / evil).touch()
+    again(folder)
+    said = capsys.readouterr().out
+    assert f"git checkout {'0' * 40} && git apply '{folder / evil}'" in said
+    shutil.rmtree(folder)
+    shutil.rmtree(folder.with_name("changed_again"))
+    again(changed(recorded, lambda values: values["git"].update(commit=evil)))
+    assert "git checkout" not in capsys.readouterr().out
+
+
 def test_a_record_of_the_first_version_and_without_checkpoints(recorded: Trained) -> None:
     """What docs/results has; keys that this checkout has added take the values they have by default."""
 
@@ -200,7 +230,15 @@ def test_what_is_refused(recorded: Trained, tmp_path: Path) -> None:
     def failed(values: dict[str, Any]) -> None:
         values |= {"status": "failed", "reason": "ValueError: x"}
 
+    def rows(values: dict[str, Any]) -> None:
+        with (tmp_path / "changed" / "metrics.csv").open("a") as file:
+            file.write("inf" + 10 * "," + "\n")
+
     refused("named by no conf/model", foreign)
+    refused("has a row without its step", rows)
+    refused("is interrupted before a step", lambda v: v.update(status="interrupted", steps=-5))
+    for tolerance in (-1e-9, 1.5, float("nan"), float("inf")):
+        refused(r"is no relative difference: a number in \[0, 1\]", lambda v: None, tolerance=tolerance)
     refused("which no run records", flag)
     refused("trainer.colour is no option here.*the record is of commit", unknown)
     refused("failed .ValueError: x.: there is no result to compare", failed)

@@ -37,6 +37,11 @@ class Interruption(pl.Callback):
         """Optimizer steps, of a run that stops where another one was stopped."""
         self._before: dict[int, Any] = {}
 
+    @property
+    def by_signal(self) -> bool:
+        """Whether someone asked, and not the number of steps."""
+        return self.asked not in ("", STOPPED_AFTER)
+
     def __enter__(self) -> Interruption:
         """Take the signals."""
         self._listen()
