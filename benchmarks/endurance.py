@@ -47,8 +47,9 @@ def watch(arguments: Sequence[str], done: Callable[[], int], console: Path) -> d
             )
         except OSError:  # it is over
             continue
-        for values, value in zip(found.values(), sample, strict=True):
-            values.append(value)
+        if sample[1]:  # a process that is over has no memory
+            for values, value in zip(found.values(), sample, strict=True):
+                values.append(value)
         time.sleep(_LOOK_SECONDS)
     if victim.code:
         raise RuntimeError(f"exit code {victim.code}: {console.read_text(encoding='utf-8')[-2000:]}")
