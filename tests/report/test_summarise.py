@@ -85,6 +85,14 @@ def test_one_seed_gives_no_interval(tmp_path: Path) -> None:
     assert math.isnan(statistics(comparison.better, "val/accuracy").sd)
 
 
+def test_three_seeds_against_one_are_not_called_a_single_seed(tmp_path: Path) -> None:
+    comparison = only_comparison(tmp_path, {0: 0.90}, {0: 0.94, 1: 0.95, 2: 0.96})
+    assert comparison.difference == pytest.approx(0.05)
+    assert "5.00 percentage points better" in comparison.words
+    assert "with 3 and 1 seeds" in comparison.words
+    assert "single seed" not in comparison.words
+
+
 def test_one_equal_seed_has_no_better(tmp_path: Path) -> None:
     comparison = only_comparison(tmp_path, {0: 0.9}, {0: 0.9})
     assert "are equal in a single seed" in comparison.words

@@ -78,7 +78,12 @@ class Comparison:
         if self.paired:
             return f"in each of {self.seeds[0]} seeds", "no interval from equal differences"
         if min(self.seeds) < 2:
-            return "in a single seed", "no interval can be given; run more seeds"
+            where = (
+                "in a single seed"
+                if max(self.seeds) < 2
+                else f"with {self.seeds[0]} and {self.seeds[1]} seeds"
+            )
+            return where, "no interval can be given; run more seeds"
         return f"in all of {' and '.join(map(str, self.seeds))} seeds", "no interval from equal values"
 
     def _notes(self) -> str:

@@ -126,8 +126,7 @@ def text_of(result: RangeTestResult) -> str:
         return "\n".join(lines)
     if len(result.settings) > 1:
         lines.append(f"lowest smoothed loss of {len(result.settings)} settings: {best.label}")
-    if any(each.proposal.supported for each in result.settings):
-        lines += [f"rules     max_lr: {RULE_MAX}", f"          min_lr: {RULE_MIN}"]
+    lines += [f"rules     max_lr: {RULE_MAX}", f"          min_lr: {RULE_MIN}"]
     return "\n".join(lines)
 
 
