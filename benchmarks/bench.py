@@ -1,7 +1,7 @@
 """How long Python keeps a network waiting: `make bench`; parts of it: `make bench ARGS="resnet loader"`.
 
 Every ratio is taken within a round, side by side or in alternation. Printed: medians, smallest and largest.
-Each section leaves docs/results/bench/SECTION.json, which `benchmarks/figures.py` quotes.
+Each section leaves docs/results/bench/SECTION/record.json, which `benchmarks/figures.py` quotes.
 """
 
 from __future__ import annotations
@@ -75,16 +75,17 @@ def write(section: Section, rows: list[Row], rounds: int, load: float) -> None:
         "rounds": rounds,
         "rows": {row.name: row.to_json() for row in rows},
     }
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    write_atomically(FOLDER / f"{section.name}.json", json.dumps(record, indent=2) + "\n")
+    folder = FOLDER / section.name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "record.json", json.dumps(record, indent=2) + "\n")
 
 
 def new_table() -> Table:
     """One table for all sections."""
     title = f"{cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     table = Table(title=title, caption="medians of the rounds; ratios are taken within a round")
-    for column in ("section", "row", "median", "smallest .. largest", "unit", "goal"):
-        table.add_column(column, justify="right" if column in ("median", "smallest .. largest") else "left")
+    for column in ("section", "row", "median", "smallest to largest", "unit", "goal"):
+        table.add_column(column, justify="right" if column in ("median", "smallest to largest") else "left")
     return table
 
 
@@ -95,15 +96,9 @@ def add(table: Table, section: str, rows: list[Row]) -> None:
         if row.met is not None:
             bound = f">= {row.at_least:g}" if row.at_least is not None else f"<= {row.at_most:g}"
             goal = f"{bound} {'met' if row.met else '[bold]missed[/bold]'}"
-        spread = f"{number_words(min(row.values))} .. {number_words(max(row.values))}"
-        first = section if number == 0 else ""
-        table.add_row(first, row.name, number_words(row.median), spread, row.unit, goal)
+        words = row.to_json()
+        table.add_row(section if number == 0 else "", row.name, words["text"], words["range"], row.unit, goal)
     table.add_section()
-
-
-def number_words(value: float) -> str:
-    """Three digits, or all of a large number."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 if __name__ == "__main__":

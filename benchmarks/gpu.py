@@ -54,6 +54,11 @@ class Session:
         self.best_mode: dict[str, str] = {}
 
     @property
+    def batch_size(self) -> int:
+        """TBS."""
+        return 16 if self.arguments.shorten else 512
+
+    @property
     def seconds_left(self) -> float:
         """Of the budget."""
         return float(self.arguments.budget_seconds) - (time.perf_counter() - self.began)
@@ -63,11 +68,10 @@ class Session:
         small = (
             ["model.depth=8" if model == "resnet56" else "model.depth=10"] if self.arguments.shorten else []
         )
-        size = 16 if self.arguments.shorten else 512
         return composed_config(
             "data=folder", f"data.root={self.arguments.archive}", "data.val_size=0",
             "objective=test/accuracy", "checkpoint.select=last", "data.augment.crop_padding=4",
-            "data.augment.flip=true", f"data.total_batch_size={size}",
+            "data.augment.flip=true", f"data.total_batch_size={self.batch_size}",
             f"trainer={'gpu' if self.device == 'cuda' else 'cpu'}", "trainer.precision=bf16-mixed",
             "trainer.deterministic=false", f"model={model}", *small, *overrides,
         )  # fmt: skip
@@ -171,6 +175,7 @@ class Session:
             + " --shorten" * self.arguments.shorten,
             "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "device": device,
+            "total_batch_size": self.batch_size,
             "versions": versions(),
             "git": git_state()[0],
             "seconds": time.perf_counter() - self.began,
@@ -222,9 +227,9 @@ def _epochs_that_fit(session: Session, images: int) -> tuple[int, ...]:
 
 def show(record: dict[str, Any]) -> None:
     """Two tables: speeds, and runs."""
-    table = Table(
-        title=f"{record['device']}, torch {record['versions']['torch']}, TBS 512, bf16, channels_last"
-    )
+    device, torch_version = record["device"], record["versions"]["torch"]
+    batch = f"TBS {record['total_batch_size']}"
+    table = Table(title=f"{device}, torch {torch_version}, {batch}, bf16, channels_last")
     for column in ("model", "row", "median", "smallest", "largest", "unit"):
         table.add_column(column, justify="right" if column in ("median", "smallest", "largest") else "left")
     for model, rows in record["rows"].items():

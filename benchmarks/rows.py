@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +35,9 @@ class Row:
         return None if self.at_most is None else self.median <= self.at_most
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values; `text` and `range` are for readers, rounded against us."""
+        against = math.ceil if self.at_most is not None else math.floor
+        low, high = three_digits(min(self.values), math.floor), three_digits(max(self.values), math.ceil)
         goal = {"at_least": self.at_least, "at_most": self.at_most, "met": self.met}
         return {
             "unit": self.unit,
@@ -42,6 +45,8 @@ class Row:
             "min": min(self.values),
             "max": max(self.values),
             "values": self.values,
+            "text": three_digits(self.median, against),
+            "range": f"{low} to {high}",
             **{key: value for key, value in goal.items() if value is not None},
         }
 
@@ -59,3 +64,12 @@ class Section:
     protocol: str
     measure: Callable[[int], list[Row]]
     """Takes the number of rounds."""
+
+
+def three_digits(value: float, direction: Callable[[float], int]) -> str:
+    """Three significant digits, or all of a number above 1,000, rounded up or down."""
+    places = 0 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
+    scaled = value * 10**places
+    # The epsilon keeps 0.29 from becoming 0.28 by its binary form.
+    whole = round(scaled) if abs(scaled - round(scaled)) < 1e-9 else direction(scaled)
+    return f"{whole / 10**places:,.{places}f}"
