@@ -12,11 +12,11 @@ import pytorch_lightning as pl
 import torch
 import torchmetrics
 from jobs import ASK_NVML, Config, Cost, built, temporary_folder
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
+from torchvision.datasets import CIFAR10, MNIST
 
 from tempo import compose
 from tempo.data.images import ImageData
@@ -27,10 +27,15 @@ from tempo.trainer.quiet import quiet
 def conventional(config: Config, steps: int) -> dict[str, float]:
     """The same job as lightning-hydra-template writes it, `steps` of it after a few to warm up.
 
-    torchvision's transforms on one PIL image after the other, its DataLoader settings (0 workers, no
-    pinning), automatic optimization, torchmetrics for loss and accuracy, `self.log` of both at every step,
-    Lightning's progress bar and TensorBoard.
+    torchvision's data sets and transforms, one PIL image after the other, its DataLoader settings (0 workers,
+    no pinning), automatic optimization, torchmetrics for loss and accuracy, `self.log` of both at every step,
+    Lightning's progress bar and TensorBoard; memory format and optimizer as torch has them by default.
     """
+    config = {
+        **config,
+        "trainer": {**config["trainer"], "channels_last": False},
+        "optimizer": {**config["optimizer"], "fused": False},
+    }
     quiet()
     os.environ[ASK_NVML] = "1"  # as `import pytorch_lightning` has left it
     data, module = built(config)
@@ -63,26 +68,24 @@ def conventional_loader(config: Config, data: compose.Data, module: Classifier, 
         steps.append(transforms.RandomHorizontalFlip())
     steps += [transforms.ToTensor(), transforms.Normalize(mean, std)]
     return DataLoader(
-        TorchvisionImages(data.train, transforms.Compose(steps)),
+        torchvision_dataset(data.train, transforms.Compose(steps)),
         batch_size=size,
         shuffle=True,
         drop_last=True,
     )
 
 
-class TorchvisionImages(Dataset[Any]):
-    """`__getitem__` of torchvision.datasets.MNIST and CIFAR10."""
-
-    def __init__(self, data: ImageData, transform: Callable[[Any], Tensor]) -> None:
-        arrays = data.images.permute(0, 2, 3, 1).contiguous().numpy()
-        self.arrays = arrays[..., 0] if arrays.shape[-1] == 1 else arrays
-        self.targets, self.transform = data.labels.tolist(), transform
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.arrays[index])), self.targets[index]
+def torchvision_dataset(data: ImageData, transform: Callable[[Any], Tensor]) -> Dataset[Any]:
+    """MNIST (one channel) or CIFAR10 of torchvision with our images in it: its `__getitem__` counts."""
+    if data.shape[0] == 1:
+        mnist = MNIST.__new__(MNIST)
+        mnist.data, mnist.targets = data.images[:, 0], data.labels
+        mnist.transform, mnist.target_transform = transform, None
+        return mnist
+    cifar = CIFAR10.__new__(CIFAR10)
+    cifar.data = data.images.permute(0, 2, 3, 1).contiguous().numpy()
+    cifar.targets, cifar.transform, cifar.target_transform = data.labels.tolist(), transform, None
+    return cifar
 
 
 class ConventionalModule(pl.LightningModule):

@@ -228,13 +228,13 @@ def tempo_and_raw(config: Config) -> dict[str, dict[str, float]]:
 
 
 def train(config: Config, *callbacks: pl.Callback) -> RunRecord:
-    """A run in a folder of its own that is removed; `callbacks` are asked after tempo's own."""
+    """A run in a folder of its own that is removed; `callbacks` are asked after the recorder."""
     build_trainer = compose.build_trainer
 
     def with_callbacks(
         config: Config, folder: Path, plan: Any, own: list[pl.Callback], loggers: Any
     ) -> pl.Trainer:
-        return build_trainer(config, folder, plan, [*own, *callbacks], loggers)
+        return build_trainer(config, folder, plan, [own[0], *callbacks, *own[1:]], loggers)
 
     with (
         temporary_folder() as folder,

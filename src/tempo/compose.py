@@ -32,7 +32,7 @@ from tempo.trainer.module import Classifier
 # A chunk of steps is one call of Lightning's loop and one tensor of preprocessed images. It is as long as
 # makes the call cheap beside the steps, and short enough for the tensor to stay small and for a signal to be
 # heard soon: parameters x images is a poor measure of a step's work, but it tells an MLP from a ResNet.
-_CHUNK_STEPS, _CHUNK_VALUES, _CHUNK_WORK = 64, 1 << 22, 100_000_000
+_CHUNK_STEPS, _CHUNK_VALUES, _CHUNK_WORK = 64, 1 << 22, 250_000_000
 _OF_A_GPU = 32
 """So many times the values and the work: a GPU must not wait for Python between two short chunks."""
 

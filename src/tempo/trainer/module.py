@@ -139,6 +139,8 @@ class Classifier(pl.LightningModule):
         )
         losses: list[Tensor] = []
         outputs: list[Tensor] = []
+        evaluations = self.evaluations
+        averaged = None if self.optimizer_averages else self.averaged
         for step in range(first_step, first_step + chunk.steps):
             batch = list(islice(micro_batches, parts))
             self.pace.apply(step)
@@ -147,17 +149,18 @@ class Classifier(pl.LightningModule):
                 closure = StepClosure(optimizer.optimizer, evaluate, self._mean_over_ranks)
                 optimizer.step(closure)
                 of_step = closure.losses, closure.outputs
-                self.evaluations += closure.evaluations
+                evaluations += closure.evaluations
             else:
                 of_step = self._evaluate(step, batch, backward, True)
                 take_step()
-                self.evaluations += 1
+                evaluations += 1
             for parameter in self._trained:
                 parameter.grad = None
             losses += of_step[0]
             outputs += of_step[1]
-            if self.averaged is not None and not self.optimizer_averages:
-                self.averaged.update_parameters(self.network)
+            if averaged is not None:
+                averaged.update_parameters(self.network)
+        self.evaluations = evaluations
         hits = torch.cat(outputs).argmax(1).eq(chunk.labels)
         self.window.add(
             first_step=first_step,
