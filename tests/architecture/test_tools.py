@@ -165,3 +165,13 @@ def test_ci_is_a_script_that_stops_at_the_first_failure() -> None:
     assert script.stat().st_mode & 0o111, ".ci/run must be executable"
     assert "set -euo pipefail" in script.read_text(encoding="utf-8")
     assert subprocess.run(["bash", "-n", str(script)], timeout=20).returncode == 0
+
+
+def test_the_lock_and_so_the_audit_has_every_extra_but_the_foreign_loggers() -> None:
+    locked = set(re.findall(r"^([a-z0-9-]+)==", LOCK, flags=re.MULTILINE))
+    missing = {
+        extra
+        for extra, packages in PROJECT["optional-dependencies"].items()
+        if not {Requirement(each).name.lower() for each in packages} <= locked
+    }
+    assert missing == {"wandb", "mlflow"}
