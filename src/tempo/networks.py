@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from tempo.config import Config
+from tempo.config import Config, check
 from tempo.errors import UserError
 from tempo.instantiation import instantiated
 from tempo.record import RunRecord
+from tempo.recorded import completed
 from tempo.signature import signature_of
 from tempo.targets import check_named_by_conf
 from tempo.trainer.final_state import weights_sha256
@@ -49,12 +51,17 @@ def start_from(network: nn.Module, place: str) -> dict[str, str]:
                 f"init_from={place}: {name} is {there} there and {here} in this model: choose the model=... "
                 "and the classes that those weights were trained with"
             )
-    network.load_state_dict(weights)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:  # weights of a stem know the network that they stand in front of
+        raise UserError(f"init_from={place}: {error}; choose another model=...") from error
     return {"path": place, "weights_sha256": weights_sha256(network)}
 
 
-def _shape(tensor: torch.Tensor | None) -> str:
-    return "absent" if tensor is None else f"of shape {tuple(tensor.shape)}"
+def _shape(value: torch.Tensor | dict[str, Any] | None) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"of shape {tuple(value.shape)}"
+    return "absent" if value is None else "no tensor"
 
 
 def network_of_run(folder: Path, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
@@ -64,21 +71,27 @@ def network_of_run(folder: Path, input_shape: tuple[int, int, int], num_classes:
         UserError: the run is not finished, may not be trusted, or was trained on images of another size or
             with other classes.
     """
+    channels, height, width = input_shape
+    if min(height, width) < 2:  # a chain of stems that leads back to itself ends here
+        raise UserError(
+            f"model.run={folder} cannot stand behind images of {height}x{width}: take larger ones"
+        )
     record = RunRecord.read(folder)
     check_named_by_conf(record.config)
-    channels, height, width = input_shape
     halved = [channels, (height + 1) // 2, (width + 1) // 2]
-    trained_on = record.data.get("shape")
+    trained_on, classes = record.data.get("shape"), record.data.get("classes")
     if record.status != "completed" or trained_on is None:
         raise UserError(
             f"model.run={folder} is {record.status}, no network to stand on: name a completed run"
         )
-    if trained_on != halved or record.data["classes"] != num_classes:
+    if trained_on != halved or classes != num_classes:
         raise UserError(
-            f"model.run={folder} was trained on images {trained_on} of {record.data['classes']} classes; in "
-            f"front of images {list(input_shape)} of {num_classes} it must have been {halved}: name another "
-            f"run, or data.image_size={2 * trained_on[-1]}"
+            f"model.run={folder} was trained on images {trained_on} of {classes} classes; in front of images "
+            f"{list(input_shape)} of {num_classes} it must have been {halved}: name another run, or "
+            "data.image_size=<twice that of the run>"
         )
+    record.config = completed(record, folder)
+    check(record.config)
     network = build_network(record.config, (channels, halved[1], halved[2]), num_classes)
     try:
         network.load_state_dict(tested_weights(folder, record))

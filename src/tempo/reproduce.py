@@ -42,6 +42,8 @@ from tempo.trainer.checkpoint_file import load
 from tempo.trainer.interruption import STOPPED_AFTER
 
 COMPARISON_FILE = "comparison.json"
+CUT = ("interrupted", "pruned")
+"""Of runs that ended before their last step, by a signal or by their search: they are run to that step."""
 _MOST_DIFFERENCES = 100
 
 
@@ -145,10 +147,10 @@ def _last_row(curves: Curves, folder: Path) -> int:
 
 
 def _stop_after(record: RunRecord, last_row: int, folder: Path) -> int | None:
-    """The step where a run was stopped or killed; None of one that came to a result."""
-    if record.finished:
+    """The step where a run was stopped or killed; None of one that came to its own end."""
+    if record.finished and record.status not in CUT:
         return None
-    steps = record.steps if record.status == "interrupted" else last_row
+    steps = record.steps if record.status in CUT else last_row
     if record.status == "failed" or steps <= 0:
         why = (
             f"failed ({record.reason})" if record.status == "failed" else f"is {record.status} before a step"
@@ -219,21 +221,24 @@ def _compare(
     differences, compared = [*wrong], ["configuration", "versions"]
     if record.data.get("sha256") is not None:
         compared.insert(1, "data SHA-256")
-    same_end = record.finished or (record.status == found.status and record.steps == found.steps)
+    is_cut = record.status in CUT
+    if is_cut and found.reason == STOPPED_AFTER:
+        found = dataclasses.replace(found, status=record.status, reason=record.reason)
+    same_end = (record.finished and not is_cut) or (
+        record.status == found.status and record.steps == found.steps
+    )
     if "step" in one:
         up_to = float("inf") if same_end else float(max(one["step"], default=0))
         differences += row_differences(one, two, up_to)
         compared.append(f"{len(one['step'])} rows of {CURVES_FILE}")
     if same_end:
-        stopped = record.status == "interrupted"
-        told = dataclasses.replace(found, reason=record.reason) if stopped else found
-        differences += result_differences(record, told)
+        differences += result_differences(record, found)
         compared += ["its end", "steps", *(f"metrics of {split}" for split in record.metrics)]
-    elif record.status == "interrupted" and found.steps < record.steps:
+    elif is_cut and found.steps < record.steps:
         differences.append(Difference("steps", record.steps, found.steps))
     if record.weights_sha256 and same_end:
         compared.append("weights SHA-256")
-    elif record.status == "interrupted" and record.steps == found.steps:  # perhaps while it was tested
+    elif is_cut and record.steps == found.steps:  # perhaps while it was tested
         states = [each / "checkpoints" / LAST for each in (folder, out)]
         if all(each.exists() for each in states):
             differences += _state_differences(*states)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -15,6 +16,7 @@ import torch
 from tempo.errors import UserError
 from tempo.record import FILE_NAME, RunRecord, config_hash
 from tempo.reproduce import COMPARISON_FILE, Asked, reproduce
+from tempo.run import Job, run
 from tests.conftest import Train, Trained
 from tests.jobs import SMALL, finish, rows_written, signal_at, start_job
 
@@ -177,6 +179,25 @@ def test_a_run_that_was_stopped_while_it_was_tested(recorded: Trained) -> None:
     (folder / FILE_NAME).write_text(json.dumps(values | {"steps": 10**9}))
     verdict, _, _ = again(folder)
     assert verdict.line().startswith("different: steps is 10, recorded 1000000000")
+
+
+def test_a_run_that_its_search_has_given_up_is_run_to_that_epoch(recorded: Trained) -> None:
+    folder = recorded.folder.with_name("given_up")
+    first = reproduced_until(recorded.folder, 5, folder)
+    pruned = dataclasses.replace(first, status="pruned", reason="stopped after epoch 1 of 2 by median")
+    pruned.write(folder)
+    verdict, _, out = again(folder)
+    assert verdict.word == "identical", verdict.line()
+    assert "last.ckpt" in verdict.compared
+    assert RunRecord.read(out).steps == 5
+
+
+def reproduced_until(folder: Path, step: int, out: Path) -> RunRecord:
+    """The same run, ended after a step."""
+    record = RunRecord.read(folder)
+    out.mkdir()
+    job = Job(config=record.config, folder=out, overrides=record.overrides, choices={}, stop_after=step)
+    return run(job)
 
 
 def test_a_line_to_copy_is_no_command_of_a_stranger(

@@ -111,3 +111,10 @@ def test_a_lost_best_state_is_found_again_from_the_start(tmp_path: Path) -> None
         assert ["best.ckpt is damaged or gone; beginning again" in line for line in lines] == [
             True
         ] * needs_best
+
+
+@pytest.mark.parametrize("state", [[1], {3: torch.zeros(1)}, {"network.a": 5}], ids=str)
+def test_a_state_of_other_things_than_tensors(state: Any, tmp_path: Path) -> None:
+    torch.save({"state_dict": state}, tmp_path / "last.ckpt")
+    with pytest.raises(UserError, match="has other things than tensors"):
+        load(tmp_path / "last.ckpt")

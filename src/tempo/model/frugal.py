@@ -68,10 +68,10 @@ class FrugalStem(nn.Module):
 
     def set_extra_state(self, state: Any) -> None:
         """Refuse a stem that was trained in front of another network."""
-        if state["weights_sha256"] != self.stands_on["weights_sha256"]:
+        if state.get("weights_sha256") != self.stands_on["weights_sha256"]:
             raise RuntimeError(
-                f"the stem was trained in front of the network of {state['run']} with weights "
-                f"{state['weights_sha256'][:12]}, and {self.stands_on['run']} has "
+                f"the stem was trained in front of the network of {state.get('run')} with weights "
+                f"{str(state.get('weights_sha256'))[:12]}, and {self.stands_on['run']} has "
                 f"{self.stands_on['weights_sha256'][:12]}"
             )
 

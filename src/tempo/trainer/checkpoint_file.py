@@ -72,6 +72,12 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged or no checkpoint ({type(error).__name__})") from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise UserError(f"{path} is no checkpoint of a run: it has no state_dict")
+    state = content["state_dict"]
+    # A dict is what a network keeps beside its tensors (`get_extra_state`).
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor | dict) for name, value in state.items()
+    ):
+        raise UserError(f"{path} is no checkpoint of a run: its state_dict has other things than tensors")
     return content
 
 

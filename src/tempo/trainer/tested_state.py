@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tempo.config import select
 from tempo.record import RunRecord
 from tempo.run_folder import BEST, LAST
 from tempo.trainer.checkpoint_file import load
@@ -15,7 +16,8 @@ _AVERAGED, _TRAINED = "averaged.module.", "network."
 def tested_checkpoint(folder: Path, record: RunRecord) -> Path:
     """The checkpoint that was chosen for the test."""
     best = folder / "checkpoints" / BEST
-    return best if record.config["checkpoint"]["select"] == "best" and best.exists() else best.with_name(LAST)
+    chosen = select(record.config, "checkpoint").get("select", "best")
+    return best if chosen == "best" and best.exists() else best.with_name(LAST)
 
 
 def tested_weights(folder: Path, record: RunRecord) -> dict[str, Any]:
