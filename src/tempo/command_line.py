@@ -165,8 +165,8 @@ def known_flags(arguments: list[str], config_name: str = "train") -> list[str]:
     ours = {path.stem for path in CONF.glob("*.yaml")}
     if known.config_name in ours - {config_name}:
         raise UserError(
-            f"--config-name={known.config_name} is another script's: "
-            f"run src/{known.config_name}.py, or leave it out"
+            f"--config-name={known.config_name} is not what this script runs: leave it out; each script "
+            "has its own"
         )
     if known.config_name and known.config_name not in ours and not known.config_dir and not known.config_path:
         raise UserError(f"--config-name={known.config_name}: there is no such file in conf/; leave it out")

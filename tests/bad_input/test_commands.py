@@ -110,7 +110,7 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("hydra.searchpath=[file:///nowhere]", ["/nowhere is not available"]),
     # flags
     ("--config-name=nothing", ["there is no such file in conf/; leave it out"]),
-    ("--config-name=evaluate", ["run src/evaluate.py"]),
+    ("--config-name=evaluate", ["is not what this script runs: leave it out"]),
     ("--config-dir=/nowhere", ["--config-dir=/nowhere is no folder"]),
     ("--config-path=/nowhere", ["/nowhere", "--help"]),
     ("--resolve", ["--resolve", "--cfg"]),
