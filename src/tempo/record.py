@@ -84,6 +84,12 @@ class RunRecord:
     schema_version: int = SCHEMA_VERSION
 
     @property
+    def script(self) -> str:
+        """That runs its overrides alone, as one types it; studies and sweeps start what src/train.py can."""
+        began = Path(self.argv[0]).name if self.argv else ""
+        return "src/lr_range.py" if began == "lr_range.py" else "src/train.py"
+
+    @property
     def finished(self) -> bool:
         """Whether the run came to a result (a diverged run is one, so is one that its search gave up)."""
         return self.status in ("completed", "diverged", "pruned")

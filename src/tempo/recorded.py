@@ -30,9 +30,7 @@ def command_config(record: RunRecord, folder: Path) -> dict[str, Any] | None:
         UserError: overrides that no run records.
     """
     overrides = recorded_overrides(record.overrides, folder)
-    script = Path(record.argv[0]).stem if record.argv else "train"
-    name = script if script == "lr_range" else "train"  # a study composes its runs from train.yaml
-    return _compose(name, [each for each in overrides if not each.startswith("resume=")])
+    return _compose(Path(record.script).stem, [each for each in overrides if not each.startswith("resume=")])
 
 
 def completed(record: RunRecord, folder: Path) -> dict[str, Any]:

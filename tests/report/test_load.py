@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tempo.errors import UserError
+from tempo.paths import ROOT
 from tempo.report.load import load, read_curves
 from tests.report.example_runs import HEADER, weight_decay_sweep, write_run, write_sweep
 
@@ -130,6 +131,18 @@ def test_a_cell_that_is_no_number_costs_its_row_only(tmp_path: Path) -> None:
     assert read_curves(tmp_path / "absent.csv") == {}
     (tmp_path / "empty.csv").write_text("")
     assert read_curves(tmp_path / "empty.csv") == {}
+
+
+@pytest.mark.parametrize(
+    ("began", "script"),
+    [("train.py", "src/train.py"), ("lr_range.py", "src/lr_range.py"), ("tune.py", "src/train.py")],
+)
+def test_the_command_of_a_single_run_can_be_typed(tmp_path: Path, began: str, script: str) -> None:
+    """A record keeps the bare name of its script; a run of a study is src/train.py with its overrides."""
+    write_run(tmp_path / "run", overrides=["seed=1", "resume=x"], fields={"argv": [began, "seed=1"]})
+    (run,) = load([tmp_path / "run"]).runs
+    assert run.again == f"python {script} seed=1"
+    assert (ROOT / script).is_file()
 
 
 def test_a_step_written_twice_by_a_resumed_run_counts_once(tmp_path: Path) -> None:

@@ -80,8 +80,7 @@ class Run:
         overrides = [each for each in self.record.overrides if override_key(each) != "resume"]
         if self.sweep is not None:
             return self.sweep.again(overrides)
-        script = next((each for each in self.record.argv[:1] if each.endswith(".py")), "src/train.py")
-        return shlex.join(["python", script, *overrides])
+        return shlex.join(["python", self.record.script, *overrides])
 
     @property
     def train_seconds(self) -> float:

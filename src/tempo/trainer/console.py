@@ -102,8 +102,7 @@ def print_results(record: RunRecord, folder: Path) -> None:
     out.print(f"folder    {folder}")
     if record.status == "interrupted":
         # src/train.py would refuse the keys that conf/lr_range.yaml sets.
-        script = "lr_range.py" if record.argv[:1] == ["lr_range.py"] else "train.py"
-        out.print(f"resume    python src/{script} resume={folder}")
+        out.print(f"resume    python {record.script} resume={folder}")
 
 
 class ProgressLines(pl.Callback):
