@@ -32,8 +32,9 @@ from rows import Row
 
 import tempo.data.folder
 from tempo.environment import cpu_name, git_state, versions
+from tempo.job import Job
 from tempo.record import RunRecord, write_atomically
-from tempo.run import Job, run
+from tempo.run import run
 
 _START_SECONDS = 6.0
 """What a run takes before its first step and after its last, compilation from the cache included."""

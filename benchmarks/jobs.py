@@ -28,9 +28,10 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from tempo import compose  # noqa: E402
 from tempo.config import check, composed  # noqa: E402
+from tempo.job import Job  # noqa: E402
 from tempo.paths import register_resolvers  # noqa: E402
 from tempo.record import RunRecord  # noqa: E402
-from tempo.run import Job, run  # noqa: E402
+from tempo.run import run  # noqa: E402
 from tempo.trainer.module import Classifier  # noqa: E402
 
 Config = dict[str, Any]

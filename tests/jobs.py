@@ -54,7 +54,8 @@ def compose_job(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str
 def run_job(folder: Path, overrides: Sequence[str]) -> Any:
     """Compose, check and run in this process; the record."""
     # torch is imported late: the tests of the configuration must not need it.
-    from tempo.run import Job, run
+    from tempo.job import Job
+    from tempo.run import run
     from tempo.trial import Trial
 
     config, choices = compose_job(overrides)

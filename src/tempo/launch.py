@@ -12,12 +12,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tempo.config import Config
 from tempo.errors import UserError
+from tempo.job import Job
 from tempo.paths import ROOT
 from tempo.process_group import OURS, follows, rendezvous
 from tempo.record import FILE_NAME, RunRecord, write_atomically
@@ -32,38 +32,30 @@ def needs_group(config: Config) -> bool:
     return bool(config["trainer"]["devices"] * config["trainer"]["num_nodes"] > 1)
 
 
-def launch_group(
-    config: Config,
-    folder: Path,
-    overrides: list[str],
-    choices: dict[str, str],
-    started: float,
-    environment: Mapping[str, str],
-    stop_after: int | None = None,
-) -> RunRecord:
+def launch_group(job: Job) -> RunRecord:
     """Start one process a device and wait; what rank 0 prints is passed on, the rest goes to `ranks/`.
 
-    `environment` is what the processes get beside this one's own. Of several nodes, each starts its own part;
-    the first one's has rank 0, which writes the record.
+    Of several nodes, each starts its own part; the first one's has rank 0, which writes the record.
 
     Raises:
         UserError: the group failed; its reason, and where the rest can be read.
     """
+    config, folder = job.config, job.folder
     meeting = rendezvous(config["trainer"]["num_nodes"])
     job_file = folder / (f"job.node{os.environ['NODE_RANK']}.json" if follows() else JOB_FILE)
     logs = folder / "ranks"
     logs.mkdir(parents=True, exist_ok=True)
     (logs / ERROR_FILE).unlink(missing_ok=True)
-    job: dict[str, Any] = {
+    told: dict[str, Any] = {
         "config": config,
         "folder": str(folder),
-        "overrides": overrides,
-        "choices": choices,
-        "stop_after": stop_after,
+        "overrides": job.overrides,
+        "choices": job.choices,
+        "stop_after": job.stop_after,
         # Clocks of processes have nothing in common but the time of day.
-        "started_unix": time.time() - (time.perf_counter() - started),
+        "started_unix": time.time() - (time.perf_counter() - job.started),
     }
-    write_atomically(job_file, json.dumps(job))
+    write_atomically(job_file, json.dumps(told))
     path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
     threads = config["trainer"]["threads"] or max(1, (os.cpu_count() or 1) // config["trainer"]["devices"])
     command = [sys.executable, "-m", "tempo.parent_death", "torch.distributed.run", *meeting]
@@ -73,12 +65,13 @@ def launch_group(
         "tempo.worker",
         str(job_file),
     ]
-    variables = {"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONPATH": path, OURS: "1", **environment}
+    variables = {"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONPATH": path, OURS: "1"}
+    variables |= job.trial.environment() if job.trial else {}
     with (logs / "torchrun.log").open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(command, env=variables, stderr=errors)
         code = _wait(process)
     if follows():
-        return _of_this_node(config, overrides, code, logs)
+        return _of_this_node(job, code, logs)
     record = RunRecord.read(folder) if (folder / FILE_NAME).exists() else None
     if record is not None and record.status == "running":  # its process was killed
         record.status, record.reason = "failed", f"a process died, exit code {code}"
@@ -91,12 +84,13 @@ def launch_group(
     return record
 
 
-def _of_this_node(config: Config, overrides: list[str], code: int, logs: Path) -> RunRecord:
+def _of_this_node(job: Job, code: int, logs: Path) -> RunRecord:
     """What a node without rank 0 knows of the run: whether its part came to an end."""
     if code != 0:
         raise UserError(f"this node's part of the group failed, exit code {code}: see {logs}")
+    config = dict(job.config)
     return RunRecord(
-        config=dict(config), config_hash="", overrides=overrides, seed=config["seed"], status="completed"
+        config=config, config_hash="", overrides=job.overrides, seed=config["seed"], status="completed"
     )
 
 

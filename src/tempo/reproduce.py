@@ -30,11 +30,12 @@ from tempo.comparison import (
 from tempo.config import check, field_types
 from tempo.environment import git_state, same_source, versions
 from tempo.errors import INTERRUPTED_CODE, UserError
+from tempo.job import Job
 from tempo.paths import ROOT
 from tempo.record import RunRecord, config_hash, flatten, write_atomically
 from tempo.recorded import command_config, completed
 from tempo.report.load import CURVES_FILE, read_curves
-from tempo.run import Job, run
+from tempo.run import run
 from tempo.run_folder import LAST, check_folder, note_folder, remove_unused
 from tempo.signature import check_types
 from tempo.targets import check_named_by_conf

@@ -15,14 +15,13 @@ from tempo.command_line import STARTED
 from tempo.config import check, plain
 from tempo.errors import INTERRUPTED_CODE
 from tempo.folder_lock import FolderLock
+from tempo.job import Job
 from tempo.launch import launch_group, needs_group
 from tempo.preview import show_preview
 from tempo.process_group import check_layout, follows, place
 from tempo.record import RunRecord
-from tempo.training import Job, Training
+from tempo.training import Training
 from tempo.trial import trial_of
-
-__all__ = ["Job", "run", "run_from_hydra"]
 
 
 def run_from_hydra(config: DictConfig) -> float | None:
@@ -67,8 +66,5 @@ def run(job: Job) -> RunRecord:
     with contextlib.nullcontext() if held_elsewhere else alone:
         if here is None and needs_group(job.config):
             compose.build_data(job.config)  # download or decode once, before several processes want it
-            trial = job.trial.environment() if job.trial else {}
-            return launch_group(
-                job.config, job.folder, job.overrides, job.choices, job.started, trial, job.stop_after
-            )
+            return launch_group(job)
         return Training(job).run()

@@ -5,55 +5,34 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 
 from tempo import compose
+from tempo.callbacks import build_callbacks
 from tempo.config import Config
-from tempo.describe import describe, first_record, keep_diff, mode
+from tempo.describe import describe, first_record, keep_diff
 from tempo.errors import UserError
 from tempo.exchange.strategy import StarStrategy
+from tempo.job import Job
 from tempo.networks import start_from
 from tempo.pace import lr_factor
 from tempo.process_group import place
 from tempo.record import RunRecord, remove_unfinished
 from tempo.report.run_figures import draw_confusion, draw_curves
 from tempo.run_folder import BEST, LAST, check_resumable, point_latest_at
-from tempo.trainer.agreement import Agreement
 from tempo.trainer.checkpoint_file import load
-from tempo.trainer.checkpoints import Checkpoints, clear_traces, newest_whole
-from tempo.trainer.console import ProgressLines, print_header, print_results, schedule_line
-from tempo.trainer.divergence import Diverged, DivergenceWatch
-from tempo.trainer.early_stopping import EarlyStopping
-from tempo.trainer.energy import EnergyMeter
+from tempo.trainer.checkpoints import clear_traces, newest_whole
+from tempo.trainer.console import print_header, print_results, schedule_line
+from tempo.trainer.divergence import Diverged
 from tempo.trainer.final_state import close_loggers, weights_sha256
 from tempo.trainer.interruption import Interrupted, Interruption
-from tempo.trainer.pruning import Pruned, Pruning
+from tempo.trainer.pruning import Pruned
 from tempo.trainer.quiet import quiet
-from tempo.trainer.recorder import Recorder
-from tempo.trainer.test_curve import CurveOnTest
-from tempo.trial import Trial
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(kw_only=True)
-class Job:
-    """What a run is told: its configuration as plain values, its folder, and where the two came from."""
-
-    config: Config
-    folder: Path
-    overrides: list[str]
-    choices: dict[str, str]
-    started: float = field(default_factory=time.perf_counter)
-    """When the clock of `seconds.total` began."""
-    trial: Trial | None = None
-    """The trial of a search that this run is."""
-    stop_after: int | None = None
-    """Optimizer steps after which to stop as if asked to: where a recorded run was stopped."""
 
 
 class Training:
@@ -151,43 +130,13 @@ class Training:
         module = compose.build_module(config, data, plan)
         if config["init_from"] and checkpoint is None:
             record.init_from = start_from(module.network, config["init_from"])
-        total = module.total_steps
-        monitor = None
-        if data.val is not None:
-            monitor = config["objective"] if config["objective"].startswith("val/") else "val/accuracy"
-        divergence = DivergenceWatch(config["divergence"]["factor"], len(data.train.classes))
-        recorder = Recorder(record=record, folder=self.folder, divergence=divergence)
-        (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        checkpoints = Checkpoints(
-            folder=self.folder / "checkpoints",
-            recorder=recorder,
-            monitor=monitor,
-            every_n_steps=config["checkpoint"]["every_n_steps"],
-            every_n_minutes=config["checkpoint"]["every_n_minutes"],
-            keep_best=config["checkpoint"]["keep_best"],
-        )
-        progress = ProgressLines(total, -(-total // plan.steps_per_epoch), data.val is not None)
-        recorder.listeners.append(progress.row)
-        settings = {**config, "images": data.sha256}
-        callbacks: list[pl.Callback] = [Agreement(settings), recorder]
-        if (every := config["trainer"]["test_every_n_epochs"]) is not None:
-            callbacks.append(
-                CurveOnTest(recorder, compose.build_eval_batches(config, data.test, plan), every)
-            )
-        if config["early_stopping"]["patience"] is not None and monitor is not None:
-            callbacks.append(_early_stopping(config, monitor))
-        if config["trainer"].get("energy"):
-            callbacks.append(EnergyMeter(record))
-        self.recorder, self.checkpoints, self.interruption.checkpoints = recorder, checkpoints, checkpoints
-        self.interruption.stop_after = self.job.stop_after
-        callbacks += [checkpoints, self.interruption, progress]
-        if self.job.trial is not None and data.val is not None:
-            callbacks.append(Pruning(self.job.trial, config["objective"].split("/")[1]))
+        callbacks = build_callbacks(self.job, record, data, plan, module, self.interruption)
+        self.recorder, self.checkpoints = callbacks.recorder, callbacks.checkpoints
         steps_done = None if checkpoint is None else int(load(checkpoint)["global_step"])
         if steps_done is None and config["resume"]:
             steps_done = 0
         loggers = compose.build_loggers(config, self.folder, steps_done) if self.rank == 0 else []
-        self.trainer = compose.build_trainer(config, self.folder, plan, callbacks, loggers)
+        self.trainer = compose.build_trainer(config, self.folder, plan, callbacks.in_order, loggers)
         device = self.trainer.strategy.root_device
         data.train = compose.on_best_device(data.train, device)
         self.data, self.plan, self.module = data, plan, module
@@ -301,12 +250,3 @@ def _seed(config: Config) -> None:
     if config["trainer"]["threads"] is not None:
         torch.set_num_threads(config["trainer"]["threads"])
     pl.seed_everything(config["seed"], verbose=False)
-
-
-def _early_stopping(config: Config, monitor: str) -> pl.Callback:
-    return EarlyStopping(
-        monitor=monitor,
-        mode=mode(monitor),
-        patience=config["early_stopping"]["patience"],
-        min_delta=config["early_stopping"]["min_delta"],
-    )

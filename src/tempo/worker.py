@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 from tempo.errors import UserError
+from tempo.job import Job
 from tempo.launch import ERROR_FILE
 from tempo.parent_death import die_with_parent
 from tempo.record import write_atomically
-from tempo.run import Job, run
+from tempo.run import run
 from tempo.trial import Trial
 
 

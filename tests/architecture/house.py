@@ -27,6 +27,7 @@ FLOORS = {
     "networks": 3,
     "compose": 4,
     "describe": 5,
+    "callbacks": 5,
     "training": 5,
     "launch": 5,
     "run": 6,

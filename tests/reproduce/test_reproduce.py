@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from tempo.errors import UserError
+from tempo.job import Job
 from tempo.record import FILE_NAME, RunRecord, config_hash
 from tempo.reproduce import COMPARISON_FILE, Asked, reproduce
-from tempo.run import Job, run
+from tempo.run import run
 from tests.conftest import Train, Trained
 from tests.jobs import SMALL, finish, rows_written, signal_at, start_job
 

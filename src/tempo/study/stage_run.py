@@ -14,9 +14,10 @@ from omegaconf import OmegaConf
 from tempo.config import check, composed
 from tempo.errors import UserError
 from tempo.folder_lock import FolderLock
+from tempo.job import Job
 from tempo.record import FILE_NAME, RunRecord, config_hash
 from tempo.report.load import Run, read_curves
-from tempo.run import Job, run
+from tempo.run import run
 from tempo.run_folder import Need, move_aside, need_of, readable_record
 
 
