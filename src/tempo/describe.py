@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -10,10 +11,20 @@ from typing import Any
 
 import torch
 
+from tempo.comparison import causes
 from tempo.compose import Data
 from tempo.config import Config
 from tempo.data.batches import BatchPlan
-from tempo.environment import DIFF_FILE, LARGEST_DIFF, cpu_name, git_state, surroundings, switches, versions
+from tempo.environment import (
+    DIFF_FILE,
+    LARGEST_DIFF,
+    cpu_name,
+    git_state,
+    same_source,
+    surroundings,
+    switches,
+    versions,
+)
 from tempo.record import RunRecord, config_hash, write_atomically
 from tempo.trainer.module import Classifier
 
@@ -95,6 +106,14 @@ def _numerics(device: torch.device) -> dict[str, Any]:
             },
         }
     return found
+
+
+def changes_since(before: RunRecord, now: RunRecord) -> list[str]:
+    """What a resumed run no longer has as its record says: code, versions, threads, machine."""
+    if "threads" not in before.environment:  # it was killed before it was built, or is of an old version
+        return []
+    commits = [str(each.git.get("commit", "")) for each in (before, now)]
+    return causes(before, dataclasses.replace(now, sessions=[]), same_source=same_source(*commits))
 
 
 def mode(objective: str) -> str:

@@ -13,7 +13,7 @@ import torch
 from tempo import compose
 from tempo.callbacks import build_callbacks
 from tempo.config import Config
-from tempo.describe import describe, first_record, keep_diff
+from tempo.describe import changes_since, describe, first_record, keep_diff
 from tempo.errors import UserError
 from tempo.exchange.strategy import StarStrategy
 from tempo.job import Job
@@ -49,6 +49,8 @@ class Training:
         here = place()
         self.world_size, self.rank = (here.world_size, here.rank) if here else (1, 0)
         self.seconds_before = 0.0
+        self.before: RunRecord | None = None
+        """What the record of a resumed run says so far."""
         self.interruption = Interruption()
         self.record, self.diff = first_record(job.config, job.overrides, job.choices)
 
@@ -104,12 +106,12 @@ class Training:
                 clear_traces(self.folder)  # of a run that came to nothing here
             return None
         check_resumable(self.config, self.folder)
-        before = RunRecord.read(self.folder)
+        self.before = before = RunRecord.read(self.folder)
         seconds = before.seconds
         known = (seconds.get("total", 0.0), seconds.get("startup", 0.0) + seconds.get("train", 0.0))
         self.seconds_before = max(known)
         self.record.sessions = [*before.sessions, *self.record.sessions]
-        self.record.init_from = before.init_from
+        self.record.init_from, self.record.data = before.init_from, before.data
         path, complaints = newest_whole(
             self.folder / "checkpoints",
             self.record.config_hash,
@@ -125,6 +127,11 @@ class Training:
     def _build(self, checkpoint: Path | None) -> None:
         config, record = self.config, self.record
         data = compose.build_data(config)
+        if record.data.get("sha256") not in (None, data.sha256):
+            raise UserError(
+                f"the images are not those that the run began with (SHA-256 {data.sha256[:12]}, recorded "
+                f"{str(record.data['sha256'])[:12]}): put them back, or start a new run without resume="
+            )
         compose.check_every_rank_has_images(data, self.world_size)
         plan = compose.build_plan(config, len(data.train), self.world_size, self.rank)
         module = compose.build_module(config, data, plan)
@@ -141,6 +148,9 @@ class Training:
         data.train = compose.on_best_device(data.train, device)
         self.data, self.plan, self.module = data, plan, module
         describe(record, data, plan, module, device)
+        if self.before is not None and self.rank == 0:
+            for each in changes_since(self.before, record):
+                log.warning("resumed under other conditions, the same bits are not promised: %s", each)
         self._announce()
 
     def _announce(self) -> None:
