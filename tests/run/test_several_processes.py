@@ -49,7 +49,7 @@ def assert_near(found: Trained, expected: Trained) -> None:
 def test_the_same_batch_on_any_number_of_ranks(train: Train, tmp_path: Path) -> None:
     whole = train(*JOB, folder="1x64")
     assert_near(train(*JOB, "trainer.accumulate=2", folder="1x32x2"), whole)
-    layouts = {(2, 1): "2x32", (2, 2): "2x16x2"}
+    layouts = {(2, 1): "2x32", (2, 2): "2x16x2", (4, 1): "4x16"}
     for (devices, accumulate), name in layouts.items():
         found = run_group(tmp_path / name, [*JOB, f"trainer.accumulate={accumulate}"], devices)
         assert found.record.world_size == devices
