@@ -39,6 +39,7 @@ from tempo.complaints import (
 from tempo.errors import INTERRUPTED_CODE, UserError, nearest
 from tempo.paths import register_resolvers
 from tempo.process_group import RUN_ID, follows, place, take_names_of_torchrun
+from tempo.quick_help import share_sources
 from tempo.record import FILE_NAME, RunRecord
 from tempo.run_folder import noted_folder, remove_unused
 from tempo.targets import note_foreign
@@ -64,6 +65,7 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
         def main() -> None:
             register_resolvers()
             take_names_of_torchrun()
+            share_sources()
             OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
             OmegaConf.register_new_resolver("existing_run", _existing_run, replace=True)
             # A search path that is not there is a mistake as any other.
