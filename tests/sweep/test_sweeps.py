@@ -73,7 +73,7 @@ def test_processes_that_die_are_named(tmp_path: Path) -> None:
         "crashes": ("failed", "killed by SIGSEGV"),
         "is_killed": ("failed", "killed by SIGKILL"),
         "exits": ("failed", "SystemExit: 3"),
-        "sleeps": ("failed", "stopped by hydra.launcher.timeout_minutes=0.3; the next start goes on"),
+        "sleeps": ("interrupted", "stopped by hydra.launcher.timeout_minutes=0.3; the next start goes on"),
         "digits": ("completed", ""),
     }
     console = tmp_path / "_target_=tempo.data.digits.digits" / "console.log"
