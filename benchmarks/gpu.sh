@@ -6,7 +6,7 @@
 # The archive holds train/<class>/*.jpg and test/<class>/*.jpg. Python needs torch, torchvision and Lightning;
 # hydra-core, omegaconf and antlr4-python3-runtime are taken from wheels/ beside this folder where it lacks them:
 #
-#   pip download --no-deps -d wheels hydra-core==1.3.2 omegaconf==2.3.0 antlr4-python3-runtime==4.9.3
+#   pip download --no-deps -d wheels hydra-core==1.3.8 omegaconf==2.3.1 antlr4-python3-runtime==4.9.3
 #
 # `--device cpu --shorten` takes the same path in half a minute on a small archive.
 set -euo pipefail
