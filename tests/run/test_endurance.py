@@ -45,6 +45,14 @@ def test_the_result_of_a_job_keeps_none_of_its_objects() -> None:
     assert str(failure(result)) == "then"
 
 
+def test_errors_that_are_each_others_context_are_let_go() -> None:
+    """Python itself makes such a ring where an old error is raised while another one is handled."""
+    first, then = KeyError("first"), RuntimeError("then")
+    first.__context__, then.__context__ = then, first
+    let_go(failed(then))
+    assert first.__traceback__ is None
+
+
 def left_in_process() -> dict[str, object]:
     gc.collect()
     living = [each for each in gc.get_objects() if type(each) in (pl.Trainer, torch.optim.SGD)]

@@ -61,10 +61,13 @@ class InProcessLauncher(IsolatingLauncher):
 def let_go(result: JobReturn) -> None:
     """Keep a job's value or error and none of its objects: a sweep holds the results of all its jobs."""
     result.cfg = result.hydra_cfg = None
-    error = failure(result)
-    while error is not None:
-        error.__traceback__ = None  # its frames hold the network and the images
-        error = error.__cause__ or error.__context__
+    waiting, seen = [failure(result)], set()
+    while waiting:
+        error = waiting.pop()
+        if error is not None and id(error) not in seen:  # causes and contexts may close to a ring
+            seen.add(id(error))
+            error.__traceback__ = None  # its frames hold the network and the images
+            waiting += [error.__cause__, error.__context__]
 
 
 def _free_memory() -> None:
