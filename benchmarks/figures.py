@@ -8,7 +8,7 @@ the study's runs, with the standard deviation where there are several; `metrics.
 `epochs_to STUDY` is the first epoch at which the mean validation accuracy over the runs reaches the highest
 that the other STUDY's comes to, `epochs_to_own_best` the epoch of its own. `steps_to METRIC=VALUE` and
 `seconds_to METRIC=VALUE` are those of training until the first evaluation that is as good, over the runs that
-get there.
+get there. `kept` is what a study of src/tune.py ended in, tuned or default.
 Numbers are rounded against us: down, but seconds, standard deviations and `max` up.
 """
 
@@ -40,6 +40,9 @@ def figure(study: str, field: str) -> str:
         return _to_target(study, *field.split())
     if field.startswith("epochs_to"):
         return _epochs_to(study, study if field == "epochs_to_own_best" else field.split()[1])
+    if field == "kept":
+        state = json.loads((RESULTS / study / "tune.json").read_text(encoding="utf-8"))
+        return str(state["comparison"]["verdict"]["chosen"])
     records = _records(study)
     if field.startswith(("minus ", "verdict ")):
         what, other, key = field.split()

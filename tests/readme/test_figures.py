@@ -117,6 +117,13 @@ def test_epochs_to_the_same_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert figures.figure("b", "epochs_to a") == "never"
 
 
+def test_what_a_study_ended_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tune_x").mkdir()
+    (tmp_path / "tune_x" / "tune.json").write_text('{"comparison": {"verdict": {"chosen": "default"}}}')
+    monkeypatch.setattr(figures, "RESULTS", tmp_path)
+    assert figures.figure("tune_x", "kept") == "default"
+
+
 def test_of_a_study_the_full_runs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = tmp_path / "study"
     for run in ("range_test", "final_tuned_seed0", "final_default_seed0"):

@@ -79,6 +79,8 @@ def _tune(config: DictConfig, folder: Path) -> None:
     finally:
         if procedure.budget.plan is not None:
             procedure.save()
+    if procedure.smoke:
+        print(f"*** {SMOKE} ***")
     for line in lines:
         print(f"result    {line}")
     spent = f"{runner.epochs:.4g} epochs in {len(runner.runs)} runs, {duration(procedure.budget.seconds)}"
