@@ -214,7 +214,6 @@ def test_an_evaluation_of_something_else(
         (changed(status="interrupted", overrides=["seed=["]), [], "which no run records"),
         (changed(status="interrupted", overrides=["sede=1"]), [], "sede"),
     ],
-    ids=str,
 )
 def test_a_run_that_cannot_be_resumed(
     damage: Callable[[Path], None],
