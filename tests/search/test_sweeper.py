@@ -97,6 +97,10 @@ def test_a_point_that_cannot_be_composed_fails_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="1 of 4 jobs without a result"):
         search(tmp_path, run, arguments)
     assert len(times_run(tmp_path)) == 3
+    with pytest.raises(UserError, match="1 of 4 jobs without a result: the same command") as caught:
+        search(tmp_path, run, arguments)
+    assert "alone" not in str(caught.value)  # no command was given that could run it
+    assert set(times_run(tmp_path).values()) == {1}
 
 
 def test_ctrl_c_keeps_the_trial_for_the_next_start(

@@ -203,9 +203,10 @@ class RunSweeper(Sweeper):
                     self._say_missing(job, record)
         if lost := len(missing) + len(self.refused):
             total = len(jobs) + len(self.refused)
+            alone = "the commands above run them alone, " if missing else ""
             raise UserError(
-                f"{lost} of {total} jobs without a result: the commands above run them alone, the "
-                "same command as before runs all of them and nothing else"
+                f"{lost} of {total} jobs without a result: {alone}the same command as before runs all of "
+                "them and nothing else"
             )
         return [record.objective.get("value") if record else None for record in records]
 

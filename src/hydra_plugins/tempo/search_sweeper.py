@@ -192,11 +192,17 @@ class SearchSweeper(RunSweeper):
 
     def _recall(self) -> None:
         """Take up the trials of earlier commands; refuse to mix results of two configurations."""
+        with_result = self.study.numbers_with_result()
         for trial in self.study.trials:
             slug = trial.user_attrs.get("run")
             if slug is None:
                 continue
-            job = self._point(slug, self.space.rounded(trial.params))
+            try:
+                job = self._point(slug, self.space.rounded(trial.params))
+            except UserError:
+                if trial.number in with_result:
+                    raise
+                continue  # it was refused before; its point gets another try
             record = job.record()
             if record is not None and record.finished and record.config_hash != job.config_hash:
                 raise UserError(
