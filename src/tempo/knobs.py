@@ -31,6 +31,8 @@ DIFFERENTIATING = frozenset({"tempo.optimizer.newton_cg.NewtonCG"})
 
 AVERAGING = frozenset({"schedulefree.AdamWScheduleFree"})
 """Optimizers that train one set of weights and mean another, their average, to be evaluated."""
+COMPOSED = frozenset({"tempo.optimizer.muon.MuonWithAdamW"})
+"""Optimizers made of others, each with a state of its own."""
 
 
 def knob_types(signature: Signature) -> Signature:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tempo.errors import UserError
-from tempo.knobs import AVERAGING, DIFFERENTIATING, WITH_CLOSURE
+from tempo.knobs import AVERAGING, COMPOSED, DIFFERENTIATING, WITH_CLOSURE
 from tempo.planned import check_batch_fits
 from tempo.schedule_node import build_schedule
 
@@ -139,8 +139,12 @@ def _exchange(config: Config) -> None:
         why = "trainer.precision=16-mixed scales the loss by what every process finds in its gradients"
     elif trainer["gradient_clip"] is not None and server["count"] > 1:
         why = "trainer.gradient_clip needs all gradients in one place"
-    elif config["optimizer"]["_target_"] in WITH_CLOSURE:
+    elif (target := config["optimizer"]["_target_"]) in WITH_CLOSURE:
         why = "a line search needs the gradient in every process"
+    elif target in AVERAGING:
+        why = "every process evaluates the optimizer's average of the weights"
+    elif target in COMPOSED:
+        why = "the states of this optimizer's two parts are not gathered from the servers"
     if why:
         raise UserError(f"{why}, and server.reply=parameters leaves each its own: server.reply=gradients")
 
@@ -177,6 +181,11 @@ def _closure(config: Config) -> None:
 def _averaging(config: Config) -> None:
     if config["optimizer"]["_target_"] not in AVERAGING:
         return
+    if config["optimizer"].get("momentum") == 0:
+        raise UserError(
+            "optimizer.momentum=0: this optimizer finds its average by a division by momentum: "
+            "optimizer.momentum=0.9"
+        )
     if config["ema"]["decay"] is not None:
         raise UserError(
             f"ema.decay={config['ema']['decay']}: this optimizer averages its weights itself: ema.decay=null"

@@ -19,6 +19,7 @@ from tempo.targets import EXTRAS
 from tempo.tune_settings import settings_of
 from tests.jobs import CONF, compose_job
 
+SERVERS_STEP = "trainer=ddp_cpu trainer.devices=2 trainer.method=ps_sync server.reply=parameters"
 # (overrides, what the line must name: the value, and the override that mends it)
 REFUSED: list[tuple[str, str, str]] = [
     ("optimizer.lr=0", "optimizer.lr=0", "optimizer.lr=0.1"),
@@ -49,6 +50,10 @@ REFUSED: list[tuple[str, str, str]] = [
     ("optimizer=muon optimizer.adamw_momentum=1", "adamw_momentum=1", "optimizer.adamw_momentum=0.9"),
     ("optimizer=schedule_free ema.decay=0.9", "ema.decay=0.9", "ema.decay=null"),
     ("optimizer=schedule_free scheduler=onecycle", "momentum", "scheduler.min_momentum=null"),
+    ("optimizer=schedule_free optimizer.momentum=0", "optimizer.momentum=0", "optimizer.momentum=0.9"),
+    (f"optimizer=schedule_free {SERVERS_STEP}", "average of the weights", "server.reply=gradients"),
+    (f"optimizer=muon {SERVERS_STEP}", "two parts", "server.reply=gradients"),
+    (f"optimizer=lbfgs {SERVERS_STEP}", "line search", "server.reply=gradients"),
     ("scheduler=onecycle optimizer=lbfgs", "momentum", "optimizer=momentum"),
     ("scheduler=onecycle optimizer=sgd", "momentum", "optimizer=momentum"),
     ("scheduler=onecycle optimizer=adagrad", "momentum", "scheduler.min_momentum=null"),
