@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tempo.record import RunRecord
-from tempo.trainer.energy import EnergyMeter
+from tempo.trainer.energy import EnergyMeter, _source
 from tests.conftest import Train
 
 pytest.importorskip("codecarbon", reason="codecarbon is not installed: pip install -e '.[energy]'")
@@ -16,6 +16,7 @@ pytest.importorskip("codecarbon", reason="codecarbon is not installed: pip insta
 
 class _RankZero:
     is_global_zero = True
+    world_size, num_nodes = 1, 1
 
 
 def spend(seconds: float) -> None:
@@ -51,3 +52,24 @@ def test_joules_grow_with_the_work_and_survive_an_interruption() -> None:
     metered(0.1, resumed)
     total = resumed.record.energy["joules"]
     assert first < total < 2 * first
+
+
+def test_the_source_says_of_how_much_the_joules_are() -> None:
+    """Ranks are no children of each other, and counters end with their machine."""
+
+    class CPU:
+        _mode = "cpu_load"
+
+    class RAM:
+        pass
+
+    class Other:
+        pass
+
+    parts = [CPU(), RAM()]
+    alone = "CPU estimated from its rated power and load"
+    assert _source(parts, processes=1, nodes=1) == alone
+    assert _source(parts, processes=4, nodes=1) == f"{alone} by one process of 4"
+    CPU._mode = "intel_rapl"
+    assert _source(parts, processes=4, nodes=2) == "CPU measured by RAPL, one node of 2"
+    assert _source([Other()], processes=1, nodes=1) == "Other as codecarbon reads it"

@@ -20,7 +20,8 @@ class EnergyMeter(pl.Callback):
     The readings are codecarbon's, in its offline mode: RAPL counters and NVML where they are there. A
     processor without counters is estimated by codecarbon from its rated power and the CPU time of this
     process and its children; `record.energy["source"]` says which. Counters see the whole machine, so a run
-    that shares it is charged for its neighbours. Memory is left out: codecarbon guesses it from its size.
+    that shares it is charged for its neighbours, and one on several nodes for the first alone; an estimate is
+    of the first process alone. Memory is left out: codecarbon guesses it from its size.
 
     Source: codecarbon, https://docs.codecarbon.io.
     """
@@ -58,7 +59,8 @@ class EnergyMeter(pl.Callback):
                 allow_multiple_runs=True,
             )
             self._tracker.start_task()
-        self.source = _source(getattr(self._tracker, "_hardware", []))
+        hardware = getattr(self._tracker, "_hardware", [])
+        self.source = _source(hardware, processes=trainer.world_size, nodes=trainer.num_nodes)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write what was counted into the record."""
@@ -86,18 +88,20 @@ class EnergyMeter(pl.Callback):
             self._tracker = None
 
 
-def _source(hardware: list[Any]) -> str:
-    """In words, where the numbers come from; codecarbon keeps this in its parts alone."""
-    words = []
+def _source(hardware: list[Any], *, processes: int, nodes: int) -> str:
+    """In words, where the numbers come from, and of how much; codecarbon keeps this in its parts alone."""
+    words, estimate = [], "CPU estimated from its rated power and load"
+    if processes > 1:
+        estimate += f" by one process of {processes}"
     for part in hardware:
         kind = type(part).__name__
         if kind == "CPU":
             mode = str(getattr(part, "_mode", ""))
-            words.append(
-                f"CPU measured by {_MEASURED[mode]}"
-                if mode in _MEASURED
-                else "CPU estimated from its rated power and load"
-            )
+            words.append(f"CPU measured by {_MEASURED[mode]}" if mode in _MEASURED else estimate)
         elif kind == "GPU":
             words.append("GPU measured by NVML")
+        elif kind != "RAM":
+            words.append(f"{kind} as codecarbon reads it")
+    if nodes > 1:
+        words.append(f"one node of {nodes}")
     return ", ".join(words)
