@@ -64,8 +64,8 @@ def load(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other kinds of file: they are refused anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from error
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
     except Exception as error:
         if isinstance(error, UserError):
             raise
