@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 from typing import Any
 
 import pytest
 import yaml
 
 from tempo.config import check
+from tempo.paths import ROOT
 from tests.jobs import CONF, compose_job
 
 FOLDER = CONF / "experiment" / "distributed"
+RESULTS = ROOT / "docs" / "results" / "optimizers"
 # optimizer: class, momentum, test accuracy in the text
 SEVEN: dict[str, tuple[str, float | None, float | None]] = {
     "sgd": ("SGD", None, 0.30),
@@ -21,7 +24,7 @@ SEVEN: dict[str, tuple[str, float | None, float | None]] = {
     "adagrad": ("Adagrad", None, 0.40),
     "nadam": ("NAdam", 0.9, None),
 }
-SWEEPS = ("optimizers_small_paper", "optimizers_small_tune")
+SWEEPS = ("optimizers_small_paper", "optimizers_small_tune", "optimizers_small_fair")
 
 
 def sweeper(name: str) -> dict[str, Any]:
@@ -58,6 +61,7 @@ def test_all_seven_are_one_command() -> None:
 @pytest.mark.parametrize("name", SWEEPS)
 def test_the_small_sweeps_have_all_seven(name: str) -> None:
     rows = sweeper(name)["rows"]
+    assert "# cost: about" in (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     assert [row.split()[:2] for row in rows] == [
         ["experiment=distributed/optimizers_small", f"optimizer={each}"] for each in SEVEN
     ]
@@ -72,3 +76,18 @@ def test_every_optimizer_has_the_same_budget_and_a_seed_apart() -> None:
     params = sweeper("optimizers_small_tune")["params"]
     assert len(params["optimizer.lr"].split(",")) == 5
     assert str(params["seed"]) not in sweeper("optimizers_small_paper")["params"]["seed"].split(",")
+
+
+def test_the_rates_are_the_best_of_those_tried() -> None:
+    tried = list(csv.DictReader((RESULTS / "tune.csv").read_text(encoding="utf-8").splitlines()))
+    rates = [float(each) for each in sweeper("optimizers_small_tune")["params"]["optimizer.lr"].split(",")]
+    assert len(tried) == len(rates) * len(SEVEN)
+    for row, name in zip(sweeper("optimizers_small_fair")["rows"], SEVEN, strict=True):
+        config, _ = compose_job(row.split())
+        mine = [each for each in tried if each["optimizer"] == name]
+        assert sorted(float(each["optimizer.lr"]) for each in mine) == rates
+        best = max(
+            (each for each in mine if each["status"] == "completed"),
+            key=lambda each: float(each["val/accuracy"]),
+        )
+        assert config["optimizer"]["lr"] == float(best["optimizer.lr"])
