@@ -53,6 +53,12 @@ def wait_until(holds: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
+def signal_all(processes: list[int], number: int) -> None:
+    """Send a signal to each."""
+    for each in processes:
+        os.kill(each, number)
+
+
 def processes_naming(text: str) -> list[int]:
     """Processes of this machine whose command line has `text` in it, without zombies."""
     found = []

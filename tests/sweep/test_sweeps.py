@@ -12,7 +12,7 @@ import pytest
 
 from tempo.paths import ROOT
 from tempo.record import RunRecord
-from tests.sweep.command import finish, processes_naming, start, statuses, train, wait_until
+from tests.sweep.command import finish, processes_naming, signal_all, start, statuses, train, wait_until
 
 SHORT = ("trainer.max_steps=4", "hydra.sweeper.report=false")
 LONG = ("trainer.epochs=150", "hydra.sweeper.report=false", "hydra/launcher=local")
@@ -88,7 +88,11 @@ def test_cut_sweeps_go_on_and_end_as_if_never_cut(tmp_path: Path) -> None:
     first = start("-m", "seed=0,1", *LONG, place)
     wait_until(lambda: all((job / "checkpoints" / "last.ckpt").exists() for job in jobs))
 
+    # Jobs that were over before the next command had even started would leave nothing to interrupt.
+    of_first = processes_naming(str(sweep))
+    signal_all(of_first, signal.SIGSTOP)
     code, output = train("-m", "seed=0,1", *LONG, place)
+    signal_all(of_first, signal.SIGCONT)
     assert code == 1
     assert f"at work in {sweep} as process {first.pid}" in output.splitlines()[-1]
 
