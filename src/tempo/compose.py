@@ -11,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.loggers import Logger
 
 from tempo.config import Config, source_keys
 from tempo.data.augment import Augment, Preprocess, normalization
@@ -27,6 +27,7 @@ from tempo.networks import build_network
 from tempo.optimizer.build import build_optimizer
 from tempo.pace import schedule_of
 from tempo.trainer.checkpoint_file import CheckpointFiles
+from tempo.trainer.event_log import EventLog
 from tempo.trainer.module import Classifier
 
 # A chunk of steps is one call of Lightning's loop and one tensor of preprocessed images. It is as long as
@@ -187,15 +188,7 @@ def build_eval_batches(config: Config, data: ImageData, plan: BatchPlan) -> Eval
 
 def build_loggers(config: Config, folder: Path, steps_done: int | None) -> list[Logger]:
     """TensorBoard always, and the one that conf/logger names; `steps_done` of a run that is resumed."""
-    tensorboard = TensorBoardLogger(
-        save_dir=folder,
-        name="",
-        version="tensorboard",
-        default_hp_metric=False,
-        # Steps that a resumed run takes again are hidden from the curves.
-        purge_step=None if steps_done is None else steps_done + 1,
-    )
-    loggers: list[Logger] = [tensorboard]
+    loggers: list[Logger] = [EventLog(folder, steps_done)]
     node = config.get("logger")
     if isinstance(node, Mapping) and "_target_" in node:
         loggers.append(instantiated("logger", node))

@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Sequence
 
 import torch
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.loggers import Logger
 from torch.utils.tensorboard.summary import hparams
 
 from tempo.record import RunRecord, flatten
+from tempo.trainer.event_log import EventLog
 
 
 def weights_sha256(network: torch.nn.Module) -> str:
@@ -31,7 +32,7 @@ def close_loggers(loggers: Sequence[Logger], record: RunRecord) -> None:
     """
     if record.status == "interrupted":
         for logger in loggers:
-            logger.finalize("failed")
+            _close(logger, "failed")
         return
     metrics = {
         f"final/{split}_{name}": v for split, each in record.metrics.items() for name, v in each.items()
@@ -41,10 +42,14 @@ def close_loggers(loggers: Sequence[Logger], record: RunRecord) -> None:
     for logger in loggers:
         logger.log_hyperparams(parameters)
         logger.log_metrics(metrics, step=record.steps)
-        if isinstance(logger, TensorBoardLogger):
+        if isinstance(logger, EventLog):
             # Not the description of the experiment that Lightning would write: the tab takes that of one run
             # for all, and without it looks for itself which parameters differ and which metrics there are.
             _, *session = hparams(parameters, metrics)
             for each in session:
                 logger.experiment._get_file_writer().add_summary(each)
-        logger.finalize("success" if record.finished else "failed")
+        _close(logger, "success" if record.finished else "failed")
+
+
+def _close(logger: Logger, status: str) -> None:
+    (logger.close if isinstance(logger, EventLog) else logger.finalize)(status)
