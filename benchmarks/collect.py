@@ -60,7 +60,8 @@ def portable(text: str) -> str:
     """Paths of this machine as a reader elsewhere would write them."""
     home = str(Path.home())
     for path, written in ((data_root(), "data"), (str(ROOT), "."), (str(ROOT.parent), ".."), (home, "~")):
-        text = text.replace(f'"{path}', f'"{written}').replace(f"={path}", f"={written}")
+        for before in ('"', "'", "="):
+            text = text.replace(f"{before}{path}", f"{before}{written}")
     return text
 
 
