@@ -61,7 +61,7 @@ class DistinctSampler(BaseSampler):
         self, study: Any, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Not reached: `sample_relative` draws every axis."""
-        raise NotImplementedError
+        raise AssertionError(f"{param_name} is drawn with all axes, by sample_relative")
 
     def _inner(self, seed: int) -> BaseSampler:
         if self.name == "tpe":
