@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib import rc_context
 
+from tempo.report.bars import finals, trade_off
 from tempo.report.charts import against_key, heat_map
 from tempo.report.curves import schedules, spread, training_curves
 from tempo.report.figures import draw
@@ -36,7 +37,10 @@ def grid(
 def test_every_figure_is_written_in_both_formats(tmp_path: Path) -> None:
     drawn = draw(grid(tmp_path / "runs"), tmp_path / "figures")
     names = [each.name for each in drawn]
-    assert names == ["curves", "final_optimizer.lr", "final_optimizer.wd", "heat_map", "schedule", "cost"]
+    assert names == [
+        "curves", "finals", "final_optimizer.lr", "final_optimizer.wd", "heat_map", "schedule", "cost",
+        "trade_off",
+    ]  # fmt: skip
     for each in drawn:
         header = each.png.read_bytes()[:24]
         width, height = struct.unpack(">II", header[16:24])
@@ -98,6 +102,45 @@ def test_the_heat_map_holds_the_means(tmp_path: Path) -> None:
     assert texts[0] == "75.50\n± 0.71"
 
 
+def test_the_bars_are_the_final_accuracies(tmp_path: Path) -> None:
+    weight_decay_sweep(tmp_path, [1e-4, 1e-5], [0, 1], {1e-4: {0: 0.9, 1: 0.8}, 1e-5: {0: 0.6, 1: 0.6}})
+    figure = finals(summary_of(tmp_path).settings)
+    assert figure is not None
+    (axes,) = figure.axes
+    bars = {each.get_label(): [bar.get_width() for bar in each] for each in axes.containers if len(each) == 2}
+    # wd 1e-5, then 1e-4; training is 2 points above, test 1 below
+    assert bars == {
+        "training accuracy": pytest.approx([62, 87]),
+        "validation accuracy": pytest.approx([60, 85]),
+        "test accuracy": pytest.approx([59, 84]),
+    }
+    texts = [each.get_text() for each in axes.texts]
+    assert texts[2:4] == ["60.00 ± 0.00", "85.00 ± 7.07"]
+    assert axes.get_xlim()[0] == 0, "a bar that does not begin at zero lies"
+
+
+def test_the_trade_off_is_accuracy_against_seconds_and_joules(tmp_path: Path) -> None:
+    estimate = "CPU estimated from its rated power and load"
+    for wd, joules in ((1e-4, 100.0), (1e-5, 300.0)):
+        for seed in (0, 1):
+            energy = {"energy": {"joules": joules + 50 * seed, "source": estimate}}
+            write_run(tmp_path / f"{wd}-{seed}", val=0.9, seed=seed, fields=energy, optimizer__wd=wd)
+    settings = summary_of(tmp_path).settings
+    figure = trade_off(settings, "val/accuracy")
+    assert figure is not None
+    assert [each.get_xlabel() for each in figure.axes] == [
+        "seconds of training",
+        "joules of training (estimated)",
+    ]
+    means = [[float(bar.lines[0].get_xdata()[0]) for bar in each.containers] for each in figure.axes]
+    assert means == [[20.5, 20.5], [325, 125]]
+    write_run(tmp_path / "unasked", val=0.5, optimizer__wd=1e-6)
+    figure = trade_off(summary_of(tmp_path).settings, "val/accuracy")
+    assert figure is not None
+    assert len(figure.axes) == 1, "joules of two of three settings compare nothing"
+    assert trade_off(settings[:1], "val/accuracy") is None
+
+
 def test_one_key_has_no_heat_map(tmp_path: Path) -> None:
     values = {wd: {0: 0.9} for wd in (1e-4, 1e-5)}
     weight_decay_sweep(tmp_path, list(values), [0], values)
@@ -149,7 +192,7 @@ def test_runs_without_curves_or_with_one_point_still_draw(tmp_path: Path) -> Non
     assert names[0] == "curves"
     (tmp_path / "r/a/metrics.csv").unlink()
     names = [each.name for each in draw(summary_of(tmp_path / "r"), tmp_path / "more")]
-    assert names == ["final_optimizer.wd", "cost"]
+    assert names == ["finals", "final_optimizer.wd", "cost", "trade_off"]
 
 
 def test_long_curves_are_thinned_with_both_ends(tmp_path: Path) -> None:

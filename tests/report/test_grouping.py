@@ -119,3 +119,37 @@ def test_smoke_runs_never_share_a_setting_with_full_ones(tmp_path: Path) -> None
     keys, settings = group(load([tmp_path]).runs)
     assert keys == ("scale",)
     assert [each.smoke for each in settings] == [False, True]
+
+
+def test_a_path_that_names_the_runs_own_seed_follows_it(tmp_path: Path) -> None:
+    """`model.run=<sweep>/seed=${seed}`: three stems on three networks are one setting."""
+    for seed in (0, 1, 12):
+        write_run(tmp_path / f"{seed}", seed=seed, model__run=f"logs/below/seed={seed}")
+    keys, settings = group(load([tmp_path]).runs)
+    assert keys == ()
+    assert [len(each.runs) for each in settings] == [3]
+    write_run(tmp_path / "other", seed=1, model__run="logs/below/seed=0")
+    keys, settings = group(load([tmp_path]).runs)
+    assert keys == ("model.run",)
+    assert sorted(len(each.runs) for each in settings) == [1, 3]
+
+
+def test_the_option_of_a_group_says_more_than_its_keys(tmp_path: Path) -> None:
+    for name, momentum, nesterov in (("sgd", None, False), ("momentum", 0.9, False), ("nesterov", 0.9, True)):
+        choices = {"choices": {"optimizer": name, "experiment": "paper/seven"}}
+        write_run(tmp_path / name, fields=choices, optimizer__momentum=momentum, optimizer__nesterov=nesterov)
+    keys, settings = group(load([tmp_path]).runs)
+    assert keys == ("optimizer",)
+    assert [each.label for each in settings] == [
+        "optimizer=momentum", "optimizer=nesterov", "optimizer=sgd",
+    ]  # fmt: skip
+
+
+def test_an_option_does_not_split_runs_of_one_configuration(tmp_path: Path) -> None:
+    """The same setting by two experiments is the same setting."""
+    write_run(tmp_path / "a", seed=0, fields={"choices": {"experiment": "paper/row"}})
+    write_run(tmp_path / "b", seed=1, fields={"choices": {"experiment": "paper/figure"}})
+    write_run(tmp_path / "c", seed=0, optimizer__wd=1.0, fields={"choices": {"experiment": "paper/other"}})
+    keys, settings = group(load([tmp_path]).runs)
+    assert keys == ("optimizer.wd",)
+    assert [len(each.runs) for each in settings] == [2, 1]

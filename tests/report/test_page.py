@@ -70,7 +70,7 @@ def test_the_page_holds_everything_itself(tmp_path: Path) -> None:
             write_run(tmp_path / f"s/{wd}-{seed}", seed=seed, optimizer__wd=wd)
     page = build_report([tmp_path / "s"], tmp_path / "out")
     tags = read(page)
-    assert tags.counts["img"] == 4  # curves, final value, schedule, cost
+    assert tags.counts["img"] == 6  # curves, finals, final value, schedule, cost, trade-off
     assert all(each.startswith("data:") for each in tags.fetched)
     assert not re.search(r"https?://", re.sub(r'src="data:[^"]*"', "", page.read_text()))
     assert "@import" not in page.read_text()

@@ -83,7 +83,9 @@ def text_of(content: Content) -> str:
         means = means_table(summary)
         # The losses and the cost have their place in the files; a terminal is narrow.
         wanted = [
-            at for at, head in enumerate(means.head) if not head.startswith(("training", "images", "lowest"))
+            at
+            for at, head in enumerate(means.head)
+            if not head.startswith(("training", "images", "joules", "lowest"))
         ]
         table = Table(title=f"by {metric_name(summary.metric)}", title_justify="left", highlight=False)
         for at in wanted:

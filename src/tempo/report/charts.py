@@ -1,4 +1,4 @@
-"""Pictures of final values: against a swept key, over two swept keys, and what they cost."""
+"""Pictures of final values: against a swept key, and over two swept keys."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tempo.report.grouping import Setting, distinct
-from tempo.report.style import COLOURS, MARKERS, MOST_LINES, label_of, legend_below, new_figure, value_axis
-from tempo.report.summarise import Summary, by_seed, describe, statistics
-from tempo.report.wording import amount, canonical, human, is_share, metric_name, more_is_better, short_keys
+from tempo.report.style import (
+    COLOURS,
+    MARKERS,
+    MOST_LINES,
+    label_of,
+    legend_below,
+    new_figure,
+    per_cent,
+    value_axis,
+)
+from tempo.report.summarise import Summary, by_seed, statistics
+from tempo.report.wording import amount, canonical, head_of, human, is_share, more_is_better, short_keys
 
 MOST_BARS = 24
 
@@ -47,8 +56,8 @@ def against_key(summary: Summary, key: str) -> Figure | None:
         handles.append(_draw_line(axes, line, points, summary.metric, index, joined=numeric))
         others = _without(line[0].values, at)
         labels.append(label_of(", ".join(f"{n}={human(v)}" for n, v in zip(names, others, strict=True))))
-    axes.set(xlabel=key.removesuffix("._target_"), ylabel=_axis_name(summary.metric))
-    _per_cent(axes, summary.metric)
+    axes.set(xlabel=key.removesuffix("._target_"), ylabel=head_of(summary.metric))
+    per_cent(axes, summary.metric)
     _turn_long_ticks(axes)
     if len(kept) > 1:
         legend_below(figure, handles, labels)
@@ -113,7 +122,7 @@ def heat_map(summary: Summary) -> Figure | None:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     _turn_long_ticks(axes)
-    bar = figure.colorbar(image, ax=axes, label=_axis_name(summary.metric))
+    bar = figure.colorbar(image, ax=axes, label=head_of(summary.metric))
     if is_share(summary.metric):
         bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
     return figure
@@ -143,47 +152,8 @@ def _write_cell(axes: Axes, x: int, y: int, setting: Setting | None, metric: str
     axes.text(x, y, text, ha="center", va="center", fontsize=8.5, color="white" if dark else "black")
 
 
-def cost(settings: Sequence[Setting]) -> Figure | None:
-    """Seconds of training and images per second, a bar a setting: mean over its runs, sd as whisker."""
-    shown = [each for each in settings if each.completed][:MOST_BARS]
-    if not shown:
-        return None
-    figure, axes = new_figure(1, 2, 9.5, 1.2 + 0.32 * len(shown))
-    for place, title, numbers in zip(
-        axes,
-        ("seconds of training", "images per second"),
-        (
-            [[run.train_seconds for run in each.completed] for each in shown],
-            [[run.record.images_per_second for run in each.completed] for each in shown],
-        ),
-        strict=True,
-    ):
-        described = [describe([value for value in each if math.isfinite(value)]) for each in numbers]
-        heights = [0.0 if math.isnan(each.mean) else each.mean for each in described]
-        whiskers = [0.0 if math.isnan(each.sd) else each.sd for each in described]
-        colour = COLOURS[0] if place is axes[0] else COLOURS[2]
-        place.barh(
-            range(len(shown)), heights, xerr=whiskers, color=colour, alpha=0.85, height=0.65, capsize=2
-        )
-        place.set(title=title, ylim=(len(shown) - 0.4, -0.6))
-        place.grid(visible=False, axis="y")
-        place.set_yticks(
-            range(len(shown)), [label_of(each.label) for each in shown] if place is axes[0] else []
-        )
-    return figure
-
-
 def _without(values: tuple[Any, ...], at: int) -> tuple[Any, ...]:
     return values[:at] + values[at + 1 :]
-
-
-def _axis_name(metric: str) -> str:
-    return metric_name(metric) + (", %" if is_share(metric) else "")
-
-
-def _per_cent(axes: Axes, metric: str) -> None:
-    if is_share(metric):
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
 
 
 def _turn_long_ticks(axes: Axes) -> None:

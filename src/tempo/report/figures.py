@@ -10,7 +10,8 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from tempo.report.charts import MOST_BARS, against_key, cost, heat_map
+from tempo.report.bars import cost, finals, trade_off
+from tempo.report.charts import MOST_BARS, against_key, heat_map
 from tempo.report.curves import schedules, training_curves
 from tempo.report.grouping import Setting
 from tempo.report.search import Search
@@ -68,6 +69,13 @@ def _figures(summary: Summary) -> Iterator[tuple[str, str, str, Figure | None]]:
         f"cross: a diverged run.{some}",
         training_curves(chosen),
     )
+    yield (
+        "finals",
+        "Final accuracies",
+        "Mean over the completed runs of a setting, whisker: standard deviation over seeds. That of training "
+        f"is over its last logged interval. At most {MOST_BARS} settings.",
+        finals(summary.settings),
+    )
     for key in summary.keys[:MOST_KEYS]:
         yield (
             f"final_{_file_name(key.removesuffix('._target_'))}",
@@ -96,6 +104,13 @@ def _figures(summary: Summary) -> Iterator[tuple[str, str, str, Figure | None]]:
         "Mean over the completed runs of a setting, whisker: standard deviation. Comparable only where the "
         f"device is the same (see environment). At most {MOST_BARS} settings.",
         cost(summary.settings),
+    )
+    yield (
+        "trade_off",
+        f"Final {metric} against what training took",
+        "Marker and whiskers: mean ± standard deviation over seeds, both ways. Dots: the seeds. Comparable "
+        f"only where the device is the same (see environment).{some}",
+        trade_off(chosen, summary.metric),
     )
 
 

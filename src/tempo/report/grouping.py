@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ FOLDER = "folder"
 """Stands for the folder that the user named: tells apart what has one configuration, such as two commits."""
 NOT_A_SETTING = frozenset({"seed", "name", "resume", "preview"})
 NOT_A_SETTING_BELOW = ("paper.", "logger.", "hydra.")
+TELLING_GROUPS = ("experiment", "data", "model", "optimizer", "scheduler")
+"""Groups whose option says more than the keys that it sets: `optimizer=nesterov`, SGD with three of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +95,13 @@ def value_of(run: Run, key: str) -> Any:
     if key == FOLDER:
         return run.given.name or str(run.given)
     if key in run.flat:
-        value = run.flat[key]
+        value = _without_seed(run.flat[key], run.record.seed)
         return value.rpartition(".")[2] if key.endswith("_target_") and isinstance(value, str) else value
     for each in reversed(run.record.overrides):
         if override_key(each) == key:
             return _parsed(each.partition("=")[2])
+    if run.record.choices.get(key):
+        return run.record.choices[key]
     target = run.flat.get(f"{key}._target_")
     return str(target).rpartition(".")[2] if target else ABSENT
 
@@ -104,6 +109,11 @@ def value_of(run: Run, key: str) -> Any:
 def distinct(values: Iterable[Any]) -> list[Any]:
     """Without repetition, in order of size."""
     return sorted({canonical(each): each for each in values}.values(), key=order)
+
+
+def _without_seed(value: Any, seed: int) -> Any:
+    """A path that names the run's own seed, as `model.run` may, follows the seed and is no setting."""
+    return re.sub(rf"\bseed={seed}\b", "seed=<seed>", value) if isinstance(value, str) else value
 
 
 def _parsed(text: str) -> Any:
@@ -120,23 +130,42 @@ def _parsed(text: str) -> Any:
 
 
 def _candidates(runs: Sequence[Run]) -> list[str]:
-    """Varying keys, the telling ones first: the scale, classes, what the user overrode, then the rest."""
+    """Varying keys, the telling ones first: the scale, groups and classes, what was overridden, the rest."""
     named = {override_key(each) for run in runs for each in run.record.overrides}
-    keys = [
-        key
-        for key in differing(runs)
-        if key not in NOT_A_SETTING and not key.startswith(NOT_A_SETTING_BELOW) and not key.endswith(".root")
-    ]
+    keys = [key for key in differing(runs) if key not in NOT_A_SETTING and not _is_no_setting(key)]
     rank: Callable[[str], int] = lambda key: (  # noqa: E731
-        0 if key == "scale" else 1 if key.endswith("_target_") else 2 if key in named else 3
+        0 if key == "scale" else 2 if key.endswith("_target_") else 3 if key in named else 4
     )
-    return sorted(keys, key=rank)
+    ordered = sorted(keys, key=rank)
+    at = int("scale" in ordered)
+    return [*ordered[:at], *_telling_groups(runs, keys), *ordered[at:]]
+
+
+def _telling_groups(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
+    """Groups whose option varies, but not between runs of one configuration."""
+    found = []
+    for group in TELLING_GROUPS:
+        if not all(group in run.record.choices for run in runs):
+            continue
+        options: dict[Any, set[Any]] = {}
+        for run in runs:
+            configuration = tuple(_identity(run, key) for key in keys)
+            options.setdefault(configuration, set()).add(_identity(run, group))
+        if all(len(each) == 1 for each in options.values()):
+            found.append(group)
+    return found
+
+
+def _is_no_setting(key: str) -> bool:
+    return key.startswith(NOT_A_SETTING_BELOW) or key.endswith(".root")
 
 
 def _identity(run: Run, key: str) -> Any:
     if key == FOLDER:
         return run.given
-    return canonical(run.flat[key] if key in run.flat else value_of(run, key))
+    if key in run.flat:
+        return canonical(_without_seed(run.flat[key], run.record.seed))
+    return canonical(value_of(run, key))
 
 
 def _varies(runs: Sequence[Run], key: str) -> bool:

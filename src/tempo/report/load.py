@@ -88,6 +88,12 @@ class Run:
         value = self.record.seconds.get("train")
         return float("nan") if value is None else float(value)
 
+    @property
+    def joules(self) -> float:
+        """Of training, measured or estimated; NaN where the run was not asked for them."""
+        value = self.record.energy.get("joules")
+        return float(value) if isinstance(value, (int, float)) else float("nan")
+
     def metric(self, name: str) -> float:
         """Final value of `val/accuracy` and the like; NaN where the record has none."""
         split, _, leaf = name.partition("/")

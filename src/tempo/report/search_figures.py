@@ -12,8 +12,16 @@ from matplotlib.ticker import MaxNLocator
 
 from tempo.report.grouping import distinct
 from tempo.report.search import Search, SearchTrial
-from tempo.report.style import COLOURS, label_of, legend_below, new_figure, plain_log, value_axis
-from tempo.report.wording import canonical, human, is_share, metric_name
+from tempo.report.style import (
+    COLOURS,
+    label_of,
+    legend_below,
+    new_figure,
+    per_cent,
+    plain_log,
+    value_axis,
+)
+from tempo.report.wording import canonical, head_of, human, metric_name
 
 SLICES_A_ROW = 3
 MOST_SLICES = 12
@@ -69,9 +77,9 @@ def best_so_far(search: Search) -> Figure | None:
             clip_on=False,
             label="without a value",
         )
-    axes.set(xlabel="trial", ylabel=_axis_name(search.objective))
+    axes.set(xlabel="trial", ylabel=head_of(search.objective))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _per_cent(axes, search.objective)
+    per_cent(axes, search.objective)
     legend_below(figure, *axes.get_legend_handles_labels())
     return figure
 
@@ -108,8 +116,8 @@ def slices(search: Search) -> Figure | None:
         y = [each.shown for each in done]
         axes.scatter([x[n] for n in numbers], y, c=numbers, cmap="viridis_r", s=26, zorder=3)
         axes.plot([x[each.number] for each in pruned], [each.shown for each in pruned], **RING)
-        axes.set(xlabel=key, ylabel=_axis_name(search.objective) if at % columns == 0 else "")
-        _per_cent(axes, search.objective)
+        axes.set(xlabel=key, ylabel=head_of(search.objective) if at % columns == 0 else "")
+        per_cent(axes, search.objective)
     return figure
 
 
@@ -130,12 +138,3 @@ def _positions(axes: Axes, search: Search, key: str) -> dict[Any, float]:
 
 def _stopped(search: Search) -> list[SearchTrial]:
     return [each for each in search.trials if each.status == "pruned" and math.isfinite(each.shown)]
-
-
-def _axis_name(metric: str) -> str:
-    return metric_name(metric) + (", %" if is_share(metric) else "")
-
-
-def _per_cent(axes: Axes, metric: str) -> None:
-    if is_share(metric):
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from tempo.report.load import Array
-from tempo.report.wording import human, shortened
+from tempo.report.wording import human, is_share, shortened
 
 # Okabe & Ito (2008), without the yellow that is too pale for a line; grey takes its place.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7A7A7A")
@@ -111,6 +111,12 @@ def plain_log(axes: Axes, which: str) -> None:
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     axis.set_major_formatter(FuncFormatter(lambda value, _: human(float(value))))
     axis.set_minor_formatter(NullFormatter())
+
+
+def per_cent(axes: Axes, metric: str) -> None:
+    """A y axis of shares in per cent; any other metric as it is."""
+    if is_share(metric):
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:

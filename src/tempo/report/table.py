@@ -18,10 +18,9 @@ from tempo.report.wording import (
     ABSENT,
     SMOKE,
     amount,
+    head_of,
     human,
-    is_share,
     mean_and_sd,
-    metric_name,
     short_keys,
 )
 
@@ -60,11 +59,6 @@ def known_metrics(runs: Sequence[Run], first: str) -> list[str]:
     return sorted(known, key=place)
 
 
-def head_of(metric: str) -> str:
-    """`validation accuracy, %`."""
-    return metric_name(metric) + (", %" if is_share(metric) else "")
-
-
 def means_table(summary: Summary) -> Table:
     """A row a setting: seeds, mean ± sd of every metric, the range of the ranking one, losses, cost."""
     metrics = known_metrics(summary.runs, summary.metric)
@@ -76,6 +70,7 @@ def means_table(summary: Summary) -> Table:
         "without result",
         "training seconds",
         "images/s",
+        *_joules_head(summary.runs),
     )
     ranked = summary.ranked
     best = (
@@ -110,6 +105,7 @@ def _means_row(setting: Setting, summary: Summary, metrics: Sequence[str]) -> li
         _lost(setting),
         number_cell(seconds, f"{seconds:.1f}"),
         number_cell(speed, f"{speed:.0f}"),
+        *(_joules(_mean(run.joules for run in setting.completed)) for _ in _joules_head(summary.runs)),
     ]
 
 
@@ -125,12 +121,14 @@ def runs_table(summary: Summary) -> Table:
         "epochs",
         "training seconds",
         "images/s",
+        *_joules_head(summary.runs),
         "folder",
     )
-    return Table(head, [_run_row(run, summary.keys, metrics) for run in summary.runs])
+    asked = bool(_joules_head(summary.runs))
+    return Table(head, [_run_row(run, summary.keys, metrics, asked) for run in summary.runs])
 
 
-def _run_row(run: Run, keys: Sequence[str], metrics: Sequence[str]) -> list[Cell]:
+def _run_row(run: Run, keys: Sequence[str], metrics: Sequence[str], joules: bool) -> list[Cell]:
     record = run.record
     status = f"{record.status} [{SMOKE}]" if run.smoke else record.status
     seconds = run.train_seconds
@@ -144,6 +142,7 @@ def _run_row(run: Run, keys: Sequence[str], metrics: Sequence[str]) -> list[Cell
         Cell(f"{record.epochs:g}", record.epochs),
         number_cell(seconds, f"{seconds:.1f}"),
         number_cell(record.images_per_second, f"{record.images_per_second:.0f}"),
+        *([_joules(run.joules)] if joules else []),
         Cell(folder, folder, run.folder),
     ]
 
@@ -155,7 +154,7 @@ def write_csv(summary: Summary, path: Path) -> None:
     writer = csv.writer(text, lineterminator="\n")
     times = ("startup", "train", "test", "total")
     head = ["seed", "status", "scale", *metrics, "steps", "epochs", *(f"{each}_seconds" for each in times)]
-    writer.writerow([*summary.keys, *head, "images_per_second", "world_size", "reason", "folder"])
+    writer.writerow([*summary.keys, *head, "images_per_second", "joules", "world_size", "reason", "folder"])
     for run in summary.runs:
         record = run.record
         writer.writerow(
@@ -165,7 +164,7 @@ def write_csv(summary: Summary, path: Path) -> None:
                 *(_raw(run.metric(each)) for each in metrics),
                 *(record.steps, record.epochs),
                 *(record.seconds.get(each, "") for each in times),
-                *(record.images_per_second, record.world_size, no_formula(record.reason)),
+                *(record.images_per_second, _raw(run.joules), record.world_size, no_formula(record.reason)),
                 no_formula(said_path(run.folder)),
             ]
         )
@@ -212,6 +211,22 @@ def _raw(value: Any) -> Any:
 def no_formula(text: str) -> str:
     """A spreadsheet computes what begins like a formula: an apostrophe makes it the text that it is."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def _joules_head(runs: Sequence[Run]) -> tuple[str, ...]:
+    """A column only where a run was asked for its energy."""
+    asked = [run for run in runs if math.isfinite(run.joules)]
+    return (joules_name(asked),) if asked else ()
+
+
+def joules_name(runs: Sequence[Run]) -> str:
+    """`joules of training`, and whether any of them is an estimate."""
+    estimated = any("estimated" in str(run.record.energy.get("source", "")) for run in runs)
+    return "joules of training" + (" (estimated)" if estimated else "")
+
+
+def _joules(value: float) -> Cell:
+    return number_cell(value, f"{value:.0f}" if value >= 100 else f"{value:.3g}")
 
 
 def _mean(values: Any) -> float:

@@ -83,6 +83,11 @@ def metric_name(metric: str) -> str:
     return f"{SPLITS.get(split, split)} {leaf}".strip()
 
 
+def head_of(metric: str) -> str:
+    """Over a column or along an axis: `validation accuracy, %`."""
+    return metric_name(metric) + (", %" if is_share(metric) else "")
+
+
 def amount(value: float, metric: str, *, sign: bool = False) -> str:
     """A metric's number without its unit: accuracies in per cent with two decimals, losses with four."""
     if not math.isfinite(value):
