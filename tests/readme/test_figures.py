@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import re
+import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ def _load(name: str) -> ModuleType:
 
 figures = _load("figures")
 collect = _load("collect")
+pictures = _load("pictures")
 
 
 @pytest.mark.parametrize("page", figures.pages(), ids=lambda page: page.name)
@@ -39,6 +41,21 @@ def test_every_figure_is_the_records(page: Path) -> None:
 
 def test_the_readme_has_figures() -> None:
     assert len(figures.FIGURE.findall((ROOT / "README.md").read_text(encoding="utf-8"))) >= 5
+
+
+def test_every_picture_has_a_command_that_draws_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = set()
+    for page in figures.pages():
+        for found in re.findall(r"!\[[^\]]*\]\((.+?)\)", page.read_text(encoding="utf-8")):
+            shown.add((page.parent / found).resolve().relative_to(pictures.RESULTS).as_posix())
+    shown.discard("endurance/growth.png")  # benchmarks/endurance.py draws it where it measures
+    assert shown == set(pictures.PICTURES), "a picture on a page stands in PICTURES, and the other way round"
+    assert [name for name in pictures.PICTURES if not (pictures.RESULTS / name).is_file()] == []
+    for each in ("network", "stem", "whole"):
+        shutil.copytree(pictures.RESULTS / "frugal" / each, tmp_path / "frugal" / each)
+    monkeypatch.setattr(pictures, "RESULTS", tmp_path)
+    drawn = pictures.picture("frugal/trade_off.png")
+    assert drawn.read_bytes().startswith(b"\x89PNG")
 
 
 def test_mean_and_sd_are_cut_against_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
