@@ -15,6 +15,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
@@ -67,7 +68,11 @@ class DistinctSampler(BaseSampler):
         if self.name == "tpe":
             return TPESampler(seed=seed, n_startup_trials=self.startup_trials, multivariate=True, group=False)
         if self.name == "gp":
-            return GPSampler(seed=seed, n_startup_trials=self.startup_trials, warn_independent_sampling=False)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna 4 called it so
+                return GPSampler(
+                    seed=seed, n_startup_trials=self.startup_trials, warn_independent_sampling=False
+                )
         return RandomSampler(seed=seed)
 
     def _proposed(self, inner: BaseSampler, study: Any, trial: FrozenTrial) -> dict[str, Any]:
