@@ -98,6 +98,23 @@ def first_step(rounds: int) -> list[Row]:
     ]
 
 
+def searches(_: int) -> list[Row]:
+    """The smoke form of the paper's search, whichever way it searches, once: it is minutes, not seconds."""
+    rows = []
+    for name, how in (
+        ("random", "sampler=random"),
+        ("hyperband", "pruner=hyperband"),
+        ("bayesian", "sampler=gp"),
+    ):
+        with temporary_folder() as folder:
+            asked = (_TRAIN, "-m", "experiment=frugal/search", "scale=smoke", how)
+            wall, _cpu = seconds_of((*asked, f"hydra.sweep.dir={folder / 'search'}"))
+            if len(list(folder.glob("search/*/run.json"))) != 4:
+                raise RuntimeError(f"frugal/search by {how} did not run its four trials")
+        rows.append(Row(f"{name}_seconds", "s", [wall], at_most=180))
+    return rows
+
+
 SECTIONS = [
     Section(
         "answers",
@@ -110,5 +127,11 @@ SECTIONS = [
         "Seconds in turn: `python -c 'import torch, pytorch_lightning'`, and src/train.py model=resnet20 "
         "data=digits from the command to the first row of metrics.csv.",
         first_step,
+    ),
+    Section(
+        "search",
+        "Seconds of `src/train.py experiment=frugal/search scale=smoke -m`, its report included, by random, "
+        "Hyperband and Bayesian search; once each.",
+        searches,
     ),
 ]
