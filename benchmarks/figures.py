@@ -3,7 +3,7 @@
 A figure stands between two comments, `<!--=STUDY FIELD-->86.4 %<!--/-->`: STUDY is a folder of docs/results
 (or one in it, `superconvergence/step`), FIELD a dotted key of its run records. A number is the mean over
 the study's runs, with the standard deviation where there are several; `metrics.*.accuracy` is in percent.
-`n` counts the runs, `max KEY` is the largest. `minus STUDY KEY` is the difference of the means and half its
+`n` counts the runs, `max KEY` is the largest, `rank KEY` the place of the mean among the folders beside it. `minus STUDY KEY` is the difference of the means and half its
 95 % interval, paired over the seeds of both; `verdict STUDY KEY` says whether the interval leaves out zero.
 `epochs_to STUDY` is the first epoch at which the mean validation accuracy over the runs reaches the highest
 that the other STUDY's comes to, `epochs_to_own_best` the epoch of its own. `steps_to METRIC=VALUE` and
@@ -54,6 +54,8 @@ def figure(study: str, field: str) -> str:
         return f"{'+' if mean >= 0 else ''}{_cut(mean, 2, math.floor)} ± {_cut(half_width, 2, math.ceil)}"
     if field == "n":
         return str(len(records))
+    if field.startswith("rank "):
+        return _rank(study, field.removeprefix("rank "))
     largest = field.startswith("max ")
     key = field.removeprefix("max ")
     values = [_value(record, key) for record in records]
@@ -85,6 +87,19 @@ def _difference(ones: list[dict[str, Any]], others: list[dict[str, Any]], key: s
     factor = 100 if key.endswith("accuracy") else 1
     d = [factor * (first[seed] - second[seed]) for seed in sorted(first.keys() & second.keys())]
     return statistics.fmean(d), stdtrit(len(d) - 1, 0.975) * statistics.stdev(d) / math.sqrt(len(d))
+
+
+def _rank(study: str, key: str) -> str:
+    """Of the study's mean among those of the folders beside it, the highest being 1."""
+    beside = [each for each in (RESULTS / study).parent.iterdir() if each.is_dir()]
+    means = {
+        each.name: statistics.fmean(
+            _value(record, key) for record in _records(str(each.relative_to(RESULTS)))
+        )
+        for each in beside
+    }
+    mine = means[Path(study).name]
+    return str(1 + sum(each > mine + _ROUNDING for each in means.values()))
 
 
 def _to_target(study: str, what: str, target: str) -> str:
