@@ -98,7 +98,9 @@ def print_results(record: RunRecord, folder: Path) -> None:
         f"({record.images_per_second:,.0f} images/s), {record.seconds.get('total', 0):.1f} s in all"
     )
     if record.energy:
-        out.print(f"energy    {record.energy['joules']:,.0f} J of training ({record.energy['source']})")
+        joules = record.energy["joules"]
+        said = f"{joules:,.0f}" if joules >= 10 else f"{joules:.2g}"
+        out.print(f"energy    {said} J of training ({record.energy['source']})")
     out.print(f"folder    {folder}")
     if record.status == "interrupted":
         # src/train.py would refuse the keys that conf/lr_range.yaml sets.
