@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -73,6 +76,42 @@ def test_no_point_of_a_finite_space_is_drawn_twice(tmp_path: Path, sampler: str,
     assert len(drawn) == len(points)
     assert one.draw() is None
     assert study(tmp_path, *axes, sampler=sampler, seed=seed).draw() is None
+
+
+@st.composite
+def axes(draw: st.DrawFn) -> tuple[str, ...]:
+    """One or two axes: numbers, words, ranges up and down, whole numbers, on a log scale too."""
+    values = st.sampled_from(
+        ("1e-2,1e-3,0.1", "x,y", "true,false", "range(0,4)", "range(0.5,0.1,-0.2)", "int(interval(1,3))",
+         "tag(log,int(interval(1,4)))")
+    )  # fmt: skip
+    found = draw(st.lists(values, min_size=1, max_size=2))
+    return tuple(f"{name}={each}" for name, each in zip("ab", found, strict=False))
+
+
+@hypothesis.settings(max_examples=10, deadline=None, derandomize=True)
+@hypothesis.given(
+    arguments=axes(),
+    sampler=st.sampled_from(("random", "tpe")),
+    seed=st.integers(0, 99),
+    ends=st.lists(st.sampled_from(("completed", "pruned", "diverged", "failed", "running")), min_size=1),
+)
+def test_every_point_of_any_finite_space_is_drawn_once(
+    arguments: tuple[str, ...], sampler: str, seed: int, ends: list[str]
+) -> None:
+    """Whatever becomes of the trials, and though the search is opened anew after each fifth."""
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = []
+        for ending in itertools.cycle(ends):
+            if len(drawn) % 5 == 0:
+                one = study(Path(folder), *arguments, sampler=sampler, seed=seed)
+            each = one.draw()
+            if each is None:
+                break
+            drawn.append(one.space.point(each.values))
+            if ending != "running":
+                one.tell(each.number, record(ending, 0.5 if ending == "completed" else math.nan))
+        assert len(drawn) == len(set(drawn)) == one.space.size
 
 
 def test_points_that_are_running_are_not_drawn_again(tmp_path: Path) -> None:

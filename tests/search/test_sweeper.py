@@ -172,6 +172,24 @@ def test_the_local_launcher_draws_a_trial_when_a_slot_is_free(tmp_path: Path) ->
     ]  # fmt: skip
 
 
+def test_a_launcher_of_others_takes_trials_in_batches(tmp_path: Path) -> None:
+    """Hydra's own, as it is: two at a time, and it gives up at a job that raises."""
+
+    def job(config: DictConfig) -> Any:
+        assert len(times_run(tmp_path)) == len(list(tmp_path.glob("*/run.json")))
+        if HydraConfig.get().sweeper.trial == 2:
+            raise RuntimeError("out of luck")
+        return run(config)
+
+    elsewhere = ("hydra/launcher=basic", "hydra.sweeper.batch=2", "hydra.sweeper.n_trials=4")
+    with pytest.raises(UserError, match="1 of 4 jobs without a result"):
+        search(tmp_path, job, CONTINUOUS, *elsewhere)
+    search(tmp_path, run, CONTINUOUS, *elsewhere)
+    assert set(times_run(tmp_path).values()) == {1}
+    ends = [each.state.name for each in study(tmp_path).trials]
+    assert sorted(ends) == ["COMPLETE"] * 4 + ["FAIL"]
+
+
 @pytest.mark.parametrize("pruner", ["hyperband", "median"])
 def test_jobs_that_fall_behind_are_stopped(tmp_path: Path, pruner: str) -> None:
     arguments = ("optimizer.lr=1e-2,5e-3,2e-2,1e-5,1e-1,1", "trainer.epochs=3")
