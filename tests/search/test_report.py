@@ -141,6 +141,9 @@ def test_figures_show_every_trial(tmp_path: Path) -> None:
     assert panels.axes[0].get_xscale() == "log"
     points = panels.axes[0].collections[0].get_offsets()
     assert [(float(x), float(y)) for x, y in points] == [(1.0, 0.5), (0.01, 0.75), (1e-4, 0.7)]
+    crosses, best = panels.axes[0].lines[-2:]
+    assert list(crosses.get_xdata()) == [1e-3], "the diverged trial says where not to look"
+    assert (list(best.get_xdata()), list(best.get_ydata())) == ([0.01], [0.75])
     bars = importance(found)
     assert bars is not None
     assert [each.get_width() for each in bars.axes[0].patches] == [75, 25]
@@ -156,6 +159,8 @@ def test_a_report_has_it_all(tmp_path: Path) -> None:
     assert 'id="search"' in page
     names = {each.stem for each in (tmp_path / "report" / "figures").glob("search_*.png")}
     assert names == {"search_best_so_far", "search_importance", "search_slices"}
+    others = {each.stem for each in (tmp_path / "report" / "figures").glob("*.png")} - names
+    assert not {each for each in others if each.startswith(("final_", "heat_map"))}, "a search is no grid"
 
 
 def test_a_search_without_a_result_is_told(tmp_path: Path) -> None:

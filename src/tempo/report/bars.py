@@ -34,7 +34,7 @@ def finals(settings: Sequence[Setting]) -> Figure | None:
         axes.barh(
             places,
             [0.0 if math.isnan(each.mean) else 100 * each.mean for each in of],
-            xerr=[0.0 if math.isnan(each.sd) else 100 * each.sd for each in of],
+            xerr=[100 * each.sd for each in of],  # NaN, of a single seed, has no whisker
             height=0.92 * width,
             color=COLOURS[index],
             alpha=0.85,
@@ -70,7 +70,7 @@ def cost(settings: Sequence[Setting]) -> Figure | None:
     ):
         described = [describe([value for value in each if math.isfinite(value)]) for each in numbers]
         heights = [0.0 if math.isnan(each.mean) else each.mean for each in described]
-        whiskers = [0.0 if math.isnan(each.sd) else each.sd for each in described]
+        whiskers = [each.sd for each in described]
         colour = COLOURS[0] if place is axes[0] else COLOURS[2]
         place.barh(
             range(len(shown)), heights, xerr=whiskers, color=colour, alpha=0.85, height=0.65, capsize=2
@@ -114,12 +114,11 @@ def _draw_point(axes: Axes, setting: Setting, metric: str, of: Callable[[Run], f
     x, y = [of(run) for run in runs], [run.metric(metric) for run in runs]
     if len(runs) > 1:
         axes.plot(x, y, ".", color=colour, alpha=0.45, markersize=5)
-    spread = [0.0 if math.isnan(sd := describe(each).sd) else sd for each in (x, y)]
     return axes.errorbar(
         [describe(x).mean],
         [describe(y).mean],
-        xerr=spread[0],
-        yerr=spread[1],
+        xerr=[describe(x).sd],
+        yerr=[describe(y).sd],
         color=colour,
         marker=MARKERS[index % len(MARKERS)],
         linestyle="none",

@@ -38,8 +38,11 @@ def draw(summary: Summary, folder: Path, searches: Sequence[Search] = ()) -> lis
     """All figures that the runs have data for, as `folder/<name>.png` and `.svg`."""
     folder.mkdir(parents=True, exist_ok=True)
     done = []
+    searched = {each.sweep.folder for each in searches}
+    # Points of a search form no grid: its slices are what lines over a key would show.
+    grid = any(run.sweep is None or run.sweep.folder not in searched for run in summary.runs)
     with mpl.rc_context(RC):
-        for name, title, caption, figure in chain(_of_searches(searches), _figures(summary)):
+        for name, title, caption, figure in chain(_of_searches(searches), _figures(summary, grid)):
             if figure is None:
                 continue
             if any(each.smoke for each in summary.settings):
@@ -56,7 +59,7 @@ def _of_searches(searches: Sequence[Search]) -> Iterator[tuple[str, str, str, Fi
         yield from search_figures(search, "search_" if len(searches) == 1 else f"search{at}_")
 
 
-def _figures(summary: Summary) -> Iterator[tuple[str, str, str, Figure | None]]:
+def _figures(summary: Summary, grid: bool) -> Iterator[tuple[str, str, str, Figure | None]]:
     chosen = _few(summary)
     metric = metric_name(summary.metric)
     some = ""
@@ -76,7 +79,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, str, str, Figure | None]]:
         f"is over its last logged interval. At most {MOST_BARS} settings.",
         finals(summary.settings),
     )
-    for key in summary.keys[:MOST_KEYS]:
+    for key in summary.keys[:MOST_KEYS] if grid else ():
         yield (
             f"final_{_file_name(key.removesuffix('._target_'))}",
             f"Final {metric} against {key.removesuffix('._target_')}",
@@ -90,7 +93,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, str, str, Figure | None]]:
         "heat_map",
         f"Final {metric} over two keys",
         f"Mean over seeds, below it the standard deviation. Hatched: no run completed.{over}",
-        heat_map(summary),
+        heat_map(summary) if grid else None,
     )
     yield (
         "schedule",

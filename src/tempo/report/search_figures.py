@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -26,6 +26,7 @@ from tempo.report.wording import canonical, head_of, human, metric_name
 SLICES_A_ROW = 3
 MOST_SLICES = 12
 RING: Any = {"marker": "o", "linestyle": "none", "fillstyle": "none", "color": COLOURS[7]}
+BEST: Any = {**RING, "color": COLOURS[1], "markersize": 10, "markeredgewidth": 1.5}
 NO_VALUE = ("diverged", "failed", "interrupted", "running")
 
 
@@ -49,7 +50,8 @@ def search_figures(search: Search, prefix: str) -> Iterator[tuple[str, str, str,
     yield (
         f"{prefix}slices",
         f"{metric.capitalize()} along each key",
-        "Every completed trial in each panel, later ones darker; rings: stopped early, last value reported.",
+        "Every completed trial in each panel, later ones darker, the best one circled. Rings: stopped early, "
+        "last value reported. Crosses at the foot: trials without a value.",
         slices(search),
     )
 
@@ -66,17 +68,7 @@ def best_so_far(search: Search) -> Figure | None:
     pruned = _stopped(search)
     if pruned:
         axes.plot([t.number for t in pruned], [t.shown for t in pruned], **RING, label="stopped early")
-    lost = [each.number for each in search.trials if math.isnan(each.shown) or each.status in NO_VALUE]
-    if lost:
-        axes.plot(
-            lost,
-            [0.02] * len(lost),
-            "x",
-            color=COLOURS[7],
-            transform=axes.get_xaxis_transform(),
-            clip_on=False,
-            label="without a value",
-        )
+    _cross(axes, [each.number for each in _lost(search)], label="without a value")
     axes.set(xlabel="trial", ylabel=head_of(search.objective))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     per_cent(axes, search.objective)
@@ -116,6 +108,9 @@ def slices(search: Search) -> Figure | None:
         y = [each.shown for each in done]
         axes.scatter([x[n] for n in numbers], y, c=numbers, cmap="viridis_r", s=26, zorder=3)
         axes.plot([x[each.number] for each in pruned], [each.shown for each in pruned], **RING)
+        _cross(axes, [x[each.number] for each in _lost(search)])
+        if search.best is not None:
+            axes.plot([x[search.best.number]], [search.best.shown], **BEST)
         axes.set(xlabel=key, ylabel=head_of(search.objective) if at % columns == 0 else "")
         per_cent(axes, search.objective)
     return figure
@@ -134,6 +129,18 @@ def _positions(axes: Axes, search: Search, key: str) -> dict[Any, float]:
     if key in search.log_axes:
         plain_log(axes, "x")
     return {canonical(each): float(each) for each in values}
+
+
+def _cross(axes: Axes, at: Sequence[float], label: str | None = None) -> None:
+    """Crosses at the foot of the axes."""
+    if at:
+        foot = axes.get_xaxis_transform()
+        heights = [0.02] * len(at)
+        axes.plot(at, heights, "x", color=COLOURS[7], transform=foot, clip_on=False, label=label)
+
+
+def _lost(search: Search) -> list[SearchTrial]:
+    return [each for each in search.trials if math.isnan(each.shown) or each.status in NO_VALUE]
 
 
 def _stopped(search: Search) -> list[SearchTrial]:
