@@ -12,6 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.precision import DoublePrecision
 
 from tempo.config import Config, source_keys
 from tempo.data.augment import Augment, Preprocess, normalization
@@ -19,6 +20,7 @@ from tempo.data.batches import BatchPlan, EvalBatches, TrainBatches
 from tempo.data.images import ImageData
 from tempo.data.split import split, stratified
 from tempo.errors import UserError
+from tempo.exchange.sharded import ShardedStrategy
 from tempo.exchange.star import ServerSettings
 from tempo.exchange.strategy import RingStrategy, StarStrategy
 from tempo.instantiation import instantiated
@@ -26,6 +28,7 @@ from tempo.knobs import AVERAGING
 from tempo.networks import build_network
 from tempo.optimizer.build import build_optimizer
 from tempo.pace import schedule_of
+from tempo.sharding_rules import fused_for_parts
 from tempo.trainer.checkpoint_file import CheckpointFiles
 from tempo.trainer.event_log import EventLog
 from tempo.trainer.module import Classifier
@@ -204,12 +207,15 @@ def build_trainer(
     torch.backends.cudnn.benchmark = not node["deterministic"]
     # A record of earlier times has no such key.
     torch.set_float32_matmul_precision(node.get("matmul_precision", "highest"))
+    strategy = _strategy(config)
+    # Lightning refuses this word beside a strategy that does the same once it has the plugin.
+    double = node["precision"] == "64-true" and isinstance(strategy, ShardedStrategy)
     return pl.Trainer(
         accelerator=node["accelerator"],
         devices=node["devices"],
         num_nodes=node["num_nodes"],
-        strategy=_strategy(config),
-        precision=node["precision"],
+        strategy=strategy,
+        precision=None if double else node["precision"],
         # Not max_steps: with it Lightning resumes the end of an epoch as if it were the middle of one. The
         # batches of the last epoch end with the last step.
         max_epochs=-(-steps // plan.steps_per_epoch),
@@ -218,7 +224,7 @@ def build_trainer(
         deterministic=node["deterministic"],
         profiler=node["profiler"],
         callbacks=callbacks,
-        plugins=[CheckpointFiles()],
+        plugins=[CheckpointFiles(), *([DoublePrecision()] if double else [])],
         logger=loggers,
         # One call of training_step is several steps: rows are written by the recorder, by its own count.
         log_every_n_steps=1,
@@ -234,6 +240,11 @@ def _strategy(config: Config) -> Any:
     node = config["trainer"]
     if node["devices"] * node["num_nodes"] == 1:
         return "auto"
+    if node.get("shard"):
+        processes = node["devices"] * node["num_nodes"]
+        return ShardedStrategy(
+            processes=processes, compress=node["compress"], process_group_backend=node["backend"]
+        )
     # Running statistics are averaged once before each evaluation instead of sent around at every step.
     arguments = {
         "process_group_backend": node["backend"],
@@ -252,6 +263,8 @@ def _optimizer_settings(config: Config) -> dict[str, Any]:
     if "fused" in settings and trainer["precision"] == "16-mixed" and trainer["gradient_clip"] is not None:
         # A fused optimizer takes the loss scale out itself, after gradients were clipped at the wrong size.
         settings["fused"] = False
+    if "fused" in settings and trainer.get("shard"):
+        settings["fused"] = fused_for_parts(settings)
     return settings
 
 

@@ -82,6 +82,8 @@ def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "au
         )
     plan = compose.build_plan(config, len(data.train), world_size=1, rank=0)
     module = compose.build_module(config, data, plan)
+    if config["trainer"]["precision"] == "64-true":
+        module.double()  # before it gets the weights, which float32 would round
     try:
         module.load_state_dict(content["state_dict"])
     except RuntimeError as error:

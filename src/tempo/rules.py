@@ -12,6 +12,7 @@ from tempo.errors import UserError
 from tempo.knobs import AVERAGING, COMPOSED, DIFFERENTIATING, WITH_CLOSURE
 from tempo.planned import check_batch_fits
 from tempo.schedule_node import build_schedule
+from tempo.sharding_rules import check_sharding
 
 Config = Mapping[str, Any]
 MOST_COUNT = 2**31 - 1
@@ -26,7 +27,7 @@ def check_rules(config: Config) -> None:
     Raises:
         UserError: one line with the value, the reason and the override that mends it.
     """
-    ranges = (_name, _seeds, _training_length, _devices, _batches, _exchange)
+    ranges = (_name, _seeds, _training_length, _devices, _batches, check_sharding, _exchange)
     rules = (*ranges, _schedule, _closure, _averaging, _objective)
     for rule in rules:
         rule(config)

@@ -41,6 +41,7 @@ class TrainerSettings:
     accumulate: int
     method: Literal["ring", "ps_sync"]
     compress: Literal["fp16", "bf16"] | None
+    shard: bool
     lr_scaling: Literal["none", "linear", "sqrt"]
     lr_reference_batch: int
     precision: Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true"]

@@ -23,6 +23,7 @@ from tempo.process_group import place
 from tempo.record import RunRecord, remove_unfinished
 from tempo.report.run_figures import draw_confusion, draw_curves
 from tempo.run_folder import BEST, LAST, check_resumable, point_latest_at
+from tempo.sharding import load_whole
 from tempo.trainer.checkpoint_file import load
 from tempo.trainer.checkpoints import clear_traces, newest_whole
 from tempo.trainer.console import print_header, print_results, schedule_line
@@ -202,7 +203,7 @@ class Training:
         record, checkpoints = self.record, self.checkpoints
         best = self.config["checkpoint"]["select"] == "best" and checkpoints.best_value is not None
         path = self.folder / "checkpoints" / (BEST if best else LAST)
-        self.module.load_state_dict(load(path)["state_dict"])
+        load_whole(self.module, load(path)["state_dict"])
         if best:
             record.metrics["val"] = checkpoints.best_metrics
             record.selected = {

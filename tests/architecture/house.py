@@ -19,6 +19,7 @@ FLOORS = {
     "optimizer": 1,
     "scheduler": 1,
     "report": 1,
+    "sharding": 1,
     "exchange": 2,
     "comparison": 2,
     "pace": 2,

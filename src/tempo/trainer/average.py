@@ -9,11 +9,19 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tempo.errors import UserError
+from tempo.sharding import own_parts
 
 
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:
     """Exponential moving average of weights and buffers, to be updated after each step."""
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    average = get_ema_multi_avg_fn(decay)
+
+    def average_own_parts(averages: Any, current: Any, count: Any) -> None:
+        average(
+            own_parts(averages), own_parts(current), count
+        )  # buffers are whole where parameters are split
+
+    averaged = AveragedModel(network, multi_avg_fn=average_own_parts, use_buffers=True)
     return averaged.requires_grad_(False)  # not of the network that trains: DDP would wait for its gradients
 
 

@@ -10,16 +10,20 @@ from pytorch_lightning.loggers import Logger
 from torch.utils.tensorboard.summary import hparams
 
 from tempo.record import RunRecord, flatten
+from tempo.sharding import whole
 from tempo.trainer.event_log import EventLog
 
 
 def weights_sha256(network: torch.nn.Module) -> str:
-    """SHA-256 over names, types, shapes and bytes of parameters and buffers."""
+    """SHA-256 over names, types, shapes and bytes of parameters and buffers.
+
+    Where parameters are split over processes, all of them call it.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         if not isinstance(tensor, torch.Tensor):  # what names a network that stands behind this one
             continue
-        values = tensor.detach().cpu().contiguous()
+        values = whole(tensor).detach().cpu().contiguous()
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
         digest.update(values.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -91,12 +91,20 @@ class Classifier(pl.LightningModule):
         if kind != "mps":  # which has no float64
             self.eval_loss.set_dtype(torch.float64)
 
+    def configure_model(self) -> None:
+        """Split the networks over the processes where the strategy does; called before each fit and test."""
+        shard = getattr(self.trainer.strategy, "shard", None)
+        if shard is not None:
+            shard(self.network)
+            if self.averaged is not None:
+                shard(self.averaged.module)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the interval that has begun, and the running statistics of each rank."""
         checkpoint["window"] = self.window.state_dict()
         checkpoint["evaluations"] = self.evaluations
         if self.trainer.world_size > 1:
-            saved = checkpoint["state_dict"]
+            saved = self.state_dict()
             local = {
                 name: each
                 for name, each in self.named_buffers()
