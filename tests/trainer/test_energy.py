@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tempo.paths import ROOT
 from tempo.record import RunRecord
 from tempo.trainer.energy import EnergyMeter, _source
 from tests.conftest import Train
+from tests.jobs import SMALL
 
 pytest.importorskip("codecarbon", reason="codecarbon is not installed: pip install -e '.[energy]'")
 
 
+METER = """
+import os
+from types import SimpleNamespace
+
+class CPU:
+    _mode = "cpu_load"
+
+class GPU:
+    pass
+
+class OfflineEmissionsTracker:
+    def __init__(self, **_):
+        self._hardware = [CPU(), GPU()]
+
+    def start_task(self):
+        pass
+
+    def stop_task(self):
+        joules = 10 ** int(os.environ["RANK"])
+        return SimpleNamespace(cpu_energy=joules / 3.6e6, gpu_energy=100 * joules / 3.6e6)
+"""
+"""Stands in for codecarbon: a reading is 1 J and 100 J on rank 0, ten times that on rank 1."""
+
+
 class _RankZero:
     is_global_zero = True
-    world_size, num_nodes = 1, 1
+    world_size, num_nodes, local_rank = 1, 1, 0
 
 
 def spend(seconds: float) -> None:
@@ -71,7 +101,24 @@ def test_the_source_says_of_how_much_the_joules_are() -> None:
     parts = [CPU(), RAM()]
     alone = "CPU estimated from its rated power and load"
     assert _source(parts, processes=1, nodes=1) == alone
-    assert _source(parts, processes=4, nodes=1) == f"{alone} by one process of 4"
+    assert _source(parts, processes=4, nodes=1) == f"{alone}, the sum over 4 processes"
     CPU._mode = "intel_rapl"
-    assert _source(parts, processes=4, nodes=2) == "CPU measured by RAPL, one node of 2"
+    assert _source(parts, processes=4, nodes=2) == "CPU measured by RAPL, the sum over 2 nodes"
     assert _source([Other()], processes=1, nodes=1) == "Other as codecarbon reads it"
+
+
+def test_estimates_of_all_ranks_are_added_and_counters_of_a_node_are_read_once(tmp_path: Path) -> None:
+    (tmp_path / "codecarbon.py").write_text(METER, encoding="utf-8")
+    job = [*SMALL, "trainer=ddp_cpu", "trainer.energy=true", "trainer.epochs=2", "trainer.threads=1"]
+    command = [sys.executable, "src/train.py", *job, f"hydra.run.dir={tmp_path}/run"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=120, capture_output=True)
+    energy = RunRecord.read(tmp_path / "run").energy
+    readings = round(energy["gpu"] / 100)
+    assert readings == 3  # two checkpoints and the end
+    assert energy["gpu"] == pytest.approx(100 * readings)  # the machine's counter: by one of its processes
+    assert energy["cpu"] == pytest.approx((1 + 10) * readings)
+    assert energy["joules"] == pytest.approx(energy["cpu"] + energy["gpu"])
+    assert energy["source"] == (
+        "CPU estimated from its rated power and load, the sum over 2 processes, GPU measured by NVML"
+    )
