@@ -23,8 +23,8 @@ from tempo.process_group import OURS, follows, rendezvous
 from tempo.record import FILE_NAME, RunRecord, write_atomically
 
 JOB_FILE = "job.json"
-ERROR_FILE = "error.txt"
-"""Below `ranks/`: what a rank has refused."""
+ERROR_FILE = "error.json"
+"""Below `ranks/`: what the first rank that failed has refused or raised."""
 
 
 def needs_group(config: Config) -> bool:
@@ -46,7 +46,7 @@ def launch_group(job: Job) -> RunRecord:
     logs = folder / "ranks"
     logs.mkdir(parents=True, exist_ok=True)
     (logs / ERROR_FILE).unlink(missing_ok=True)
-    told: dict[str, Any] = {
+    job_values: dict[str, Any] = {
         "config": config,
         "folder": str(folder),
         "overrides": job.overrides,
@@ -55,7 +55,7 @@ def launch_group(job: Job) -> RunRecord:
         # Clocks of processes have nothing in common but the time of day.
         "started_unix": time.time() - (time.perf_counter() - job.started),
     }
-    write_atomically(job_file, json.dumps(told))
+    write_atomically(job_file, json.dumps(job_values))
     path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
     threads = config["trainer"]["threads"] or max(1, (os.cpu_count() or 1) // config["trainer"]["devices"])
     command = [sys.executable, "-m", "tempo.parent_death", "torch.distributed.run", *meeting]
@@ -73,15 +73,27 @@ def launch_group(job: Job) -> RunRecord:
     if follows():
         return _of_this_node(job, code, logs)
     record = RunRecord.read(folder) if (folder / FILE_NAME).exists() else None
-    if record is not None and record.status == "running":  # its process was killed
-        record.status, record.reason = "failed", f"a process died, exit code {code}"
+    if record is not None and record.status not in ("running", "failed"):
+        return record
+    told = _cause(logs)
+    words = f"rank {told['rank']}: {told['raised']}" if "raised" in told else str(told.get("refused", ""))
+    if record is not None:
+        killed = f"a process died, exit code {code}" if record.status == "running" else record.reason
+        record.status, record.reason = "failed", words or killed
         record.write(folder)
-    if record is None or record.status == "failed":
-        reason = record.reason if record else f"exit code {code} before the first record"
-        if (logs / ERROR_FILE).exists():
-            raise UserError((logs / ERROR_FILE).read_text(encoding="utf-8"))
-        raise UserError(f"the group of {config['trainer']['devices']} processes failed: {reason}; see {logs}")
-    return record
+    if "refused" in told:
+        raise UserError(words)
+    reason = words or (record.reason if record else f"exit code {code} before the first record")
+    raise UserError(f"the group of {config['trainer']['devices']} processes failed: {reason}; see {logs}")
+
+
+def _cause(logs: Path) -> dict[str, Any]:
+    """What a rank has told before it failed; nothing of one that was killed."""
+    try:
+        told: dict[str, Any] = json.loads((logs / ERROR_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # or killed while it wrote
+        return {}
+    return told
 
 
 def _of_this_node(job: Job, code: int, logs: Path) -> RunRecord:

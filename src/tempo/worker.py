@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from tempo.errors import UserError
 from tempo.job import Job
 from tempo.launch import ERROR_FILE
 from tempo.parent_death import die_with_parent
-from tempo.record import write_atomically
 from tempo.run import run
 from tempo.trial import Trial
 
@@ -38,9 +39,20 @@ def main() -> None:
     try:
         run(job)
     except UserError as error:
-        # The first rank that fails ends the others: which one could write the record is chance.
-        write_atomically(folder / "ranks" / ERROR_FILE, str(error))
+        _tell(folder, {"refused": str(error)})
         sys.exit(str(error))
+    except Exception as error:
+        _tell(folder, {"rank": rank, "raised": f"{type(error).__name__}: {error}".splitlines()[0]})
+        raise
+
+
+def _tell(folder: Path, cause: dict[str, Any]) -> None:
+    """Leave the cause for the starter, unless another rank has: what follows from it helps no reader.
+
+    Which rank could write the record is chance: the first one that fails ends the others.
+    """
+    with contextlib.suppress(FileExistsError), (folder / "ranks" / ERROR_FILE).open("x") as file:
+        json.dump(cause, file)
 
 
 if __name__ == "__main__":

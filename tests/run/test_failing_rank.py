@@ -1,0 +1,51 @@
+"""A rank that raises in the middle of training: the cause is told, and the sweep around it goes on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tempo.paths import ROOT
+from tempo.record import RunRecord
+from tests.jobs import SMALL
+
+NETWORK = """
+import os
+from tempo.model.mlp import MLP
+
+class Fragile(MLP):
+    def __init__(self, *, input_shape, num_classes, breaks: bool):
+        super().__init__(input_shape=input_shape, num_classes=num_classes, hidden=(16,))
+        self.breaks, self.calls = breaks, 0
+
+    def forward(self, images):
+        self.calls += 1
+        if self.breaks and os.environ["RANK"] == "1" and self.calls == 4:
+            raise MemoryError("out of memory on this device")
+        return super().forward(images)
+"""
+
+
+def test_the_cause_is_named_and_the_next_job_runs(tmp_path: Path) -> None:
+    (tmp_path / "fragile.py").write_text(NETWORK, encoding="utf-8")
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    option = "_target_: fragile.Fragile\nbreaks: false\n"
+    (tmp_path / "conf" / "model" / "fragile.yaml").write_text(option, encoding="utf-8")
+    job = ["model=fragile", *SMALL[1:], "trainer=ddp_cpu", "trainer.max_steps=8"]
+    given = [f"hydra.searchpath=[file://{tmp_path}/conf]", f"hydra.sweep.dir={tmp_path}/sweep", "-m"]
+    command = [sys.executable, "src/train.py", *job, *given, "model.breaks=true,false"]
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    broken, whole = (RunRecord.read(tmp_path / "sweep" / f"breaks={word}") for word in ("True", "False"))
+    assert (broken.status, whole.status) == ("failed", "completed"), done.stdout + done.stderr
+    assert broken.reason == "rank 1: MemoryError: out of memory on this device"
+    assert whole.world_size == 2
+    assert broken.reason in done.stdout.replace("\n", " ")
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "fragile.py" in (tmp_path / "sweep" / "breaks=True" / "ranks" / "rank1.log").read_text()
