@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -118,4 +119,20 @@ def rendezvous(nodes: int) -> list[str]:
             f"NODE_RANK={rank} MASTER_PORT={port}: a node's number in [0, {nodes}) and a port; "
             "NODE_RANK=0 MASTER_PORT=29500 on the first node"
         )
+    if int(rank) == 0:
+        _check_port_is_free(port)
     return [f"--nnodes={nodes}", f"--node-rank={rank}", f"--master-addr={address}", f"--master-port={port}"]
+
+
+def _check_port_is_free(port: str) -> None:
+    """UserError where another program listens at the port at which this node would meet the others."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # left by a run that is over: free
+        try:
+            probe.bind(("", int(port)))
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise UserError(
+                f"MASTER_PORT={port} cannot be used on this node ({reason}): another one in [1024, 65535], "
+                f"the same on all nodes, e.g. MASTER_PORT={29501 if port == '29500' else 29500}"
+            ) from error

@@ -27,7 +27,7 @@ def check_rules(config: Config) -> None:
     Raises:
         UserError: one line with the value, the reason and the override that mends it.
     """
-    ranges = (_name, _seeds, _training_length, _devices, _batches, check_sharding, _exchange)
+    ranges = (_name, _seeds, _training_length, _devices, _batches, check_sharding, _compression, _exchange)
     rules = (*ranges, _schedule, _closure, _averaging, _objective)
     for rule in rules:
         rule(config)
@@ -113,6 +113,27 @@ def _schedule(config: Config) -> None:
         raise UserError(
             f"the schedule moves momentum, but the optimizer {kind} has "
             f"{'none' if momentum is None else 'momentum 0'}: {off}, or optimizer=momentum"
+        )
+
+
+def _compression(config: Config) -> None:
+    trainer = config["trainer"]
+    if (kind := trainer.get("compress")) is None:
+        return
+    if trainer["devices"] * trainer["num_nodes"] == 1:
+        raise UserError(
+            f"trainer.compress={kind} is of gradients that processes exchange, and there is one: "
+            "trainer.compress=null, or trainer=ddp_cpu trainer.devices=2"
+        )
+    if trainer["precision"] == "bf16-true":
+        raise UserError(
+            f"trainer.compress={kind} with trainer.precision=bf16-true: gradients have 16 bits already: "
+            "trainer.compress=null"
+        )
+    if trainer["precision"] == "64-true":
+        raise UserError(
+            f"trainer.compress={kind} rounds the float64 that trainer.precision=64-true asks for: "
+            "trainer.compress=null, or trainer.precision=32-true"
         )
 
 

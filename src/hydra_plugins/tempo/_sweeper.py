@@ -70,6 +70,11 @@ class RunSweeper(Sweeper):
             raise UserError(
                 "-m cannot run under torchrun or srun: leave them out, each job starts its own processes"
             )
+        if os.environ.get("NODE_RANK"):
+            raise UserError(
+                "-m with NODE_RANK set: the sweeps of two nodes would not keep step; leave -m out and start "
+                "each run by itself on all nodes, or leave NODE_RANK out"
+            )
         if {"resume", "preview"} & {each.partition("=")[0] for each in overrides}:
             raise UserError(
                 "resume= and preview= are for single runs; the same -m command goes on where it was cut"
