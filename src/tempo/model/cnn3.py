@@ -15,7 +15,8 @@ class CNN3(nn.Module):
 
     The paper gives this order; it is silent on the widths (32, 64, 128 here), on the dropout rate (0.5)
     and on padding, which here keeps the size, so that 8x8 images still fit. Starting weights are He's
-    (see `initialise`), biases zero.
+    (see `initialise`), biases zero. ReLU is computed behind the pooling: max and ReLU commute, values and
+    gradients are the same to the bit, and it has a quarter of the work.
 
     Args:
         input_shape: (C, H, W) of the images; H and W of 8 or more, since each pooling halves them.
@@ -47,7 +48,8 @@ class CNN3(nn.Module):
         channels, height, width = input_shape
         layers: list[nn.Module] = []
         for filters in widths:
-            layers += [nn.Conv2d(channels, filters, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+            convolution = nn.Conv2d(channels, filters, kernel_size=3, padding=1)
+            layers += [convolution, nn.MaxPool2d(2), nn.ReLU(inplace=True)]
             channels, height, width = filters, height // 2, width // 2
         self.features = nn.Sequential(*layers)
         self.dropout = nn.Dropout(dropout)
