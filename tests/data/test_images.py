@@ -44,7 +44,7 @@ def test_the_fingerprint_sees_every_change_and_no_layout() -> None:
 
 def test_the_fingerprint_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = sample(50).sha256()
-    monkeypatch.setattr("tempo.data.images._HASH_BLOCK_BYTES", 100)
+    monkeypatch.setattr("tempo.data.images._BLOCK_BYTES", 100)
     assert sample(50).sha256() == whole
 
 

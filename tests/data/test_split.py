@@ -67,17 +67,33 @@ def test_sizes(val_size: float, train_size: int | None, expected: tuple[int, int
 
 
 def test_validation_is_the_same_whatever_is_kept_for_training() -> None:
-    whole = data([index % 5 for index in range(300)])
-    kept = [split(whole, val_size=0.2, train_size=size, split_seed=4)[1] for size in (None, 10, 200)]
+    labels = [index % 5 for index in range(300)]
+    kept = [split(data(labels), val_size=0.2, train_size=size, split_seed=4)[1] for size in (None, 10, 200)]
     assert numbers(kept[0]) == numbers(kept[1]) == numbers(kept[2])
 
 
 def test_the_seed_decides_and_zero_is_a_seed() -> None:
-    whole = data([index % 5 for index in range(300)])
+    labels = [index % 5 for index in range(300)]
     found = {
-        tuple(numbers(split(whole, val_size=30, train_size=None, split_seed=s)[1])) for s in (0, 0, 1, 2)
+        tuple(numbers(split(data(labels), val_size=30, train_size=None, split_seed=s)[1]))
+        for s in (0, 0, 1, 2)
     }
     assert len(found) == 3
+
+
+@pytest.mark.parametrize("block_bytes", [1, 100, 1 << 24])
+def test_both_parts_lie_in_the_memory_of_the_whole(monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
+    monkeypatch.setattr("tempo.data.images._BLOCK_BYTES", block_bytes)
+    whole, copy = (data([index % 7 for index in range(300)]) for _ in range(2))
+    before = whole.images.untyped_storage().data_ptr()
+    val_indices = stratified(copy.labels.numpy(), 90, 5)
+    rest = np.setdiff1d(np.arange(300), val_indices)
+    for part, indices in zip(
+        split(whole, val_size=90, train_size=None, split_seed=5), (rest, val_indices), strict=True
+    ):
+        assert part is not None and part.images.untyped_storage().data_ptr() == before
+        assert torch.equal(part.images, copy.images[indices])
+        assert torch.equal(part.labels, copy.labels[indices])
 
 
 def test_nothing_to_split_copies_nothing() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_HASH_BLOCK_BYTES = 1 << 24
+_BLOCK_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +57,24 @@ class ImageData:
             self, images=self.images.index_select(0, index), labels=self.labels.index_select(0, index)
         )
 
+    def parted(self, first: np.ndarray, rest: np.ndarray) -> tuple[ImageData, ImageData]:
+        """The images at `first` and those at `rest`, which ascend and together are all; `self` is used up.
+
+        Both lie in the memory of `self`, one behind the other: a process never holds its images twice.
+        """
+        images, block = self.images, _items_of_a_block(self.images)
+        behind = images.index_select(0, torch.from_numpy(rest))
+        start = 0
+        for indices in torch.from_numpy(first).split(block):
+            # No image moves up: what a block overwrites was moved before, or is in the block.
+            images[start : start + len(indices)] = images.index_select(0, indices)
+            start += len(indices)
+        images[len(first) :] = behind
+        return (
+            replace(self, images=images[: len(first)], labels=self.labels[first]),
+            replace(self, images=images[len(first) :], labels=self.labels[rest]),
+        )
+
     def to(self, device: torch.device | str) -> ImageData:
         """The same data on `device`; no copy where it is there already."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
@@ -65,7 +83,10 @@ class ImageData:
         """Hexadecimal SHA-256 over shapes, class names, labels and images; the name is left out."""
         digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
         for tensor in (self.labels, self.images):
-            block = max(1, _HASH_BLOCK_BYTES * len(tensor) // max(1, tensor.numel() * tensor.element_size()))
-            for part in tensor.split(block):
+            for part in tensor.split(_items_of_a_block(tensor)):
                 digest.update(part.cpu().contiguous().numpy())
         return digest.hexdigest()
+
+
+def _items_of_a_block(tensor: Tensor) -> int:
+    return max(1, _BLOCK_BYTES * len(tensor) // max(1, tensor.numel() * tensor.element_size()))

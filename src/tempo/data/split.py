@@ -17,7 +17,7 @@ def split(
     the order of the source. The choice depends on the labels and `split_seed` alone.
 
     Args:
-        train: the source's training images.
+        train: the source's training images, used up: both parts may lie in their memory.
         val_size: images (int), share of the images (float in (0, 1)), or 0 for no validation.
         train_size: images kept for training, or None for all that are left.
         split_seed: any integer; independent of the seed of the run.
@@ -45,6 +45,8 @@ def split(
             rest = rest[stratified(labels[rest], train_size, split_seed)]
     if len(rest) == total:
         return train, None
+    if len(rest) + val_count == total:
+        return train.parted(rest, val_indices)
     return train.take(rest), train.take(val_indices) if val_count else None
 
 
