@@ -39,7 +39,7 @@ from tempo.complaints import (
 from tempo.errors import INTERRUPTED_CODE, UserError, nearest
 from tempo.paths import register_resolvers
 from tempo.process_group import RUN_ID, follows, place, take_names_of_torchrun
-from tempo.quick_help import share_sources
+from tempo.quick_start import compose_once, list_options_once, parse_yaml_in_c
 from tempo.record import FILE_NAME, RunRecord
 from tempo.run_folder import noted_folder, remove_unused
 from tempo.targets import note_foreign
@@ -65,7 +65,9 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
         def main() -> None:
             register_resolvers()
             take_names_of_torchrun()
-            share_sources()
+            list_options_once()
+            parse_yaml_in_c()
+            compose_once(CONF)
             OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
             OmegaConf.register_new_resolver("existing_run", _existing_run, replace=True)
             # A search path that is not there is a mistake as any other.

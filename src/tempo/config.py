@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,7 +30,7 @@ Config = Mapping[str, Any]
 
 GROUPS = ("data", "model", "optimizer", "scheduler")
 """What every run is made of: an option of each."""
-COMMON_DATA_KEYS = frozenset(each.name for each in dataclasses.fields(DataSettings))
+COMMON_DATA_KEYS = frozenset(DataSettings.__annotations__)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -194,7 +193,7 @@ def source_keys(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def field_types(kind: type[Any]) -> Signature:
     """Field -> annotation of a settings class, as in its source."""
-    return {each.name: str(each.type) for each in dataclasses.fields(kind)}
+    return {name: str(annotation) for name, annotation in kind.__annotations__.items()}
 
 
 def select(config: Config, key: str) -> Mapping[str, Any]:

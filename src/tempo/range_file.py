@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +129,7 @@ def _must_agree(key: str) -> bool:
     """Network, source of the images and kind of optimizer; the rest may be tuned after the test."""
     node, _, leaf = key.partition(".")
     if node == "data":
-        return leaf.partition(".")[0] not in {each.name for each in fields(DataSettings)}
+        return leaf.partition(".")[0] not in DataSettings.__annotations__
     return node == "model" or key == "optimizer._target_"
 
 

@@ -11,6 +11,7 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 
 from hydra_plugins.tempo._grid import Grid
+from hydra_plugins.tempo._grid_sweeper import GridSweeper
 from hydra_plugins.tempo._jobs import Job
 from hydra_plugins.tempo._launcher import (
     IsolatingLauncher,
@@ -19,7 +20,6 @@ from hydra_plugins.tempo._launcher import (
     JobKilled,
     failed,
 )
-from hydra_plugins.tempo.grid_sweeper import GridSweeper
 from tempo.errors import UserError
 from tempo.folder_lock import FolderLock
 from tempo.record import RunRecord

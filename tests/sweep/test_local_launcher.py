@@ -14,7 +14,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.tempo._launcher import failure
-from hydra_plugins.tempo.local_launcher import LocalLauncher
+from hydra_plugins.tempo._local_launcher import LocalLauncher
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 

@@ -65,7 +65,9 @@ class RunSweeper(Sweeper):
         node = OmegaConf.to_container(self.master.hydra.sweeper, resolve=True)
         assert isinstance(node, dict)
         values = {str(key): value for key, value in node.items() if key != "_target_"}
-        check_types("hydra.sweeper", values, signature_of(str(node["_target_"])) or {})
+        check_types(
+            "hydra.sweeper", values, signature_of(f"{type(self).__module__}.{type(self).__name__}") or {}
+        )
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError(
                 "-m cannot run under torchrun or srun: leave them out, each job starts its own processes"

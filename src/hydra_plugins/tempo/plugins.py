@@ -1,0 +1,53 @@
+"""The plugins as Hydra's scan finds them: names, whose code is read when one of them is used.
+
+At each start, be it for --help, Hydra imports every module here whose name has no underscore in front.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+
+
+class _Late:
+    """Makes, when it is called, the class of its name in the module `home`."""
+
+    home: str
+
+    def __new__(cls, **settings: Any) -> Any:
+        module = importlib.import_module(f"hydra_plugins.tempo.{cls.home}")
+        return getattr(module, cls.__name__)(**settings)
+
+    def _absent(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+
+class GridSweeper(_Late, Sweeper):
+    """The default sweeper: a grid in a folder that stays the same."""
+
+    home = "_grid_sweeper"
+    setup = sweep = _Late._absent  # Hydra registers no class with abstract methods
+
+
+class SearchSweeper(_Late, Sweeper):
+    """`hydra/sweeper=search`: points drawn by Optuna."""
+
+    home = "_search_sweeper"
+    setup = sweep = _Late._absent
+
+
+class InProcessLauncher(_Late, Launcher):
+    """The default launcher: one job after the other in the process of the sweep."""
+
+    home = "_in_process_launcher"
+    setup = launch = _Late._absent
+
+
+class LocalLauncher(_Late, Launcher):
+    """`hydra/launcher=local`: several processes on this machine."""
+
+    home = "_local_launcher"
+    setup = launch = _Late._absent
