@@ -24,8 +24,8 @@ import torch
 import training
 from jobs import ROOT
 from rich.console import Console
-from rich.table import Table
 from rows import Row, Section
+from table import add, new_table
 
 from tempo.environment import cpu_name, git_state, versions
 from tempo.record import write_atomically
@@ -48,7 +48,7 @@ def main() -> None:
         parser.error(f"no section {', '.join(unknown)}: there are {', '.join(names)}")
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    table = new_table()
+    table = new_table(f"{torch.get_num_threads()} threads")
     for section in SECTIONS:
         if not arguments.sections or section.name in arguments.sections:
             load = os.getloadavg()[0]
@@ -78,27 +78,6 @@ def write(section: Section, rows: list[Row], rounds: int, load: float) -> None:
     folder = FOLDER / section.name
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "record.json", json.dumps(record, indent=2) + "\n")
-
-
-def new_table() -> Table:
-    """One table for all sections."""
-    title = f"{cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    table = Table(title=title, caption="medians of the rounds; ratios are taken within a round")
-    for column in ("section", "row", "median", "smallest to largest", "unit", "goal"):
-        table.add_column(column, justify="right" if column in ("median", "smallest to largest") else "left")
-    return table
-
-
-def add(table: Table, section: str, rows: list[Row]) -> None:
-    """A line for each row."""
-    for number, row in enumerate(rows):
-        goal = ""
-        if row.met is not None:
-            bound = f">= {row.at_least:g}" if row.at_least is not None else f"<= {row.at_most:g}"
-            goal = f"{bound} {'met' if row.met else '[bold]missed[/bold]'}"
-        words = row.to_json()
-        table.add_row(section if number == 0 else "", row.name, words["text"], words["range"], row.unit, goal)
-    table.add_section()
 
 
 if __name__ == "__main__":

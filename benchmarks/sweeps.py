@@ -7,7 +7,7 @@ jobs     8 jobs of cnn3 on digits with all defaults (20 epochs), one thread each
          n_jobs=2 against Hydra's own basic launcher, in alternation; the report at the end is paid by both.
 
 Every figure is the time of a whole command, imports and all; printed are medians, smallest and largest. The
-record goes to docs/results/sweeps/sweeps.json.
+record goes to docs/results/sweeps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,13 +23,14 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rows import Row, ratio
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
+
+from table import add, new_table  # noqa: E402
 
 from tempo.environment import cpu_name, git_state, versions  # noqa: E402
 from tempo.record import RunRecord, config_hash, write_atomically  # noqa: E402
@@ -38,7 +38,8 @@ from tempo.record import RunRecord, config_hash, write_atomically  # noqa: E402
 N_CONFIGURED = 500
 N_JOBS = 8
 REPORT_SIZES = (50, 100, 200)
-GOALS = {"start": 10.0, "report 200": 10.0, "jobs": 1.5}
+GOALS = {f"start_{N_CONFIGURED}": 10.0, f"report_{REPORT_SIZES[-1]}": 10.0}
+LOCAL_OVER_BASIC = 1.5
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -106,19 +107,19 @@ def measure(rounds: int) -> dict[str, list[float]]:
             write_runs(top / f"runs{size}", size)
         for number in range(rounds):
             rows: dict[str, Callable[[], float]] = {
-                f"start {N_CONFIGURED}": lambda: start_seconds(top / f"start{number}"),  # noqa: B023
+                f"start_{N_CONFIGURED}": lambda: start_seconds(top / f"start{number}"),  # noqa: B023
                 **{
-                    f"report {size}": lambda size=size: seconds_of(  # type: ignore[misc]
+                    f"report_{size}": lambda size=size: seconds_of(  # type: ignore[misc]
                         command("report.py", str(top / f"runs{size}"))
                     )
                     for size in REPORT_SIZES
                 },
-                "jobs local": lambda: jobs_seconds(
+                "jobs_local": lambda: jobs_seconds(
                     top / f"local{number}",  # noqa: B023
                     "hydra/launcher=local",
                     "hydra.launcher.n_jobs=2",
                 ),
-                "jobs basic": lambda: jobs_seconds(top / f"basic{number}", "hydra/launcher=basic"),  # noqa: B023
+                "jobs_basic": lambda: jobs_seconds(top / f"basic{number}", "hydra/launcher=basic"),  # noqa: B023
             }
             for row, function in rows.items():
                 found.setdefault(row, []).append(function())
@@ -126,23 +127,21 @@ def measure(rounds: int) -> dict[str, list[float]]:
     return found
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    """Median, smallest and largest."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
-def figures_of(found: dict[str, list[float]]) -> dict[str, Any]:
+def rows_of(found: dict[str, list[float]]) -> list[Row]:
     """What the table shows: seconds, jobs per minute of both launchers and their ratio round by round."""
-    figures: dict[str, Any] = {row: spread(values) for row, values in found.items()}
-    for launcher in ("local", "basic"):
-        per_minute = [60 * N_JOBS / seconds for seconds in found[f"jobs {launcher}"]]
-        figures[f"jobs per minute {launcher}"] = spread(per_minute)
-    pairs = zip(found["jobs basic"], found["jobs local"], strict=True)
-    figures["jobs per minute, local / basic"] = spread([basic / local for basic, local in pairs])
+    rows = [Row(name, "s", values, at_most=GOALS.get(name)) for name, values in found.items()]
+    per_minute = {
+        launcher: [60 * N_JOBS / seconds for seconds in found[f"jobs_{launcher}"]]
+        for launcher in ("local", "basic")
+    }
+    rows += [Row(f"jobs_per_minute_{name}", "jobs/min", values) for name, values in per_minute.items()]
+    rows.append(
+        ratio("local_over_basic", per_minute["local"], per_minute["basic"], at_least=LOCAL_OVER_BASIC)
+    )
     small, large = REPORT_SIZES[0], REPORT_SIZES[-1]
-    more = figures[f"report {large}"]["median"] - figures[f"report {small}"]["median"]
-    figures["report, milliseconds for each further run"] = spread([1000 * more / (large - small)])
-    return figures
+    more = zip(found[f"report_{large}"], found[f"report_{small}"], strict=True)
+    rows.append(Row("report_each_further_run", "ms", [1000 * (b - a) / (large - small) for b, a in more]))
+    return rows
 
 
 def main() -> None:
@@ -150,29 +149,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    found = measure(rounds)
-    figures = figures_of(found)
+    load, rows = os.getloadavg()[0], rows_of(measure(rounds))
     record = {
         "command": f"python benchmarks/sweeps.py --rounds {rounds}",
         "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "device": cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
+        "load_before": load,
         "versions": versions(),
         "git": git_state()[0],
-        "seconds": found,
-        "figures": figures,
-        "goals": GOALS,
+        "rounds": rounds,
+        "rows": {row.name: row.to_json() for row in rows},
     }
     folder = ROOT / "docs" / "results" / "sweeps"
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "sweeps.json", json.dumps(record, indent=2) + "\n")
-    table = Table(title=f"median (smallest .. largest) of {rounds}: {record['device']}")
-    table.add_column("row")
-    table.add_column("seconds, where nothing else is said", justify="right")
-    for row, each in figures.items():
-        table.add_row(row, f"{each['median']:.2f} ({each['min']:.2f} .. {each['max']:.2f})")
+    write_atomically(folder / "record.json", json.dumps(record, indent=2) + "\n")
+    table = new_table("of one thread each")
+    add(table, "sweeps", rows)
     Console(width=120).print(table)
-    print("goals: start and report 200 below 10 s, local / basic at least 1.5")
 
 
 if __name__ == "__main__":
