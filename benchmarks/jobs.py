@@ -49,10 +49,12 @@ class BenchJob:
     tempo_over_raw: float
     tempo_over_conventional: float | None
     conventional_steps: int
+    epochs: int = 2
+    """All but the first are measured."""
 
     def config(self, *overrides: str) -> Config:
-        """The composed configuration; two epochs, of which the second is measured."""
-        return composed_config(*self.overrides, "trainer=cpu", "trainer.epochs=2", *overrides)
+        """The composed configuration."""
+        return composed_config(*self.overrides, "trainer=cpu", f"trainer.epochs={self.epochs}", *overrides)
 
 
 def composed_config(*overrides: str) -> Config:
@@ -102,9 +104,17 @@ JOBS = (
         ),
         0.97,
         1.1,
-        8,
+        12,
+        epochs=3,
     ),
-    BenchJob("digits", ("data=digits", "data.total_batch_size=128", "model=densenet40"), 0.97, None, 8),
+    BenchJob(
+        "digits",
+        ("data=digits", "data.total_batch_size=128", "model=densenet40"),
+        0.97,
+        None,
+        8,
+        epochs=3,
+    ),
 )
 
 
@@ -174,7 +184,7 @@ class PlainLoop:
 
 
 class InTurn(pl.Callback):
-    """Clocks tempo's second epoch, and after each of its chunks as many steps of the plain loop.
+    """Clocks tempo's epochs from the second on, and after each of its chunks as many steps of the plain loop.
 
     What disturbs the machine for longer than a chunk disturbs both.
     """
@@ -184,7 +194,7 @@ class InTurn(pl.Callback):
         self.tempo, self.raw = Cost(), Cost()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The second epoch counts, and those after it."""
+        """The first epoch does not count."""
         self._measured = trainer.current_epoch > 0
         self._taken = trainer.global_step
         self._start()

@@ -15,13 +15,13 @@ _IMAGE_BYTES = 3 * 32 * 32
 _MIB = 2**20
 _JOB = (
     "data=synthetic",
-    "data.test_images=10000",
+    "data.test_images=1000",
     "data.val_size=5000",
     "data.augment.crop_padding=4",
     "data.augment.flip=true",
     "model=cnn3",
     "trainer=cpu",
-    "trainer.max_steps=8",
+    "trainer.max_steps=4",
 )
 # Each prints nothing that matters; the system tells its peak of resident memory.
 _IMPORTS = "import torch, pytorch_lightning"
@@ -37,7 +37,7 @@ data = torch.randint(0, 256, (images, channels, side, side), dtype=torch.uint8)
 labels = torch.randint(0, 10, (images,))
 network = compose.build_network(config, (3, 32, 32), 10).to(memory_format=torch.channels_last)
 optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, fused=True)
-for step in range(8):
+for step in range(4):
     batch = data[step * 128 : (step + 1) * 128].float().div(255)
     batch = batch.contiguous(memory_format=torch.channels_last)
     F.cross_entropy(network(batch), labels[step * 128 : (step + 1) * 128]).backward()

@@ -30,7 +30,7 @@ def measure(job: BenchJob, rounds: int) -> list[Row]:
 
 
 PROTOCOL = (
-    "A round is a run of src/train.py's own path for two epochs, of which the second counts, validation off "
-    "the clock; after each chunk of it as many steps of the plain loop; then the template's script."
+    "A round is a run of src/train.py's own path for two or three epochs, of which the first does not count, "
+    "validation off the clock; after each chunk as many steps of the plain loop; then the template's script."
 )
 SECTIONS = [Section(job.name, PROTOCOL, partial(measure, job)) for job in JOBS]
