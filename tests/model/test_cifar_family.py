@@ -137,6 +137,22 @@ def test_published_parameters(
     assert round(count / 1e6, digits) == published_millions
 
 
+def test_cnn3_is_the_papers_order_to_the_bit() -> None:
+    torch.manual_seed(3)
+    network, images = build("cnn3", (3, 16, 16), dropout=0.0), torch.randn(4, 3, 16, 16)
+    network.features[0].weight.data[5] = 0.0  # equal values in all windows, and none above zero
+    network.features[0].bias.data[4:6] = -1.0
+    found = network(images)
+    gradients = torch.autograd.grad(found.square().sum(), list(network.parameters()))
+    x = images
+    for index in (0, 3, 6):
+        x = F.max_pool2d(F.relu(network.features[index](x)), 2)
+    expected = network.output(x.flatten(1))
+    assert torch.equal(found, expected)
+    of_paper = torch.autograd.grad(expected.square().sum(), list(network.parameters()))
+    assert all(map(torch.equal, gradients, of_paper))
+
+
 def test_dropout_acts_in_training_alone() -> None:
     torch.manual_seed(4)
     images = torch.randn(8, 1, 8, 8)
