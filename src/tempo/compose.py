@@ -30,6 +30,7 @@ from tempo.optimizer.build import build_optimizer
 from tempo.pace import schedule_of
 from tempo.sharding_rules import fused_for_parts
 from tempo.trainer.checkpoint_file import CheckpointFiles
+from tempo.trainer.cluster import cluster_environment
 from tempo.trainer.event_log import EventLog
 from tempo.trainer.module import Classifier
 
@@ -224,7 +225,7 @@ def build_trainer(
         deterministic=node["deterministic"],
         profiler=node["profiler"],
         callbacks=callbacks,
-        plugins=[CheckpointFiles(), *([DoublePrecision()] if double else [])],
+        plugins=[CheckpointFiles(), cluster_environment(), *([DoublePrecision()] if double else [])],
         logger=loggers,
         # One call of training_step is several steps: rows are written by the recorder, by its own count.
         log_every_n_steps=1,

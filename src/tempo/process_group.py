@@ -30,12 +30,17 @@ class Place:
         return OURS in os.environ
 
 
-def take_names_of_torchrun() -> None:
-    """Where srun started several tasks, give their places under torchrun's names too.
+def started_by_srun() -> bool:
+    """Whether this process is one of several tasks of srun.
 
     SLURM_STEP_NUM_TASKS is there in the tasks of srun alone, not in a batch script.
     """
-    if "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) == 1:
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+
+
+def take_names_of_torchrun() -> None:
+    """Where srun started several tasks, give their places under torchrun's names too."""
+    if "LOCAL_RANK" in os.environ or not started_by_srun():
         return
     tasks = os.environ["SLURM_STEP_NUM_TASKS"]
     nodes = int(os.environ.get("SLURM_STEP_NUM_NODES", "1"))

@@ -11,6 +11,7 @@ from pytorch_lightning.plugins import MixedPrecision
 
 from tempo import compose
 from tempo.errors import UserError
+from tempo.trainer.cluster import cluster_environment
 from tests.conftest import Train
 from tests.jobs import SMALL, compose_job
 
@@ -39,9 +40,9 @@ def test_a_gradient_is_clipped_at_its_own_size(precision: str, tmp_path: Path) -
     if "scaler" in precision:  # as on a GPU; tempo itself offers no fp16 on a CPU
         config["trainer"]["precision"] = "16-mixed"
         plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
-        how: dict[str, object] = {"plugins": [plugin]}
+        how: dict[str, object] = {"plugins": [plugin, cluster_environment()]}
     else:
-        how = {"precision": precision}
+        how = {"precision": precision, "plugins": [cluster_environment()]}
     data = compose.build_data(config)
     plan = compose.build_plan(config, len(data.train), world_size=1, rank=0)
     module = compose.build_module(config, data, plan)

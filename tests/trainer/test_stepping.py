@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from tempo import compose
+from tempo.trainer.cluster import cluster_environment
 from tests.jobs import SMALL, compose_job
 
 STEPS = 7
@@ -35,7 +36,8 @@ def fitted(folder: Path, *callbacks: pl.Callback, **how: Any) -> tuple[pl.Traine
     module = compose.build_module(config, data, plan)
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=folder, callbacks=list(callbacks), **how,
+        enable_model_summary=False, default_root_dir=folder, callbacks=list(callbacks),
+        plugins=[cluster_environment()], **how,
     )  # fmt: skip
     assert data.val is not None
     val = compose.build_eval_batches(config, data.val, plan)
