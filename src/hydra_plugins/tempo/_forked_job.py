@@ -44,6 +44,7 @@ class ForkedJob:
         compose: Callable[[], DictConfig],
         run: Callable[[DictConfig], JobReturn],
         environment: Mapping[str, str],
+        console: str = CONSOLE_FILE,
     ) -> None:
         self.index = index
         self.slot = slot
@@ -59,7 +60,7 @@ class ForkedJob:
         self.process = os.fork()
         if self.process == 0:
             os.close(self.pipe)
-            _child(parent, writer, compose, run, environment)
+            _child(parent, writer, console, compose, run, environment)
         os.close(writer)
         with suppress(OSError):  # the child does the same: whoever comes first
             os.setpgid(self.process, self.process)
@@ -126,6 +127,7 @@ def _killed_by(number: int) -> str:
 def _child(
     parent: int,
     writer: int,
+    console: str,
     compose: Callable[[], DictConfig],
     run: Callable[[DictConfig], JobReturn],
     environment: Mapping[str, str],
@@ -138,7 +140,7 @@ def _child(
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.environ.update(environment)
-        code = _run(writer, compose, run)
+        code = _run(writer, console, compose, run)
     except KeyboardInterrupt:
         code = INTERRUPTED_CODE
     except SystemExit as end:
@@ -156,10 +158,12 @@ def _child(
         os._exit(code)
 
 
-def _run(writer: int, compose: Callable[[], DictConfig], run: Callable[[DictConfig], JobReturn]) -> int:
+def _run(
+    writer: int, console: str, compose: Callable[[], DictConfig], run: Callable[[DictConfig], JobReturn]
+) -> int:
     config = compose()
     folder = Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir
-    _redirect(folder / CONSOLE_FILE)
+    _redirect(folder / console)
     result = run(config)
     error = failure(result)
     if error is None:

@@ -55,8 +55,8 @@ class GridSweeper(RunSweeper):
         done_before = len(jobs) - len(tasks)
         say(f"sweep {self.folder}: {_counted(len(jobs), done_before, sum(resume for _, resume in tasks))}")
         for job, resume in tasks:
-            if not resume and (line := job.make_room()):
-                say(line)
+            if not resume:
+                self._make_room(job)
         write_sweep(self.folder, sys.argv, grid.keys, jobs)
         try:
             if tasks:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from abc import ABC
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
@@ -43,6 +48,15 @@ class IsolatingLauncher(Launcher, ABC):
         self.task_function = task_function
         self.config = config
 
+    @contextmanager
+    def session(self, folder: Path) -> Iterator[Mapping[str, str]]:
+        """What surrounds the launches of one sweep in its folder.
+
+        Yields the jobs of an earlier command that are still waiting or at work, where such can be: name of
+        the job's folder -> hash of its configuration. `launch` takes these up instead of starting them.
+        """
+        yield {}
+
     def compose(self, overrides: Sequence[str], number: int) -> DictConfig:
         """The configuration of one job, its `hydra` node with it."""
         setup_globals()
@@ -64,6 +78,32 @@ class IsolatingLauncher(Launcher, ABC):
             )
         finally:
             configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+
+
+class Interrupts:
+    """Counts the requests to stop while it is entered: a job is never started or collected by halves."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        """Take Ctrl-C and SIGTERM."""
+        self.count = 0
+        self._before = {
+            number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give them back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
 
 
 def failed(error: BaseException) -> JobReturn:

@@ -8,17 +8,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from functools import partial
-from types import FrameType
 from typing import Any, Literal
 
 from hydra.core.utils import JobReturn
 from omegaconf import ListConfig
 
 from hydra_plugins.tempo._forked_job import ForkedJob
-from hydra_plugins.tempo._launcher import IsolatingLauncher
+from hydra_plugins.tempo._launcher import Interrupts, IsolatingLauncher
 from hydra_plugins.tempo._slots import slot_environments
 from tempo.errors import UserError
 
@@ -63,7 +61,7 @@ class LocalLauncher(IsolatingLauncher):
         self.timeout_seconds = None if timeout_minutes is None else 60 * timeout_minutes
         self.preload = list(preload) if sys.platform == "linux" else []
         self.environments = slot_environments(n_jobs, gpus, threads)
-        self._interrupts = 0
+        self.interrupts = Interrupts()
 
     one_by_one = True
 
@@ -77,10 +75,10 @@ class LocalLauncher(IsolatingLauncher):
         waiting = enumerate(job_overrides)
         running: list[ForkedJob] = []
         results: dict[int, JobReturn] = {}
-        with self._signals():
+        with self.interrupts:
             try:
                 while True:
-                    while len(running) < self.n_jobs and not self._interrupts:
+                    while len(running) < self.n_jobs and not self.interrupts.count:
                         index, overrides = next(waiting, (0, None))
                         if overrides is None:
                             break
@@ -96,7 +94,7 @@ class LocalLauncher(IsolatingLauncher):
             finally:
                 for job in running:
                     job.send(signal.SIGKILL)
-        if self._interrupts:
+        if self.interrupts.count:
             raise KeyboardInterrupt
         return [results[index] for index in sorted(results)]
 
@@ -117,12 +115,12 @@ class LocalLauncher(IsolatingLauncher):
     def _stop_what_must(self, running: list[ForkedJob]) -> None:
         now = time.monotonic()
         for job in running:
-            if self._interrupts and not job.killed_for:
+            if self.interrupts.count and not job.killed_for:
                 job.stop("interrupted", GRACE_SECONDS, signal.SIGINT)
             elif self.timeout_seconds and not job.killed_for and now - job.began > self.timeout_seconds:
                 minutes = f"hydra.launcher.timeout_minutes={self.timeout_seconds / 60:g}"
                 job.stop(f"stopped by {minutes}; the next start goes on", GRACE_SECONDS)
-            if self._interrupts > 1 or (job.kill_at is not None and now > job.kill_at):
+            if self.interrupts.count > 1 or (job.kill_at is not None and now > job.kill_at):
                 job.send(signal.SIGKILL)
 
     def _preload(self) -> None:
@@ -137,23 +135,6 @@ class LocalLauncher(IsolatingLauncher):
                 importlib.import_module(module)
             except ImportError as error:
                 raise UserError(f"hydra.launcher.preload: {module} cannot be imported: {error}") from error
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Count the requests to stop; a job is never started or collected by halves."""
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            self._interrupts += 1
-
-        before: dict[int, Any] = {
-            number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        self._interrupts = 0
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _can_be_found(module: Any) -> bool:

@@ -231,8 +231,8 @@ class SearchSweeper(RunSweeper):
             if need == "nothing":  # it was over before the study heard of it
                 self.over(job, stopped=False)
                 continue
-            if need == "run" and (line := job.make_room()):
-                say(line)
+            if need == "run":
+                self._make_room(job)
             write_sweep(self.folder, sys.argv, self.space.keys, list(self.jobs.values()))
             yield job, need == "resume"
 

@@ -6,8 +6,8 @@ import importlib
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class RunSweeper(Sweeper):
         """Why jobs were not even started."""
         self.found: dict[str, RunRecord | None] = {}
         """The record that each attempt found, by slug: it tells nothing of the attempt itself."""
+        self.at_work: dict[str, str] = {}
+        """Jobs of an earlier command that their launcher still has: slug -> hash of the configuration."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what the launcher is made of: it is made when the sweep's folder is known."""
@@ -84,11 +86,16 @@ class RunSweeper(Sweeper):
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Make the folder and hold it against the same sweep started twice."""
+        """Make the folder and hold it against the same sweep started twice; with the launcher's session."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             remedy = "choose another folder with hydra.sweep.dir=<folder>"
-            with FolderLock(self.folder, what="the same sweep", remedy=remedy):
+            launcher = self.chosen_launcher
+            session: AbstractContextManager[Mapping[str, str]] = nullcontext({})
+            if isinstance(launcher, IsolatingLauncher):
+                session = launcher.session(self.folder)
+            with FolderLock(self.folder, what="the same sweep", remedy=remedy), session as found:
+                self.at_work = dict(found)
                 yield
         except OSError as error:
             reason = f"{error.filename or self.folder}: {error.strerror}"
@@ -148,6 +155,7 @@ class RunSweeper(Sweeper):
         def ended(index: int, result: JobReturn) -> None:
             job, _ = taken[index]
             self._settle(job, result)
+            self.at_work.pop(job.slug, None)
             if failure(result) is None:
                 self.returned.add(job.slug)
             say(progress.end(job.slug, job.record(), self.unrecorded.get(job.slug, "")))
@@ -183,7 +191,21 @@ class RunSweeper(Sweeper):
     def over(self, job: Job, stopped: bool) -> None:
         """Called with each job that came to an end, when its record says why; `stopped` by the user?"""
 
+    def _make_room(self, job: Job) -> None:
+        """Free the folder of a job that is to run from the start, unless it is at work there."""
+        if job.slug not in self.at_work:
+            if line := job.make_room():
+                say(line)
+        elif self.at_work[job.slug] != job.config_hash:
+            raise UserError(
+                f"{job.folder}: a job of another configuration is still waiting or at work there: wait for "
+                "it or cancel it, or choose another folder with hydra.sweep.dir=<folder>"
+            )
+
     def _begin(self, job: Job, resume: bool) -> None:
+        if job.slug in self.at_work:  # it has begun, and its record may be its own
+            self.found[job.slug] = None
+            return
         if not resume:
             job.begin()
         self.found[job.slug] = job.record()

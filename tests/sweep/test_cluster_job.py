@@ -1,0 +1,74 @@
+"""Jobs for other machines: what they carry, and clusters that are not there."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
+
+from hydra_plugins.tempo._cluster_job import ClusterJob, Outcome
+from hydra_plugins.tempo._forked_job import ForkedJob
+from hydra_plugins.tempo._launcher import JobEnded, JobInterrupted, JobKilled, failed, failure
+from hydra_plugins.tempo.slurm_launcher import SlurmLauncher
+from tempo.config import composed
+from tempo.errors import UserError
+from tempo.paths import register_resolvers
+from tempo.record import RunRecord, config_hash
+from tests.jobs import CONF
+
+
+def settings() -> dict[str, Any]:
+    found = OmegaConf.to_container(OmegaConf.load(CONF / "hydra" / "launcher" / "slurm.yaml"))
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items() if key != "_target_"}
+
+
+def test_without_submitit_the_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "submitit" else find(name))
+    with pytest.raises(UserError, match=r"submitit is not installed: pip install -e '\.\[slurm\]'"):
+        SlurmLauncher(**settings())
+
+
+def test_without_sbatch_the_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"needs sbatch, srun, .* not found on the PATH"):
+        SlurmLauncher(**settings())
+
+
+@pytest.mark.parametrize("overrides", [[], ["optimizer.wd=1e-5", "name='1e-5'", "scheduler=onecycle"]])
+def test_the_configuration_arrives_as_it_left(overrides: list[str], tmp_path: Path) -> None:
+    """A run that is over is found so by the hash of what the job carries."""
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        place = [f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir=job"]
+        config = compose("train", overrides=["model=mlp", *overrides, *place], return_hydra_config=True)
+    values = composed(config)
+    objective = {"name": "val/accuracy", "mode": "max", "value": 0.5}
+    record = RunRecord(
+        config=values, config_hash=config_hash(values), overrides=[], seed=0, status="completed"
+    )
+    record.objective = objective
+    (tmp_path / "job").mkdir()
+    record.write(tmp_path / "job")
+    found = ClusterJob(OmegaConf.to_yaml(config), script="unused").start({})
+    assert not isinstance(found, ForkedJob), "it would have run again"
+    assert (found.kind, found.value) == ("completed", 0.5)
+
+
+@pytest.mark.parametrize("error", [JobEnded("a"), JobKilled("b"), JobInterrupted("c"), None])
+def test_what_became_of_a_job_comes_back(error: JobEnded | None) -> None:
+    result = JobReturn()
+    result.status, result.return_value = JobStatus.COMPLETED, 0.25
+    before = failed(error) if error else result
+    after = Outcome.from_json(Outcome.of(before).to_json()).result()
+    assert (type(failure(after)), str(failure(after))) == (type(error), str(error))
+    assert after.status == before.status
+    if error is None:
+        assert after.return_value == 0.25

@@ -1,0 +1,122 @@
+"""Sweeps on a real SLURM: jobs that are killed, jobs out of time, a command that is killed itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tempo.record import RunRecord
+from tests.sweep import slurm_cluster
+from tests.sweep.command import finish, start, statuses, wait_until
+
+pytestmark = pytest.mark.skipif(bool(slurm_cluster.why_not()), reason=f"SLURM: {slurm_cluster.why_not()}")
+ON_SLURM = (
+    "trainer=cpu",
+    "trainer.threads=1",
+    "hydra.sweeper.report=false",
+    "hydra/launcher=slurm",
+    "hydra.launcher.cpus_per_task=1",
+    "hydra.launcher.timeout_minutes=3",
+    "hydra.launcher.signal_delay_s=20",
+)
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Mapping[str, str]]:
+    with slurm_cluster.cluster() as environment:
+        yield {key: environment[key] for key in ("PATH", "SLURM_CONF")}
+
+
+def submitted(sweep: Path) -> dict[str, str]:
+    """Slug -> id of the job that was submitted last."""
+    path = sweep / "slurm" / "jobs.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {slug: each["job"] for slug, each in found.items()}
+
+
+def told(slurm: Mapping[str, str], *command: str) -> str:
+    """What one of SLURM's commands says."""
+    environment = {**os.environ, **slurm}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=True)
+    return done.stdout.strip()
+
+
+def kill_watcher(sweep: Path, slug: str) -> None:
+    """SIGKILL for the process that watches over a run, which dies with it: nobody is left to say why."""
+    run = (sweep / slug / ".lock").read_text(encoding="utf-8").strip()
+    os.kill(int(Path("/proc", run, "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]), 9)
+
+
+def test_no_death_costs_a_result(slurm: Mapping[str, str], tmp_path: Path) -> None:
+    """Job 0 is cancelled and then killed, job 1 runs out of time, the command is killed: the same weights."""
+    sweep = tmp_path / "sweep"
+    what = ("seed=0,1,2", "-m", "trainer.epochs=60")
+    arguments = (*what, *ON_SLURM, f"hydra.sweep.dir={sweep}")
+
+    def has_checkpoint(seed: int) -> bool:
+        return (sweep / f"seed={seed}" / "checkpoints" / "last.ckpt").exists()
+
+    command = start(*arguments, environment=slurm)
+    wait_until(lambda: has_checkpoint(0) and has_checkpoint(1))
+    first = submitted(sweep)
+    command.kill()
+    finish(command)
+    told(slurm, "scancel", first["seed=0"])
+    told(slurm, "scancel", "--signal=USR2", first["seed=1"])  # as at the end of its time
+    state = ("squeue", "--noheader", "--states=all", "--format=%T", "--jobs")
+    wait_until(lambda: told(slurm, *state, first["seed=0"]) == "CANCELLED")
+    assert RunRecord.read(sweep / "seed=0").status == "interrupted", "its state is saved"
+
+    command = start(*arguments, environment=slurm)
+    wait_until(lambda: submitted(sweep)["seed=0"] != first["seed=0"])
+    again = submitted(sweep)
+    assert {slug for slug, job in again.items() if job == first[slug]} == {"seed=1", "seed=2"}
+    wait_until(lambda: len(RunRecord.read(sweep / "seed=0").sessions) == 2)
+    kill_watcher(sweep, "seed=0")
+    code, output = finish(command)
+    assert code == 1, output
+    assert re.search(rf"[12] found in the queue: .*{first['seed=1']}", output)  # the third may be over
+    assert statuses(sweep) == {"seed=0": "interrupted", "seed=1": "completed", "seed=2": "completed"}
+    assert f"SLURM job {again['seed=0']} was ended from outside" in RunRecord.read(sweep / "seed=0").reason
+
+    code, output = finish(start(*arguments, environment=slurm))
+    assert code == 0, output
+    assert "3 jobs, 2 finished before, 1 to go on from a checkpoint" in output
+
+    whole = tmp_path / "whole"
+    local = ("trainer=cpu", "trainer.threads=1", "hydra.sweeper.report=false")
+    code, output = finish(start(*what, *local, "seed=0,1", f"hydra.sweep.dir={whole}"))
+    assert code == 0, output
+    for slug, sessions in (("seed=0", 3), ("seed=1", 2)):
+        cut, uncut = RunRecord.read(sweep / slug), RunRecord.read(whole / slug)
+        assert len(cut.sessions) == sessions
+        assert (cut.config_hash, cut.weights_sha256) == (uncut.config_hash, uncut.weights_sha256)
+
+
+def test_processes_on_two_nodes_are_one_run(slurm: Mapping[str, str], tmp_path: Path) -> None:
+    arguments = (*ON_SLURM, "trainer=ddp_cpu", "trainer.num_nodes=2", "trainer.max_steps=4")
+    here = "hydra.launcher.setup=['export MASTER_ADDR=127.0.0.1']"  # the nodes have no names of their own
+    code, output = finish(
+        start("-m", "trainer.devices=2", *arguments, here, f"hydra.sweep.dir={tmp_path}", environment=slurm)
+    )
+    assert code == 0, output
+    record = RunRecord.read(tmp_path / "job")
+    assert (record.world_size, record.n_evaluated) == (4, 359)
+    assert record.status == "completed"
+    logs = [f"rank{rank}.log" for rank in (1, 2, 3)]
+    assert sorted(path.name for path in (tmp_path / "job" / "ranks").iterdir()) == logs
+
+
+def test_what_sbatch_refuses_is_one_line(slurm: Mapping[str, str], tmp_path: Path) -> None:
+    arguments = ("-m", "seed=0", *ON_SLURM, f"hydra.sweep.dir={tmp_path}")
+    code, output = finish(start(*arguments, "hydra.launcher.partition=gpu", environment=slurm))
+    assert code == 1
+    assert "sbatch has refused" in output.splitlines()[-1]
+    assert "invalid partition specified: gpu" in output.splitlines()[-1]
+    assert "Traceback" not in output
