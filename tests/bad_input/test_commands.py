@@ -170,6 +170,12 @@ SWEEPS: list[tuple[str, list[str]]] = [
     ("hydra/launcher=local hydra.launcher.preload=[nothing] seed=0,1", ["preload=['nothing']", "[] = none"]),
     ("hydra/launcher=local hydra.launcher.preload=os seed=0,1", ["hydra.launcher.preload=os"]),
     ("hydra/launcher=local +hydra.launcher.foo=1 seed=0,1", ["hydra.launcher", "'foo'"]),
+    ("hydra/launcher=slurm hydra.launcher.timeout_minutes=0 seed=0,1", ["hydra.launcher.timeout_minutes=4"]),
+    ("hydra/launcher=slurm hydra.launcher.mem=16 seed=0,1", ["hydra.launcher.mem=16 is not text or null"]),
+    ("hydra/launcher=slurm hydra.launcher.timeout_minutes=1 seed=0,1", ["signal_delay_s=90", "_delay_s=20"]),
+    ("hydra/launcher=slurm +hydra.launcher.qoss=a seed=0,1", ["qoss is no option here. Did you mean 'qos'?"]),
+    ("hydra/launcher=ray hydra.launcher.n_jobs=0 seed=0,1", ["hydra.launcher.n_jobs=1"]),
+    ("hydra/launcher=ray hydra.launcher.gpus_per_process=some seed=0,1", ["gpus_per_process='some' is not"]),
 ]
 # (script and arguments, what the line must name)
 OTHERS: list[tuple[str, list[str]]] = [

@@ -1,0 +1,43 @@
+"""A sweep on a Ray of this machine: a killed worker, a sweep that is stopped, the same command again."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tempo.record import RunRecord
+from tests.sweep.command import finish, processes_naming, start, statuses, wait_until
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+ON_RAY = ("trainer=cpu", "hydra.sweeper.report=false", "hydra/launcher=ray", "hydra.launcher.n_jobs=2")
+
+
+def test_a_killed_worker_is_one_failed_job_and_a_stopped_sweep_goes_on(tmp_path: Path) -> None:
+    arguments = ("-m", "seed=0,1", "trainer.epochs=200", *ON_RAY, f"hydra.sweep.dir={tmp_path}")
+    names = ("seed=0", "seed=1")
+    checkpoints = [tmp_path / name / "checkpoints" / "last.ckpt" for name in names]
+    command = start(*arguments)
+    wait_until(lambda: all(each.exists() for each in checkpoints))
+    run = int((tmp_path / "seed=0" / ".lock").read_text(encoding="utf-8"))
+    os.kill(parent_of(parent_of(run)), signal.SIGKILL)  # run < its watcher < Ray's worker
+    wait_until(lambda: "Ray worker died" in RunRecord.read(tmp_path / "seed=0").reason)
+    wait_until(lambda: not Path("/proc", str(run)).exists())
+    command.send_signal(signal.SIGINT)
+    code, output = finish(command)
+    assert code == 130, output
+    assert statuses(tmp_path) == {"seed=0": "interrupted", "seed=1": "interrupted"}
+    assert RunRecord.read(tmp_path / "seed=1").reason == "SIGTERM"
+    assert processes_naming("hydra_plugins.tempo._cluster_job") == []
+
+    code, output = finish(start(*arguments))
+    assert code == 0, output
+    assert "2 to go on from a checkpoint" in output
+    assert statuses(tmp_path) == {"seed=0": "completed", "seed=1": "completed"}
+
+
+def parent_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
