@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from hydra_plugins.tempo._cluster_job import ClusterJob, Outcome
 from hydra_plugins.tempo._forked_job import ForkedJob
 from hydra_plugins.tempo._launcher import JobEnded, JobInterrupted, JobKilled, failed, failure
-from hydra_plugins.tempo.slurm_launcher import SlurmLauncher
+from hydra_plugins.tempo._slurm_launcher import SlurmLauncher
 from tempo.config import composed
 from tempo.errors import UserError
 from tempo.paths import register_resolvers

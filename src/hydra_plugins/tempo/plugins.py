@@ -51,3 +51,17 @@ class LocalLauncher(_Late, Launcher):
 
     home = "_local_launcher"
     setup = launch = _Late._absent
+
+
+class SlurmLauncher(_Late, Launcher):
+    """`hydra/launcher=slurm`: job arrays of a SLURM cluster."""
+
+    home = "_slurm_launcher"
+    setup = launch = _Late._absent
+
+
+class RayLauncher(_Late, Launcher):
+    """`hydra/launcher=ray`: tasks of Ray, on this machine or a cluster."""
+
+    home = "_ray_launcher"
+    setup = launch = _Late._absent
