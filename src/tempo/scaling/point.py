@@ -1,0 +1,179 @@
+"""One point of a scaling benchmark, wherever it comes from: measured, emulated or predicted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tempo.environment import cpu_name, versions
+from tempo.errors import UserError
+from tempo.record import write_atomically
+from tempo.scaling.cost_model import Method
+from tempo.signature import fits
+
+SCHEMA_VERSION = 1
+SUFFIX = ".point.json"
+"""Of the file of a point, wherever it lies."""
+Source = Literal["measured", "emulated", "predicted"]
+SOURCES: tuple[Source, ...] = ("measured", "emulated", "predicted")
+METHODS: tuple[Method, ...] = ("ring", "ps_sync", "ps_async")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalingPoint:
+    """N workers that train one network by one method, on one machine or link.
+
+    `source`: `measured` is a network that trains on the hardware named here; `emulated` replaces a part
+    (compute by its time, a network by a limited link) and says which; `predicted` is the cost model.
+
+    `step_seconds`: between two steps of one worker, the median over intervals; `step_seconds_quartiles` is
+    their spread. `images_per_second`: of all workers together. `single_images_per_second`: of one worker
+    that exchanges nothing, on the same hardware: what efficiency is measured against. `compute_seconds`: a
+    step without exchange while all workers compute, so that workers who share cores share them here too.
+
+    `gradient_bytes`: S. `sent_bytes_by_rank`, `received_bytes_by_rank`: a step, rank by rank; empty where
+    unknown. `bytes_are`: `counted` where the bytes are sent, or `computed` from the method's formula, where
+    a backend chooses its own algorithm (ring). `staleness`: mean steps that a gradient is behind.
+    """
+
+    source: Source
+    method: Method
+    model: str
+    workers: int
+    images_per_worker: int
+    step_seconds: float
+    images_per_second: float
+    image_size: int = 0
+    servers: int = 0
+    placement: str = ""
+    reply: str = ""
+    dedicated_servers: bool = False
+    overlap: bool | None = None
+    step_seconds_quartiles: list[float] = field(default_factory=list)
+    single_images_per_second: float | None = None
+    compute_seconds: float | None = None
+    gradient_bytes: int = 0
+    sent_bytes_by_rank: list[float] = field(default_factory=list)
+    received_bytes_by_rank: list[float] = field(default_factory=list)
+    bytes_are: Literal["counted", "computed", ""] = ""
+    staleness: float | None = None
+    steps: int = 0
+    warmup_steps: int = 0
+    compute: Literal["network", "sleep", "formula"] = "network"
+    link: str = ""
+    bytes_per_second: float | None = None
+    message_seconds: float | None = None
+    accelerator: str = "cpu"
+    device: str = ""
+    cores: int = 0
+    threads: int = 0
+    backend: str = ""
+    precision: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    command: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.images_per_worker < 1:
+            raise ValueError(f"workers={self.workers}, images_per_worker={self.images_per_worker}: 1 or more")
+        if not (0 < self.step_seconds < math.inf and 0 < self.images_per_second < math.inf):
+            raise ValueError(
+                f"step_seconds={self.step_seconds}, images_per_second={self.images_per_second}: above 0"
+            )
+
+    @property
+    def efficiency(self) -> float | None:
+        """Images per second over N times those of one worker; None where one worker was not measured."""
+        single = self.single_images_per_second
+        return None if not single else self.images_per_second / (self.workers * single)
+
+    @property
+    def exposed_seconds(self) -> float | None:
+        """What the exchange adds to a step: the step minus the step without exchange, not below 0."""
+        return None if self.compute_seconds is None else max(0.0, self.step_seconds - self.compute_seconds)
+
+    @property
+    def share_cores(self) -> bool:
+        """Whether workers on CPUs of one machine have less than a core for each of their threads.
+
+        What such a point shows is contention for cores, not a network's speed.
+        """
+        on_cpu = self.accelerator == "cpu" and self.compute == "network" and self.source == "measured"
+        return on_cpu and 0 < self.cores < self.workers * max(1, self.threads)
+
+    @property
+    def label(self) -> str:
+        """Method and, of several servers, their number and how they share the parameters."""
+        return f"{self.method}, {self.servers} servers {self.placement}" if self.servers > 1 else self.method
+
+    def to_json(self) -> str:
+        """Text of the file; the two derived figures are in it for other readers."""
+        derived = {"efficiency": self.efficiency, "exposed_seconds": self.exposed_seconds}
+        return json.dumps(
+            {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self), **derived},
+            indent=2,
+            allow_nan=False,
+        )
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> ScalingPoint:
+        """Undo `to_json`.
+
+        Raises:
+            UserError: no point of tempo, of a newer version, or with a value of another type.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"{where} is no JSON: {error}") from error
+        if not isinstance(values, dict) or not isinstance(values.get("schema_version"), int):
+            raise UserError(f"{where} is no scaling point of tempo")
+        if values["schema_version"] > SCHEMA_VERSION:
+            raise UserError(
+                f"{where} is of version {values['schema_version']}; this tempo reads up to {SCHEMA_VERSION}: "
+                "take a newer tempo"
+            )
+        known = {each.name: each for each in dataclasses.fields(cls)}
+        found = {key: value for key, value in values.items() if key in known}
+        for name, value in found.items():
+            if not fits(value, str(known[name].type)):
+                raise UserError(f"{where} has {name}={str(value)[:80]!r} where {known[name].type} belongs")
+        try:
+            return cls(**found)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{where} is no scaling point of tempo: {error}") from error
+
+    def write(self, path: Path) -> None:
+        """Write the file in one step; its name must end with `SUFFIX` to be found."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, self.to_json() + "\n")
+
+
+def read_points(folders: Iterable[Path]) -> tuple[list[ScalingPoint], list[str]]:
+    """All points below the folders, in the order of their files' names, and a line for each unreadable one."""
+    points, refused = [], []
+    for folder in folders:
+        for path in sorted(folder.rglob(f"*{SUFFIX}")):
+            try:
+                points.append(ScalingPoint.from_json(path.read_text(encoding="utf-8"), str(path)))
+            except (UserError, OSError, UnicodeDecodeError) as error:
+                refused.append(str(error))
+    return points, refused
+
+
+def of_this_machine() -> dict[str, Any]:
+    """`device`, `cores` and `versions` of a point made on the CPU here."""
+    return {"device": cpu_name(), "cores": cores(), "versions": versions()}
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
