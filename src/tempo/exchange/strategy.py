@@ -26,8 +26,7 @@ class RingStrategy(DDPStrategy):
     def configure_ddp(self) -> None:
         """Wrap the network; Lightning registers hooks on GPUs alone, and says nothing on a CPU."""
         super().configure_ddp()
-        if self.compress is not None:
-            _wrapped(self).register_comm_hook(None, _RING_HOOKS[self.compress])
+        hook_ring(_wrapped(self), self.compress)
 
 
 class StarStrategy(DDPStrategy):
@@ -44,11 +43,7 @@ class StarStrategy(DDPStrategy):
     def configure_ddp(self) -> None:
         """Wrap the network and put the star in the place of the all-reduce."""
         super().configure_ddp()
-        network = _wrapped(self)
-        trained = [each for each in network.parameters() if each.requires_grad]
-        self.star = Star(trained, self.servers, None if self.compress is None else WIRE[self.compress])
-        # torch wants the annotations of a hook as objects, and a method's are text here.
-        network.register_comm_hook(None, lambda state, bucket: self.star.hook(state, bucket))  # noqa: PLW0108
+        self.star = hook_star(_wrapped(self), self.servers, self.compress)
 
     def optimizer_step(self, optimizer: torch.optim.Optimizer, *arguments: Any, **named: Any) -> Any:
         """Step everywhere, or at each variable's server alone."""
@@ -75,6 +70,21 @@ class StarStrategy(DDPStrategy):
         if self.servers.reply == "parameters":
             state["state"] = self.star.gather_state(state["state"])
         return state
+
+
+def hook_ring(network: DistributedDataParallel, compress: Compress | None) -> None:
+    """Leave the all-reduce to the backend, of gradients as they are or in two bytes each."""
+    if compress is not None:
+        network.register_comm_hook(None, _RING_HOOKS[compress])
+
+
+def hook_star(network: DistributedDataParallel, servers: ServerSettings, compress: Compress | None) -> Star:
+    """Put a star in the place of the all-reduce."""
+    trained = [each for each in network.parameters() if each.requires_grad]
+    star = Star(trained, servers, None if compress is None else WIRE[compress])
+    # torch wants the annotations of a hook as objects, and a method's are text here.
+    network.register_comm_hook(None, lambda state, bucket: star.hook(state, bucket))  # noqa: PLW0108
+    return star
 
 
 def _wrapped(strategy: DDPStrategy) -> DistributedDataParallel:

@@ -156,7 +156,7 @@ class ScalingPoint:
 
 
 def read_points(folders: Iterable[Path]) -> tuple[list[ScalingPoint], list[str]]:
-    """All points below the folders, in the order of their files' names, and a line for each unreadable one."""
+    """All points below the folders, by their files' names, and a line for each that cannot be read."""
     points, refused = [], []
     for folder in folders:
         for path in sorted(folder.rglob(f"*{SUFFIX}")):

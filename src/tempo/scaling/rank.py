@@ -1,0 +1,199 @@
+"""One process of the benchmark: `python -m tempo.scaling.rank <job.json>`, with torchrun's variables set.
+
+RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT say which process it is and where they meet. Rank 0
+writes the point. What a user can mend is one line on stderr and exit code 1.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from tempo.errors import UserError
+from tempo.parent_death import die_with_parent
+from tempo.scaling.benchmark_job import BenchmarkJob
+from tempo.scaling.point import ScalingPoint, of_this_machine
+from tempo.scaling.timing import differences, seconds_a_step
+from tempo.scaling.worker_step import Step, WorkerStep
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one worker measured: seconds since the common start at the end of each interval, and its bytes."""
+
+    marks: list[float]
+    compute_seconds: float
+    sent_bytes: float
+    received_bytes: float
+
+
+def main() -> None:
+    """Measure, and let rank 0 write."""
+    die_with_parent()
+    # The new name of torch 2.14 is not in the oldest torch that is supported.
+    warnings.filterwarnings("ignore", message=".broadcast_buffers. is deprecated")
+    try:
+        measure(BenchmarkJob.read(Path(sys.argv[1])))
+    except UserError as error:
+        sys.exit(str(error))
+
+
+def measure(job: BenchmarkJob) -> None:
+    """This rank's part of a point.
+
+    Raises:
+        UserError: a device that is not there, a meeting place that is taken, a network that cannot be built.
+    """
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    torch.set_num_threads(job.threads)
+    torch.set_float32_matmul_precision(job.matmul_precision)
+    device = _device(job)
+    _meet(job, world_size)
+    try:
+        worker = WorkerStep(job, device, world_size)
+        timings = _gather(_timing(job, worker, world_size), device, world_size)
+        if rank == 0:
+            _point(job, worker, timings).write(Path(job.point_file))
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _device(job: BenchmarkJob) -> torch.device:
+    if job.accelerator == "cpu":
+        return torch.device("cpu")
+    local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if local >= there:
+        raise UserError(f"worker {local} has no GPU of its own, this machine has {there}: fewer workers")
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)
+
+
+def _meet(job: BenchmarkJob, world_size: int) -> None:
+    if world_size == 1:
+        return
+    try:
+        distributed.init_process_group(job.backend)
+    except distributed.DistNetworkError as error:
+        address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        reason = str(error).partition("\n")[0][:300]
+        raise UserError(f"the workers cannot meet at {address}: {reason}; another MASTER_PORT") from error
+
+
+def _timing(job: BenchmarkJob, worker: WorkerStep, world_size: int) -> Timing:
+    for _ in range(job.warmup_steps):
+        worker.take()
+    alone = worker.network is worker.module
+    compute = [] if alone else _intervals(worker, worker.compute, job.compute_steps, 1, world_size)
+    if compute:  # brings the weights of a parameter server together again
+        worker.take()
+    sent, received = _bytes(worker)
+    measured = job.steps - job.warmup_steps
+    marks = _intervals(worker, worker.take, measured, job.interval_steps, world_size)
+    now_sent, now_received = _bytes(worker)
+    steps = max(1, measured // job.interval_steps * job.interval_steps)
+    return Timing(
+        marks=marks,
+        compute_seconds=statistics.median(differences(compute)) if compute else math.nan,
+        sent_bytes=(now_sent - sent) / steps,
+        received_bytes=(now_received - received) / steps,
+    )
+
+
+def _intervals(worker: WorkerStep, step: Step, steps: int, of: int, world_size: int) -> list[float]:
+    """Seconds since the common start at the end of every `of` steps; what is left over is not taken."""
+    worker.synchronize()
+    if world_size > 1:
+        distributed.barrier()
+    begin, marks = time.perf_counter(), []
+    for _ in range(steps // of):
+        for _ in range(of):
+            step()
+        worker.synchronize()
+        marks.append(time.perf_counter() - begin)
+    return marks
+
+
+def _bytes(worker: WorkerStep) -> tuple[int, int]:
+    return (0, 0) if worker.star is None else (worker.star.sent_bytes, worker.star.received_bytes)
+
+
+def _gather(timing: Timing, device: torch.device, world_size: int) -> list[Timing]:
+    if world_size == 1:
+        return [timing]
+    values = [timing.compute_seconds, timing.sent_bytes, timing.received_bytes, *timing.marks]
+    mine = torch.tensor(values, dtype=torch.float64, device=device)
+    rows = [torch.zeros_like(mine) for _ in range(world_size)]
+    distributed.all_gather(rows, mine)
+    return [Timing(marks, *first) for first, marks in ((row[:3], row[3:]) for row in map(_listed, rows))]
+
+
+def _listed(row: torch.Tensor) -> list[float]:
+    return [float(each) for each in row.tolist()]
+
+
+def _point(job: BenchmarkJob, worker: WorkerStep, timings: Sequence[Timing]) -> ScalingPoint:
+    of_ranks = seconds_a_step([each.marks for each in timings], job.interval_steps)
+    every = [seconds for rank in of_ranks for seconds in rank]
+    step_seconds = statistics.median(every)
+    of_compute = statistics.mean(each.compute_seconds for each in timings)
+    alone = worker.network is worker.module
+    rate = sum(job.images_per_worker / statistics.median(each) for each in of_ranks)
+    workers = len(timings)
+    size, ring = worker.gradient_bytes, job.method == "ring"
+    if job.compress is not None:
+        size //= 2
+    ring_bytes = 2 * (workers - 1) / workers * size
+    on_gpu = worker.device.type == "cuda"
+    machine = of_this_machine()
+    if on_gpu:
+        machine |= {"device": torch.cuda.get_device_name(worker.device)}
+    single = job.single_images_per_second
+    return ScalingPoint(
+        source=job.source,
+        method=job.method,
+        model=job.model,
+        workers=workers,
+        images_per_worker=job.images_per_worker,
+        step_seconds=step_seconds,
+        images_per_second=rate,
+        image_size=job.image_size if job.sleep is None else 0,
+        servers=0 if ring else job.servers,
+        placement="" if ring else job.placement,
+        reply="" if ring else job.reply,
+        overlap=ring and workers > 1 and job.bucket_mb * 2**20 < worker.gradient_bytes,
+        step_seconds_quartiles=statistics.quantiles(every, n=4)[::2] if len(every) > 1 else [],
+        single_images_per_second=rate if workers == 1 and ring else single,
+        compute_seconds=step_seconds if alone else None if math.isnan(of_compute) else of_compute,
+        gradient_bytes=worker.gradient_bytes,
+        sent_bytes_by_rank=[ring_bytes] * workers if ring else [each.sent_bytes for each in timings],
+        received_bytes_by_rank=[ring_bytes] * workers if ring else [each.received_bytes for each in timings],
+        bytes_are="computed" if ring else "counted",
+        steps=job.steps,
+        warmup_steps=job.warmup_steps,
+        compute="network" if job.sleep is None else "sleep",
+        link=job.link,
+        bytes_per_second=job.bytes_per_second,
+        message_seconds=job.message_seconds,
+        accelerator=job.accelerator,
+        threads=job.threads,
+        backend=job.backend if workers > 1 else "",
+        precision=job.precision,
+        command=job.command,
+        note=job.note,
+        **machine,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""A training step of the benchmark, with its exchange and without."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from tempo.exchange.star import ServerSettings, Star
+from tempo.exchange.strategy import hook_ring, hook_star
+from tempo.optimizer.build import build_optimizer
+from tempo.scaling.benchmark_job import BenchmarkJob
+from tempo.scaling.network import build
+
+_AUTOCAST = {"bf16-mixed": torch.bfloat16}
+_DTYPE = {"bf16-true": torch.bfloat16, "64-true": torch.float64}
+
+
+class WorkerStep:
+    """One worker: network, images made once on its device, optimizer; `take` and `compute` are its steps.
+
+    The exchange is that of `trainer.method`: torch's DistributedDataParallel as the strategies wrap it, with
+    `static_graph`, as every step is the same here.
+    """
+
+    def __init__(self, job: BenchmarkJob, device: torch.device, world_size: int) -> None:
+        self.job, self.device = job, device
+        torch.manual_seed(job.seed)
+        network = build(job).to(device, dtype=_DTYPE.get(job.precision, torch.float32))
+        if job.channels_last and job.sleep is None:
+            network = network.to(memory_format=torch.channels_last)
+        self.optimizer = build_optimizer(network, job.optimizer)
+        self.gradient_bytes = sum(each.nbytes for each in network.parameters() if each.requires_grad)
+        self.star: Star | None = None
+        self.module = network
+        self.network: nn.Module = network
+        """What is called: the module itself where nothing is exchanged."""
+        self._make_batch()
+        if world_size > 1:
+            self.network = self._wrap(network)
+
+    def _make_batch(self) -> None:
+        job = self.job
+        if job.sleep is not None:
+            self.images = torch.ones(1, requires_grad=True)
+            return
+        shape = (job.images_per_worker, job.channels, job.image_size, job.image_size)
+        images = torch.rand(shape, device=self.device, dtype=_DTYPE.get(job.precision, torch.float32))
+        layout = torch.channels_last if job.channels_last else torch.contiguous_format
+        self.images = images.contiguous(memory_format=layout)
+        self.labels = torch.randint(job.classes, (job.images_per_worker,), device=self.device)
+
+    def _wrap(self, network: nn.Module) -> DistributedDataParallel:
+        job = self.job
+        wrapped = DistributedDataParallel(
+            network,
+            device_ids=[self.device] if self.device.type == "cuda" else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+            static_graph=True,
+            bucket_cap_mb=job.bucket_mb,
+        )
+        if job.method == "ring":
+            hook_ring(wrapped, job.compress)
+        else:
+            servers = ServerSettings(count=job.servers, placement=job.placement, reply=job.reply)
+            self.star = hook_star(wrapped, servers, job.compress)
+        return wrapped
+
+    def take(self) -> None:
+        """A step as in training."""
+        self._differentiate()
+        if self.star is None or self.job.reply == "gradients":
+            self._update()
+        else:
+            self.star.keep_own_gradients()
+            self._update()
+            self.star.send_parameters()
+
+    def compute(self) -> None:
+        """The same without exchange; weights of the workers part ways."""
+        with self._without_exchange():
+            self._differentiate()
+        self._update()
+
+    def _differentiate(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        kind = _AUTOCAST.get(self.job.precision)
+        with torch.autocast(self.device.type, kind) if kind is not None else nullcontext():
+            outputs = self.network(self.images)
+            loss = outputs.sum() if self.job.sleep is not None else F.cross_entropy(outputs, self.labels)
+        loss.backward()
+
+    def _update(self) -> None:
+        if self.job.sleep is None:
+            self.optimizer.step()
+        else:
+            time.sleep(self.job.sleep["optimizer_seconds"])
+
+    def _without_exchange(self) -> AbstractContextManager[None]:
+        return self.network.no_sync() if isinstance(self.network, DistributedDataParallel) else nullcontext()
+
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was told."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+Step = Callable[[], None]
