@@ -1,0 +1,202 @@
+"""The asynchronous parameter server as a Ray actor, and the worker that talks to it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tempo.errors import UserError
+from tempo.exchange.async_server import AsyncServer, Counts, Reply, from_wire, to_wire
+from tempo.paths import ROOT
+
+NAMESPACE = "tempo"
+_ACTOR = "parameter_server"
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.001, 0.05
+_PATIENCE_SECONDS = 120.0
+
+
+@contextmanager
+def ray_cluster(node_ip: str | None = None, object_store_bytes: int | None = None) -> Iterator[str]:
+    """A Ray of its own on this machine, for as long as the block lasts; its address for the workers.
+
+    Nothing of it is left afterwards; should this process be killed, its processes end with it and its folder
+    of logs under the system's temporary folder stays. Workers need this process's environment: the token
+    that lets them in is there, and nowhere else. No dashboard, no statistics of usage.
+
+    Ray reads the token where it is imported: that must not have happened before.
+    """
+    os.environ |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")])),
+    }
+    import ray  # an extra, and after the token is set; so everywhere here
+
+    # Not in the run's folder: the path of a socket has 107 bytes.
+    folder = tempfile.mkdtemp(prefix="tempo_ray_")
+    try:
+        with _own_signals():
+            context: Any = ray.init(
+                address="local",
+                namespace=NAMESPACE,
+                include_dashboard=False,
+                configure_logging=False,
+                log_to_driver=False,
+                num_cpus=1,
+                num_gpus=0,
+                object_store_memory=object_store_bytes,
+                _node_ip_address=node_ip,
+                _temp_dir=folder,
+            )
+        yield str(context.address_info["gcs_address"])
+    finally:
+        with _own_signals():
+            ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def connect(address: str, node_ip: str | None = None) -> None:
+    """Bring this process into the Ray at `address`; its signal handlers stay as they are."""
+    import ray
+
+    if not ray.is_initialized():
+        with _own_signals():
+            ray.init(
+                address=address,
+                namespace=NAMESPACE,
+                configure_logging=False,
+                log_to_driver=False,
+                _node_ip_address=node_ip,
+            )
+
+
+def serve(
+    optimizer: torch.optim.Optimizer,
+    *,
+    pace: Any = None,
+    version: int = 0,
+    max_staleness: int | None = None,
+    until: int | None = None,
+) -> None:
+    """Start the server in the Ray that this process is in; arguments as of `AsyncServer`.
+
+    It lives until this process ends or leaves Ray. The optimizer goes there as a copy, parameters and state
+    included; `pace` may refer to it.
+    """
+    import ray
+
+    actor_class = ray.remote(num_cpus=0)(AsyncServer).options(name=_ACTOR)
+    _SERVERS[:] = [
+        actor_class.remote(optimizer, pace=pace, version=version, max_staleness=max_staleness, until=until)
+    ]
+
+
+_SERVERS: list[Any] = []
+"""An actor ends with the last handle to it that its maker has."""
+
+
+class AsyncWorker:
+    """One worker's end: `take` work, find the gradients, `exchange` them.
+
+    `parameters` are written in place; they stand in the order of the groups of the server's optimizer.
+    `sent_bytes` and `received_bytes` count what this worker sends and gets.
+
+    Raises (every call): UserError where the server is dead.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], worker: int) -> None:
+        self.parameters = list(parameters)
+        self.worker = worker
+        self.server = _wait_for_server()
+        self.sent_bytes = self.received_bytes = 0
+        self.version = self.batch = -1
+        self.word = ""
+        self.dropped = 0
+
+    def take(self) -> str:
+        """Ask for a batch, once; the reply's word, with "work" the batch's number is in `batch`."""
+        self._heed(self.call("take", self.worker, self.version))
+        return self.word
+
+    def exchange(self, gradients: Sequence[Tensor], measured: Sequence[float] = ()) -> int:
+        """Send the gradients of `batch` and write the parameters that come back; the gradients' staleness."""
+        if self.batch < 0:
+            raise ValueError("there is no batch in hand: take one first")
+        wire = to_wire(gradients)
+        self.sent_bytes += wire.nbytes
+        reply: Reply = self.call("push", self.worker, self.batch, self.version, wire, tuple(measured))
+        self.dropped += reply.dropped
+        self._heed(reply)
+        return reply.staleness
+
+    def counts(self) -> Counts:
+        """What went through the server so far."""
+        found: Counts = self.call("read_counts")
+        return found
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the server and wait for what it returns."""
+        import ray
+
+        try:
+            return ray.get(getattr(self.server, method).remote(*arguments))
+        except (ray.exceptions.RayActorError, ray.exceptions.RaySystemError) as error:
+            raise _dead() from error
+
+    def _heed(self, reply: Reply) -> None:
+        self.word, self.version, self.batch = reply.word, reply.version, reply.batch
+        if reply.parameters is not None:
+            self.received_bytes += reply.parameters.nbytes
+            from_wire(reply.parameters, self.parameters)
+
+
+def lose_worker(worker: int) -> None:
+    """Have the server go on without a worker; no server, nothing to tell."""
+    import ray
+
+    try:
+        ray.get(ray.get_actor(_ACTOR, NAMESPACE).lose.remote(worker), timeout=_PATIENCE_SECONDS)
+    except (ValueError, ray.exceptions.RayError):
+        return
+
+
+def _wait_for_server() -> Any:
+    import ray
+
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return ray.get_actor(_ACTOR, NAMESPACE)
+        except ValueError:
+            if time.monotonic() > deadline:
+                raise _dead() from None
+            time.sleep(_LONGEST_WAIT_SECONDS)
+
+
+def _dead() -> UserError:
+    return UserError("the parameter server died: start the run again, or go on with resume=<its folder>")
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray puts a SIGTERM handler of its own in place; ours comes back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
