@@ -99,7 +99,7 @@ class AsyncServer:
         self.until = until
         self.counts = Counts()
         self.measured: list[tuple[int, Sequence[float]]] = []
-        """Version, and what its worker measured with the gradient that was stepped there, until it is fetched."""
+        """Version, and what its worker measured with the gradient stepped there, until it is fetched."""
         self._next = version
         self._held: dict[int, int] = {}
         """Worker -> the batch that it has."""

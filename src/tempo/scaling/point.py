@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -80,6 +80,10 @@ class ScalingPoint:
     note: str = ""
 
     def __post_init__(self) -> None:
+        if self.source not in SOURCES or self.method not in METHODS:
+            raise ValueError(
+                f"source='{self.source}', method='{self.method}': {SOURCES} and {METHODS} are known"
+            )
         if self.workers < 1 or self.images_per_worker < 1:
             raise ValueError(f"workers={self.workers}, images_per_worker={self.images_per_worker}: 1 or more")
         if not (0 < self.step_seconds < math.inf and 0 < self.images_per_second < math.inf):
@@ -105,12 +109,25 @@ class ScalingPoint:
         What such a point shows is contention for cores, not a network's speed.
         """
         on_cpu = self.accelerator == "cpu" and self.compute == "network" and self.source == "measured"
-        return on_cpu and 0 < self.cores < self.workers * max(1, self.threads)
+        server = self.method == "ps_async"  # a process of its own
+        return on_cpu and 0 < self.cores < self.workers * max(1, self.threads) + server
+
+    @property
+    def variant(self) -> str:
+        """How the method was used, where that is not what training does by default; "" for one worker."""
+        parts = []
+        if self.workers > 1 and self.servers > 1:
+            count = "as many servers" if self.servers == self.workers else f"{self.servers} servers"
+            parts.append(f"{count}, {self.placement}")
+        default = self.method == "ring" if self.source != "measured" else self.overlap
+        if self.workers > 1 and self.overlap is not None and self.overlap != default:
+            parts.append("overlapped" if self.overlap else "not overlapped")
+        return ", ".join(parts)
 
     @property
     def label(self) -> str:
-        """Method and, of several servers, their number and how they share the parameters."""
-        return f"{self.method}, {self.servers} servers {self.placement}" if self.servers > 1 else self.method
+        """Method and variant."""
+        return ", ".join(filter(None, [self.method, self.variant]))
 
     def to_json(self) -> str:
         """Text of the file; the two derived figures are in it for other readers."""
@@ -165,6 +182,22 @@ def read_points(folders: Iterable[Path]) -> tuple[list[ScalingPoint], list[str]]
             except (UserError, OSError, UnicodeDecodeError) as error:
                 refused.append(str(error))
     return points, refused
+
+
+def with_single(points: Sequence[ScalingPoint]) -> list[ScalingPoint]:
+    """The points, each with the images per second of its worker alone where one of them is that worker."""
+
+    def alike(point: ScalingPoint) -> tuple[Any, ...]:
+        keys = ("source", "model", "images_per_worker", "image_size", "threads", "device", "precision")
+        return tuple(getattr(point, key) for key in keys)
+
+    alone = {alike(each): each for each in points if each.workers == 1 and each.method == "ring"}
+    return [
+        dataclasses.replace(each, single_images_per_second=alone[alike(each)].images_per_second)
+        if each.single_images_per_second is None and alike(each) in alone
+        else each
+        for each in points
+    ]
 
 
 def of_this_machine() -> dict[str, Any]:

@@ -12,7 +12,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from tempo.parent_death import die_with_parent
 from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.point import ScalingPoint, of_this_machine
 from tempo.scaling.timing import differences, seconds_a_step
-from tempo.scaling.worker_step import Step, WorkerStep
+from tempo.scaling.worker_step import WorkerStep
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Timing:
     compute_seconds: float
     sent_bytes: float
     received_bytes: float
+    staleness: list[float]
+    """Mean of each interval; empty where steps are synchronous."""
 
 
 def main() -> None:
@@ -60,7 +62,7 @@ def measure(job: BenchmarkJob) -> None:
     device = _device(job)
     _meet(job, world_size)
     try:
-        worker = WorkerStep(job, device, world_size)
+        worker = WorkerStep(job, device, world_size, rank)
         timings = _gather(_timing(job, worker, world_size), device, world_size)
         if rank == 0:
             _point(job, worker, timings).write(Path(job.point_file))
@@ -83,7 +85,8 @@ def _meet(job: BenchmarkJob, world_size: int) -> None:
     if world_size == 1:
         return
     try:
-        distributed.init_process_group(job.backend)
+        # Beside an asynchronous server the workers only wait for each other.
+        distributed.init_process_group("gloo" if job.method == "ps_async" else job.backend)
     except distributed.DistNetworkError as error:
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         reason = str(error).partition("\n")[0][:300]
@@ -93,24 +96,30 @@ def _meet(job: BenchmarkJob, world_size: int) -> None:
 def _timing(job: BenchmarkJob, worker: WorkerStep, world_size: int) -> Timing:
     for _ in range(job.warmup_steps):
         worker.take()
-    alone = worker.network is worker.module
-    compute = [] if alone else _intervals(worker, worker.compute, job.compute_steps, 1, world_size)
-    if compute:  # brings the weights of a parameter server together again
+    compute: list[float] = []
+    if worker.exchanges:
+        compute = _intervals(worker, worker.compute, job.compute_steps, 1, world_size)
+    if compute:  # brings the weights together again
         worker.take()
-    sent, received = _bytes(worker)
+    worker.staleness.clear()
+    sent, received = worker.counted_bytes
     measured = job.steps - job.warmup_steps
     marks = _intervals(worker, worker.take, measured, job.interval_steps, world_size)
-    now_sent, now_received = _bytes(worker)
-    steps = max(1, measured // job.interval_steps * job.interval_steps)
+    now_sent, now_received = worker.counted_bytes
+    steps = len(marks) * job.interval_steps
+    parts = range(0, len(worker.staleness), job.interval_steps)
     return Timing(
         marks=marks,
         compute_seconds=statistics.median(differences(compute)) if compute else math.nan,
         sent_bytes=(now_sent - sent) / steps,
         received_bytes=(now_received - received) / steps,
+        staleness=[statistics.mean(worker.staleness[at : at + job.interval_steps]) for at in parts],
     )
 
 
-def _intervals(worker: WorkerStep, step: Step, steps: int, of: int, world_size: int) -> list[float]:
+def _intervals(
+    worker: WorkerStep, step: Callable[[], None], steps: int, of: int, world_size: int
+) -> list[float]:
     """Seconds since the common start at the end of every `of` steps; what is left over is not taken."""
     worker.synchronize()
     if world_size > 1:
@@ -124,30 +133,34 @@ def _intervals(worker: WorkerStep, step: Step, steps: int, of: int, world_size: 
     return marks
 
 
-def _bytes(worker: WorkerStep) -> tuple[int, int]:
-    return (0, 0) if worker.star is None else (worker.star.sent_bytes, worker.star.received_bytes)
-
-
 def _gather(timing: Timing, device: torch.device, world_size: int) -> list[Timing]:
     if world_size == 1:
         return [timing]
-    values = [timing.compute_seconds, timing.sent_bytes, timing.received_bytes, *timing.marks]
-    mine = torch.tensor(values, dtype=torch.float64, device=device)
+    first = [timing.compute_seconds, timing.sent_bytes, timing.received_bytes]
+    mine = torch.tensor([*first, *timing.marks, *timing.staleness], dtype=torch.float64)
+    if distributed.get_backend() == "nccl":
+        mine = mine.to(device)
     rows = [torch.zeros_like(mine) for _ in range(world_size)]
     distributed.all_gather(rows, mine)
-    return [Timing(marks, *first) for first, marks in ((row[:3], row[3:]) for row in map(_listed, rows))]
-
-
-def _listed(row: torch.Tensor) -> list[float]:
-    return [float(each) for each in row.tolist()]
+    cut = 3 + len(timing.marks)
+    return [
+        Timing(values[3:cut], values[0], values[1], values[2], values[cut:])
+        for values in ([float(each) for each in row.tolist()] for row in rows)
+    ]
 
 
 def _point(job: BenchmarkJob, worker: WorkerStep, timings: Sequence[Timing]) -> ScalingPoint:
     of_ranks = seconds_a_step([each.marks for each in timings], job.interval_steps)
+    stale = [
+        value
+        for timing, kept in zip(timings, of_ranks, strict=True)
+        for value in timing.staleness[: len(kept)]
+    ]
     every = [seconds for rank in of_ranks for seconds in rank]
     step_seconds = statistics.median(every)
     of_compute = statistics.mean(each.compute_seconds for each in timings)
-    alone = worker.network is worker.module
+    if not worker.exchanges:
+        of_compute = step_seconds
     rate = sum(job.images_per_worker / statistics.median(each) for each in of_ranks)
     workers = len(timings)
     size, ring = worker.gradient_bytes, job.method == "ring"
@@ -174,11 +187,12 @@ def _point(job: BenchmarkJob, worker: WorkerStep, timings: Sequence[Timing]) -> 
         overlap=ring and workers > 1 and job.bucket_mb * 2**20 < worker.gradient_bytes,
         step_seconds_quartiles=statistics.quantiles(every, n=4)[::2] if len(every) > 1 else [],
         single_images_per_second=rate if workers == 1 and ring else single,
-        compute_seconds=step_seconds if alone else None if math.isnan(of_compute) else of_compute,
+        compute_seconds=of_compute if math.isfinite(of_compute) else None,
         gradient_bytes=worker.gradient_bytes,
         sent_bytes_by_rank=[ring_bytes] * workers if ring else [each.sent_bytes for each in timings],
         received_bytes_by_rank=[ring_bytes] * workers if ring else [each.received_bytes for each in timings],
         bytes_are="computed" if ring else "counted",
+        staleness=statistics.mean(stale) if stale else None,
         steps=job.steps,
         warmup_steps=job.warmup_steps,
         compute="network" if job.sleep is None else "sleep",
@@ -187,7 +201,7 @@ def _point(job: BenchmarkJob, worker: WorkerStep, timings: Sequence[Timing]) -> 
         message_seconds=job.message_seconds,
         accelerator=job.accelerator,
         threads=job.threads,
-        backend=job.backend if workers > 1 else "",
+        backend="ray" if job.method == "ps_async" else job.backend if workers > 1 else "",
         precision=job.precision,
         command=job.command,
         note=job.note,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -11,12 +11,17 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from tempo.errors import UserError
+from tempo.exchange.ray_server import AsyncWorker, connect, serve
 from tempo.exchange.star import ServerSettings, Star
 from tempo.exchange.strategy import hook_ring, hook_star
 from tempo.optimizer.build import build_optimizer
 from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.network import build
 
+RAY_VARIABLE = "TEMPO_RAY_ADDRESS"
+"""Where the asynchronous server is to be started, for ps_async."""
+_WAIT_SECONDS = 0.001
 _AUTOCAST = {"bf16-mixed": torch.bfloat16}
 _DTYPE = {"bf16-true": torch.bfloat16, "64-true": torch.float64}
 
@@ -25,10 +30,10 @@ class WorkerStep:
     """One worker: network, images made once on its device, optimizer; `take` and `compute` are its steps.
 
     The exchange is that of `trainer.method`: torch's DistributedDataParallel as the strategies wrap it, with
-    `static_graph`, as every step is the same here.
+    `static_graph`, as every step is the same here; or the asynchronous server, for which rank 0 starts it.
     """
 
-    def __init__(self, job: BenchmarkJob, device: torch.device, world_size: int) -> None:
+    def __init__(self, job: BenchmarkJob, device: torch.device, world_size: int, rank: int = 0) -> None:
         self.job, self.device = job, device
         torch.manual_seed(job.seed)
         network = build(job).to(device, dtype=_DTYPE.get(job.precision, torch.float32))
@@ -39,10 +44,26 @@ class WorkerStep:
         self.star: Star | None = None
         self.module = network
         self.network: nn.Module = network
-        """What is called: the module itself where nothing is exchanged."""
+        """What is called: the module itself, or what wraps it for the exchange of gradients."""
+        self.asynchronous: AsyncWorker | None = None
+        self.staleness: list[int] = []
+        """Of the gradient of each step taken; empty where steps are synchronous."""
         self._make_batch()
-        if world_size > 1:
+        if job.method == "ps_async":
+            self.asynchronous = self._reach_server(rank)
+        elif world_size > 1:
             self.network = self._wrap(network)
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether a step has an exchange."""
+        return self.asynchronous is not None or self.network is not self.module
+
+    @property
+    def counted_bytes(self) -> tuple[int, int]:
+        """Sent and received so far, as far as the exchange counts them."""
+        counted = self.asynchronous or self.star
+        return (0, 0) if counted is None else (counted.sent_bytes, counted.received_bytes)
 
     def _make_batch(self) -> None:
         job = self.job
@@ -72,10 +93,27 @@ class WorkerStep:
             self.star = hook_star(wrapped, servers, job.compress)
         return wrapped
 
+    def _reach_server(self, rank: int) -> AsyncWorker:
+        address = os.environ.get(RAY_VARIABLE)
+        if address is None:
+            raise UserError(
+                f"ps_async needs a Ray, and {RAY_VARIABLE} is not set: start the workers within ray_cluster()"
+            )
+        connect(address)
+        if rank == 0:
+            serve(self.optimizer, max_staleness=self.job.max_staleness)
+        self._trained = [each for group in self.optimizer.param_groups for each in group["params"]]
+        worker = AsyncWorker(self._trained, rank)
+        _await_work(worker)
+        return worker
+
     def take(self) -> None:
         """A step as in training."""
         self._differentiate()
-        if self.star is None or self.job.reply == "gradients":
+        if self.asynchronous is not None:
+            self.staleness.append(self.asynchronous.exchange([each.grad for each in self._trained]))
+            _await_work(self.asynchronous)
+        elif self.star is None or self.job.reply == "gradients":
             self._update()
         else:
             self.star.keep_own_gradients()
@@ -111,4 +149,7 @@ class WorkerStep:
             torch.cuda.synchronize(self.device)
 
 
-Step = Callable[[], None]
+def _await_work(worker: AsyncWorker) -> None:
+    while worker.word != "work":
+        time.sleep(_WAIT_SECONDS)
+        worker.take()

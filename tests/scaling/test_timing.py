@@ -1,0 +1,19 @@
+"""From marks of a clock to seconds a step."""
+
+from __future__ import annotations
+
+from tempo.scaling.timing import differences, seconds_a_step
+
+
+def test_differences_begin_at_zero() -> None:
+    assert differences([1.0, 3.0, 6.0]) == [1.0, 2.0, 3.0]
+
+
+def test_only_intervals_in_which_all_workers_ran_count() -> None:
+    """Two steps an interval. The quick worker ends at 4 s, and the slow one is alone for two intervals."""
+    quick, slow = [2.0, 4.0], [3.0, 4.0, 6.0, 9.0]
+    assert seconds_a_step([quick, slow], 2) == [[1.0, 1.0], [1.5, 0.5]]
+
+
+def test_a_worker_whose_first_interval_outlasts_the_others_counts_once() -> None:
+    assert seconds_a_step([[1.0], [5.0, 9.0]], 1) == [[1.0], [5.0]]
