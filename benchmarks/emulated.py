@@ -1,0 +1,233 @@
+"""The methods over emulated hosts: `python benchmarks/emulated.py [--models ..] [--methods ..] [--hosts 2 4
+8]`.
+
+Each worker is a process in a network namespace of its own behind a link of 1 Gb/s (benchmarks/hosts.py).
+Its messages are real: the product's hooks, gloo, TCP. Its computing is a sleep, so that eight workers
+need no more than two cores: a step takes what it takes on the paper's machine at batch 32 (one K80: 49.1
+images/s of ResNet-50, 36.0 of VGG16; a third of it forward, two thirds backward), and every variable of
+the network is there with a twelfth of its elements. So 1 Gb/s stands for 12 Gb/s at full size; the sizes
+of buckets are a twelfth as well.
+
+Before anything is timed, the link is measured by ping-pong over gloo between two hosts; a rate far from
+the one asked for ends the program. The points and the link go to docs/results/scaling_emulated. Wants a
+quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hosts import Hosts, NotPermittedError, enter, skip
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+import torch  # noqa: E402
+from torchvision import models  # noqa: E402
+
+from tempo.exchange.placement import Placement  # noqa: E402
+from tempo.scaling.benchmark_job import BenchmarkJob, Sleep  # noqa: E402
+from tempo.scaling.cost_model import Method  # noqa: E402
+from tempo.scaling.link import Link  # noqa: E402
+from tempo.scaling.network import variable_sizes  # noqa: E402
+from tempo.scaling.point import SUFFIX, cores  # noqa: E402
+from tempo.scaling.prediction import Calibration, predicted_point  # noqa: E402
+from tempo.scaling.rank import measure  # noqa: E402
+
+SCALE = 12
+IMAGES_PER_WORKER = 32
+NETWORKS = {"resnet50": (models.resnet50, 49.1), "vgg16": (models.vgg16, 36.0)}
+"""Constructor, and images per second of one K80 at batch 32."""
+_BACKWARD_PART = 2 / 3
+_WARMUP_STEPS, _FEWEST_STEPS, _MOST_STEPS = 2, 5, 10
+_SECONDS_A_POINT = 7.0
+_START_SECONDS = 120.0
+_FIRST_PORT = 29600
+_FROM_RATED, _TO_RATED = 0.85, 1.0
+_UNITS = {"gbit": 1e9, "mbit": 1e6}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One curve: a method and how it is used; `servers` is None for one on each worker."""
+
+    method: Method
+    overlap: bool = False
+    servers: int | None = 1
+    placement: Placement = "by_size"
+
+
+VARIANTS = {
+    "ring": Variant("ring"),
+    "ring_overlapped": Variant("ring", overlap=True),
+    "ps_sync": Variant("ps_sync"),
+    "ps_sync_n_servers": Variant("ps_sync", servers=None),
+    "ps_sync_n_servers_sharded": Variant("ps_sync", servers=None, placement="sharded"),
+}
+
+
+def calibration(network: str, link: Link) -> Calibration:
+    """What stands in for a network, as the cost model's numbers."""
+    build, single = NETWORKS[network]
+    with torch.device("meta"):
+        sizes = [max(1, round(size / SCALE)) for size in variable_sizes(build())]
+    step_seconds = IMAGES_PER_WORKER / single
+    return Calibration(
+        model=f"{network}/{SCALE}",
+        images_per_worker=IMAGES_PER_WORKER,
+        forward_seconds=(1 - _BACKWARD_PART) * step_seconds,
+        backward_seconds=_BACKWARD_PART * step_seconds,
+        optimizer_seconds=0.0,
+        apply_seconds=0.0,
+        sizes=sizes,
+        bytes_per_second=link.bytes_per_second,
+        message_seconds=link.message_seconds,
+        bucket_mb=25 / SCALE,
+        duplex=link.duplex,
+    )
+
+
+def job_of(
+    numbers: Calibration, name: str, workers: int, link: Link, rate: str, folder: Path, command: str
+) -> BenchmarkJob:
+    """The job of one point; its number of steps follows from what the model expects of it."""
+    variant = VARIANTS[name]
+    servers = workers if variant.servers is None else variant.servers
+    expected = predicted_point(
+        numbers,
+        variant.method,
+        workers,
+        servers=servers,
+        placement=variant.placement,
+        overlap=variant.overlap,
+    ).step_seconds
+    steps = min(_MOST_STEPS, max(_FEWEST_STEPS, int(_SECONDS_A_POINT / expected)))
+    sleep = Sleep(
+        forward_seconds=numbers.forward_seconds,
+        backward_seconds=numbers.backward_seconds,
+        optimizer_seconds=0.0,
+        sizes=numbers.sizes,
+    )
+    stem = f"{numbers.model.partition('/')[0]}_{name}_{workers}"
+    return BenchmarkJob(
+        point_file=str(folder / f"{stem}{SUFFIX}"),
+        method=variant.method,
+        model=numbers.model,
+        network=None,
+        sleep=asdict(sleep),
+        optimizer={"_target_": "torch.optim.SGD", "lr": 0.01, "momentum": 0.9, "wd": 0.0},
+        images_per_worker=numbers.images_per_worker,
+        steps=_WARMUP_STEPS + steps,
+        warmup_steps=_WARMUP_STEPS,
+        interval_steps=1,
+        compute_steps=0,
+        servers=servers,
+        placement=variant.placement,
+        reply="gradients" if variant.placement == "sharded" else "parameters",
+        bucket_mb=numbers.bucket_mb if variant.overlap else 1e5,
+        single_images_per_second=numbers.images_per_worker / numbers.step_seconds,
+        source="emulated",
+        link=f"{rate} a host and direction (tc tbf), one machine",
+        bytes_per_second=link.bytes_per_second,
+        message_seconds=link.message_seconds,
+        command=command,
+        note=f"compute is sleep; all hosts share {cores()} cores",
+    )
+
+
+def check_rate(link: Link, rate: str) -> None:
+    """Refuse to time anything on a link that is not limited as it should be.
+
+    Raises:
+        NotPermittedError: what was measured is not 85 % to 100 % of what tc was asked for.
+    """
+    number, factor = next(
+        (rate[: -len(unit)], value) for unit, value in _UNITS.items() if rate.endswith(unit)
+    )
+    part = link.bytes_per_second * 8 / (float(number) * factor)
+    if not _FROM_RATED <= part <= _TO_RATED:
+        raise NotPermittedError(
+            f"the link was to be {rate} and carries {part:.2f} of it: is the machine busy?"
+        )
+
+
+def measure_all(
+    folder: Path,
+    names: Sequence[str],
+    networks: Sequence[str],
+    counts: Sequence[int],
+    rate: str,
+    command: str,
+) -> None:
+    """All points of a link; the ranks of one number of workers stay the same processes for all of them."""
+    hosts = Hosts(max(2, *counts), rate)
+    own = [sys.executable, str(Path(__file__).resolve())]
+    link_file = folder / "link.json"
+    os.environ["PYTHONPATH"] = str(ROOT / "src")
+    if code := hosts.run(
+        [sys.executable, "-m", "tempo.scaling.link", str(link_file)], _START_SECONDS, ranks=2
+    ):
+        raise RuntimeError(f"the link could not be measured: exit code {code}")
+    link = Link.read(link_file)
+    check_rate(link, rate)
+    print(
+        f"link: {link.bytes_per_second * 8 / 1e9:.3f} Gb/s, {link.message_seconds * 1e3:.2f} ms", flush=True
+    )
+    with tempfile.TemporaryDirectory() as jobs:
+        for workers in counts:
+            files = []
+            for network in networks:
+                numbers = calibration(network, link)
+                # One worker exchanges nothing: one point does for all methods.
+                for name in names if workers > 1 else names[:1]:
+                    job = job_of(numbers, name, workers, link, rate, folder, command)
+                    files.append(Path(jobs) / f"{Path(job.point_file).name}.job")
+                    job.write(files[-1])
+            if code := hosts.run([*own, "--rank", *map(str, files)], 120 + 60 * len(files), ranks=workers):
+                raise RuntimeError(f"{workers} workers failed: exit code {code}")
+
+
+def take_part(files: Sequence[str]) -> None:
+    """This rank's part of one job after the other, each with a meeting place of its own."""
+    warnings.filterwarnings("ignore", message=".broadcast_buffers. is deprecated")
+    for number, file in enumerate(files):
+        os.environ["MASTER_PORT"] = str(_FIRST_PORT + number)
+        job = BenchmarkJob.read(Path(file))
+        measure(job)
+        if os.environ["RANK"] == "0":
+            print(f"{Path(job.point_file).name.removesuffix(SUFFIX)} done", flush=True)
+
+
+def main() -> None:
+    """Read the command line, make the hosts, write the points."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--methods", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--hosts", nargs="+", type=int, default=[1, 2, 4, 8])
+    parser.add_argument("--rate", default="1gbit", help="as tc writes it, in mbit or gbit")
+    parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "results" / "scaling_emulated")
+    parser.add_argument("--rank", nargs="+", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.rank:
+        return take_part(arguments.rank)
+    command = f"python benchmarks/emulated.py {' '.join(sys.argv[1:])}".strip()
+    try:
+        enter()
+        folder = arguments.folder.resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        measure_all(folder, arguments.methods, arguments.models, arguments.hosts, arguments.rate, command)
+    except NotPermittedError as reason:
+        skip(reason)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""What a message and a byte cost between two processes, by the backend that carries gradients.
+
+`python -m tempo.scaling.link FILE [BACKEND]` with torchrun's variables set measures between ranks 0 and 1 and
+rank 0 writes FILE.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, distributed
+
+from tempo.parent_death import die_with_parent
+from tempo.record import write_atomically
+from tempo.scaling.cost_model import Duplex
+
+_SMALL_ROUNDS, _LARGE_ROUNDS = 200, 5
+_LARGE_BYTES = 1 << 24
+_HALF_DUPLEX = 1.5
+"""Above this ratio of both ways at once to one way, the two share a resource."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """B of one way alone, B of each of two ways in use at once, and a, one way."""
+
+    bytes_per_second: float
+    message_seconds: float
+    both_ways_bytes_per_second: float
+    backend: str
+
+    @property
+    def duplex(self) -> Duplex:
+        """Whether in and out have a resource each."""
+        return 2 if self.bytes_per_second < _HALF_DUPLEX * self.both_ways_bytes_per_second else 1
+
+    @classmethod
+    def read(cls, path: Path) -> Link:
+        """What the program wrote."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+    def write(self, path: Path) -> None:
+        """Write the file in one step."""
+        write_atomically(path, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+
+
+def measure_link(device: torch.device, large_bytes: int = _LARGE_BYTES) -> Link:
+    """Ping-pong of ranks 0 and 1 of the default group; all ranks call it, those two have the result.
+
+    a = half a round trip of 4 bytes, B = bytes / (half a round trip of many - a); medians over rounds.
+    """
+    rank = distributed.get_rank()
+    small, large = torch.zeros(1, device=device), torch.zeros(large_bytes // 4, device=device)
+    message_seconds = _median_seconds(lambda: _ping_pong(small, rank), _SMALL_ROUNDS) / 2
+    one_way = _median_seconds(lambda: _ping_pong(large, rank), _LARGE_ROUNDS) / 2
+    inbox = torch.zeros_like(large)
+    both_ways = _median_seconds(lambda: _at_once(large, inbox, rank), _LARGE_ROUNDS)
+    return Link(
+        bytes_per_second=large.nbytes / max(one_way - message_seconds, 1e-9),
+        message_seconds=message_seconds,
+        both_ways_bytes_per_second=large.nbytes / max(both_ways - message_seconds, 1e-9),
+        backend=distributed.get_backend(),
+    )
+
+
+def _ping_pong(message: Tensor, rank: int) -> None:
+    if rank == 0:
+        distributed.send(message, 1)
+        distributed.recv(message, 1)
+    elif rank == 1:
+        distributed.recv(message, 0)
+        distributed.send(message, 0)
+
+
+def _at_once(outgoing: Tensor, incoming: Tensor, rank: int) -> None:
+    if rank < 2:
+        other = 1 - rank
+        ends = [
+            distributed.P2POp(distributed.isend, outgoing, other),
+            distributed.P2POp(distributed.irecv, incoming, other),
+        ]
+        for work in distributed.batch_isend_irecv(ends):
+            work.wait()
+
+
+def _median_seconds(exchange: Callable[[], None], rounds: int) -> float:
+    exchange()  # opens the connection
+    found = []
+    for _ in range(rounds):
+        _settle()
+        begin = time.perf_counter()
+        exchange()
+        _settle()
+        found.append(time.perf_counter() - begin)
+    return statistics.median(found)
+
+
+def _settle() -> None:
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    """Measure and write."""
+    die_with_parent()
+    path, backend = Path(sys.argv[1]), (sys.argv[2:] or ["gloo"])[0]
+    distributed.init_process_group(backend)
+    try:
+        rank = distributed.get_rank()
+        device = torch.device("cpu") if backend == "gloo" else torch.device("cuda", rank)
+        link = measure_link(device)
+        if rank == 0:
+            link.write(path)
+        distributed.barrier()
+    finally:
+        distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
