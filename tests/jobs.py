@@ -32,6 +32,11 @@ SMALL = (
 )
 
 
+def trains(experiment: Path) -> bool:
+    """Whether a file of conf/experiment is of `src/train.py`; the benchmark's have keys of their own."""
+    return "\nscaling:" not in experiment.read_text(encoding="utf-8")
+
+
 def options(group: str) -> list[str]:
     """The options of conf/<group>."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))

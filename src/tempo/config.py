@@ -146,6 +146,8 @@ def _check_sections(config: Config) -> None:
     known = {*types, *NODES, *(name.partition(".")[0] for name in SECTIONS)}
     if unknown := sorted(str(key) for key in config if key not in known):
         key = unknown[0]
+        if key == "scaling":
+            raise UserError("scaling.* is what src/scale.py measures: python src/scale.py with this command")
         raise UserError(
             f"{key} is no key.{nearest(key, known)} Leave it out, or use {', '.join(sorted(known))}"
         )

@@ -16,7 +16,7 @@ from PIL import Image
 from tempo import compose
 from tempo.config import check
 from tempo.trainer.quiet import quiet
-from tests.jobs import CONF, compose_job, options, run_job
+from tests.jobs import CONF, compose_job, options, run_job, trains
 
 SYNTHETIC = [
     "data=synthetic",
@@ -44,7 +44,7 @@ NEEDS = {
 }
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and options(path.name))
 EXPERIMENTS = sorted(
-    str(p.relative_to(CONF)).removesuffix(".yaml") for p in CONF.glob("experiment/**/*.yaml")
+    str(p.relative_to(CONF)).removesuffix(".yaml") for p in CONF.glob("experiment/**/*.yaml") if trains(p)
 )
 CASES = [(group, option) for group in GROUPS for option in options(group)]
 

@@ -16,12 +16,13 @@ from hydra_plugins.tempo._grid import parse_grid
 from tempo.config import check
 from tempo.paths import ROOT
 from tests.conftest import Train
-from tests.jobs import CONF, compose_job
+from tests.jobs import CONF, compose_job, trains
 from tests.report.example_runs import write_run
 
 EXPERIMENTS = sorted(
     path.relative_to(CONF / "experiment").with_suffix("").as_posix()
     for path in (CONF / "experiment").rglob("*.yaml")
+    if trains(path)
 )
 SMOKE = "SMOKE: not comparable"
 
