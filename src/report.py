@@ -86,7 +86,15 @@ def report(
     # The folders are looked through before scipy and matplotlib take their second to import.
     from tempo.report.load import load
 
-    found = load(folders)
+    try:
+        found = load(folders)
+    except UserError:
+        if not any(next(each.rglob("*.point.json"), None) for each in folders):
+            raise
+        from tempo.scaling.page import report_folders
+
+        print(report_folders(folders, out), end="")
+        return
     if not found.runs:
         first = found.unreadable[0]
         raise UserError(f"none of the {len(found.unreadable)} runs found can be read; the first: {first.why}")

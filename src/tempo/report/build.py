@@ -41,16 +41,22 @@ def write_report(content: Content, out: Path) -> Path:
         UserError: `out` has files and is no report: none of them may be written over; or what is to be
             written there is a link to a folder elsewhere.
     """
+    page = prepare(out)
+    write_csv(content.summary, out / "results.csv")
+    figures = draw(content.summary, out / "figures", content.searches)
+    write_markdown(content, figures, out / "report.md")
+    return write_page(content, figures, page)
+
+
+def prepare(out: Path) -> Path:
+    """Make `out` ready for the files of a report; where its page will be. UserError as `write_report`."""
     page = out / "report.html"
     if out.is_dir() and any(out.iterdir()) and not is_page(page):
         raise UserError(f"{out} has files that are no report of tempo: choose another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     _cut_links(out)
     announce_page(page)
-    write_csv(content.summary, out / "results.csv")
-    figures = draw(content.summary, out / "figures", content.searches)
-    write_markdown(content, figures, out / "report.md")
-    return write_page(content, figures, page)
+    return page
 
 
 def _cut_links(out: Path) -> None:

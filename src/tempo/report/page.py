@@ -33,13 +33,13 @@ def write_page(content: Content, figures: Sequence[Drawn], path: Path) -> Path:
         (
             "paper",
             "Ours beside the paper's",
-            _sortable(paper_table(content.paper), path) if content.paper else "",
+            sortable(paper_table(content.paper), path) if content.paper else "",
         ),
         ("search", "Search", "".join(_search(each, path) for each in content.searches)),
-        ("figures", "Figures", "".join(_figure(each) for each in figures)),
+        ("figures", "Figures", "".join(figure(each) for each in figures)),
         ("failures", "Without result", _failures(content.failures)),
-        ("runs", "All runs", _sortable(runs_table(content.summary), path) if content.summary.runs else ""),
-        ("differs", "What differs", _sortable(content.differences, path) if content.differences.rows else ""),
+        ("runs", "All runs", sortable(runs_table(content.summary), path) if content.summary.runs else ""),
+        ("differs", "What differs", sortable(content.differences, path) if content.differences.rows else ""),
         ("shared", "What all share", _shared(content)),
         ("environment", "Environment", _environment(content)),
     ]
@@ -51,7 +51,7 @@ def write_page(content: Content, figures: Sequence[Drawn], path: Path) -> Path:
     head = f"<h1>{escape(content.title)}</h1><p>{escape(content.outcome)}</p>{_sources(content)}"
     banner = f'<p class="smoke" role="alert">{SMOKE}</p>' if content.smoke else ""
     path.write_text(
-        _document(content.title, f"<header>{head}{banner}<nav>{links}</nav></header><main>{body}</main>"),
+        document(content.title, f"<header>{head}{banner}<nav>{links}</nav></header><main>{body}</main>"),
         encoding="utf-8",
     )
     return path
@@ -60,7 +60,7 @@ def write_page(content: Content, figures: Sequence[Drawn], path: Path) -> Path:
 def announce_page(path: Path) -> None:
     """Write a page that says that it is on its way, where there is none yet: the folder is known as ours."""
     if not path.exists():
-        path.write_text(_document("Unfinished", "<p>This report was not finished: make it again.</p>"))
+        path.write_text(document("Unfinished", "<p>This report was not finished: make it again.</p>"))
 
 
 def is_page(path: Path) -> bool:
@@ -72,7 +72,8 @@ def is_page(path: Path) -> bool:
         return False
 
 
-def _document(title: str, body: str) -> str:
+def document(title: str, body: str) -> str:
+    """A whole page; `body` is HTML, in which all text was escaped."""
     style, script = (_beside(name) for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
@@ -102,7 +103,7 @@ def _settings(content: Content) -> str:
     if not summary.settings:
         return ""
     parts = [f"<p>Bold: the best mean {escape(metric_name(summary.metric))}. {escape(content.legend)}</p>"]
-    parts.append(_sortable(means_table(summary)))
+    parts.append(sortable(means_table(summary)))
     if content.comparisons:
         kind = {True: "beats", False: "open"}
         said = [
@@ -122,14 +123,14 @@ def _search(search: Search, path: Path) -> str:
         parts.append(f"<pre>{escape(search.best_command)}</pre>")
     if search.shares:
         parts.append(f"<p>Importance: {escape(search.shares)}.</p>")
-    return "".join(parts) + _sortable(trials_table(search), path)
+    return "".join(parts) + sortable(trials_table(search), path)
 
 
 def _to_target(content: Content) -> str:
-    return "" if content.to_target is None else _sortable(content.to_target)
+    return "" if content.to_target is None else sortable(content.to_target)
 
 
-def _sortable(table: Table, path: Path | None = None) -> str:
+def sortable(table: Table, path: Path | None = None) -> str:
     """A table whose heads are buttons; cells carry what they are sorted by."""
     head = "".join(
         f'<th scope="col"><button type="button">{escape(each)}<span aria-hidden="true"></span></button></th>'
@@ -159,7 +160,8 @@ def _cell(cell: Cell, path: Path | None) -> str:
     return f'<td{kind} data-sort="{escape(str(cell.sort))}">{text}</td>'
 
 
-def _figure(drawn: Drawn) -> str:
+def figure(drawn: Drawn) -> str:
+    """A figure with its caption, embedded."""
     svg = drawn.svg.read_bytes()
     kind, data = ("svg+xml", svg) if len(svg) <= LARGEST_SVG_BYTES else ("png", drawn.png.read_bytes())
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
