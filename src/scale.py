@@ -1,0 +1,32 @@
+"""Images per second by method and workers: `python src/scale.py model.name=vgg16 scaling.workers=[1,2]`.
+
+`python src/scale.py predict ...` computes them for up to 1,024 workers from the numbers of this machine.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from omegaconf import DictConfig
+
+from tempo.command_line import script
+
+
+@script("scaling")
+def run(config: DictConfig) -> None:
+    """Measure every network, method and number of workers, and draw them beside the ideal line."""
+    # torch takes seconds to import: only a configuration that can work gets here.
+    from tempo.scaling.benchmark import run_from_hydra
+
+    run_from_hydra(config)
+
+
+def main() -> None:
+    """Let `predict` stand in front."""
+    if sys.argv[1:2] == ["predict"]:
+        sys.argv[1] = "scaling.predict=true"
+    run()
+
+
+if __name__ == "__main__":
+    main()
