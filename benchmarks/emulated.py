@@ -1,5 +1,4 @@
-"""The methods over emulated hosts: `python benchmarks/emulated.py [--models ..] [--methods ..] [--hosts 2 4
-8]`.
+"""The methods over emulated hosts: `python benchmarks/emulated.py [--methods ring ps_sync] [--hosts 2 4]`.
 
 Each worker is a process in a network namespace of its own behind a link of 1 Gb/s (benchmarks/hosts.py).
 Its messages are real: the product's hooks, gloo, TCP. Its computing is a sleep, so that eight workers
@@ -17,6 +16,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
+import shlex
 import sys
 import tempfile
 import warnings
@@ -29,6 +30,7 @@ from hosts import Hosts, NotPermittedError, enter, skip
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+import emulated_async  # noqa: E402
 import torch  # noqa: E402
 from torchvision import models  # noqa: E402
 
@@ -48,7 +50,7 @@ NETWORKS = {"resnet50": (models.resnet50, 49.1), "vgg16": (models.vgg16, 36.0)}
 _BACKWARD_PART = 2 / 3
 _WARMUP_STEPS, _FEWEST_STEPS, _MOST_STEPS = 2, 5, 10
 _SECONDS_A_POINT = 7.0
-_START_SECONDS = 120.0
+_START_SECONDS, _MOST_SECONDS_A_POINT = 120.0, 60.0
 _FIRST_PORT = 29600
 _FROM_RATED, _TO_RATED = 0.85, 1.0
 _UNITS = {"gbit": 1e9, "mbit": 1e6}
@@ -70,6 +72,7 @@ VARIANTS = {
     "ps_sync": Variant("ps_sync"),
     "ps_sync_n_servers": Variant("ps_sync", servers=None),
     "ps_sync_n_servers_sharded": Variant("ps_sync", servers=None, placement="sharded"),
+    "ps_async": Variant("ps_async"),
 }
 
 
@@ -94,9 +97,7 @@ def calibration(network: str, link: Link) -> Calibration:
     )
 
 
-def job_of(
-    numbers: Calibration, name: str, workers: int, link: Link, rate: str, folder: Path, command: str
-) -> BenchmarkJob:
+def job_of(numbers: Calibration, name: str, workers: int, link: Link, emulation: Emulation) -> BenchmarkJob:
     """The job of one point; its number of steps follows from what the model expects of it."""
     variant = VARIANTS[name]
     servers = workers if variant.servers is None else variant.servers
@@ -117,7 +118,7 @@ def job_of(
     )
     stem = f"{numbers.model.partition('/')[0]}_{name}_{workers}"
     return BenchmarkJob(
-        point_file=str(folder / f"{stem}{SUFFIX}"),
+        point_file=str(emulation.folder / f"{stem}{SUFFIX}"),
         method=variant.method,
         model=numbers.model,
         network=None,
@@ -134,11 +135,11 @@ def job_of(
         bucket_mb=numbers.bucket_mb if variant.overlap else 1e5,
         single_images_per_second=numbers.images_per_worker / numbers.step_seconds,
         source="emulated",
-        link=f"{rate} a host and direction (tc tbf), one machine",
+        link=f"{emulation.rate} a host and direction (tc tbf), one machine",
         bytes_per_second=link.bytes_per_second,
         message_seconds=link.message_seconds,
-        command=command,
-        note=f"compute is sleep; all hosts share {cores()} cores",
+        command=emulation.command,
+        note=f"compute is sleep; all hosts share {cores()} cores{emulation.note}",
     )
 
 
@@ -158,40 +159,73 @@ def check_rate(link: Link, rate: str) -> None:
         )
 
 
-def measure_all(
-    folder: Path,
-    names: Sequence[str],
-    networks: Sequence[str],
-    counts: Sequence[int],
-    rate: str,
-    command: str,
-) -> None:
-    """All points of a link; the ranks of one number of workers stay the same processes for all of them."""
-    hosts = Hosts(max(2, *counts), rate)
-    own = [sys.executable, str(Path(__file__).resolve())]
-    link_file = folder / "link.json"
-    os.environ["PYTHONPATH"] = str(ROOT / "src")
-    if code := hosts.run(
-        [sys.executable, "-m", "tempo.scaling.link", str(link_file)], _START_SECONDS, ranks=2
-    ):
-        raise RuntimeError(f"the link could not be measured: exit code {code}")
-    link = Link.read(link_file)
-    check_rate(link, rate)
-    print(
-        f"link: {link.bytes_per_second * 8 / 1e9:.3f} Gb/s, {link.message_seconds * 1e3:.2f} ms", flush=True
-    )
-    with tempfile.TemporaryDirectory() as jobs:
-        for workers in counts:
-            files = []
-            for network in networks:
-                numbers = calibration(network, link)
+@dataclass(frozen=True, kw_only=True)
+class Emulation:
+    """What is to be measured: `names` of `VARIANTS`, `networks` of `NETWORKS`, numbers of workers."""
+
+    folder: Path
+    names: Sequence[str]
+    networks: Sequence[str]
+    counts: Sequence[int]
+    rate: str
+    command: str
+    note: str = ""
+
+    def run(self) -> None:
+        """Measure the link, then all points.
+
+        Raises:
+            NotPermittedError: no hosts, or a link that is not limited as it should be.
+            RuntimeError: a rank failed; it has said why.
+        """
+        on_hosts = [each for each in self.names if VARIANTS[each].method != "ps_async"]
+        with_ray = [each for each in self.names if VARIANTS[each].method == "ps_async"]
+        # The asynchronous server has a host of its own.
+        hosts = Hosts(max(2, max(self.counts) + bool(with_ray)), self.rate)
+        os.environ["PYTHONPATH"] = str(ROOT / "src")
+        link = self._link(hosts)
+        with tempfile.TemporaryDirectory(prefix="tempo_ray_") as folder:
+            for workers in self.counts if on_hosts else ():
                 # One worker exchanges nothing: one point does for all methods.
-                for name in names if workers > 1 else names[:1]:
-                    job = job_of(numbers, name, workers, link, rate, folder, command)
-                    files.append(Path(jobs) / f"{Path(job.point_file).name}.job")
+                names = on_hosts if workers > 1 else on_hosts[:1]
+                files = self._write_jobs(Path(folder), names, [workers], link)
+                self._start(hosts, ["--rank", *files], workers, len(files))
+            if with_ray:
+                os.environ |= {
+                    "RAY_USAGE_STATS_ENABLED": "0",
+                    "RAY_AUTH_MODE": "token",
+                    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+                    emulated_async.FOLDER: folder,
+                }
+                files = self._write_jobs(Path(folder), with_ray, self.counts, link)
+                self._start(hosts, ["--rank", *files, "--address", "{address}"], hosts.count, len(files))
+
+    def _link(self, hosts: Hosts) -> Link:
+        file = self.folder / "link.json"
+        measure_link = [sys.executable, "-m", "tempo.scaling.link", str(file)]
+        if code := hosts.run(measure_link, _START_SECONDS, ranks=2):
+            raise RuntimeError(f"the link could not be measured: exit code {code}")
+        link = Link.read(file)
+        check_rate(link, self.rate)
+        rate, latency = link.bytes_per_second * 8 / 1e9, link.message_seconds * 1e3
+        print(f"link: {rate:.3f} Gb/s, {latency:.2f} ms", flush=True)
+        return link
+
+    def _write_jobs(self, folder: Path, names: Sequence[str], counts: Sequence[int], link: Link) -> list[str]:
+        files = []
+        for network in self.networks:
+            numbers = calibration(network, link)
+            for name in names:
+                for workers in counts:
+                    job = job_of(numbers, name, workers, link, self)
+                    files.append(folder / f"{Path(job.point_file).name.removesuffix(SUFFIX)}@{workers}")
                     job.write(files[-1])
-            if code := hosts.run([*own, "--rank", *map(str, files)], 120 + 60 * len(files), ranks=workers):
-                raise RuntimeError(f"{workers} workers failed: exit code {code}")
+        return [str(each) for each in files]
+
+    def _start(self, hosts: Hosts, arguments: Sequence[str], ranks: int, points: int) -> None:
+        command = [sys.executable, str(Path(__file__).resolve()), *arguments]
+        if code := hosts.run(command, _START_SECONDS + _MOST_SECONDS_A_POINT * points, ranks=ranks):
+            raise RuntimeError(f"{ranks} hosts failed: exit code {code}")
 
 
 def take_part(files: Sequence[str]) -> None:
@@ -215,16 +249,29 @@ def main() -> None:
     parser.add_argument("--hosts", nargs="+", type=int, default=[1, 2, 4, 8])
     parser.add_argument("--rate", default="1gbit", help="as tc writes it, in mbit or gbit")
     parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "results" / "scaling_emulated")
+    parser.add_argument("--note", default="", help="stands in every point: what else the machine does")
     parser.add_argument("--rank", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--address", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.rank and arguments.address:
+        counts = [int(each.rpartition("@")[2]) for each in arguments.rank]
+        return emulated_async.take_part(arguments.rank, arguments.address, counts)
     if arguments.rank:
         return take_part(arguments.rank)
-    command = f"python benchmarks/emulated.py {' '.join(sys.argv[1:])}".strip()
+    command = shlex.join(["python", "benchmarks/emulated.py", *sys.argv[1:]])
     try:
         enter()
         folder = arguments.folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        measure_all(folder, arguments.methods, arguments.models, arguments.hosts, arguments.rate, command)
+        Emulation(
+            folder=folder,
+            names=arguments.methods,
+            networks=arguments.models,
+            counts=arguments.hosts,
+            rate=arguments.rate,
+            command=command,
+            note=f"; {arguments.note}" if arguments.note else "",
+        ).run()
     except NotPermittedError as reason:
         skip(reason)
 

@@ -15,8 +15,10 @@ machine's own network is touched or left behind. Where it may not, one line says
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -30,6 +32,7 @@ _INSIDE = "TEMPO_HOSTS_INSIDE"
 _INTERFACE = "eth0"
 _NETWORK = "10.77.0"
 _PORT = 29500
+_LAST_WORDS_SECONDS = 5.0
 
 
 class NotPermittedError(Exception):
@@ -120,6 +123,7 @@ class Hosts:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
 
     def run(
@@ -141,9 +145,9 @@ class Hosts:
             code = _first_failure(processes, time.monotonic() + seconds)
         finally:
             for process in processes:
-                process.kill()
+                _end(process)
         for reader in readers:
-            reader.join()
+            reader.join(_LAST_WORDS_SECONDS)
         return code
 
 
@@ -162,6 +166,13 @@ def _first_failure(processes: Sequence[subprocess.Popen[str]], end: float) -> in
         time.sleep(0.05)
     print("hosts: the time is up, all ranks are ended", file=sys.stderr)
     return 124
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a rank and what it has started, which would else hold its output open."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _pass_on(host: int, process: subprocess.Popen[str], output: TextIO) -> None:
