@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -41,7 +42,8 @@ def calibrate(job: BenchmarkJob, link: Link | None = None) -> Calibration:
     device = torch.device(job.accelerator if job.accelerator == "cpu" else "cuda")
     torch.set_num_threads(job.threads)
     link = link or link_of_this_machine(_backend_of(job))
-    worker = WorkerStep(job, device, world_size=1)
+    # Alone, so that no method has anybody to exchange with.
+    worker = WorkerStep(replace(job, method="ring"), device, rank=0, world_size=1)
     step_seconds = _seconds(worker.compute, worker)
     forward_seconds = _seconds(lambda: worker.network(worker.images), worker)
     optimizer_seconds = _seconds(worker.optimizer.step, worker)

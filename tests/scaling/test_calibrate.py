@@ -1,0 +1,59 @@
+"""Numbers of this machine for the cost model."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import pytest
+
+from tempo.errors import UserError
+from tempo.scaling import calibrate
+from tempo.scaling.benchmark_job import BenchmarkJob
+from tempo.scaling.link import Link
+from tempo.scaling.prediction import predict_points
+
+JOB = BenchmarkJob(
+    point_file="",
+    method="ring",
+    model="mlp",
+    network={"_target_": "tempo.model.mlp.MLP", "hidden": [256, 64]},
+    optimizer={"_target_": "torch.optim.SGD", "lr": 0.01, "momentum": 0.9, "wd": 0.0},
+    images_per_worker=4,
+    image_size=16,
+    classes=10,
+)
+LINK = Link(bytes_per_second=1e9, message_seconds=1e-4, both_ways_bytes_per_second=0.9e9, backend="gloo")
+
+
+def test_a_worker_is_measured_in_parts_that_can_be_predicted_from() -> None:
+    found = calibrate.calibrate(JOB, LINK)
+    assert found.sizes == [3 * 16 * 16 * 256, 256, 256 * 64, 64, 64 * 10, 10]
+    assert found.gradient_bytes == 4 * sum(found.sizes)
+    assert min(found.forward_seconds, found.optimizer_seconds, found.apply_seconds) > 0
+    assert found.step_seconds > found.forward_seconds + found.backward_seconds
+    assert (found.bytes_per_second, found.message_seconds, found.duplex) == (1e9, 1e-4, 2)
+    points = predict_points(found, workers=(1, 1024))
+    assert all(each.device and each.backend == "gloo" for each in points)
+
+
+def test_two_processes_measure_their_link() -> None:
+    link = calibrate.link_of_this_machine("gloo")
+    # A byte is cheaper than a message, and no memory is this fast.
+    assert 1e6 < link.bytes_per_second < 1e12
+    assert 1e-7 < link.message_seconds < 1
+    assert link.backend == "gloo"
+
+
+def test_a_link_that_cannot_be_measured_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = shutil.which("false")
+    assert failing is not None
+    monkeypatch.setattr(sys, "executable", failing)
+    with pytest.raises(UserError, match=r"^the link over gloo could not be measured: no message$"):
+        calibrate.link_of_this_machine("gloo")
+
+
+@pytest.mark.parametrize(("both_ways", "duplex"), [(0.95e9, 2), (0.5e9, 1)])
+def test_a_half_duplex_link_is_noticed(both_ways: float, duplex: int) -> None:
+    link = Link(bytes_per_second=1e9, message_seconds=0, both_ways_bytes_per_second=both_ways, backend="gloo")
+    assert link.duplex == duplex
