@@ -106,8 +106,7 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
             except KeyboardInterrupt:
                 sys.exit(INTERRUPTED_CODE)
             except Exception as error:
-                line = storage_line(error, noted_folder()) if isinstance(error, OSError) else None
-                line = line or (None if has_begun else at_start(error))
+                line = _line_of(error, has_begun)
                 if before == "1" or line is None:
                     raise
                 _refuse(line)
@@ -117,6 +116,21 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
         return main
 
     return decorate
+
+
+def _line_of(error: Exception, has_begun: bool) -> str | None:
+    """What the user is told of an error that is not ours; None where it is no mistake of theirs."""
+    if isinstance(error, BrokenPipeError) and not has_begun:
+        _leave_pipe()
+    line = storage_line(error, noted_folder()) if isinstance(error, OSError) else None
+    return line or (None if has_begun else at_start(error))
+
+
+def _leave_pipe() -> NoReturn:
+    """End as a program does that nobody reads any longer, as with `--help | head`."""
+    # The interpreter would complain once more when it flushes what is left.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(141)  # 128 + SIGPIPE, which Windows does not know
 
 
 def _refuse(line: str) -> NoReturn:

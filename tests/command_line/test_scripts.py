@@ -163,3 +163,11 @@ def test_full_errors_on_request(tmp_path: Path) -> None:
     )
     assert done.returncode != 0
     assert "Traceback" in done.stderr
+
+
+def test_a_reader_that_has_seen_enough() -> None:
+    script = [sys.executable, str(ROOT / "src" / "train.py"), "--help"]
+    with subprocess.Popen(script, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(60)) == (b"", 141)
