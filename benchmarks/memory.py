@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from jobs import ROOT
 from rows import Row, Section, ratio
@@ -13,6 +14,8 @@ from rows import Row, Section, ratio
 _FOLDER = str(ROOT / "benchmarks")
 _IMAGE_BYTES = 3 * 32 * 32
 _MIB = 2**20
+_AT_ONCE = 2
+"""Processes: what the one does leaves the other's peak alone."""
 _JOB = (
     "data=synthetic",
     "data.test_images=1000",
@@ -51,6 +54,10 @@ train(composed_config(*{job!r}))
 """
 
 
+def _program(text: str, train_images: int, held: int = 0) -> str:
+    return text.format(folder=_FOLDER, job=(*_JOB, f"data.train_images={train_images}"), images=held)
+
+
 def peak_bytes(program: str) -> int:
     """Largest resident memory of a Python process that runs `program`."""
     process = subprocess.Popen(
@@ -64,18 +71,15 @@ def peak_bytes(program: str) -> int:
 
 def measure(rounds: int) -> list[Row]:
     """Peaks, and how often the process holds its data."""
-    found: dict[str, list[float]] = {"imports": [], "raw": [], "tempo": [], "tempo_more": []}
-    for _ in range(rounds):
-        found["imports"].append(peak_bytes(_IMPORTS))
-        for name, images in (("raw", 60_000), ("tempo", 50_000), ("tempo_more", 150_000)):
-            program = _RAW if name == "raw" else _TEMPO
-            job = (
-                (*_JOB, f"data.train_images={images}")
-                if name != "raw"
-                else (*_JOB, "data.train_images=10000")
-            )
-            found[name].append(peak_bytes(program.format(folder=_FOLDER, job=job, images=images)))
-    more_bytes = 100_000 * _IMAGE_BYTES
+    more = {"tempo": 50_000, "tempo_more": 150_000}
+    programs = {"imports": _IMPORTS, "raw": _program(_RAW, 10_000, held=60_000)}
+    programs |= {name: _program(_TEMPO, images) for name, images in more.items()}
+    found: dict[str, list[float]] = {name: [] for name in programs}
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for _ in range(rounds):
+            for name, peak in zip(programs, pool.map(peak_bytes, programs.values()), strict=True):
+                found[name].append(peak)
+    more_bytes = (more["tempo_more"] - more["tempo"]) * _IMAGE_BYTES
     slopes = [(a - b) / more_bytes for a, b in zip(found["tempo_more"], found["tempo"], strict=True)]
     return [
         *(Row(f"{name}_mib", "MiB", [each / _MIB for each in values]) for name, values in found.items()),
