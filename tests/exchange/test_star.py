@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,10 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from tempo.exchange.star import ServerSettings, Star
 from tempo.record import RunRecord
 from tests.conftest import Train, Trained
-from tests.jobs import SMALL, start_group
+from tests.jobs import SMALL, finish, start_group
 
 STEPS = 20
 JOB = [
@@ -73,6 +76,31 @@ def test_compression_halves_the_bytes(tmp_path: Path, parameters_bytes: int) -> 
     star = run_group(tmp_path / "star", [*job, "trainer.compress=bf16"], 2)
     assert star.record.status == "completed"
     assert star.record.exchange["sent_bytes_per_step"] == parameters_bytes / 8 * 2
+
+
+def _average_large_gradients(rank: int, store: str) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    network = DistributedDataParallel(torch.nn.Linear(3, 1, bias=False))
+    parameters = list(network.parameters())
+    settings = ServerSettings(count=1, placement="by_size", reply="gradients")
+    star = Star(parameters, settings, torch.float16)
+    network.register_comm_hook(None, lambda state, bucket: star.hook(state, bucket))  # noqa: PLW0108
+    network(torch.tensor([[40_960.0, 49_152.0 + 8_192 * rank, -61_440.0]])).sum().backward()
+    found = parameters[0].grad
+    distributed.destroy_process_group()
+    sys.exit(0 if torch.equal(found, torch.tensor([[40_960.0, 53_248.0, -61_440.0]])) else str(found))
+
+
+def test_a_compressed_sum_does_not_overflow(tmp_path: Path) -> None:
+    """float16 ends at 65,504: every sum here is above, no mean is."""
+    context = multiprocessing.get_context("forkserver")
+    group = [
+        context.Process(target=_average_large_gradients, args=(rank, str(tmp_path / "store")))
+        for rank in range(2)
+    ]
+    for each in group:
+        each.start()
+    assert [finish(each) for each in group] == [0, 0]
 
 
 def test_ring_can_be_compressed(train: Train, tmp_path: Path) -> None:

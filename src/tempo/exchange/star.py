@@ -73,7 +73,7 @@ class Star:
                 messages.append((distributed.isend, flats[index], server))
         self._deliver(messages)
         for index, boxes_of_piece in inbox.items():
-            flats[index] = self._average(flats[index], boxes_of_piece)
+            flats[index] = self._sum(flats[index], boxes_of_piece)
         if self.settings.reply == "gradients":
             self._deliver(
                 [
@@ -134,15 +134,16 @@ class Star:
         yield from sorted(of_server.items())
 
     def _on_the_wire(self, views: Sequence[Tensor]) -> Tensor:
+        """A rank's share of the mean: divided before it is summed, where a sum in float16 would overflow."""
         flat = torch.cat([each.reshape(-1) for each in views])
-        return flat if self.wire is None else flat.to(self.wire)
+        return (flat if self.wire is None else flat.to(self.wire)).div_(self.world_size)
 
-    def _average(self, own: Tensor, received: list[Tensor]) -> Tensor:
+    def _sum(self, own: Tensor, received: list[Tensor]) -> Tensor:
         of_ranks = [*received[: self.rank], own, *received[self.rank :]]
         total = of_ranks[0].clone()
         for each in of_ranks[1:]:
             total += each
-        return total / self.world_size
+        return total
 
     def _from_server(self, flat: Tensor, server: int) -> list[tuple[Callable[..., Any], Tensor, int]]:
         if server == self.rank:
