@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytorch_lightning as pl
 
 from tempo import compose
+from tempo.asynchronous import AsyncClassifier, Beginning
 from tempo.compose import Data
 from tempo.config import Config
 from tempo.data.batches import BatchPlan
@@ -42,7 +43,8 @@ def build_callbacks(
     config, monitor = job.config, monitor_of(job.config, data)
     divergence = DivergenceWatch(config["divergence"]["factor"], len(data.train.classes))
     recorder = Recorder(record=record, folder=job.folder, divergence=divergence)
-    in_order: list[pl.Callback] = [Agreement({**config, "images": data.sha256}), recorder]
+    in_order: list[pl.Callback] = [Beginning()] if isinstance(module, AsyncClassifier) else []
+    in_order += [Agreement({**config, "images": data.sha256}), recorder]
     if (every := config["trainer"]["test_every_n_epochs"]) is not None:
         batches = compose.build_eval_batches(config, data.test, plan)
         in_order.append(CurveOnTest(recorder, batches, every))

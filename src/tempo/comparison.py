@@ -165,6 +165,8 @@ def causes(recorded: RunRecord, found: RunRecord, *, same_source: bool) -> list[
         said.append("the recorded run went on under other versions than it began with")
     if "gpu_capability" in found.environment and not found.config["trainer"]["deterministic"]:
         said.append("trainer.deterministic=false")
+    if recorded.config["trainer"].get("method") == "ps_async":
+        said.append("trainer.method=ps_async: the order in which gradients arrive is chance")
     return said
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.precision import DoublePrecision
 
+from tempo.asynchronous import AsyncBatches, AsyncClassifier
 from tempo.config import Config, source_keys
 from tempo.data.augment import Augment, Preprocess, normalization
 from tempo.data.batches import BatchPlan, EvalBatches, TrainBatches
@@ -28,6 +29,7 @@ from tempo.knobs import AVERAGING
 from tempo.networks import build_network
 from tempo.optimizer.build import build_optimizer
 from tempo.pace import schedule_of
+from tempo.process_group import is_asynchronous, place
 from tempo.sharding_rules import fused_for_parts
 from tempo.trainer.checkpoint_file import CheckpointFiles
 from tempo.trainer.cluster import cluster_environment
@@ -114,7 +116,9 @@ def check_every_rank_has_images(data: Data, world_size: int) -> None:
 
 
 def build_plan(config: Config, train_images: int, world_size: int, rank: int) -> BatchPlan:
-    """Which images each step of each rank sees."""
+    """Which images each step of each rank sees; a step of the asynchronous server is one worker's alone."""
+    if is_asynchronous(config["trainer"]):
+        world_size, rank = 1, 0
     return BatchPlan(
         n=train_images,
         total_batch_size=config["data"]["total_batch_size"],
@@ -147,7 +151,11 @@ def build_module(config: Config, data: Data, plan: BatchPlan) -> Classifier:
     mean, std = normalization(config["data"]["normalize"], data.train.images)
     augment = Augment(**config["data"]["augment"])
     preprocess = partial(Preprocess, mean=mean, std=std, channels_last=trainer["channels_last"])
-    return Classifier(
+    classifier: Callable[..., Classifier] = Classifier
+    if is_asynchronous(trainer) and (here := place()) is not None:
+        bound = config["server"]["max_staleness"]
+        classifier = partial(AsyncClassifier, worker=here.rank, workers=here.world_size, max_staleness=bound)
+    return classifier(
         network=network,
         build_optimizer=partial(build_optimizer, settings=_optimizer_settings(config)),
         schedule=schedule_of(config),
@@ -163,7 +171,7 @@ def build_module(config: Config, data: Data, plan: BatchPlan) -> Classifier:
     )
 
 
-def build_train_batches(config: Config, data: Data, module: Classifier) -> TrainBatches:
+def build_train_batches(config: Config, data: Data, module: Classifier) -> TrainBatches | AsyncBatches:
     """Chunks of training steps, from wherever the trainer stands."""
     steps = config["trainer"]["steps_per_call"]
     if steps == "auto":
@@ -174,7 +182,7 @@ def build_train_batches(config: Config, data: Data, module: Classifier) -> Train
         steps = max(1, min(_CHUNK_STEPS, size * _CHUNK_VALUES // values, size * _CHUNK_WORK // work))
     if config["checkpoint"]["every_n_steps"] is not None:
         steps = min(steps, config["checkpoint"]["every_n_steps"])
-    return TrainBatches(
+    batches = TrainBatches(
         data=data.train,
         plan=module.plan,
         augment=Augment(**config["data"]["augment"]),
@@ -182,6 +190,10 @@ def build_train_batches(config: Config, data: Data, module: Classifier) -> Train
         next_step=lambda: module.trainer.global_step,
         last_step=module.total_steps,
     )
+    if not isinstance(module, AsyncClassifier):
+        return batches
+    module.batches = batches
+    return AsyncBatches(batches, lambda: module.trainer.fit_loop.epoch_loop.batch_progress.current.ready)
 
 
 def build_eval_batches(config: Config, data: ImageData, plan: BatchPlan) -> EvalBatches:
@@ -213,7 +225,7 @@ def build_trainer(
     double = node["precision"] == "64-true" and isinstance(strategy, ShardedStrategy)
     return pl.Trainer(
         accelerator=node["accelerator"],
-        devices=node["devices"],
+        devices=_devices(node),
         num_nodes=node["num_nodes"],
         strategy=strategy,
         precision=None if double else node["precision"],
@@ -237,9 +249,16 @@ def build_trainer(
     )
 
 
+def _devices(node: Mapping[str, Any]) -> int | list[int]:
+    if not is_asynchronous(node):
+        return int(node["devices"])
+    here = place()
+    return 1 if node["accelerator"] == "cpu" or here is None else [here.rank]
+
+
 def _strategy(config: Config) -> Any:
     node = config["trainer"]
-    if node["devices"] * node["num_nodes"] == 1:
+    if node["devices"] * node["num_nodes"] == 1 or is_asynchronous(node):
         return "auto"
     if node.get("shard"):
         processes = node["devices"] * node["num_nodes"]
@@ -254,7 +273,8 @@ def _strategy(config: Config) -> Any:
         "compress": node.get("compress"),
     }
     if node.get("method", "ring") == "ps_sync":
-        return StarStrategy(servers=ServerSettings(**config["server"]), **arguments)
+        server = {key: config["server"][key] for key in ("count", "placement", "reply")}
+        return StarStrategy(servers=ServerSettings(**server), **arguments)
     return RingStrategy(**arguments)
 
 

@@ -19,7 +19,7 @@ from tempo.config import Config
 from tempo.errors import UserError
 from tempo.job import Job
 from tempo.paths import ROOT
-from tempo.process_group import OURS, follows, rendezvous
+from tempo.process_group import OURS, follows, is_asynchronous, rendezvous
 from tempo.record import FILE_NAME, RunRecord, write_atomically
 
 JOB_FILE = "job.json"
@@ -57,14 +57,12 @@ def launch_group(job: Job) -> RunRecord:
     }
     write_atomically(job_file, json.dumps(job_values))
     path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
-    threads = config["trainer"]["threads"] or max(1, (os.cpu_count() or 1) // config["trainer"]["devices"])
-    command = [sys.executable, "-m", "tempo.parent_death", "torch.distributed.run", *meeting]
-    command += [
-        f"--nproc-per-node={config['trainer']['devices']}",
-        "-m",
-        "tempo.worker",
-        str(job_file),
-    ]
+    devices = config["trainer"]["devices"]
+    threads = config["trainer"]["threads"] or max(1, (os.cpu_count() or 1) // devices)
+    starter = ["torch.distributed.run", *meeting, f"--nproc-per-node={devices}", "-m", "tempo.worker"]
+    if is_asynchronous(config["trainer"]):
+        starter = ["tempo.async_group", str(devices)]
+    command = [sys.executable, "-m", "tempo.parent_death", *starter, str(job_file)]
     variables = {"OMP_NUM_THREADS": str(threads), **os.environ, "PYTHONPATH": path, OURS: "1"}
     variables |= job.trial.environment() if job.trial else {}
     with (logs / "torchrun.log").open("w", encoding="utf-8") as errors:
@@ -84,7 +82,7 @@ def launch_group(job: Job) -> RunRecord:
     if "refused" in told:
         raise UserError(words)
     reason = words or (record.reason if record else f"exit code {code} before the first record")
-    raise UserError(f"the group of {config['trainer']['devices']} processes failed: {reason}; see {logs}")
+    raise UserError(f"the group of {devices} processes failed: {reason}; see {logs}")
 
 
 def _cause(logs: Path) -> dict[str, Any]:

@@ -17,15 +17,15 @@ _PR_SET_PDEATHSIG = 1
 _LOOK_SECONDS = 0.5
 
 
-def die_with_parent(parent: int | None = None) -> None:
+def die_with_parent(parent: int | None = None, number: int = signal.SIGKILL) -> None:
     """Have this process killed as soon as its parent is gone; `parent` is its id where the caller knows it.
 
-    Linux does it in the kernel, at once. Elsewhere (macOS) a thread looks twice a second, which code that
-    never gives up the interpreter can hold up.
+    Linux does it in the kernel, at once, with the signal `number`. Elsewhere (macOS) a thread looks twice a
+    second, which code that never gives up the interpreter can hold up.
     """
     expected = os.getppid() if parent is None else parent
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
     else:
         threading.Thread(target=_look, args=(expected,), daemon=True).start()
     if os.getppid() != expected:  # gone before it could be asked for

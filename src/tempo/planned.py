@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tempo.errors import UserError
+from tempo.process_group import is_asynchronous
 
 
 def planned_images(config: Mapping[str, Any]) -> int | None:
@@ -52,7 +53,8 @@ def check_batch_fits(config: Mapping[str, Any]) -> None:
     if images is None or total <= images:
         return
     trainer = config["trainer"]
-    parts = trainer["devices"] * trainer["num_nodes"] * trainer["accumulate"]
+    devices = 1 if is_asynchronous(trainer) else trainer["devices"] * trainer["num_nodes"]
+    parts = devices * trainer["accumulate"]
     raise UserError(
         f"data.total_batch_size={total} is more than the {images} training images: "
         f"data.total_batch_size={max(parts, images // parts * parts)} or less"

@@ -30,6 +30,11 @@ class Place:
         return OURS in os.environ
 
 
+def is_asynchronous(trainer: Mapping[str, Any]) -> bool:
+    """Whether several workers train, each at its own pace: no group that does things together."""
+    return trainer.get("method") == "ps_async" and trainer["devices"] > 1
+
+
 def started_by_srun() -> bool:
     """Whether this process is one of several tasks of srun.
 
@@ -82,6 +87,11 @@ def check_layout(trainer: Mapping[str, Any]) -> None:
     here = place()
     if here is None:
         return
+    if is_asynchronous(trainer) and not here.is_ours:
+        raise UserError(
+            "trainer.method=ps_async starts its own workers, and torchrun or srun has started this process: "
+            "python src/train.py without them, or trainer.method=ring"
+        )
     devices, nodes = trainer["devices"], trainer["num_nodes"]
     if (here.world_size, here.local_world_size) != (devices * nodes, devices):
         raise UserError(

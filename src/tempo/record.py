@@ -56,8 +56,10 @@ class RunRecord:
     """Which state was tested: `{"by": "val/accuracy", "value": 0.97, "step": 1200}`, or by "last"."""
     sessions: list[dict[str, Any]] = field(default_factory=list)
     """Start, command, versions and git of each process that worked on the run; one more each resume."""
-    exchange: dict[str, float] = field(default_factory=dict)
-    """Of trainer.method=ps_sync: bytes that rank 0, a server, sends and receives a step."""
+    exchange: dict[str, Any] = field(default_factory=dict)
+    """Of a parameter server: bytes that it (of trainer.method=ps_sync rank 0, a server) sends and receives a
+    step. Of ps_async besides: `staleness_mean`, `staleness_max`, `staleness` as counts `{"0": 53, "1": 298}`
+    of steps, `dropped` gradients, `steps_of_workers`, `lost_workers` that died on the way."""
     energy: dict[str, Any] = field(default_factory=dict)
     """`{"joules", "cpu", "gpu", "source"}` of training, where trainer.energy asked for it."""
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)

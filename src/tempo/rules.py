@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tempo.errors import UserError
-from tempo.knobs import AVERAGING, COMPOSED, DIFFERENTIATING, WITH_CLOSURE
+from tempo.exchange_rules import check_exchange
+from tempo.knobs import AVERAGING, DIFFERENTIATING, WITH_CLOSURE
 from tempo.planned import check_batch_fits
+from tempo.process_group import is_asynchronous
 from tempo.schedule_node import build_schedule
 from tempo.sharding_rules import check_sharding
 
@@ -27,8 +29,8 @@ def check_rules(config: Config) -> None:
     Raises:
         UserError: one line with the value, the reason and the override that mends it.
     """
-    ranges = (_name, _seeds, _training_length, _devices, _batches, check_sharding, _compression, _exchange)
-    rules = (*ranges, _schedule, _closure, _averaging, _objective)
+    ranges = (_name, _seeds, _training_length, _devices, _batches, check_sharding, _compression)
+    rules = (*ranges, check_exchange, _schedule, _closure, _averaging, _objective)
     for rule in rules:
         rule(config)
 
@@ -91,13 +93,14 @@ def _batches(config: Config) -> None:
         raise UserError(
             f"data.val_size={data['val_size']} is no share below 1: data.val_size=0.1, or a number of images"
         )
-    parts = trainer["devices"] * trainer["num_nodes"] * trainer["accumulate"]
+    devices, nodes = (1, 1) if is_asynchronous(trainer) else (trainer["devices"], trainer["num_nodes"])
+    parts = devices * nodes * trainer["accumulate"]
     total = data["total_batch_size"]
     if total % parts:
         near = max(parts, round(total / parts) * parts)
         raise UserError(
-            f"data.total_batch_size={total} is not divisible by {trainer['devices']} devices x "
-            f"{trainer['num_nodes']} nodes x {trainer['accumulate']} accumulation = {parts}: "
+            f"data.total_batch_size={total} is not divisible by {devices} devices x "
+            f"{nodes} nodes x {trainer['accumulate']} accumulation = {parts}: "
             f"data.total_batch_size={near}"
         )
     check_batch_fits(config)
@@ -135,40 +138,6 @@ def _compression(config: Config) -> None:
             f"trainer.compress={kind} rounds the float64 that trainer.precision=64-true asks for: "
             "trainer.compress=null, or trainer.precision=32-true"
         )
-
-
-def _exchange(config: Config) -> None:
-    trainer, server = config["trainer"], config.get("server")
-    if server is None or trainer["method"] == "ring":
-        return
-    processes = trainer["devices"] * trainer["num_nodes"]
-    if processes == 1:
-        raise UserError(
-            f"trainer.method={trainer['method']} needs more than one process: trainer=ddp_cpu "
-            "trainer.devices=2, or trainer.method=ring"
-        )
-    if not 1 <= server["count"] <= processes:
-        raise UserError(
-            f"server.count={server['count']} must be in [1, {processes}], the number of processes: "
-            "server.count=1"
-        )
-    if server["reply"] == "gradients":
-        return
-    why = None
-    if server["placement"] == "sharded":
-        why = "server.placement=sharded cuts variables in parts, which no optimizer steps alone"
-    elif trainer["precision"] == "16-mixed":
-        why = "trainer.precision=16-mixed scales the loss by what every process finds in its gradients"
-    elif trainer["gradient_clip"] is not None and server["count"] > 1:
-        why = "trainer.gradient_clip needs all gradients in one place"
-    elif (target := config["optimizer"]["_target_"]) in WITH_CLOSURE:
-        why = "a line search needs the gradient in every process"
-    elif target in AVERAGING:
-        why = "every process evaluates the optimizer's average of the weights"
-    elif target in COMPOSED:
-        why = "the states of this optimizer's two parts are not gathered from the servers"
-    if why:
-        raise UserError(f"{why}, and server.reply=parameters leaves each its own: server.reply=gradients")
 
 
 def _closure(config: Config) -> None:

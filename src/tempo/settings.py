@@ -38,7 +38,7 @@ class TrainerSettings:
     epochs: int
     max_steps: int | None
     accumulate: int
-    method: Literal["ring", "ps_sync"]
+    method: Literal["ring", "ps_sync", "ps_async"]
     compress: Literal["fp16", "bf16"] | None
     shard: bool
     lr_scaling: Literal["none", "linear", "sqrt"]
@@ -90,11 +90,12 @@ class DivergenceSettings:
 
 
 class ServerSection:
-    """The parameter server of `trainer.method=ps_sync`."""
+    """The parameter server of `trainer.method`: `max_staleness` of ps_async, the rest of ps_sync."""
 
     count: int
     placement: Literal["round_robin", "by_size", "sharded"]
     reply: Literal["gradients", "parameters"]
+    max_staleness: int | None
 
 
 class RunSettings:

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from tempo import compose
+from tempo.asynchronous import AsyncClassifier
 from tempo.callbacks import build_callbacks
 from tempo.config import Config
 from tempo.describe import changes_since, describe, first_record, keep_diff
@@ -149,6 +150,7 @@ class Training:
         data.train = compose.on_best_device(data.train, device)
         self.data, self.plan, self.module = data, plan, module
         describe(record, data, plan, module, device)
+        record.world_size = self.world_size
         if self.before is not None and self.rank == 0:
             for each in changes_since(self.before, record):
                 log.warning("resumed under other conditions, the same bits are not promised: %s", each)
@@ -184,10 +186,10 @@ class Training:
                     "trainer.deterministic=false"
                 ) from error
             raise
-        if self.trainer.world_size != self.world_size:
+        finally:
+            self._describe_exchange()
+        if self.trainer.world_size != self.plan.world_size:
             raise RuntimeError(f"{self.trainer.world_size} processes trained, {self.world_size} were planned")
-        if isinstance(self.trainer.strategy, StarStrategy):
-            self.record.exchange = self.trainer.strategy.exchange
         done, stopped = self.trainer.global_step, self.trainer.should_stop
         if done != self.module.total_steps and not stopped:
             raise RuntimeError(
@@ -197,6 +199,13 @@ class Training:
             # The run ends within an epoch, where Lightning's loop does not validate.
             self.trainer.validate(self.module, val, verbose=False)
             self.checkpoints.save(self.trainer)
+
+    def _describe_exchange(self) -> None:
+        if isinstance(self.module, AsyncClassifier):
+            self.record.exchange = self.module.exchange
+            self.record.world_size = len(self.module.counts.steps_of_workers) or self.world_size
+        elif isinstance(self.trainer.strategy, StarStrategy):
+            self.record.exchange = self.trainer.strategy.exchange
 
     def _test(self) -> None:
         begin = time.perf_counter()

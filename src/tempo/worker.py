@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tempo.errors import UserError
+from tempo.follower import follow
 from tempo.job import Job
 from tempo.launch import ERROR_FILE
 from tempo.parent_death import die_with_parent
+from tempo.process_group import is_asynchronous
 from tempo.run import run
 from tempo.trial import Trial
 
@@ -36,13 +38,16 @@ def main() -> None:
         started=time.perf_counter() - (time.time() - values["started_unix"]),
         trial=Trial.from_environment(),
     )
+    follows = rank > 0 and is_asynchronous(job.config["trainer"])
     try:
-        run(job)
+        (follow if follows else run)(job)
     except UserError as error:
-        _tell(folder, {"refused": str(error)})
+        if not follows:  # which ends nobody but itself
+            _tell(folder, {"refused": str(error)})
         sys.exit(str(error))
     except Exception as error:
-        _tell(folder, {"rank": rank, "raised": f"{type(error).__name__}: {error}".splitlines()[0]})
+        if not follows:
+            _tell(folder, {"rank": rank, "raised": f"{type(error).__name__}: {error}".splitlines()[0]})
         raise
 
 

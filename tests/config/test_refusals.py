@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from typing import Any
 
@@ -19,6 +20,7 @@ from tempo.targets import EXTRAS
 from tempo.tune_settings import settings_of
 from tests.jobs import CONF, compose_job
 
+ASYNC = "trainer=ddp_cpu trainer.devices=2 trainer.method=ps_async"
 SERVERS_STEP = "trainer=ddp_cpu trainer.devices=2 trainer.method=ps_sync server.reply=parameters"
 # (overrides, what the line must name: the value, and the override that mends it)
 REFUSED: list[tuple[str, str, str]] = [
@@ -54,6 +56,18 @@ REFUSED: list[tuple[str, str, str]] = [
     (f"optimizer=schedule_free {SERVERS_STEP}", "average of the weights", "server.reply=gradients"),
     (f"optimizer=muon {SERVERS_STEP}", "two parts", "server.reply=gradients"),
     (f"optimizer=lbfgs {SERVERS_STEP}", "line search", "server.reply=gradients"),
+    ("trainer.method=ps_async", "more than one process", "trainer.devices=2"),
+    (f"{ASYNC} trainer.num_nodes=2", "trainer.num_nodes=2", "trainer.num_nodes=1"),
+    (f"{ASYNC} trainer.compress=fp16", "trainer.compress=fp16", "trainer.compress=null"),
+    (f"{ASYNC} trainer.precision=16-mixed", "trainer.precision=16-mixed", "trainer.precision=32-true"),
+    (f"{ASYNC} ema.decay=0.9", "ema.decay=0.9", "trainer.method=ring"),
+    (f"{ASYNC} optimizer=lbfgs", "LBFGS", "trainer.method=ring"),
+    (f"{ASYNC} optimizer=schedule_free", "ScheduleFree", "trainer.method=ring"),
+    (f"{ASYNC} server.count=2", "server.count=2", "server.count=1"),
+    (f"{ASYNC} server.placement=sharded", "server.placement=sharded", "server.placement=by_size"),
+    (f"{ASYNC} server.reply=gradients", "server.reply=gradients", "server.reply=parameters"),
+    (f"{ASYNC} server.max_staleness=-1", "server.max_staleness=-1", "server.max_staleness=4"),
+    ("server.max_staleness=4", "server.max_staleness=4", "server.max_staleness=null"),
     ("scheduler=onecycle optimizer=lbfgs", "momentum", "optimizer=momentum"),
     ("scheduler=onecycle optimizer=sgd", "momentum", "optimizer=momentum"),
     ("scheduler=onecycle optimizer=adagrad", "momentum", "scheduler.min_momentum=null"),
@@ -169,6 +183,13 @@ def test_refused_in_one_line(overrides: str, value: str, remedy: str) -> None:
     assert "\n" not in message
     assert value in message
     assert remedy in message
+
+
+def test_the_asynchronous_server_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else find(name))
+    with pytest.raises(UserError, match=re.escape("pip install -e '.[ray]'")):
+        check(compose_job(ASYNC.split())[0])
 
 
 def test_what_is_near_a_bound_is_not_refused() -> None:

@@ -182,29 +182,41 @@ class TrainBatches:
             raise ValueError(f"steps_per_chunk={steps_per_chunk} must be 1 or more")
         self.data, self.plan, self.augment = data, plan, augment
         self.steps_per_chunk, self.next_step, self.last_step = steps_per_chunk, next_step, last_step
+        self._epoch = -1
+        """Of the indices and draws at hand."""
 
     def __len__(self) -> int:
         """Chunks in a whole epoch."""
         return math.ceil(self.plan.steps_per_epoch / self.steps_per_chunk)
 
     def __iter__(self) -> Iterator[Chunk]:
-        plan, device = self.plan, self.data.images.device
-        epoch, position = divmod(self.next_step(), plan.steps_per_epoch)
-        end = plan.steps_per_epoch
-        if self.last_step is not None:
-            end = min(end, self.last_step - epoch * plan.steps_per_epoch)
-        # Once an epoch, not once a chunk: a device is then never waited for between two chunks.
-        _, height, width = self.data.shape
-        indices = torch.tensor(plan.epoch_positions(epoch), device=device)
-        draws = torch.tensor(plan.epoch_draws(epoch, self.augment, height, width), device=device)
-        share = plan.accumulate * plan.per_device
-        while position < end:
-            stop = min(end, (position // self.steps_per_chunk + 1) * self.steps_per_chunk)
-            part = slice(position * share, stop * share)
-            index = indices[part]
-            images = self.data.images.index_select(0, index)
-            yield Chunk(images, self.data.labels.index_select(0, index), draws[part], stop - position)
+        epoch, position = divmod(self.next_step(), self.plan.steps_per_epoch)
+        first, end = epoch * self.plan.steps_per_epoch, self.end_of(epoch)
+        while first + position < end:
+            stop = min(end - first, (position // self.steps_per_chunk + 1) * self.steps_per_chunk)
+            yield self.chunk(first + position, stop - position)
             position = stop
+
+    def end_of(self, epoch: int) -> int:
+        """The step behind the last one of an epoch."""
+        end = (epoch + 1) * self.plan.steps_per_epoch
+        return end if self.last_step is None else min(end, self.last_step)
+
+    def chunk(self, first_step: int, steps: int) -> Chunk:
+        """The images of so many steps of one epoch."""
+        epoch, position = divmod(first_step, self.plan.steps_per_epoch)
+        if epoch != self._epoch:
+            # Once an epoch, not once a chunk: a device is then never waited for between two chunks.
+            plan, device = self.plan, self.data.images.device
+            _, height, width = self.data.shape
+            self._epoch = epoch
+            self._indices = torch.tensor(plan.epoch_positions(epoch), device=device)
+            self._draws = torch.tensor(plan.epoch_draws(epoch, self.augment, height, width), device=device)
+        share = self.plan.accumulate * self.plan.per_device
+        part = slice(position * share, (position + steps) * share)
+        index = self._indices[part]
+        images, labels = self.data.images, self.data.labels
+        return Chunk(images.index_select(0, index), labels.index_select(0, index), self._draws[part], steps)
 
 
 class EvalBatches:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 Word = Literal["work", "wait", "settled", "over"]
 Wire = NDArray[np.uint8]
 Pace = Callable[[int], Any]
+BuildPace = Callable[[torch.optim.Optimizer], Pace]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,34 +77,40 @@ class AsyncServer:
 
     Args:
         optimizer: over the parameters that are served, in the order of its groups; they are of one type.
-        pace: called with the version before each step: writes the schedule's values into the optimizer.
+        build_pace: makes of the optimizer what is called with the version before each step, and writes the
+            schedule's values into it.
         version: steps behind the optimizer already.
         max_staleness: 0 or more; None for no bound.
         until: batches below this number are given out at first; None for all there are.
+        counts: what went through in an earlier session.
     """
 
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
         *,
-        pace: Pace | None = None,
+        build_pace: BuildPace | None = None,
         version: int = 0,
         max_staleness: int | None = None,
         until: int | None = None,
+        counts: Counts | None = None,
     ) -> None:
-        self.optimizer, self.pace = optimizer, pace
+        self.optimizer = optimizer
+        self.pace = None if build_pace is None else build_pace(optimizer)
         self.parameters = served_parameters(optimizer)
         self._gradients = [torch.empty_like(each, requires_grad=False) for each in self.parameters]
         self.version = version
         self.max_staleness = max_staleness
         self.until = until
-        self.counts = Counts()
+        self.counts = counts or Counts()
         self.measured: list[tuple[int, Sequence[float]]] = []
         """Version, and what its worker measured with the gradient stepped there, until it is fetched."""
         self._next = version
         self._held: dict[int, int] = {}
         """Worker -> the batch that it has."""
         self._returned: list[int] = []
+        self._come: set[int] = set()
+        self._gone: set[int] = set()
         self._over = False
 
     def open(self, until: int | None) -> None:
@@ -121,14 +128,16 @@ class AsyncServer:
 
     def lose(self, worker: int) -> None:
         """Go on without a worker: what it had goes to the next one that asks."""
-        if worker in self.counts.lost:
+        if worker in self._gone:
             return
+        self._gone.add(worker)
         self.counts.lost.append(worker)
         if worker in self._held:
             self._returned.append(self._held.pop(worker))
 
     def take(self, worker: int, has_version: int = -1) -> Reply:
         """A batch to work on, where there is one; `has_version` is the version of the worker's parameters."""
+        self._come.add(worker)
         word, batch = self._word(worker)
         wanted = has_version != self.version and word in ("work", "settled")
         return Reply(
@@ -176,8 +185,12 @@ class AsyncServer:
         found, self.measured = self.measured, []
         return found
 
+    def awaited(self, workers: int) -> int:
+        """How many of so many workers have neither asked yet nor been lost."""
+        return workers - len(self._come | self._gone)
+
     def _word(self, worker: int) -> tuple[Word, int]:
-        if self._over or worker in self.counts.lost:
+        if self._over or worker in self._gone:
             return "over", -1
         if worker not in self._held:
             if self._returned:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import secrets
 import shutil
@@ -22,7 +23,7 @@ from tempo.paths import ROOT
 
 NAMESPACE = "tempo"
 _ACTOR = "parameter_server"
-_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.001, 0.05
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.05
 _PATIENCE_SECONDS = 120.0
 
 
@@ -68,10 +69,16 @@ def ray_cluster(node_ip: str | None = None, object_store_bytes: int | None = Non
 
 
 def connect(address: str, node_ip: str | None = None) -> None:
-    """Bring this process into the Ray at `address`; its signal handlers stay as they are."""
+    """Bring this process into the Ray at `address`; its signal handlers stay as they are.
+
+    Raises:
+        UserError: there is no Ray any more.
+    """
     import ray
 
-    if not ray.is_initialized():
+    if ray.is_initialized():
+        return
+    try:
         with _own_signals():
             ray.init(
                 address=address,
@@ -80,38 +87,43 @@ def connect(address: str, node_ip: str | None = None) -> None:
                 log_to_driver=False,
                 _node_ip_address=node_ip,
             )
+    except (ConnectionError, RuntimeError) as error:
+        raise _dead() from error
 
 
-def serve(
-    optimizer: torch.optim.Optimizer,
-    *,
-    pace: Any = None,
-    version: int = 0,
-    max_staleness: int | None = None,
-    until: int | None = None,
-) -> None:
+def serve(optimizer: torch.optim.Optimizer, **arguments: Any) -> None:
     """Start the server in the Ray that this process is in; arguments as of `AsyncServer`.
 
     It lives until this process ends or leaves Ray. The optimizer goes there as a copy, parameters and state
-    included; `pace` may refer to it.
+    included.
     """
     import ray
 
     actor_class = ray.remote(num_cpus=0)(AsyncServer).options(name=_ACTOR)
-    _SERVERS[:] = [
-        actor_class.remote(optimizer, pace=pace, version=version, max_staleness=max_staleness, until=until)
-    ]
+    # An actor ends with the last handle to it that its maker has.
+    _SERVERS[:] = [actor_class.remote(_on_cpu(optimizer), **arguments)]
 
 
 _SERVERS: list[Any] = []
-"""An actor ends with the last handle to it that its maker has."""
+
+
+def _on_cpu(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The optimizer itself, or a copy whose parameters and state a process without a GPU can hold."""
+    if all(each.device.type == "cpu" for group in optimizer.param_groups for each in group["params"]):
+        return optimizer
+    copied = copy.deepcopy(optimizer)
+    for group in copied.param_groups:
+        for each in group["params"]:
+            each.data = each.data.cpu()
+    copied.load_state_dict(optimizer.state_dict())  # moves the state to where the parameters are
+    return copied
 
 
 class AsyncWorker:
     """One worker's end: `take` work, find the gradients, `exchange` them.
 
     `parameters` are written in place; they stand in the order of the groups of the server's optimizer.
-    `sent_bytes` and `received_bytes` count what this worker sends and gets.
+    `version` is theirs. `sent_bytes` and `received_bytes` count what this worker sends and gets.
 
     Raises (every call): UserError where the server is dead.
     """
@@ -124,9 +136,14 @@ class AsyncWorker:
         self.version = self.batch = -1
         self.word = ""
         self.dropped = 0
+        self._pause_seconds = 0.0
 
     def take(self) -> str:
-        """Ask for a batch, once; the reply's word, with "work" the batch's number is in `batch`."""
+        """Ask for a batch, once; the reply's word, with "work" the batch's number is in `batch`.
+
+        Who asks again where there was none waits a little before, each time longer.
+        """
+        time.sleep(self._pause_seconds)
         self._heed(self.call("take", self.worker, self.version))
         return self.word
 
@@ -156,20 +173,25 @@ class AsyncWorker:
             raise _dead() from error
 
     def _heed(self, reply: Reply) -> None:
-        self.word, self.version, self.batch = reply.word, reply.version, reply.batch
+        self.word, self.batch = reply.word, reply.batch
+        longer = min(max(_FIRST_PAUSE_SECONDS, 2 * self._pause_seconds), _LONGEST_PAUSE_SECONDS)
+        self._pause_seconds = 0.0 if reply.word == "work" else longer
         if reply.parameters is not None:
+            self.version = reply.version
             self.received_bytes += reply.parameters.nbytes
             from_wire(reply.parameters, self.parameters)
 
 
-def lose_worker(worker: int) -> None:
-    """Have the server go on without a worker; no server, nothing to tell."""
+def lose_worker(worker: int) -> bool:
+    """Have the server go on without a worker; whether there was a server to tell."""
     import ray
 
     try:
-        ray.get(ray.get_actor(_ACTOR, NAMESPACE).lose.remote(worker), timeout=_PATIENCE_SECONDS)
+        server: Any = ray.get_actor(_ACTOR, NAMESPACE)
+        ray.get(server.lose.remote(worker), timeout=_PATIENCE_SECONDS)
     except (ValueError, ray.exceptions.RayError):
-        return
+        return False
+    return True
 
 
 def _wait_for_server() -> Any:
@@ -182,11 +204,13 @@ def _wait_for_server() -> Any:
         except ValueError:
             if time.monotonic() > deadline:
                 raise _dead() from None
-            time.sleep(_LONGEST_WAIT_SECONDS)
+            time.sleep(_LONGEST_PAUSE_SECONDS)
 
 
 def _dead() -> UserError:
-    return UserError("the parameter server died: start the run again, or go on with resume=<its folder>")
+    return UserError(
+        "the parameter server died: go on from the last checkpoint with resume=<folder of the run>"
+    )
 
 
 @contextmanager

@@ -48,6 +48,11 @@ def print_header(record: RunRecord, classes: int, schedule_words: str) -> None:
 def batch_words(record: RunRecord) -> str:
     """`TBS 64 = 64 per device x 1 device x 1 accumulation`, with nodes where there are several."""
     batch, trainer = record.batch, record.config["trainer"]
+    if trainer.get("method") == "ps_async" and record.world_size > 1:
+        return (
+            f"TBS {batch['total']} = {batch['per_device']} per worker x {batch['accumulate']} accumulation, "
+            f"a step each of {record.world_size} workers, on {record.device}"
+        )
     nodes = f" x {trainer['num_nodes']} nodes" if trainer["num_nodes"] > 1 else ""
     devices = record.world_size // trainer["num_nodes"]
     return (

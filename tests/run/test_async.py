@@ -1,0 +1,149 @@
+"""Runs through the asynchronous server in real processes: whole, without a worker, without the server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tempo.paths import ROOT
+from tempo.record import RunRecord
+from tests.jobs import rows_written
+
+pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes by /proc")
+
+JOB = ["model=mlp", "trainer=ddp_cpu", "trainer.method=ps_async", "trainer.threads=1"]
+JOB += ["data.total_batch_size=16", "trainer.log_every_n_steps=7", "trainer.steps_per_call=10"]
+LONG = "trainer.epochs=100000"
+PATIENCE_SECONDS = 100
+
+
+class Script:
+    """`src/train.py` with two workers of the asynchronous server, and the processes that it has started."""
+
+    def __init__(self, folder: Path, *overrides: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "src" / "train.py"), *JOB, *overrides, f"hydra.run.dir={folder}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    def processes(self) -> Iterator[tuple[int, str, list[str]]]:
+        """Id, title and environment of every process of the run's session, Ray's included, that is alive."""
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                state, *_, session = (path / "stat").read_text().rpartition(")")[2].split()[:4]
+                environment = (path / "environ").read_bytes().decode(errors="replace").split("\0")
+                title = (path / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+            except OSError:
+                continue
+            if int(session) == self.process.pid and state != "Z":
+                yield int(path.name), title, environment
+
+    def worker(self, rank: int) -> int:
+        """Process id of a worker."""
+        found = [
+            pid
+            for pid, title, environment in self.processes()
+            if "tempo.worker" in title and f"RANK={rank}" in environment
+        ]
+        assert len(found) == 1
+        return found[0]
+
+    def server(self) -> int:
+        """Process id of the parameter server, which Ray gives the title `ray::parameter_server`."""
+        found = [pid for pid, title, _ in self.processes() if title.startswith("ray::") and "erver" in title]
+        assert len(found) == 1, list(self.processes())
+        return found[0]
+
+    def wait_until(self, reached: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not reached():
+            assert self.process.poll() is None, self.process.communicate(timeout=5)
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def finish(self) -> tuple[int, str, str]:
+        """Exit code and what was printed; a script that hangs is killed and fails the test."""
+        try:
+            out, err = self.process.communicate(timeout=PATIENCE_SECONDS)
+        finally:
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+        return self.process.returncode, out, err
+
+    def left(self, patience_seconds: float = 15) -> list[str]:
+        """What is still alive of the run after a while."""
+        deadline = time.monotonic() + patience_seconds
+        while (alive := [title for _, title, _ in self.processes()]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return alive
+
+
+def test_a_run_goes_on_without_a_dead_worker_and_stops_and_resumes(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    job = ["trainer.epochs=12", "scheduler=onecycle", "scheduler.max_lr=0.02", "scheduler.min_lr=0.002"]
+    script = Script(folder, *job)
+    script.wait_until(lambda: rows_written(folder) >= 5)
+    os.kill(script.worker(1), signal.SIGKILL)
+    before = rows_written(folder)
+    script.wait_until(lambda: rows_written(folder) >= before + 20)
+    os.kill(script.process.pid, signal.SIGTERM)
+    code, out, err = script.finish()
+    assert (code, err) == (130, "")
+    assert "worker 1 died" in out
+    record = RunRecord.read(folder)
+    assert record.status == "interrupted"
+    assert record.exchange["lost_workers"] == [1]
+    assert script.left() == []
+
+    code, out, err = Script(folder, *job, f"resume={folder}").finish()
+    assert (code, err) == (0, "")
+    record = RunRecord.read(folder)
+    found = record.exchange
+    steps = 12 * (record.data["train"] // 16)
+    assert (record.status, record.steps, record.world_size) == ("completed", steps, 2)
+    assert sum(found["staleness"].values()) == sum(found["steps_of_workers"].values()) == steps
+    assert found["steps_of_workers"]["1"] > 100
+    assert found["lost_workers"] == [1]
+    assert 0 < found["staleness_mean"] < 1.5
+    assert record.n_evaluated == record.data["test"] == 359
+    assert record.metrics["test"]["accuracy"] > 0.85
+    assert "TBS 16 = 16 per worker" in out
+
+
+def test_the_servers_death_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    script = Script(folder, LONG)
+    script.wait_until(lambda: rows_written(folder) >= 5)
+    os.kill(script.server(), signal.SIGKILL)
+    code, _, err = script.finish()
+    assert code == 1
+    assert len(err.strip().splitlines()) == 1, err
+    assert "the parameter server died" in err
+    assert "resume=" in err
+    record = RunRecord.read(folder)
+    assert record.status == "failed"
+    assert "the parameter server died" in record.reason
+    assert script.left() == []
+
+
+def test_a_killed_run_leaves_no_process(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    script = Script(folder, LONG)
+    script.wait_until(lambda: rows_written(folder) >= 1)
+    assert len(list(script.processes())) > 5
+    os.kill(script.process.pid, signal.SIGKILL)
+    script.finish()
+    assert script.left() == []
