@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from tempo import compose
 from tempo.asynchronous import AsyncClassifier
 from tempo.callbacks import build_callbacks
+from tempo.complaints import task_line
 from tempo.config import Config
 from tempo.describe import changes_since, describe, first_record, keep_diff
 from tempo.errors import UserError
@@ -35,6 +37,9 @@ from tempo.trainer.pruning import Pruned
 from tempo.trainer.quiet import quiet
 
 log = logging.getLogger(__name__)
+
+_OF_A_STATE = (AttributeError, LookupError, MisconfigurationException, RuntimeError, TypeError, ValueError)
+"""What Lightning, a network or an optimizer raises that takes up a state which is none of its own."""
 
 
 class Training:
@@ -141,9 +146,8 @@ class Training:
             record.init_from = start_from(module.network, config["init_from"])
         callbacks = build_callbacks(self.job, record, data, plan, module, self.interruption)
         self.recorder, self.checkpoints = callbacks.recorder, callbacks.checkpoints
-        steps_done = None if checkpoint is None else int(load(checkpoint)["global_step"])
-        if steps_done is None and config["resume"]:
-            steps_done = 0
+        self.steps_before = 0 if checkpoint is None else int(load(checkpoint)["global_step"])
+        steps_done = self.steps_before if config["resume"] else None
         loggers = compose.build_loggers(config, self.folder, steps_done) if self.rank == 0 else []
         self.trainer = compose.build_trainer(config, self.folder, plan, callbacks.in_order, loggers)
         device = self.trainer.strategy.root_device
@@ -178,13 +182,15 @@ class Training:
         )
         try:
             self.trainer.fit(self.module, batches, val, ckpt_path=checkpoint, weights_only=True)
-        except RuntimeError as error:
+        except _OF_A_STATE as error:
             if "does not have a deterministic implementation" in str(error):
                 words = str(error).split(" does not have")[0]
                 raise UserError(
                     f"trainer.deterministic=true: {words} has no deterministic form on this device; "
                     "trainer.deterministic=false"
                 ) from error
+            if checkpoint is not None and self.trainer.global_step <= self.steps_before:
+                self._refuse_state(checkpoint, error)
             raise
         finally:
             self._describe_exchange()
@@ -192,6 +198,8 @@ class Training:
             raise RuntimeError(f"{self.trainer.world_size} processes trained, {self.world_size} were planned")
         done, stopped = self.trainer.global_step, self.trainer.should_stop
         if done != self.module.total_steps and not stopped:
+            if checkpoint is not None and done == self.steps_before:
+                self._refuse_state(checkpoint, RuntimeError(f"it ends the run after {done} steps"))
             raise RuntimeError(
                 f"{done} optimizer steps were taken, the schedule has {self.module.total_steps}"
             )
@@ -206,6 +214,15 @@ class Training:
             self.record.world_size = len(self.module.counts.steps_of_workers) or self.world_size
         elif isinstance(self.trainer.strategy, StarStrategy):
             self.record.exchange = self.trainer.strategy.exchange
+
+    def _refuse_state(self, checkpoint: Path, error: Exception) -> None:
+        """Say in a line that a state did not fit, where it was not memory that failed."""
+        if task_line(error, None) is None:
+            raise UserError(
+                f"{checkpoint} is no state that this run can go on from ({type(error).__name__}: "
+                f"{str(error)[:200]}; HYDRA_FULL_ERROR=1 shows where): remove it to go on from the one "
+                "before it, or start a new run without resume="
+            ) from error
 
     def _test(self) -> None:
         begin = time.perf_counter()

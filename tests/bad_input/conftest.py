@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -84,6 +85,12 @@ def snapshot(folder: Path) -> dict[str, bytes | str]:
         else "folder"
         for path in sorted(folder.rglob("*"))
     }
+
+
+def edit(run: Path, **values: Any) -> None:
+    """Replace entries of a record."""
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, **values}))
 
 
 class Trap:

@@ -17,14 +17,9 @@ import torch
 from tempo.errors import UserError
 from tempo.report.build import build_report, summary_table
 from tempo.targets import check_named_by_conf
-from tests.bad_input.conftest import SMALL, Refused, Trap, assert_refused
+from tests.bad_input.conftest import SMALL, Refused, Trap, assert_refused, edit
 from tests.bad_input.warm import Warm
 from tests.report.example_runs import write_run
-
-
-def edit(run: Path, **values: Any) -> None:
-    record = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps({**record, **values}))
 
 
 def trap_in(path: Path, canary: Path, form: str) -> None:
@@ -123,6 +118,7 @@ def test_a_target_in_a_folder_is_refused_by_every_script(
         "--config-dir=/tmp",
         "--experimental-rerun=/tmp/x.pickle",
         "-cp=/tmp",
+        "+a=" + "[" * 2000 + "]" * 2000,
     ],
 )
 def test_overrides_that_are_no_keys_of_a_run(
@@ -131,6 +127,13 @@ def test_overrides_that_are_no_keys_of_a_run(
     edit(run, overrides=[*SMALL, override], status="interrupted")
     assert "which no run records" in refused(light, "train.py", f"resume={run}")
     assert "which no run records" in refused(heavy, "evaluate.py", f"run={run}")
+
+
+def test_a_record_without_its_metrics_is_evaluated(run: Path, heavy: Warm, tmp_path: Path) -> None:
+    edit(run, metrics={"test": {}})
+    done = heavy.call("evaluate.py", f"run={run}", folder=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    assert "the record has no test" in done.out
 
 
 def test_yaml_tags_make_no_objects(run: Path, canary: Path, light: Warm, refused: Refused) -> None:
@@ -149,7 +152,10 @@ def test_a_resumed_run_writes_through_no_link(
     treasure.write_text("years of work")
     (run / "metrics.csv").unlink()
     (run / "metrics.csv").symlink_to(treasure)
-    assert "is a link out of the run's folder" in refused(light, "train.py", f"resume={run}")
+    assert "is a link out of the run's folder or to itself" in refused(light, "train.py", f"resume={run}")
+    (run / "metrics.csv").unlink()
+    (run / "metrics.csv").symlink_to("metrics.csv")
+    assert "is a link out of the run's folder or to itself" in refused(light, "train.py", f"resume={run}")
 
 
 def test_a_report_writes_through_no_link(tmp_path: Path) -> None:

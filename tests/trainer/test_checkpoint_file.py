@@ -15,6 +15,7 @@ from tempo.errors import UserError
 from tempo.run_folder import BEST, LAST, PREVIOUS
 from tempo.trainer.checkpoint_file import CheckpointFiles, link, load
 from tempo.trainer.checkpoints import newest_whole
+from tests.trainer.saved import saved
 
 STATE = {"state_dict": {"w": torch.arange(24.0), "n": torch.tensor(7)}, "global_step": 3, "lr": [0.1, 0.5]}
 
@@ -83,9 +84,8 @@ def test_a_full_disk_is_an_error_of_the_folder(tmp_path: Path, small_files: int)
 def checkpoints(folder: Path, *, best_is_last: bool) -> None:
     """A folder of three whole files."""
     for name, step in ((BEST, 1), (PREVIOUS, 2), (LAST, 3)):
-        best = step if best_is_last else 1
-        state = {"callbacks": {"Checkpoints": {"best": [[0.5, best]]}}, "config_hash": "abc"}
-        CheckpointFiles().save_checkpoint({**STATE, **state}, folder / name)
+        state = saved(step, best=step if best_is_last else 1)
+        CheckpointFiles().save_checkpoint({**state, "state_dict": STATE["state_dict"]}, folder / name)
     if best_is_last:
         link(folder / LAST, folder / BEST)
 

@@ -19,6 +19,7 @@ from tempo.trainer.final_state import weights_sha256
 from tempo.trainer.metrics_file import COLUMNS, MetricsFile
 from tempo.trainer.module import step_seed
 from tempo.trainer.progress import Interval, StepWindow
+from tests.trainer.saved import saved
 
 
 @given(
@@ -117,8 +118,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("cut", [0.0, 0.1, 0.5, 0.99])
 def test_a_truncated_checkpoint_gives_way_to_the_one_before(cut: float, tmp_path: Path) -> None:
-    state = {"state_dict": {"w": torch.arange(1000)}, "global_step": 1, "config_hash": "abc"}
-    torch.save(state, tmp_path / "previous.ckpt")
+    torch.save(saved(1), tmp_path / "previous.ckpt")
     content = (tmp_path / "previous.ckpt").read_bytes()
     (tmp_path / "last.ckpt").write_bytes(content[: int(cut * len(content))])
     path, lines = newest_whole(tmp_path, "abc", needs_best=False)
@@ -136,7 +136,7 @@ def test_a_truncated_checkpoint_gives_way_to_the_one_before(cut: float, tmp_path
 
 def test_a_checkpoint_of_another_configuration_is_passed_over(tmp_path: Path) -> None:
     for name, owner in (("last.ckpt", "of another"), ("previous.ckpt", "abc")):
-        torch.save({"state_dict": {}, "config_hash": owner}, tmp_path / name)
+        torch.save(saved(1, config_hash=owner), tmp_path / name)
     path, lines = newest_whole(tmp_path, "abc", needs_best=False)
     assert path == tmp_path / "previous.ckpt"
     assert "last.ckpt is of another configuration" in lines[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+import zipfile
 from pathlib import Path
 from typing import IO, Any
 
@@ -61,6 +62,8 @@ def load(path: Path) -> dict[str, Any]:
     try:
         if _is_sealed_otherwise(path):
             raise UserError(f"{path} is damaged (its SHA-256 is not the one it was written with)")
+        if _is_compressed(path):
+            raise UserError(f"{path} is no checkpoint of a run: it is compressed, as torch writes none")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other kinds of file: they are refused anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -98,6 +101,19 @@ def _is_sealed_otherwise(path: Path) -> bool:
         file.seek(size)
         seal = file.read()
         return seal.startswith(_SEAL) and seal != _SEAL + _sha256(file, size)
+
+
+def _is_compressed(path: Path) -> bool:
+    """Whether a zip file would become larger than it is."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except zipfile.BadZipFile:
+        return False  # torch says what it is
+    return (
+        any(each.compress_type != zipfile.ZIP_STORED for each in entries)
+        or sum(each.file_size for each in entries) > path.stat().st_size
+    )
 
 
 def _sha256(file: IO[bytes], size: int) -> bytes:

@@ -14,6 +14,7 @@ from tempo.run_folder import BEST, LAST, PREVIOUS
 from tempo.trainer.checkpoint_file import flush_to_disk, link, load
 from tempo.trainer.module import Classifier
 from tempo.trainer.recorder import Recorder
+from tempo.trainer.saved_state import check_state
 
 OF_BEST = "best_step{}.ckpt"
 
@@ -161,6 +162,7 @@ def newest_whole(folder: Path, config_hash: str, *, needs_best: bool) -> tuple[P
             continue
         try:
             content = load(path)
+            check_state(content, path)
         except UserError as error:
             complaints.append(
                 f"{error}; {'going on from the one before it' if name == LAST else 'beginning again'}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tempo.config import select
+from tempo.errors import UserError
 from tempo.record import RunRecord
 from tempo.run_folder import BEST, LAST
 from tempo.trainer.checkpoint_file import load
@@ -17,7 +18,10 @@ def tested_checkpoint(folder: Path, record: RunRecord) -> Path:
     """The checkpoint that was chosen for the test."""
     best = folder / "checkpoints" / BEST
     chosen = select(record.config, "checkpoint").get("select", "best")
-    return best if chosen == "best" and best.exists() else best.with_name(LAST)
+    try:
+        return best if chosen == "best" and best.exists() else best.with_name(LAST)
+    except PermissionError as error:
+        raise UserError(f"{best.parent} cannot be read: {error.strerror}; check its permissions") from error
 
 
 def tested_weights(folder: Path, record: RunRecord) -> dict[str, Any]:
