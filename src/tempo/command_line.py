@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import os
 import re
@@ -23,7 +24,7 @@ from hydra.errors import CompactHydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import YAMLError, safe_load
 
 from tempo.complaints import (
     CONF,
@@ -176,6 +177,13 @@ def known_flags(arguments: list[str], config_name: str = "train") -> list[str]:
             flags = re.findall(r"--[a-z-]+", parser.format_usage())
             raise UserError(f"{each} is no flag.{nearest(each, flags)} --help shows what can be given")
         raise UserError(f"{each}: overrides cannot stand on both sides of a flag; put the flags last")
+    if known.experimental_rerun:
+        raise UserError(
+            "--experimental-rerun runs what a pickle says; resume=<folder> goes on with a run, and "
+            "src/reproduce.py <folder> runs its record again"
+        )
+    if config_name in ONE_RUN and (own := [each for each in arguments if re.match(r"[+~]*hydra\.run", each)]):
+        raise UserError(f"{own[0]}: src/{config_name}.py makes no folder of Hydra's; leave it out")
     if known.multirun and config_name in ONE_RUN:
         raise UserError(f"-m: src/{config_name}.py takes one run at a time; leave it out")
     if known.config_dir and not Path(known.config_dir).is_dir():
@@ -218,13 +226,13 @@ def resumed(arguments: list[str]) -> list[str]:
 
 
 def _asked(path: Path) -> list[str]:
-    try:
-        overrides = OmegaConf.to_container(OmegaConf.load(path))
-    except (YAMLError, OSError, UnicodeDecodeError):
-        overrides = None
-    if not isinstance(overrides, list):
+    overrides: Any = None
+    # Not OmegaConf's reader, which copies what a few anchors say a billion times.
+    with contextlib.suppress(YAMLError, OSError, ValueError, RecursionError):
+        overrides = safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(overrides, list) or not all(isinstance(each, str) for each in overrides):
         raise UserError(f"{path} cannot be read: start a new run without resume=")
-    return [str(each) for each in overrides]
+    return overrides
 
 
 def recorded_overrides(overrides: list[str], folder: Path) -> list[str]:
@@ -241,10 +249,10 @@ def recorded_overrides(overrides: list[str], folder: Path) -> list[str]:
             parsed = parser.parse_overrides([each])[0]
             if re.split(r"[./]", parsed.key_or_group)[0] == "hydra" or parsed.package is not None:
                 raise ValueError
-        except (ValueError, OverrideParseException):
+        except (ValueError, OverrideParseException, RecursionError):
             raise UserError(
-                f"{folder / FILE_NAME} has overrides with {each!r}, which no run records: the folder was "
-                "changed or is not of tempo; start a new run without resume="
+                f"{folder / FILE_NAME} has overrides with {each[:200]!r}, which no run records: the folder "
+                "was changed or is not of tempo; start a new run without resume="
             ) from None
     return overrides
 

@@ -132,6 +132,11 @@ def at_start(error: Exception) -> str | None:
     """The line for what Hydra raises, of any type, before a task begins; None for an error of ours."""
     if _runs_through_ours(error.__traceback__):
         return None
+    if isinstance(error, RecursionError):
+        return (
+            "the configuration does not end: a defaults list leads back to its own file, or brackets are "
+            "nested too deeply; look at the file that you have added or changed"
+        )
     said = _joined(str(error.__cause__ or error)) or f"Hydra refuses the command ({type(error).__name__})"
     return f"{said.rstrip('.')}; --help shows what can be given"
 

@@ -30,6 +30,8 @@ Config = Mapping[str, Any]
 
 GROUPS = ("data", "model", "optimizer", "scheduler")
 """What every run is made of: an option of each."""
+GLOBAL_GROUPS = ("experiment", "scale", "debug")
+"""Groups whose files change keys anywhere."""
 COMMON_DATA_KEYS = frozenset(DataSettings.__annotations__)
 
 
@@ -148,6 +150,11 @@ def _check_sections(config: Config) -> None:
         key = unknown[0]
         if key == "scaling":
             raise UserError("scaling.* is what src/scale.py measures: python src/scale.py with this command")
+        if key in GLOBAL_GROUPS:
+            raise UserError(
+                f"{key}=<option>: what the file sets would stand below {key}; its first line must be "
+                "'# @package _global_'"
+            )
         raise UserError(
             f"{key} is no key.{nearest(key, known)} Leave it out, or use {', '.join(sorted(known))}"
         )
@@ -180,7 +187,7 @@ def _check_targets(config: Config) -> None:
         known = signature_of(node["_target_"])
         if known is not None:
             known = knob_types(known) if name == "optimizer" else known
-            keys = {key: value for key, value in node.items() if not key.startswith("_")}
+            keys = {key: value for key, value in node.items() if key != "_target_"}
             check_types(name, keys, {key: kind for key, kind in known.items() if key not in passed})
             check_present(name, keys, required_by(node["_target_"]) - passed)
     if isinstance(config.get("logger"), Mapping) and "_target_" in config["logger"]:

@@ -34,6 +34,13 @@ AVERAGING = frozenset({"schedulefree.AdamWScheduleFree"})
 COMPOSED = frozenset({"tempo.optimizer.muon.MuonWithAdamW"})
 """Optimizers made of others, each with a state of its own."""
 
+_MAY_BE_NULL = ("max_eval",)
+_FLAGS = frozenset(
+    {"amsgrad", "capturable", "centered", "decoupled_weight_decay", "differentiable", "foreach", "fused"}
+    | {"maximize", "nesterov"}
+)
+"""Switches of torch's optimizers, whose kernels fail on other things, or take them for true."""
+
 
 def knob_types(signature: Signature) -> Signature:
     """Parameters of an optimizer of ours under the names that its node has."""
@@ -57,6 +64,11 @@ def check_knobs(optimizer: Mapping[str, Any]) -> None:
         "beta2": (lambda x: 0 <= x < 1, "in [0, 1), e.g. optimizer.beta2=0.999"),
         "dampening": (lambda x: 0 <= x <= 1, "in [0, 1], e.g. optimizer.dampening=0"),
         "eps": (lambda x: x >= 0, "0 or more, e.g. optimizer.eps=1e-8"),
+        "ns_steps": (lambda x: 1 <= x < 100, "in [1, 99], e.g. optimizer.ns_steps=5"),
+        "tolerance_grad": (lambda x: x >= 0, "0 or more, e.g. optimizer.tolerance_grad=1e-7"),
+        "tolerance_change": (lambda x: x >= 0, "0 or more, e.g. optimizer.tolerance_change=1e-9"),
+        "warmup_steps": (lambda x: x >= 0, "0 or more, e.g. optimizer.warmup_steps=0"),
+        "max_eval": (lambda x: x >= 1, "1 or more, or null, e.g. optimizer.max_eval=25"),
         "max_iter": (lambda x: x >= 1, "1 or more, e.g. optimizer.max_iter=20"),
         "history_size": (lambda x: x >= 1, "1 or more, e.g. optimizer.history_size=10"),
         "max_cg": (lambda x: x >= 1, "1 or more, e.g. optimizer.max_cg=20"),
@@ -72,7 +84,14 @@ def check_knobs(optimizer: Mapping[str, Any]) -> None:
         if key not in optimizer:
             continue
         value = optimizer[key]
+        if value is None and key in _MAY_BE_NULL:
+            continue
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise UserError(f"optimizer.{key}={value!r} is not a number: it must be {remedy}")
         if not holds(value):
             raise UserError(f"optimizer.{key}={value} must be {remedy}")
+    for key in _FLAGS & optimizer.keys():
+        if not (optimizer[key] is None or isinstance(optimizer[key], bool)):
+            raise UserError(
+                f"optimizer.{key}={optimizer[key]!r} is not true, false or null: optimizer.{key}=null"
+            )

@@ -29,7 +29,7 @@ def check_rules(config: Config) -> None:
     Raises:
         UserError: one line with the value, the reason and the override that mends it.
     """
-    ranges = (_name, _seeds, _training_length, _devices, _batches, check_sharding, _compression)
+    ranges = (_name, _beginning, _seeds, _training_length, _devices, _batches, check_sharding, _compression)
     rules = (*ranges, check_exchange, _schedule, _closure, _averaging, _objective)
     for rule in rules:
         rule(config)
@@ -47,6 +47,12 @@ def _name(config: Config) -> None:
             f"name={name[:40]!r} is part of a folder's name: 1 to {MOST_NAME_BYTES} bytes without / or line "
             "break, e.g. name=first_try"
         )
+
+
+def _beginning(config: Config) -> None:
+    beginning = config.get("init_from")
+    if beginning is not None and not beginning.strip():  # a shell's variable that was not set
+        raise UserError("init_from= names no folder: init_from=<folder of a run>, or leave it out")
 
 
 def _seeds(config: Config) -> None:

@@ -82,8 +82,7 @@ def check_folder(config: Mapping[str, Any], folder: Path) -> None:
     """
     if config["resume"]:
         return check_resumable(config, folder)
-    if config["init_from"] and not Path(config["init_from"]).expanduser().is_file():
-        RunRecord.read(Path(config["init_from"]).expanduser().absolute())
+    check_beginning(config)
     if (folder / FILE_NAME).exists():
         record = RunRecord.read(folder)
         if record.finished:
@@ -94,6 +93,12 @@ def check_folder(config: Mapping[str, Any], folder: Path) -> None:
     return None
 
 
+def check_beginning(config: Mapping[str, Any]) -> None:
+    """UserError where `init_from` names neither a checkpoint nor the folder of a run."""
+    if config["init_from"] and not Path(config["init_from"]).expanduser().is_file():
+        RunRecord.read(Path(config["init_from"]).expanduser().absolute())
+
+
 def check_resumable(config: Mapping[str, Any], folder: Path) -> None:
     """Refuse to go on with a run that is over, or under another configuration.
 
@@ -102,10 +107,10 @@ def check_resumable(config: Mapping[str, Any], folder: Path) -> None:
     """
     record = RunRecord.read(folder)
     for path in folder.rglob("*"):
-        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        if path.is_symlink() and not _leads_into(path, folder):
             raise UserError(
-                f"{path} is a link out of the run's folder, where a resumed run would write: put what it "
-                "leads to in its place, or start a new run without resume="
+                f"{path} is a link out of the run's folder or to itself, where a resumed run would write: "
+                "put what it leads to in its place, or start a new run without resume="
             )
     if record.status == "diverged":
         raise UserError(
@@ -128,6 +133,13 @@ def check_resumable(config: Mapping[str, Any], folder: Path) -> None:
                 f"{key}={now.get(key)} now, {key}={then.get(key)} when the run began: a resumed run keeps "
                 f"its configuration; leave {key} out, or start a new run without resume="
             )
+
+
+def _leads_into(link: Path, folder: Path) -> bool:
+    try:
+        return link.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        return False
 
 
 def _last_rate(folder: Path) -> str:

@@ -43,7 +43,9 @@ def _parameters_of(target: str) -> tuple[Signature, frozenset[str]] | None:
             return _parameters(node)
         if isinstance(node, ast.ClassDef) and node.name == name:
             return _class_parameters(node)
-    raise UserError(f"_target_ {target}: {path.name} defines no '{name}'")
+    raise UserError(
+        f"_target_ {target}: {path.name} defines no '{name}'; leave it out, or name a class or function there"
+    )
 
 
 def check_types(where: str, values: Mapping[str, Any], signature: Signature) -> None:

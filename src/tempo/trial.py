@@ -69,7 +69,7 @@ class Trial:
 def trial_of(hydra: Any, epochs: int) -> Trial | None:
     """The trial that a job's `hydra` node names, as the sweeper of a search has it do."""
     sweeper = hydra.sweeper
-    if sweeper.get("trial") is None:
+    if sweeper is None or sweeper.get("trial") is None:
         return None
     return Trial(
         storage=storage_url(str(sweeper.storage), str(hydra.sweep.dir)),

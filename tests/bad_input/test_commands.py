@@ -94,7 +94,28 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("trainer=fsdp2 optimizer=muon", ["MuonWithAdamW orthogonalises", "optimizer=adamw"]),
     ("trainer=fsdp2 optimizer=schedule_free", ["AdamWScheduleFree keeps", "optimizer=adamw"]),
     ("trainer=fsdp2 optimizer.fused=true", ["no fused kernel of SGD", "optimizer.fused=null"]),
+    ("optimizer=muon optimizer.ns_steps=0", ["optimizer.ns_steps=0 must be in [1, 99]"]),
+    ("optimizer=muon optimizer.ns_steps=1000000000", ["must be in [1, 99], e.g. optimizer.ns_steps=5"]),
+    ("optimizer=lbfgs optimizer.max_eval=0", ["optimizer.max_eval=0 must be 1 or more, or null"]),
+    ("optimizer=lbfgs optimizer.tolerance_grad=-1", ["must be 0 or more, e.g. optimizer.tolerance_grad"]),
+    ("optimizer=bfgs optimizer.tolerance_change=nan", ["optimizer.tolerance_change is no key"]),
+    ("optimizer=schedule_free optimizer.warmup_steps=-1", ["must be 0 or more, e.g. optimizer.warmup"]),
+    ("optimizer=adam +optimizer.amsgrad=perhaps", ["amsgrad='perhaps' is not true, false or null"]),
+    ("optimizer=adam optimizer.fused=x", ["optimizer.fused='x' is not true, false or null"]),
+    ("+optimizer.maximize=1", ["optimizer.maximize=1 is not true, false or null"]),
+    ("+model._args_=[1]", ["model._args_ is no option here"]),
+    ("+data._partial_=true", ["data._partial_ is no option here"]),
+    ("+model._recursive_=true", ["model._recursive_ is no option here"]),
+    ("model._target_=tempo.model.mlp.Nothing", ["defines no 'Nothing'; leave it out"]),
+    ("'optimizer.lr=${optimizer.wd}${optimizer.lr}'", ["Recursive interpolation", "give it a value"]),
+    ("'optimizer.lr=${oc.env:NOTHING_LIKE_THIS}'", ["NOTHING_LIKE_THIS", "give it a value"]),
+    ("'model.depth={a: {b: {c: null}}}'", ["model.depth={'a': {'b': {'c': None}}} is not a whole number"]),
+    ("checkpoint.every_n_minutes=nan", ["checkpoint.every_n_minutes=nan is not a number or null"]),
+    ("'name=\"日本語/x\"'", ["name='日本語/x' is part of a folder's name"]),
     # files that other scripts leave
+    ("init_from=", ["init_from= names no folder: init_from=<folder of a run>, or leave it out"]),
+    ("'init_from=\"  \"'", ["init_from= names no folder"]),
+    ("init_from=/dev/zero", ["/dev/zero holds no run.json"]),
     ("resume=", ["resume= names no folder"]),
     ("resume=null,x", ["null,x", "holds no run.json"]),
     ("resume=/nowhere/at/all", ["/nowhere/at/all holds no run.json"]),
@@ -137,6 +158,7 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("--config-dir=/nowhere", ["--config-dir=/nowhere is no folder"]),
     ("--config-path=/nowhere", ["/nowhere", "--help"]),
     ("--resolve", ["--resolve", "--cfg"]),
+    ("--experimental-rerun x.pickle", ["runs what a pickle says", "resume=<folder>"]),
     ("-r -m", ["Only one of --run, --multirun"]),
     ("--cfg", ["expected one argument", "--help"]),
     ("--cfg job seed=1", ["put the flags last"]),
@@ -164,6 +186,15 @@ SWEEPS: list[tuple[str, list[str]]] = [
     ("hydra.sweeper.report=maybe seed=0,1", ["hydra.sweeper.report='maybe' is not true or false"]),
     ("hydra.sweeper.rows=[3]", ["hydra.sweeper.rows: each row is one text"]),
     ("+hydra.sweeper.foo=1 seed=0,1", ["hydra.sweeper", "'foo'"]),
+    ("hydra.sweeper.max_jobs=many seed=0,1", ["hydra.sweeper.max_jobs='many' is not a whole number"]),
+    ("hydra.sweeper.max_jobs=null seed=0,1", ["hydra.sweeper.max_jobs=None is not a whole number"]),
+    ("hydra.sweeper.params=3 seed=0,1", ["hydra.sweeper.params=3 is not"]),
+    ("hydra.sweeper.rows=3 seed=0,1", ["hydra.sweeper.rows=3 is not"]),
+    ("init_from=/nowhere seed=0,1", ["/nowhere holds no run.json"]),
+    ("seed=0,1,zwei,3", ["seed='zwei' is not a whole number"]),
+    ("seed=range(0,3) trainer.epochs=1,0,2", ["trainer.epochs=0 must be at least 1"]),
+    ("hydra/sweeper=search storage=nothing 'optimizer.lr=interval(1e-3,1)'", ["storage"]),
+    ("hydra/sweeper=search storage=sqlite:////nowhere/x.db 'optimizer.lr=interval(1e-3,1)'", ["storage"]),
     ("n_trials=3 seed=0,1", ["hydra/sweeper=search has: n_trials"]),
     ("hydra/launcher=local hydra.launcher.n_jobs=0 seed=0,1", ["hydra.launcher.n_jobs=2"]),
     ("hydra/launcher=local hydra.launcher.gpus=many seed=0,1", ["hydra.launcher.gpus=[0,1]"]),
@@ -188,6 +219,8 @@ OTHERS: list[tuple[str, list[str]]] = [
     ("evaluate.py run=.", ["holds no run.json: it is not the folder of a run"]),
     ("evaluate.py sun=x", ["Did you mean 'run'?", "Keys: run, checkpoint, accelerator"]),
     ("evaluate.py -m run=a,b", ["one run at a time"]),
+    ("evaluate.py run=a hydra.run.dir=x", ["hydra.run.dir=x: src/evaluate.py makes no folder", "leave it"]),
+    ("reproduce.py run=a hydra.run.dir=x", ["src/reproduce.py makes no folder of Hydra's; leave it out"]),
     ("reproduce.py", ["run=<value>"]),
     ("reproduce.py /nowhere", ["/nowhere holds no run.json"]),
     ("reproduce.py run=", ["run= names no folder"]),
@@ -325,6 +358,49 @@ def test_a_port_in_use(light: Warm, tmp_path: Path) -> None:
             light,
             tmp_path,
         )
+
+
+# What somebody may have written into a file of their own, and what the line must name.
+FILES: list[tuple[str, bytes, list[str]]] = [
+    ("brackets that stay open", b"a: [1\nb: }", ["mine.yaml", "line 1"]),
+    ("a tab", b"a:\n\tb: 1\n", ["mine.yaml", "line 2"]),
+    ("no package", b"seed: 3\n", ["experiment=<option>", "'# @package _global_'"]),
+    ("an unknown key", b"# @package _global_\nsede: 3\n", ["sede is no key", "'seed'"]),
+    ("a list", b"# @package _global_\n- 1\n", ["experiment/mine"]),
+    ("no text", b"\xff\xfe\x00\x01", ["utf-8"]),
+    ("itself", b"# @package _global_\ndefaults:\n  - /experiment/mine\n", ["leads back to its own file"]),
+    ("brackets without an end", b"x: " + b"[" * 3000 + b"]" * 3000, ["nested too deeply"]),
+    ("an option that is none", b"# @package _global_\ndefaults:\n  - override /model: x\n", ["model=x"]),
+    ("a group that is none", b"# @package _global_\ndefaults:\n  - override /mode: x\n", ["'mode'"]),
+    ("defaults of another kind", b"# @package _global_\ndefaults: 3\n", ["defaults must be a list"]),
+    ("an object", b"# @package _global_\nseed: !!python/object/apply:os.getcwd []\n", ["mine.yaml"]),
+    ("a key that is not there", b"# @package _global_\nseed: ${nothing.there}\n", ["'nothing.there'"]),
+    ("a group that is null", b"# @package _global_\nmodel: null\n", ["model=<option of conf/model>"]),
+    ("a group that is a number", b"# @package _global_\nmodel: 3\n", ["model=<option of conf/model>"]),
+    ("a key of Hydra's that is a number", b"# @package _global_\nhydra: 3\n", ["experiment/mine"]),
+]
+
+
+@pytest.mark.parametrize(("what", "content", "words"), FILES, ids=[each[0] for each in FILES])
+def test_a_file_of_ones_own(
+    what: str, content: bytes, words: list[str], light: Warm, refused: Refused, tmp_path: Path
+) -> None:
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_bytes(content)
+    given = [f"hydra.run.dir={tmp_path / 'made'}", "experiment=mine", "--config-dir", str(tmp_path / "conf")]
+    assert_says(refused(light, "train.py", *given), words)
+
+
+def test_a_file_of_ones_own_that_is_closed(light: Warm, refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    path = tmp_path / "conf" / "experiment" / "mine.yaml"
+    path.write_text("seed: 1")
+    path.chmod(0)
+    given = [f"hydra.run.dir={tmp_path / 'made'}", "experiment=mine", "--config-dir", str(tmp_path / "conf")]
+    done = light.call("train.py", *given, folder=tmp_path)
+    assert_refused(done)
+    assert "Permission denied" in done.err
+    assert not (tmp_path / "made").exists()
 
 
 def test_these_are_many() -> None:

@@ -16,6 +16,7 @@ from hydra_plugins.tempo._naming import job_slugs, sweep_name
 from hydra_plugins.tempo._progress import Progress
 from hydra_plugins.tempo._sweeper import RunSweeper, say
 from tempo.errors import INTERRUPTED_CODE
+from tempo.run_folder import check_beginning
 
 
 class GridSweeper(RunSweeper):
@@ -38,6 +39,7 @@ class GridSweeper(RunSweeper):
 
     def sweep(self, arguments: list[str]) -> list[Any]:
         """Run the grid; the objective's value of each job, None where it has none."""
+        self.check_settings()
         parser = OverridesParser.create(config_loader=self.context.config_loader)
         grid = parse_grid(parser, arguments, self.params, self.rows, self.max_jobs)
         self.refuse((*grid.fixed, *grid.keys))
@@ -46,6 +48,9 @@ class GridSweeper(RunSweeper):
         jobs = distinct_jobs(composed_jobs)
         if repeated := len(grid.repeated) + len(composed_jobs) - len(jobs):
             say(f"{repeated} of {len(jobs) + repeated} combinations left out: the same as another")
+        for job in jobs:
+            if job.need() == "run":
+                check_beginning(job.config)
         self.chosen_launcher = self._launcher()
         with self.alone():
             return self._run(grid, jobs)

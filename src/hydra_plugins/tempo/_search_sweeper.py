@@ -23,6 +23,7 @@ from hydra_plugins.tempo._search_space import parse_space
 from hydra_plugins.tempo._sweeper import RunSweeper, Task, quoted, say
 from tempo.errors import INTERRUPTED_CODE, UserError, nearest
 from tempo.record import write_atomically
+from tempo.run_folder import check_beginning
 from tempo.trial import PRUNERS, SAMPLERS, SEARCH_FILE, check_pruner, storage_url, without_password
 
 
@@ -73,7 +74,8 @@ class SearchSweeper(RunSweeper):
 
     def sweep(self, arguments: list[str]) -> list[Any]:
         """Search; the objective's value of each trial, None where it has none."""
-        self._check_settings()
+        self._check_values()
+        self.check_settings()
         parser = OverridesParser.create(config_loader=self.context.config_loader)
         self.space = parse_space(parser, arguments, self.params)
         self.refuse((*self.space.fixed, *self.space.keys))
@@ -108,7 +110,7 @@ class SearchSweeper(RunSweeper):
                     "can be reached again, the same command goes on"
                 ) from error
 
-    def _check_settings(self) -> None:
+    def _check_values(self) -> None:
         if importlib.util.find_spec("optuna") is None:
             raise UserError("the package optuna is not installed: pip install -e '.[search]'")
         for key, value, known in (
@@ -150,6 +152,7 @@ class SearchSweeper(RunSweeper):
             swept = self.space.overrides(values)
             configs.append(self._job(Combination((*self.space.fixed, *swept), swept), "probe").config)
         config = configs[0]
+        check_beginning(config)
         if "objective" not in config:
             raise UserError("hydra/sweeper=search is for src/train.py, whose runs have an objective")
         if not config["objective"].startswith("val/"):

@@ -30,7 +30,7 @@ from tempo.config import check
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.folder_lock import FolderLock
 from tempo.record import FILE_NAME, RunRecord
-from tempo.run_folder import named_folder
+from tempo.run_folder import named_folder, note_folder
 from tempo.signature import check_types, signature_of
 
 Task = tuple[Job, bool]
@@ -62,14 +62,17 @@ class RunSweeper(Sweeper):
         self.task_function = task_function
         self.master = config
 
-    def refuse(self, overrides: Sequence[str]) -> None:
-        """Refuse what no sweep can do, given the overrides and keys of its jobs."""
+    def check_settings(self) -> None:
+        """UserError for a key of `hydra.sweeper` that is of another type than the sweeper takes."""
         node = OmegaConf.to_container(self.master.hydra.sweeper, resolve=True)
         assert isinstance(node, dict)
         values = {str(key): value for key, value in node.items() if key != "_target_"}
         check_types(
             "hydra.sweeper", values, signature_of(f"{type(self).__module__}.{type(self).__name__}") or {}
         )
+
+    def refuse(self, overrides: Sequence[str]) -> None:
+        """Refuse what no sweep can do, given the overrides and keys of its jobs."""
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError(
                 "-m cannot run under torchrun or srun: leave them out, each job starts its own processes"
@@ -87,6 +90,7 @@ class RunSweeper(Sweeper):
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Make the folder and hold it against the same sweep started twice; with the launcher's session."""
+        note_folder(self.folder)  # what is refused from here on takes an empty folder back
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             remedy = "choose another folder with hydra.sweep.dir=<folder>"
