@@ -100,7 +100,7 @@ def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "au
 
 def _against_record(record: RunRecord, found: Mapping[str, float], fingerprint: str) -> str:
     recorded = record.metrics.get("test")
-    if recorded is None:
+    if recorded is None or not {"loss", "accuracy"} <= recorded.keys():
         return "the record has no test"
     if fingerprint != record.weights_sha256:
         return "other weights than the record's test"

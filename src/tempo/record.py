@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -23,6 +24,8 @@ SWEEP_FILE = "sweep.json"
 """In the folder of a sweep: its jobs, the swept keys and the command."""
 UNFINISHED = re.compile(r"\..+\.\d+\.[0-9a-f]{4}")
 """Names under which `write_atomically` writes."""
+_DEEPEST = 40
+"""Levels of a record; the configuration's own has seven."""
 STATUSES = ("running", "completed", "diverged", "pruned", "interrupted", "failed")
 
 
@@ -107,10 +110,7 @@ class RunRecord:
     @classmethod
     def from_json(cls, text: str, where: str = FILE_NAME) -> RunRecord:
         """Inverse of `to_json`; UserError where the text is no record of a version known here."""
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:  # a number of 5,000 digits, brackets without an end
-            raise UserError(f"{where} is no JSON ({error}): the record is damaged; run it again") from error
+        values = _parsed(text, where)
         version = values.get("schema_version") if isinstance(values, dict) else None
         if version not in range(1, SCHEMA_VERSION + 1) or isinstance(version, (bool, float)):
             raise UserError(
@@ -141,9 +141,9 @@ class RunRecord:
     def read(cls, folder: Path) -> RunRecord:
         """The record of a run's folder; UserError naming the folder where there is none."""
         path = folder / FILE_NAME
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise UserError(f"{path} is no file: {folder} is not the folder of a run")
         try:
+            if path.exists() and not path.is_file():  # a pipe would be waited for
+                raise UserError(f"{path} is no file: {folder} is not the folder of a run")
             text = path.read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"{folder} holds no {FILE_NAME}: it is not the folder of a run") from None
@@ -192,6 +192,22 @@ def remove_unfinished(folder: Path) -> None:
     for path in folder.glob(".*"):
         if UNFINISHED.fullmatch(path.name):
             path.unlink(missing_ok=True)
+
+
+def _parsed(text: str, where: str) -> Any:
+    """JSON that can be written again; UserError for any other text."""
+    try:
+        values = json.loads(text)
+        json.dumps(values, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:  # 5,000 digits, brackets without an end, half a character
+        raise UserError(f"{where} is no JSON ({error}): the record is damaged; run it again") from error
+    nodes: list[Any] = [[values]]
+    for _ in range(_DEEPEST):
+        inner = itertools.chain(*(each.values() if isinstance(each, dict) else each for each in nodes))
+        nodes = [each for each in inner if isinstance(each, (dict, list))]
+        if not nodes:
+            return values
+    raise UserError(f"{where} is nested more than {_DEEPEST} levels deep: it is no run record of tempo")
 
 
 def _has_no_default(each: dataclasses.Field[Any]) -> bool:

@@ -114,7 +114,12 @@ def reproduce(asked: Asked) -> Verdict | Stopped:
         return verdict
     del data
     note_folder(out)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: {error.strerror}; choose another folder with out=<folder>"
+        ) from error
     kept = [each for each in record.overrides if not each.startswith("resume=")]
     job = Job(
         config=config,

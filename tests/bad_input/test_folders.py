@@ -91,6 +91,9 @@ RECORDS: list[tuple[str, Callable[[Path], None], str]] = [
     ("seed that is text", changed(seed="zero"), "where int belongs"),
     ("unknown status", changed(status="happy"), "status 'happy'"),
     ("metrics that are text", changed(metrics={"test": {"loss": "low"}}), "run it again"),
+    ("half a character", changed(name="\ud800"), "is no JSON"),
+    ("a list in a list in a list", changed(config__model__hidden=json.loads("[" * 400 + "]" * 400)), "deep"),
+    ("infinite steps", changed(steps=float("inf")), "where int belongs"),
     ("an escape sequence", changed(status="\x1b[2J\x07"), "\\x1b[2J"),
     ("a name without an end", changed(**{"x" * 100_000: 1}), "unknown keys"),
     ("removed", removed, "holds no run.json"),
@@ -236,6 +239,9 @@ def test_a_run_that_cannot_be_resumed(
         b"just text",
         b"[1, {a: 1}]",
         b"- !!python/object/apply:os.getcwd []\n",
+        b"- &a [x, x, x, x, x, x, x, x]\n"
+        + b"".join(b"- &%c [%s]\n" % (c, b", ".join([b"*%c" % (c - 1)] * 8)) for c in range(98, 110)),
+        b"- " + b"[" * 3000 + b"]" * 3000,
         b"",
     ],
 )

@@ -59,6 +59,28 @@ def test_a_report_that_may_not_be_written(run: Path, light: Warm, refused: Refus
     assert "Permission denied; choose another folder with --out" in line
 
 
+def test_folders_that_may_not_be_looked_into(run: Path, heavy: Warm, tmp_path: Path) -> None:
+    (run / "checkpoints").chmod(0)
+    again = [*SMALL, "seed=1", f"init_from={run}", f"hydra.run.dir={tmp_path / 'new'}"]
+    for script, given in (("evaluate.py", [f"run={run}"]), ("train.py", again)):
+        done = heavy.call(script, *given, folder=tmp_path)
+        assert_refused(done)
+        assert f"{run / 'checkpoints'} cannot be read: Permission denied; check its permissions" in done.err
+    assert not (tmp_path / "new").exists()
+    (run / "checkpoints").chmod(0o700)
+    run.chmod(0o500)
+    done = heavy.call("reproduce.py", f"run={run}", f"out={run / 'out'}", folder=tmp_path)
+    assert_refused(done)
+    assert "Permission denied; choose another folder with out=<folder>" in done.err
+    run.chmod(0)
+    for script, given in (("evaluate.py", [f"run={run}"]), ("report.py", [str(run)])):
+        done = heavy.call(script, *given, folder=tmp_path)
+        assert_refused(done)
+        assert f"{run}" in done.err
+        assert "Permission denied" in done.err
+    run.chmod(0o700)
+
+
 needs_mounts = pytest.mark.skipif(not may_mount(), reason="no process here may have a file system of its own")
 
 

@@ -143,6 +143,8 @@ def load(folders: Sequence[Path]) -> Collection:
     for given in folders:
         if not given.is_dir():
             raise UserError(f"{given} is no folder; name the folder of a run or of a sweep")
+        if not os.access(given, os.R_OK | os.X_OK):
+            raise UserError(f"{given} cannot be opened: Permission denied; check its permissions")
         sweeps = {given.resolve(): _read_sweep(given.resolve(), found)}
         parent = given.resolve().parent
         if (parent / SWEEP_FILE).is_file():

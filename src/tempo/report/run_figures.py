@@ -29,7 +29,8 @@ def draw_curves(metrics_file: Path, path: Path, title: str) -> None:
             if here.any():
                 axis.plot(columns["epoch"][here], values[here], style, markersize=3, label=split)
         axis.set_ylabel(name)
-        axis.legend()
+        if axis.lines:
+            axis.legend()
     for axis, name in ((axes[1, 0], "lr"), (axes[1, 1], "momentum")):
         here = np.isfinite(columns[name])
         axis.plot(columns["epoch"][here], columns[name][here], color="tab:green")
