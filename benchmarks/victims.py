@@ -144,9 +144,11 @@ def outcome(run: Path) -> dict[str, Any]:
     lines = [line.split(",") for line in (run / "metrics.csv").read_text(encoding="utf-8").splitlines()]
     kept = [index for index, name in enumerate(lines[0]) if name not in _NO_CLOCK]
     found["metrics.csv"] = [[line[index] for index in kept] for line in lines]
-    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     for tag in sorted(events.Tags()["scalars"]):
-        found[f"tensorboard {tag}"] = {each.step: each.value for each in events.Scalars(tag)}
+        points = [(each.step, each.value) for each in events.Scalars(tag)]
+        # Killed between the values of its end and its record, a run says them again.
+        found[f"tensorboard {tag}"] = sorted(set(points)) if tag.startswith("final/") else points
     for path in sorted((run / "checkpoints").glob("*.ckpt")):
         if path.stem != "previous":
             _flatten(load(path), path.name, found, torch)

@@ -83,11 +83,17 @@ def assert_same(found: Trained, expected: Trained) -> None:
     assert saved["weights_sha256"] == expected.record.weights_sha256
 
 
-def tensorboard(folder: Path) -> dict[str, dict[int, float]]:
-    """Tag -> step -> value, as TensorBoard shows it; the same point twice looks like one."""
-    events = EventAccumulator(str(folder / "tensorboard")).Reload()
-    tags = events.Tags()["scalars"]
-    return {tag: {each.step: each.value for each in events.Scalars(tag)} for tag in sorted(tags)}
+def tensorboard(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Tag -> steps and values in the order in which TensorBoard shows them, each as often as it does.
+
+    But for the values of the end: a run that is killed between them and its record says them again.
+    """
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    found = {}
+    for tag in sorted(events.Tags()["scalars"]):
+        points = [(each.step, each.value) for each in events.Scalars(tag)]
+        found[tag] = sorted(set(points)) if tag.startswith("final/") else points
+    return found
 
 
 def assert_equal(found: Any, expected: Any, where: str) -> None:
