@@ -110,3 +110,9 @@ def canary(tmp_path: Path) -> Path:
     pickle.loads(pickle.dumps(Trap(path)))
     path.rmdir()
     return path
+
+
+def assert_says(line: str, words: list[str]) -> None:
+    """The line has each of these."""
+    for word in words:
+        assert word in line
