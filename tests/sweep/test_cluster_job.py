@@ -15,6 +15,7 @@ from hydra_plugins.tempo._cluster_job import ClusterJob, Outcome
 from hydra_plugins.tempo._forked_job import ForkedJob
 from hydra_plugins.tempo._launcher import JobEnded, JobInterrupted, JobKilled, failed, failure
 from hydra_plugins.tempo._slurm_launcher import SlurmLauncher
+from hydra_plugins.tempo._slurm_settings import SlurmSettings
 from tempo.config import composed
 from tempo.errors import UserError
 from tempo.paths import register_resolvers
@@ -40,6 +41,20 @@ def test_without_sbatch_the_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"needs sbatch, srun, .* not found on the PATH"):
         SlurmLauncher(**settings())
+
+
+def test_devices_and_nodes_become_tasks_and_nodes() -> None:
+    submitit = pytest.importorskip("submitit.slurm.slurm")
+    values = {**settings(), "partition": "a", "srun_args": ["--cpu-bind=cores"]}
+    trainer = {"devices": 4, "num_nodes": 2, "accelerator": "gpu"}
+    parameters = SlurmSettings(**values).parameters(trainer)
+    script = submitit._make_sbatch_string("python job", "/folder", map_count=3, **parameters)
+    asked = {line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH")}
+    expected = {"nodes=2", "ntasks-per-node=4", "gpus-per-node=4", "partition=a", "array=0-2%3", "requeue"}
+    assert expected | {"time=240", "signal=USR2@90", "cpus-per-task=4"} <= asked
+    assert "--kill-on-bad-exit=1 --cpus-per-task=4 --cpu-bind=cores python job" in script
+    alone = SlurmSettings(**values).parameters({"devices": 1, "num_nodes": 1, "accelerator": "cpu"})
+    assert (alone["gpus_per_node"], alone["srun_args"][0]) == (None, "--cpus-per-task=4")
 
 
 @pytest.mark.parametrize("overrides", [[], ["optimizer.wd=1e-5", "name='1e-5'", "scheduler=onecycle"]])

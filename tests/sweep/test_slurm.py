@@ -56,7 +56,7 @@ def kill_watcher(sweep: Path, slug: str) -> None:
 def test_no_death_costs_a_result(slurm: Mapping[str, str], tmp_path: Path) -> None:
     """Job 0 is cancelled and then killed, job 1 runs out of time, the command is killed: the same weights."""
     sweep = tmp_path / "sweep"
-    what = ("seed=0,1,2", "-m", "trainer.epochs=60")
+    what = ("seed=0,1,2", "-m", "trainer.epochs=50")
     arguments = (*what, *ON_SLURM, f"hydra.sweep.dir={sweep}")
 
     def has_checkpoint(seed: int) -> bool:
@@ -99,18 +99,22 @@ def test_no_death_costs_a_result(slurm: Mapping[str, str], tmp_path: Path) -> No
         assert (cut.config_hash, cut.weights_sha256) == (uncut.config_hash, uncut.weights_sha256)
 
 
-def test_processes_on_two_nodes_are_one_run(slurm: Mapping[str, str], tmp_path: Path) -> None:
-    arguments = (*ON_SLURM, "trainer=ddp_cpu", "trainer.num_nodes=2", "trainer.max_steps=4")
+def test_processes_on_two_nodes_are_one_run_that_is_requeued(
+    slurm: Mapping[str, str], tmp_path: Path
+) -> None:
+    arguments = (*ON_SLURM, "trainer=ddp_cpu", "trainer.num_nodes=2", "trainer.epochs=40")
     here = "hydra.launcher.setup=['export MASTER_ADDR=127.0.0.1']"  # the nodes have no names of their own
-    code, output = finish(
-        start("-m", "trainer.devices=2", *arguments, here, f"hydra.sweep.dir={tmp_path}", environment=slurm)
+    command = start(
+        "-m", "trainer.devices=1", *arguments, here, f"hydra.sweep.dir={tmp_path}", environment=slurm
     )
+    wait_until((tmp_path / "job" / "checkpoints" / "last.ckpt").exists)
+    told(slurm, "scancel", "--signal=USR2", submitted(tmp_path)["job"])
+    code, output = finish(command)
     assert code == 0, output
     record = RunRecord.read(tmp_path / "job")
-    assert (record.world_size, record.n_evaluated) == (4, 359)
-    assert record.status == "completed"
-    logs = [f"rank{rank}.log" for rank in (1, 2, 3)]
-    assert sorted(path.name for path in (tmp_path / "job" / "ranks").iterdir()) == logs
+    assert (record.world_size, record.n_evaluated) == (2, 359)
+    assert (record.status, len(record.sessions)) == ("completed", 2)
+    assert [path.name for path in (tmp_path / "job" / "ranks").iterdir()] == ["rank1.log"]
 
 
 def test_what_sbatch_refuses_is_one_line(slurm: Mapping[str, str], tmp_path: Path) -> None:
