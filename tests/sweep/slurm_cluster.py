@@ -20,7 +20,7 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo")
 NODES = ("node1", "node2")
-_PLACES = ("/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin")
+_PLACES = ("/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin", "/opt/slurm/sbin", "/opt/slurm/bin")
 _START_SECONDS = 30.0
 
 CONFIGURATION = """
@@ -91,13 +91,7 @@ def cluster() -> Iterator[dict[str, str]]:
 
 
 def _program(name: str) -> str | None:
-    return shutil.which(name) or shutil.which(name, path=os.pathsep.join(_PLACES)) or _diverted(name)
-
-
-def _diverted(name: str) -> str | None:
-    """Where an administrator has put a program out of sight with dpkg-divert."""
-    path = Path("/usr/bin") / f"{name}.distrib"
-    return str(path) if path.exists() else None
+    return shutil.which(name) or shutil.which(name, path=os.pathsep.join(_PLACES))
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -46,15 +46,20 @@ def test_without_sbatch_the_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_devices_and_nodes_become_tasks_and_nodes() -> None:
     submitit = pytest.importorskip("submitit.slurm.slurm")
     values = {**settings(), "partition": "a", "srun_args": ["--cpu-bind=cores"]}
-    trainer = {"devices": 4, "num_nodes": 2, "accelerator": "gpu"}
+    trainer = {"devices": 4, "num_nodes": 2, "accelerator": "gpu", "method": "ring"}
     parameters = SlurmSettings(**values).parameters(trainer)
     script = submitit._make_sbatch_string("python job", "/folder", map_count=3, **parameters)
     asked = {line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH")}
     expected = {"nodes=2", "ntasks-per-node=4", "gpus-per-node=4", "partition=a", "array=0-2%3", "requeue"}
     assert expected | {"time=240", "signal=USR2@90", "cpus-per-task=4"} <= asked
     assert "--kill-on-bad-exit=1 --cpus-per-task=4 --cpu-bind=cores python job" in script
-    alone = SlurmSettings(**values).parameters({"devices": 1, "num_nodes": 1, "accelerator": "cpu"})
+    alone = SlurmSettings(**values).parameters(
+        {**trainer, "devices": 1, "num_nodes": 1, "accelerator": "cpu"}
+    )
     assert (alone["gpus_per_node"], alone["srun_args"][0]) == (None, "--cpus-per-task=4")
+    # These workers are started by the run itself.
+    workers = SlurmSettings(**values).parameters({**trainer, "num_nodes": 1, "method": "ps_async"})
+    assert [workers[key] for key in ("ntasks_per_node", "cpus_per_task", "gpus_per_node")] == [1, 16, 4]
 
 
 @pytest.mark.parametrize("overrides", [[], ["optimizer.wd=1e-5", "name='1e-5'", "scheduler=onecycle"]])

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from hydra_plugins.tempo._cluster_job import ClusterJob, Outcome
 from hydra_plugins.tempo._launcher import Interrupts, IsolatingLauncher, JobKilled, failed
 from hydra_plugins.tempo._slurm_queue import JobIds, Place, Submitted, Watch, cancel, largest_array, queue
-from hydra_plugins.tempo._slurm_settings import SlurmSettings
+from hydra_plugins.tempo._slurm_settings import SlurmSettings, tasks_per_node
 from hydra_plugins.tempo._slurm_work import SlurmJob, SlurmWork, outcome_file
 from tempo.config import composed
 from tempo.errors import UserError
@@ -114,7 +114,7 @@ class SlurmLauncher(IsolatingLauncher):
         by_layout: dict[tuple[Any, ...], list[SlurmJob]] = {}
         for job in jobs:
             by_layout.setdefault(job.layout, []).append(job)
-            for task in range(job.trainer["num_nodes"] * job.trainer["devices"]):
+            for task in range(job.trainer["num_nodes"] * tasks_per_node(job.trainer)):
                 outcome_file(self.folder, job.slug, task).unlink(missing_ok=True)
         size = largest_array() if jobs else 1
         for some in by_layout.values():
@@ -132,7 +132,7 @@ class SlurmLauncher(IsolatingLauncher):
         except Exception as error:
             raise UserError(f"sbatch has refused: {str(error) or type(error).__name__}") from error
         for job, handle in zip(jobs, handles, strict=True):
-            tasks = trainer["num_nodes"] * trainer["devices"]
+            tasks = trainer["num_nodes"] * tasks_per_node(trainer)
             job.submitted = Submitted(handle.job_id, tasks, job.config_hash, time.time())
         self.ids.write(
             {**self.ids.read(), **{job.slug: job.submitted for job in jobs if job.submitted is not None}}
@@ -172,7 +172,7 @@ class SlurmLauncher(IsolatingLauncher):
         found = there.get(job.submitted.job)
         if found is not None and found.never_starts:
             cancel([job.submitted.job])
-            nodes = f"{job.trainer['num_nodes']} nodes x {job.trainer['devices']} tasks"
+            nodes = f"{job.trainer['num_nodes']} nodes x {tasks_per_node(job.trainer)} tasks"
             return failed(JobKilled(f"SLURM would never start it ({found.reason}): it asks for {nodes}"))
         # A job that is requeued is over for a moment, and its last words may come late over a network.
         job.gone = job.gone + 1 if found is None or found.is_over else 0

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from tempo.errors import UserError
 from tempo.paths import ROOT
+from tempo.process_group import is_asynchronous
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +59,13 @@ class SlurmSettings:
 
     def parameters(self, trainer: Mapping[str, Any]) -> dict[str, Any]:
         """Of submitit's SlurmExecutor, for jobs of this layout: a task for each process of the run."""
-        nodes, tasks = trainer["num_nodes"], trainer["devices"]
+        nodes, tasks = trainer["num_nodes"], tasks_per_node(trainer)
+        cpus = self.cpus_per_task * trainer["devices"] // tasks
         gpus = self.gpus_per_node
         if gpus == "auto":
-            gpus = tasks if trainer["accelerator"] == "gpu" else None
+            gpus = trainer["devices"] if trainer["accelerator"] == "gpu" else None
         # Since SLURM 22.05 srun does not take over what sbatch was told of CPUs.
-        srun_args = [f"--cpus-per-task={self.cpus_per_task}", *self.srun_args]
+        srun_args = [f"--cpus-per-task={cpus}", *self.srun_args]
         if nodes * tasks > 1:  # processes that wait for one which has failed would wait for ever
             srun_args = ["--kill-on-bad-exit=1", *srun_args]
         named = asdict(self)
@@ -74,13 +76,18 @@ class SlurmSettings:
             "signal_delay_s": self.signal_delay_s,
             "nodes": nodes,
             "ntasks_per_node": tasks,
-            "cpus_per_task": self.cpus_per_task,
+            "cpus_per_task": cpus,
             "gpus_per_node": gpus,
             "array_parallelism": self.array_parallelism,
             "setup": [*_setup(self.cpus_per_task), *self.setup],
             "srun_args": srun_args,
             "additional_parameters": {"requeue": True, **self.additional_parameters},
         }
+
+
+def tasks_per_node(trainer: Mapping[str, Any]) -> int:
+    """One for each process of the run on a node; one alone where the run itself starts its workers."""
+    return 1 if is_asynchronous(trainer) else int(trainer["devices"])
 
 
 def _setup(cpus: int) -> list[str]:

@@ -106,4 +106,4 @@ class SlurmJob:
     @property
     def layout(self) -> tuple[Any, ...]:
         """Jobs of an array ask for the same."""
-        return tuple(self.trainer[key] for key in ("num_nodes", "devices", "accelerator"))
+        return tuple(self.trainer[key] for key in ("num_nodes", "devices", "accelerator", "method"))
