@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -19,6 +22,7 @@ from tempo.evaluate import evaluate, evaluate_from_hydra
 from tempo.paths import ROOT
 from tempo.preview import planned_steps, show_preview
 from tempo.record import RunRecord
+from tempo.trainer.metrics_file import MetricsFile
 from tests.conftest import Train, Trained
 from tests.jobs import compose_job
 
@@ -33,11 +37,22 @@ def test_the_same_run_twice_is_the_same_to_the_bit(train: Train) -> None:
     assert one.record.data == other.record.data
 
 
-def test_global_random_state_does_not_matter(train: Train) -> None:
-    one = train("model=cnn3", "trainer.epochs=1", folder="one")
-    torch.rand(1000)
-    two = train("model=cnn3", "trainer.epochs=1", folder="two")
+def test_global_random_state_does_not_matter(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither before a run nor within it, where dropout and augmentation draw."""
+    overrides = ["model=cnn3", "trainer.epochs=2", "trainer.log_every_n_steps=1", "trainer.steps_per_call=1"]
+    one = train(*overrides, "data.augment.crop_padding=1", folder="one")
+    append = MetricsFile.append
+
+    def draw_and_append(file: MetricsFile, values: Mapping[str, float | int]) -> None:
+        torch.rand(7)
+        np.random.rand(7)  # noqa: NPY002 - the global state it is
+        random.random()
+        append(file, values)
+
+    monkeypatch.setattr(MetricsFile, "append", draw_and_append)
+    two = train(*overrides, "data.augment.crop_padding=1", folder="two")
     assert one.record.weights_sha256 == two.record.weights_sha256
+    assert one.curves() == two.curves()
 
 
 @pytest.mark.parametrize(
