@@ -14,8 +14,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tempo.errors import UserError
+from tempo.job import Job
+from tempo.run import run
 from tests.conftest import Train, Trained
-from tests.jobs import SMALL, finish, kill_at, rows_written, signal_at, start_job
+from tests.jobs import SMALL, compose_job, finish, kill_at, rows_written, signal_at, start_job
 
 # Each step is a row, so that the moment of a kill can be seen from outside.
 STEP_BY_STEP = ["trainer.log_every_n_steps=1", "trainer.steps_per_call=1", "checkpoint.every_n_steps=3"]
@@ -202,6 +204,26 @@ def test_the_best_states_are_kept(train: Train) -> None:
         (folder / "checkpoints" / name).write_bytes(b"damaged")
     assert_same(train(*overrides, f"resume={folder}", folder="killed"), expected)
     assert kept(folder) == kept(expected.folder)
+
+
+def test_an_interval_that_was_cut_is_whole_again(train: Train) -> None:
+    """Stopped after steps 5 and 6 of an interval that ends with 8: its row is the mean of all four."""
+    overrides = ["trainer.log_every_n_steps=4", "trainer.steps_per_call=1", "trainer.max_steps=13"]
+    overrides += ["data.total_batch_size=32"]  # 10 steps an epoch
+    expected = train(*overrides, folder="whole")
+    folder = expected.folder.with_name("cut")
+    folder.mkdir()
+    config, choices = compose_job([*SMALL, *overrides])
+    job = Job(config=config, folder=folder, overrides=[*SMALL, *overrides], choices=choices, stop_after=6)
+    assert (run(job).status, run_steps(folder)) == ("interrupted", [4])
+    resumed = train(*overrides, f"resume={folder}", folder="cut")
+    assert run_steps(folder) == [4, 8, 10, 10, 12, 13, 13]
+    assert_same(resumed, expected)
+
+
+def run_steps(folder: Path) -> list[int]:
+    """The steps of the rows of metrics.csv."""
+    return [int(row["step"]) for row in Trained(folder, None).rows()]
 
 
 def test_killed_between_two_renames(train: Train) -> None:
