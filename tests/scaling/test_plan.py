@@ -77,6 +77,19 @@ def test_servers_make_another_point_of_a_star_and_not_of_one_worker(plan: Plan) 
     assert one[1] != two[1]
 
 
+def test_each_method_gets_its_own_keys_of_the_server(plan: Plan) -> None:
+    """Training refuses several servers of ps_async and a bound on staleness of the others."""
+    both = ("server.count=2", "server.max_staleness=3", "scaling.methods=[ring,ps_sync,ps_async]")
+    found = {
+        each.job.method: (each.job.servers, each.job.max_staleness)
+        for each in plan("model=cnn3", "scaling.workers=[2]", *both)
+        if each.workers == 2
+    }
+    assert found["ps_sync"] == (2, None)
+    assert found["ps_async"] == (1, 3)
+    assert found["ring"][1] is None
+
+
 def test_a_point_is_done_where_its_record_can_be_read(plan: Plan) -> None:
     first = plan("model=cnn3")[0]
     assert first.done() is None

@@ -19,7 +19,7 @@ from tempo.errors import UserError
 from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.cost_model import Method
 from tempo.scaling.point import SUFFIX, ScalingPoint, of_this_machine
-from tempo.scaling.settings import ScalingSettings
+from tempo.scaling.settings import ScalingSettings, server_of
 
 # What changes no number.
 _UNHASHED = ("point_file", "command", "single_images_per_second", "note")
@@ -118,7 +118,7 @@ def _job(
     accelerator: Any,
     command: str,
 ) -> BenchmarkJob:
-    trainer, server = config["trainer"], config["server"]
+    trainer, server = config["trainer"], server_of(config, method)
     same = ("images_per_worker", "image_size", "classes", "steps", "warmup_steps", "interval_steps")
     values = {key: getattr(settings, key) for key in (*same, "compute_steps", "bucket_mb")}
     of_trainer = ("precision", "matmul_precision", "channels_last", "compress")
@@ -131,7 +131,7 @@ def _job(
         servers=server["count"],
         placement=server["placement"],
         reply=server["reply"],
-        max_staleness=server.get("max_staleness"),
+        max_staleness=server["max_staleness"],
         accelerator=accelerator,
         backend=trainer["backend"] or ("gloo" if accelerator == "cpu" else "nccl"),
         threads=trainer["threads"] or 1,

@@ -149,6 +149,13 @@ def _gather(timing: Timing, device: torch.device, world_size: int) -> list[Timin
     ]
 
 
+def _dropped(worker: WorkerStep) -> str:
+    """Images of a gradient that came too late count as processed, and train nothing."""
+    if worker.asynchronous is None or not (counts := worker.asynchronous.counts()).dropped:
+        return ""
+    return f"{counts.dropped} of {counts.dropped + counts.steps} gradients dropped as too late"
+
+
 def _point(job: BenchmarkJob, worker: WorkerStep, timings: Sequence[Timing]) -> ScalingPoint:
     of_ranks = seconds_a_step([each.marks for each in timings], job.interval_steps)
     stale = [
@@ -204,7 +211,7 @@ def _point(job: BenchmarkJob, worker: WorkerStep, timings: Sequence[Timing]) -> 
         backend="ray" if job.method == "ps_async" else job.backend if workers > 1 else "",
         precision=job.precision,
         command=job.command,
-        note=job.note,
+        note="; ".join(filter(None, [job.note, _dropped(worker)])),
         **machine,
     )
 

@@ -129,7 +129,11 @@ class CheckBeforeScaling(CheckBeforeRun):
             check_points(values, settings)
         except UserError as error:
             sys.exit(str(error))
-        super().on_run_start(without_scaling(config))
+        # A bound on staleness is of one of the methods; a run has one method.
+        bound = {"server": {"max_staleness": None}}
+        as_a_run = OmegaConf.merge(without_scaling(config), bound)
+        assert isinstance(as_a_run, DictConfig)
+        super().on_run_start(as_a_run)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse to be swept."""
@@ -231,7 +235,7 @@ def check_points(values: Config, settings: ScalingSettings) -> None:
         raise UserError(
             "scaling.methods: ps_async needs the package ray: pip install -e '.[ray]', or leave it out"
         )
-    for method in settings.methods:
+    for method in ["ring"] if settings.predict else settings.methods:
         for workers in settings.workers:
             check(config_of_point(values, method, workers))
 
@@ -239,6 +243,12 @@ def check_points(values: Config, settings: ScalingSettings) -> None:
 def config_of_point(values: Config, method: str, workers: int) -> dict[str, Any]:
     """The configuration of a run by this method on so many devices."""
     data = values["data"] | {"total_batch_size": workers, "train_images": None}  # of no use here
-    synchronous = "ps_sync" if method == "ps_sync" and workers > 1 else "ring"
-    several = {"devices": workers, "method": synchronous}
-    return {**values, "data": data, "trainer": values["trainer"] | several}
+    method = method if workers > 1 else "ring"
+    trainer = values["trainer"] | {"devices": workers, "method": method}
+    return {**values, "data": data, "trainer": trainer, "server": server_of(values, method)}
+
+
+def server_of(values: Config, method: str) -> dict[str, Any]:
+    """The keys of `server`, those that are of another method at the one value that this one takes."""
+    asynchronous = {"count": 1, "placement": "by_size", "reply": "parameters"}
+    return {**values["server"], **(asynchronous if method == "ps_async" else {"max_staleness": None})}
