@@ -56,7 +56,7 @@ def kill_watcher(sweep: Path, slug: str) -> None:
 def test_no_death_costs_a_result(slurm: Mapping[str, str], tmp_path: Path) -> None:
     """Job 0 is cancelled and then killed, job 1 runs out of time, the command is killed: the same weights."""
     sweep = tmp_path / "sweep"
-    what = ("seed=0,1,2", "-m", "trainer.epochs=50")
+    what = ("seed=0,1,2", "-m", "trainer.epochs=40")
     arguments = (*what, *ON_SLURM, f"hydra.sweep.dir={sweep}")
 
     def has_checkpoint(seed: int) -> bool:
@@ -102,7 +102,7 @@ def test_no_death_costs_a_result(slurm: Mapping[str, str], tmp_path: Path) -> No
 def test_processes_on_two_nodes_are_one_run_that_is_requeued(
     slurm: Mapping[str, str], tmp_path: Path
 ) -> None:
-    arguments = (*ON_SLURM, "trainer=ddp_cpu", "trainer.num_nodes=2", "trainer.epochs=40")
+    arguments = (*ON_SLURM, "trainer=ddp_cpu", "trainer.num_nodes=2", "trainer.epochs=30")
     here = "hydra.launcher.setup=['export MASTER_ADDR=127.0.0.1']"  # the nodes have no names of their own
     command = start(
         "-m", "trainer.devices=1", *arguments, here, f"hydra.sweep.dir={tmp_path}", environment=slurm
