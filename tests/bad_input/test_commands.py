@@ -183,6 +183,11 @@ SWEEPS: list[tuple[str, list[str]]] = [
     ("hydra/launcher=slurm hydra.launcher.timeout_minutes=1 seed=0,1", ["signal_delay_s=90", "_delay_s=20"]),
     ("hydra/launcher=slurm +hydra.launcher.qoss=a seed=0,1", ["qoss is no option here. Did you mean 'qos'?"]),
     ("hydra/launcher=ray hydra.launcher.n_jobs=0 seed=0,1", ["hydra.launcher.n_jobs=1"]),
+    (
+        "hydra/launcher=ray hydra.launcher.address=127.0.0.1:1 seed=0,1",
+        ["=127.0.0.1:1 cannot be", "null for"],
+    ),
+    ("hydra/launcher=ray hydra.launcher.address=nowhere seed=0,1", ["address=nowhere cannot be reached"]),
     ("hydra/launcher=ray hydra.launcher.gpus_per_process=some seed=0,1", ["gpus_per_process='some' is not"]),
 ]
 # (script and arguments, what the line must name)

@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import os
+import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.signature import check_types, signature_of
 
+_CONNECT_SECONDS = 5.0
 GRACE_SECONDS = 30.0
 """What a job gets to save its state when it is asked to stop."""
 _DYING_SECONDS = 1.0
@@ -69,6 +71,7 @@ class RayLauncher(IsolatingLauncher):
                 )
         if importlib.util.find_spec("ray") is None:
             raise UserError("the package ray is not installed: pip install -e '.[ray]'")
+        _check_reachable(address)
         self.address = address
         self.most_jobs = n_jobs
         self.cpus, self.gpus = cpus_per_process, gpus_per_process
@@ -91,7 +94,8 @@ class RayLauncher(IsolatingLauncher):
             )
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             raise UserError(
-                f"Ray at hydra.launcher.address={self.address}: {str(error).strip()}; null starts one here"
+                f"Ray at hydra.launcher.address={self.address}: {str(error).strip()}; where it asks for a "
+                "token, RAY_AUTH_MODE=token in front; null starts one here"
             ) from error
         try:
             self.nodes = [each["Resources"] for each in self.ray.nodes() if each["Alive"]]
@@ -180,3 +184,17 @@ class RayLauncher(IsolatingLauncher):
 
     def _path(self) -> str:
         return os.pathsep.join(filter(None, [_SOURCE, os.environ.get("PYTHONPATH")]))
+
+
+def _check_reachable(address: str | None) -> None:
+    """Refuse an address at which nobody listens: Ray itself would try for minutes."""
+    if address in (None, "auto", "local"):
+        return
+    host, _, port = str(address).rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"hydra.launcher.address={address} cannot be reached ({error}): <host>:6379 of a Ray that is up, "
+            "auto, or null for one on this machine"
+        ) from error
