@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,14 @@ def test_a_link_that_cannot_be_measured_is_one_line(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "executable", failing)
     with pytest.raises(UserError, match=r"^the link over gloo could not be measured: no message$"):
         calibrate.link_of_this_machine("gloo")
+
+
+@pytest.mark.parametrize("text", ["# Readme", "[]", '{"backend": "gloo"}', "\udcff"])
+def test_a_file_that_holds_no_link_is_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "link.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError, match=r"link\.json holds no measured link: write one with torchrun -m"):
+        Link.read(path)
 
 
 @pytest.mark.parametrize(("both_ways", "duplex"), [(0.95e9, 2), (0.5e9, 1)])

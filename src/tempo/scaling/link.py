@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed
 
+from tempo.errors import UserError
 from tempo.parent_death import die_with_parent
 from tempo.record import write_atomically
 from tempo.scaling.cost_model import Duplex
@@ -44,8 +45,13 @@ class Link:
 
     @classmethod
     def read(cls, path: Path) -> Link:
-        """What the program wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        """What the program wrote; UserError for a file of something else."""
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{path} holds no measured link: write one with torchrun -m tempo.scaling.link {path.name}"
+            ) from error
 
     def write(self, path: Path) -> None:
         """Write the file in one step."""
