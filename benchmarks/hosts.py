@@ -203,7 +203,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
     arguments = parser.parse_args()
-    command = [each for each in arguments.command if each != "--"]
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command or not 1 <= arguments.hosts <= 64:
         parser.error(
             f"--hosts={arguments.hosts} must be in [1, 64], and `-- COMMAND` is what each of them runs"
