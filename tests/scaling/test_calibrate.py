@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +38,12 @@ def test_a_worker_is_measured_in_parts_that_can_be_predicted_from() -> None:
     assert (found.bytes_per_second, found.message_seconds, found.duplex) == (1e9, 1e-4, 2)
     points = predict_points(found, workers=(1, 1024))
     assert all(each.device and each.backend == "gloo" for each in points)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-true"])
+def test_compressed_gradients_have_two_bytes_whatever_they_were(precision: Any) -> None:
+    found = calibrate.calibrate(replace(JOB, precision=precision, compress="bf16"), LINK)
+    assert found.element_bytes == 2
 
 
 def test_two_processes_measure_their_link() -> None:

@@ -45,7 +45,7 @@ def calibrate(job: BenchmarkJob, link: Link | None = None) -> Calibration:
     # Alone, so that no method has anybody to exchange with.
     worker = WorkerStep(replace(job, method="ring"), device, rank=0, world_size=1)
     step_seconds = _seconds(worker.compute, worker)
-    forward_seconds = _seconds(lambda: worker.network(worker.images), worker)
+    forward_seconds = _seconds(worker.forward, worker)
     optimizer_seconds = _seconds(worker.optimizer.step, worker)
     sizes = variable_sizes(worker.module)
     return Calibration(
@@ -57,7 +57,7 @@ def calibrate(job: BenchmarkJob, link: Link | None = None) -> Calibration:
         optimizer_seconds=optimizer_seconds,
         apply_seconds=apply_seconds(sizes, job),
         sizes=sizes,
-        element_bytes=worker.gradient_bytes // sum(sizes) // (1 if job.compress is None else 2),
+        element_bytes=worker.wire_bytes // sum(sizes),
         bytes_per_second=link.bytes_per_second,
         message_seconds=link.message_seconds,
         bucket_mb=job.bucket_mb,

@@ -170,10 +170,8 @@ def _point(job: BenchmarkJob, worker: WorkerStep, timings: Sequence[Timing]) -> 
         of_compute = step_seconds
     rate = sum(job.images_per_worker / statistics.median(each) for each in of_ranks)
     workers = len(timings)
-    size, ring = worker.gradient_bytes, job.method == "ring"
-    if job.compress is not None:
-        size //= 2
-    ring_bytes = 2 * (workers - 1) / workers * size
+    ring = job.method == "ring"
+    ring_bytes = 2 * (workers - 1) / workers * worker.wire_bytes
     on_gpu = worker.device.type == "cuda"
     machine = of_this_machine()
     if on_gpu:

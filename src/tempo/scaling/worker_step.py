@@ -7,14 +7,14 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from tempo.errors import UserError
 from tempo.exchange.ray_server import AsyncWorker, connect, serve
 from tempo.exchange.star import ServerSettings, Star
-from tempo.exchange.strategy import hook_ring, hook_star
+from tempo.exchange.strategy import WIRE, hook_ring, hook_star
 from tempo.optimizer.build import build_optimizer
 from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.network import build
@@ -40,7 +40,13 @@ class WorkerStep:
         if job.channels_last and job.sleep is None:
             network = network.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(network, job.optimizer)
-        self.gradient_bytes = sum(each.nbytes for each in network.parameters() if each.requires_grad)
+        trained = [each for each in network.parameters() if each.requires_grad]
+        self.gradient_bytes = sum(each.nbytes for each in trained)
+        compressed = (
+            sum(each.numel() * WIRE[job.compress].itemsize for each in trained) if job.compress else 0
+        )
+        self.wire_bytes = compressed or self.gradient_bytes
+        """Of the gradients as they travel."""
         self.star: Star | None = None
         self.module = network
         self.network: nn.Module = network
@@ -126,13 +132,16 @@ class WorkerStep:
             self._differentiate()
         self._update()
 
-    def _differentiate(self) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
+    def forward(self) -> Tensor:
+        """The forward pass alone; its loss."""
         kind = _AUTOCAST.get(self.job.precision)
         with torch.autocast(self.device.type, kind) if kind is not None else nullcontext():
-            outputs = self.network(self.images)
-            loss = outputs.sum() if self.job.sleep is not None else F.cross_entropy(outputs, self.labels)
-        loss.backward()
+            outputs: Tensor = self.network(self.images)
+            return outputs.sum() if self.job.sleep is not None else F.cross_entropy(outputs, self.labels)
+
+    def _differentiate(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.forward().backward()
 
     def _update(self) -> None:
         if self.job.sleep is None:
