@@ -11,8 +11,7 @@ import subprocess
 import sys
 from types import FrameType
 
-from tempo.asynchronous import ADDRESS
-from tempo.exchange.ray_server import lose_worker, ray_cluster
+from tempo.exchange.ray_server import ADDRESS, lose_worker, ray_cluster
 from tempo.parent_death import die_with_parent
 
 _LOOK_SECONDS = 0.2

@@ -14,14 +14,11 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 
 from tempo.data.batches import Chunk, TrainBatches
 from tempo.exchange.async_server import Counts, Pace, served_parameters
-from tempo.exchange.ray_server import AsyncWorker, connect, serve
+from tempo.exchange.ray_server import ADDRESS, AsyncWorker, connect, serve
 from tempo.scheduler.adapter import ScheduleAdapter
 from tempo.scheduler.schedule import Schedule
 from tempo.trainer.module import Classifier
 from tempo.trainer.stepping import steps_of
-
-ADDRESS = "TEMPO_RAY_ADDRESS"
-"""Where the workers of a group find the Ray that their starter has begun."""
 
 
 class Span(NamedTuple):

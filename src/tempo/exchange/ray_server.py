@@ -21,6 +21,8 @@ from tempo.errors import UserError
 from tempo.exchange.async_server import AsyncServer, Counts, Reply, from_wire, to_wire
 from tempo.paths import ROOT
 
+ADDRESS = "TEMPO_RAY_ADDRESS"
+"""The variable by which workers find the Ray that their starter has begun."""
 NAMESPACE = "tempo"
 _ACTOR = "parameter_server"
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.05

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from tempo.config import Config, plain
 from tempo.errors import INTERRUPTED_CODE, UserError
-from tempo.exchange.ray_server import ray_cluster
+from tempo.exchange.ray_server import ADDRESS, ray_cluster
 from tempo.folder_lock import FolderLock
 from tempo.report.wording import SMOKE
 from tempo.scaling.calibrate import calibrate
@@ -31,7 +31,6 @@ from tempo.scaling.plan import Network, Planned, networks_of, plan_of
 from tempo.scaling.point import SUFFIX, ScalingPoint, cores, read_points, with_single
 from tempo.scaling.prediction import WORKERS, Calibration, predict_points
 from tempo.scaling.settings import ScalingSettings, settings_of, without_scaling
-from tempo.scaling.worker_step import RAY_VARIABLE
 
 
 def run_from_hydra(config: DictConfig) -> None:
@@ -237,7 +236,7 @@ def _ray(needed: bool) -> Iterator[dict[str, str]]:
         yield {}
         return
     with ray_cluster() as address:
-        yield {RAY_VARIABLE: address}
+        yield {ADDRESS: address}
 
 
 def _warn_of_shared_cores(planned: Sequence[Planned]) -> None:

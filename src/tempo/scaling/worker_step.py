@@ -12,15 +12,13 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from tempo.errors import UserError
-from tempo.exchange.ray_server import AsyncWorker, connect, serve
+from tempo.exchange.ray_server import ADDRESS, AsyncWorker, connect, serve
 from tempo.exchange.star import ServerSettings, Star
 from tempo.exchange.strategy import WIRE, hook_ring, hook_star
 from tempo.optimizer.build import build_optimizer
 from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.network import build
 
-RAY_VARIABLE = "TEMPO_RAY_ADDRESS"
-"""Where the asynchronous server is to be started, for ps_async."""
 _WAIT_SECONDS = 0.001
 _AUTOCAST = {"bf16-mixed": torch.bfloat16}
 _DTYPE = {"bf16-true": torch.bfloat16, "64-true": torch.float64}
@@ -100,10 +98,10 @@ class WorkerStep:
         return wrapped
 
     def _reach_server(self, rank: int) -> AsyncWorker:
-        address = os.environ.get(RAY_VARIABLE)
+        address = os.environ.get(ADDRESS)
         if address is None:
             raise UserError(
-                f"ps_async needs a Ray, and {RAY_VARIABLE} is not set: start the workers within ray_cluster()"
+                f"ps_async needs a Ray, and {ADDRESS} is not set: start the workers within ray_cluster()"
             )
         connect(address)
         if rank == 0:
