@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hosts import Hosts, NotPermittedError, enter, skip
+from hosts import Hosts, NotPermittedError, checked_rate, enter, skip
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
@@ -247,7 +247,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--methods", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--hosts", nargs="+", type=int, default=[1, 2, 4, 8])
-    parser.add_argument("--rate", default="1gbit", help="as tc writes it, in mbit or gbit")
+    parser.add_argument("--rate", type=checked_rate, default="1gbit", help="of a link: 250mbit, 1gbit")
     parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "results" / "scaling_emulated")
     parser.add_argument("--note", default="", help="stands in every point: what else the machine does")
     parser.add_argument("--rank", nargs="+", help=argparse.SUPPRESS)

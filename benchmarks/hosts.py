@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -151,6 +152,13 @@ class Hosts:
         return code
 
 
+def checked_rate(text: str) -> str:
+    """A rate on the command line; a mistyped one is no reason to skip."""
+    if not re.fullmatch(r"\d+(\.\d+)?[mg]bit", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate: a number and mbit or gbit, e.g. 1gbit")
+    return text
+
+
 def address(host: int) -> str:
     """Its IPv4 address."""
     return f"{_NETWORK}.{host + 1}"
@@ -199,7 +207,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--hosts", type=int, default=2)
-    parser.add_argument("--rate", default="1gbit")
+    parser.add_argument("--rate", type=checked_rate, default="1gbit")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
     arguments = parser.parse_args()
