@@ -71,7 +71,7 @@ def overrides_of(group: str, option: str, folder: Path, request: pytest.FixtureR
         if option in ("gpu", "ddp") and not torch.cuda.is_available():
             pytest.skip(f"trainer={option} needs a GPU")
         # One process has nothing to split: the rest of the option; tests/run/test_sharded.py takes it whole.
-        alone = ["trainer.shard=false"] if option == "fsdp2" else []
+        alone = ["trainer.shard=false", "trainer.accelerator=cpu"] if option == "fsdp2" else []
         return [*given, "model=mlp", "trainer.devices=1", *alone]
     if group == "data":
         return [*given, "model=cnn3", *_data(option, folder, request)]
