@@ -6,11 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tempo.errors import UserError
+from tempo.scaling import benchmark
 from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.group import run_group
+from tempo.scaling.plan import Planned
 from tempo.scaling.point import SUFFIX, ScalingPoint
+from tempo.scaling.settings import ScalingSettings
+from tests.jobs import CONF
+from tests.scaling.points import point
 
 
 def job(folder: Path, **changes: Any) -> BenchmarkJob:
@@ -53,6 +59,20 @@ def test_a_worker_that_refuses_its_job_is_one_line(tmp_path: Path) -> None:
     wrong = job(tmp_path, optimizer={"_target_": "torch.optim.SDG", "lr": 0.1}, method="ring")
     with pytest.raises(UserError, match=r"torch.optim.SDG is no optimizer. Did you mean 'SGD'.*rank0.log"):
         run_group(wrong, 1, folder=tmp_path / "logs", limit_seconds=120)
+
+
+def test_a_point_that_was_written_counts_though_its_processes_did_not_end_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written_and_killed(job: BenchmarkJob, workers: int, *, folder: Path, **_: Any) -> None:
+        folder.mkdir(parents=True)
+        point(workers, rate=10.0).write(Path(job.point_file))
+        raise UserError("not finished after 1 minutes, killed")
+
+    monkeypatch.setattr(benchmark, "run_group", written_and_killed)
+    values = yaml.safe_load((CONF / "measuring.yaml").read_text(encoding="utf-8"))["scaling"]
+    bench = benchmark.Benchmark({}, ScalingSettings.of(values), tmp_path)
+    assert bench._measure([Planned(job(tmp_path), 2)]) == ([point(2, rate=10.0)], [])
 
 
 def test_a_point_that_takes_too_long_is_killed(tmp_path: Path) -> None:

@@ -143,14 +143,18 @@ class Benchmark:
         if (known := planned.done()) is not None:
             return known, True
         logs = self.folder / "logs" / planned.path.name.partition(".point")[0]
-        run_group(
-            dataclasses.replace(planned.job, single_images_per_second=alone),
-            planned.workers,
-            folder=logs,
-            limit_seconds=60 * self.settings.minutes,
-            port=self.settings.port,
-            variables=variables,
-        )
+        try:
+            run_group(
+                dataclasses.replace(planned.job, single_images_per_second=alone),
+                planned.workers,
+                folder=logs,
+                limit_seconds=60 * self.settings.minutes,
+                port=self.settings.port,
+                variables=variables,
+            )
+        except UserError:
+            if planned.done() is None:  # else all steps were taken, and only the processes' end went wrong
+                raise
         shutil.rmtree(logs)
         point = planned.done()
         if point is None:
