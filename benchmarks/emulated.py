@@ -242,7 +242,9 @@ def take_part(files: Sequence[str]) -> None:
 def main() -> None:
     """Read the command line, make the hosts, write the points."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--models", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--methods", nargs="+", choices=VARIANTS, default=list(VARIANTS))

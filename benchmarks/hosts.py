@@ -204,7 +204,9 @@ def skip(reason: NotPermittedError) -> NoReturn:
 def main() -> None:
     """Read the command line, make the hosts, run the command."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--hosts", type=int, default=2)
     parser.add_argument("--rate", type=checked_rate, default="1gbit")
