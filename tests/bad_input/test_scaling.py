@@ -28,6 +28,7 @@ WRONG: list[tuple[str, list[str]]] = [
     ("scale.py scaling.link=/nowhere", ["scaling.link=/nowhere is no file"]),
     ("scale.py scaling.images_per_worker=0", ["scaling.images_per_worker=1"]),
     ("scale.py scaling.methods=[ps_sync] server.count=4", ["server.count=1"]),
+    ("scale.py trainer=fsdp2 scaling.workers=[2]", ["trainer.shard=true is not measured"]),
     ("scale.py trainer.num_nodes=2", ["leave it out", "torchrun -m tempo.scaling.rank"]),
     ("scale.py trainer.devices=2", ["the benchmark sets it by itself; scaling.workers says it"]),
     ("scale.py trainer.precision=16-mixed", ["is not measured: one of 32-true"]),

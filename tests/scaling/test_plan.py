@@ -113,6 +113,11 @@ def test_the_papers_experiment_and_its_smoke_form(plan: Plan) -> None:
     assert smoke[0].job.steps == 30  # what the command line says is said by no smoke
 
 
+def test_gradients_may_travel_compressed_though_one_worker_sends_none(plan: Plan) -> None:
+    found = plan("model=cnn3", "scaling.workers=[1,2]", "trainer.compress=bf16")
+    assert [(each.workers, each.job.compress) for each in found][-1] == (2, "bf16")
+
+
 def test_a_port_in_use_is_refused() -> None:
     with socket.socket() as taken:
         taken.bind(("", 0))

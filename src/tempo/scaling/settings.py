@@ -235,6 +235,8 @@ def check_points(values: Config, settings: ScalingSettings) -> None:
         raise UserError(
             "scaling.methods: ps_async needs the package ray: pip install -e '.[ray]', or leave it out"
         )
+    if trainer["shard"]:
+        raise UserError("trainer.shard=true is not measured: trainer.shard=false")
     for method in ["ring"] if settings.predict else settings.methods:
         for workers in settings.workers:
             check(config_of_point(values, method, workers))
@@ -245,6 +247,8 @@ def config_of_point(values: Config, method: str, workers: int) -> dict[str, Any]
     data = values["data"] | {"total_batch_size": workers, "train_images": None}  # of no use here
     method = method if workers > 1 else "ring"
     trainer = values["trainer"] | {"devices": workers, "method": method}
+    if workers == 1:  # has nothing to compress
+        trainer["compress"] = None
     return {**values, "data": data, "trainer": trainer, "server": server_of(values, method)}
 
 
