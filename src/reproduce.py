@@ -13,6 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from tempo.command_line import script
+from tempo.run_folder import quoted
 
 
 @script("reproduce")
@@ -36,8 +37,7 @@ def named(arguments: Sequence[str]) -> list[str]:
     is_override = re.match(r"[\w.+~]+=", first) and not Path(first).expanduser().exists()
     if not first or first.startswith("-") or is_override:
         return list(arguments)
-    quoted = first.replace("\\", "\\\\").replace("'", "\\'")
-    return [f"run='{quoted}'", *others]
+    return [f"run={quoted(first)}", *others]
 
 
 if __name__ == "__main__":

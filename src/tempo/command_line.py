@@ -42,7 +42,7 @@ from tempo.paths import register_resolvers
 from tempo.process_group import RUN_ID, follows, place, take_names_of_torchrun
 from tempo.quick_start import compose_once, list_options_once, parse_yaml_in_c
 from tempo.record import FILE_NAME, RunRecord
-from tempo.run_folder import noted_folder, remove_unused
+from tempo.run_folder import noted_folder, quoted, remove_unused
 from tempo.targets import note_foreign
 from tempo.trial import SEARCH_KEYS
 
@@ -96,7 +96,8 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
             try:
                 arguments = with_options(multirun_first(search_keys(sys.argv[1:])))
-                sys.argv[1:] = [*resumed(known_flags(arguments, config_name)), *_quietly()]
+                arguments = with_quoted_paths(resumed(known_flags(arguments, config_name)))
+                sys.argv[1:] = [*arguments, *_quietly()]
                 # Makes Hydra raise instead of printing its own report.
                 os.environ["HYDRA_FULL_ERROR"] = "1"
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
@@ -216,13 +217,23 @@ def resumed(arguments: list[str]) -> list[str]:
     folder = Path(text).expanduser().absolute()
     others = [each for each in arguments if not each.startswith("resume=")]
     note_foreign()
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     asked = folder / ".hydra" / "overrides.yaml"
     if not (folder / FILE_NAME).exists() and asked.exists():  # killed before its first record
-        return [*recorded_overrides(_asked(asked), folder), *others, f"hydra.run.dir='{quoted}'"]
+        return [*recorded_overrides(_asked(asked), folder), *others, f"hydra.run.dir={quoted(str(folder))}"]
     record = RunRecord.read(folder)
     kept = [each for each in recorded_overrides(record.overrides, folder) if not each.startswith("resume=")]
-    return [*kept, *others, f"resume='{quoted}'"]
+    return [*kept, *others, f"resume={quoted(str(folder))}"]
+
+
+def with_quoted_paths(arguments: list[str]) -> list[str]:
+    """The arguments, with quotes around a path that has `=` in it, as the folders of a sweep's runs have."""
+
+    def with_quotes(argument: str) -> str:
+        key, _, value = argument.partition("=")
+        is_path = "=" in value and os.path.exists(os.path.expanduser(value))  # noqa: PTH110, PTH111
+        return f"{key}={quoted(value)}" if is_path and not key.startswith("-") else argument
+
+    return [with_quotes(each) for each in arguments]
 
 
 def _asked(path: Path) -> list[str]:

@@ -210,3 +210,9 @@ def point_latest_at(folder: Path) -> None:
                 beside.replace(latest)
             finally:  # another user's link in a folder for all is not ours to replace
                 beside.unlink(missing_ok=True)
+
+
+def quoted(text: str) -> str:
+    """A folder, or a part of its name, as one value of Hydra's grammar, whatever stands in it."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

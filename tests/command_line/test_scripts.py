@@ -76,6 +76,13 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     assert_refused(done, str(tmp_path / "file"), "hydra.run.dir=")
 
 
+def test_the_folder_of_a_sweeps_run_needs_no_quotes(tmp_path: Path) -> None:
+    folder = tmp_path / "lr=0.1,it's"
+    folder.mkdir()
+    assert_refused(call("evaluate.py", f"run={folder}"), f"{folder} holds no run.json")
+    assert_refused(call("train.py", f"init_from={folder}"), f"{folder} holds no run.json")
+
+
 def test_missing_data_leaves_no_folder(tmp_path: Path) -> None:
     done = call(
         "train.py",

@@ -34,7 +34,7 @@ from tempo.parent_death import die_with_parent
 from tempo.paths import register_resolvers
 from tempo.process_group import place, take_names_of_torchrun
 from tempo.record import config_hash
-from tempo.run_folder import Need, need_of, readable_record
+from tempo.run_folder import Need, need_of, quoted, readable_record
 
 _OF_THE_CLUSTER = (signal.SIGUSR2,)
 """What SLURM sends to all processes of a job, to be heard by the one that watches over the run."""
@@ -155,8 +155,7 @@ def _prepared(config: DictConfig, folder: Path, need: Need, rank: int) -> DictCo
         if need == "resume":
             config.resume = str(folder)
             kept = [each for each in config.hydra.overrides.task if not each.startswith("resume=")]
-            escaped = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-            config.hydra.overrides.task = [*kept, f"resume='{escaped}'"]
+            config.hydra.overrides.task = [*kept, f"resume={quoted(str(folder))}"]
         if rank > 0:
             config.hydra.output_subdir, config.hydra.job_logging = None, {"root": None}
     return config

@@ -20,10 +20,10 @@ from hydra_plugins.tempo._launcher import IsolatingLauncher
 from hydra_plugins.tempo._naming import point_slug, sweep_name
 from hydra_plugins.tempo._progress import Progress
 from hydra_plugins.tempo._search_space import parse_space
-from hydra_plugins.tempo._sweeper import RunSweeper, Task, quoted, say
+from hydra_plugins.tempo._sweeper import RunSweeper, Task, say
 from tempo.errors import INTERRUPTED_CODE, UserError, nearest
 from tempo.record import write_atomically
-from tempo.run_folder import check_beginning
+from tempo.run_folder import check_beginning, quoted
 from tempo.trial import PRUNERS, SAMPLERS, SEARCH_FILE, check_pruner, storage_url, without_password
 
 

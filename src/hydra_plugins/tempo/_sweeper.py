@@ -30,7 +30,7 @@ from tempo.config import check
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.folder_lock import FolderLock
 from tempo.record import FILE_NAME, RunRecord
-from tempo.run_folder import named_folder, note_folder
+from tempo.run_folder import named_folder, note_folder, quoted
 from tempo.signature import check_types, signature_of
 
 Task = tuple[Job, bool]
@@ -279,8 +279,3 @@ class RunSweeper(Sweeper):
 def say(line: str) -> None:
     """Print at once, so that lines of jobs and of the sweep stand in their order."""
     print(line, flush=True)
-
-
-def quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
