@@ -153,6 +153,15 @@ def test_equal_schedules_share_a_line(tmp_path: Path) -> None:
     assert [len(axes.lines) for axes in figure.axes] == [2, 2]  # two learning rates, wd changes nothing
 
 
+def test_a_single_point_is_seen(tmp_path: Path) -> None:
+    """A short run has one row of metrics, and a line through one point is nothing."""
+    for decay in (1e-4, 1e-5):
+        write_run(tmp_path / f"{decay}", val=0.9, rows=1, optimizer__wd=decay)
+    figure = schedules(summary_of(tmp_path).settings)
+    assert figure is not None
+    assert [line.get_marker() for axes in figure.axes for line in axes.lines] == ["o", "o"]
+
+
 def test_a_diverged_run_ends_in_a_cross_inside_the_axes(tmp_path: Path) -> None:
     write_run(tmp_path / "good", val=0.9)
     write_run(tmp_path / "bad", val=0.9, optimizer__lr=9.0, status="diverged")

@@ -78,7 +78,10 @@ def schedules(settings: Sequence[Setting]) -> Figure | None:
     for index, (names, run) in enumerate(lines.values()):
         for place, column in zip(axes, columns, strict=True):
             x, y = thin(*run.series(column))
-            (handle,) = place.plot(x, y, color=COLOURS[index % len(COLOURS)], linestyle=_dash(index))
+            marker = "o" if len(x) == 1 else ""  # a single point has no line
+            (handle,) = place.plot(
+                x, y, color=COLOURS[index % len(COLOURS)], linestyle=_dash(index), marker=marker
+            )
         handles.append(handle)
         labels.append(label_of(names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"))
     for place, column in zip(axes, columns, strict=True):

@@ -27,13 +27,15 @@ def draw_curves(metrics_file: Path, path: Path, title: str) -> None:
             values = columns.get(f"{split}/{name}", np.empty(0))
             here = np.isfinite(values)
             if here.any():
-                axis.plot(columns["epoch"][here], values[here], style, markersize=3, label=split)
+                single = "o" if here.sum() == 1 and style == "-" else ""  # a single point has no line
+                axis.plot(columns["epoch"][here], values[here], single + style, markersize=3, label=split)
         axis.set_ylabel(name)
         if axis.lines:
             axis.legend()
     for axis, name in ((axes[1, 0], "lr"), (axes[1, 1], "momentum")):
         here = np.isfinite(columns[name])
-        axis.plot(columns["epoch"][here], columns[name][here], color="tab:green")
+        marker = "o" if here.sum() == 1 else ""
+        axis.plot(columns["epoch"][here], columns[name][here], color="tab:green", marker=marker, markersize=3)
         axis.set_ylabel({"lr": "learning rate", "momentum": "momentum"}[name])
         axis.set_xlabel("epoch")
         if not here.any():
