@@ -16,6 +16,8 @@ IGNORED = (
     ".*GPU available but not used.*",
     # A stem trains in front of a frozen network.
     ".*module.s. in eval mode at the start of training.*",
+    # SLURM is installed on this machine, and this run has nothing to do with it.
+    ".*srun. command is available.*",
     # data.val_size=0 says so.
     ".*have no `val_dataloader`.*",
 )
