@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +75,6 @@ class BenchmarkJob:
     message_seconds: float | None = None
     command: str = ""
     note: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write the file in one step."""
