@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ FIRST_FILES = re.compile(
     r"|tensorboard/(hparams\.yaml|events\.out\.tfevents\.[^/]+)"
 )
 # A group whose rank refused its job has said why; other logs of ranks are what an error message points at.
-FIRST_FILES_OF_RANKS = re.compile(r"job\.json|ranks/(rank\d+\.log|torchrun\.log|error\.txt)")
+FIRST_FILES_OF_RANKS = re.compile(r"job\.json|ranks/(rank\d+\.log|torchrun\.log|error\.json)")
 _FIRST_FOLDERS = {".hydra", "checkpoints", "ranks", "tensorboard"}
 _missing: dict[Path, list[Path]] = {}
 
@@ -178,7 +179,7 @@ def remove_unused(folder: Path) -> None:
     files = [path for path in found if path.is_symlink() or not path.is_dir()]
     folders = [path for path in found if path not in files]
     names = [path.relative_to(folder).as_posix() for path in files]
-    if "ranks/error.txt" in names:
+    if _was_refused_by_a_rank(folder):
         names = [name for name in names if not FIRST_FILES_OF_RANKS.fullmatch(name)]
     if not all(map(FIRST_FILES.fullmatch, names)) or not {path.name for path in folders} <= _FIRST_FOLDERS:
         return
@@ -189,6 +190,13 @@ def remove_unused(folder: Path) -> None:
             path.unlink()
         for path in (*folders, *made):
             path.rmdir()
+
+
+def _was_refused_by_a_rank(folder: Path) -> bool:
+    try:
+        return "refused" in json.loads((folder / "ranks" / "error.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
 
 
 def _has_our_lock(folder: Path) -> bool:

@@ -83,6 +83,11 @@ def a_log_of_ranks(folder: Path) -> None:
     (folder / "ranks" / "torchrun.log").write_text("why it failed", encoding="utf-8")
 
 
+def what_a_rank_raised(folder: Path) -> None:
+    (folder / "ranks").mkdir()
+    (folder / "ranks" / "error.json").write_text('{"rank": 1, "raised": "see the log"}', encoding="utf-8")
+
+
 def a_link(folder: Path) -> None:
     (folder / "link").symlink_to(folder.parent)
 
@@ -104,6 +109,7 @@ def no_lock(folder: Path) -> None:
         a_checkpoint,
         curves,
         a_log_of_ranks,
+        what_a_rank_raised,
         a_link,
         anothers_lock,
         no_lock,
