@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 JOB = ["model=mlp", "trainer=ddp_cpu", "trainer.method=ps_async", "trainer.threads=1"]
 JOB += ["data.total_batch_size=16", "trainer.log_every_n_steps=7", "trainer.steps_per_call=10"]
 LONG = "trainer.epochs=100000"
-PATIENCE_SECONDS = 100
+PATIENCE_SECONDS = 180
 
 
 class Script:
