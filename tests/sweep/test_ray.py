@@ -18,14 +18,22 @@ ON_RAY = ("trainer=cpu", "hydra.sweeper.report=false", "hydra/launcher=ray", "hy
 
 def test_a_killed_worker_is_one_failed_job_and_a_stopped_sweep_goes_on(tmp_path: Path) -> None:
     arguments = ("-m", "seed=0,1", "trainer.epochs=120", *ON_RAY, f"hydra.sweep.dir={tmp_path}")
-    names = ("seed=0", "seed=1")
-    checkpoints = [tmp_path / name / "checkpoints" / "last.ckpt" for name in names]
+    paused: dict[str, int] = {}
+
+    def pause_both() -> bool:
+        """Hold each run from its first state on: the quicker one must not end before the other is killed."""
+        for name in {"seed=0", "seed=1"} - paused.keys():
+            if (tmp_path / name / "checkpoints" / "last.ckpt").exists():
+                paused[name] = int((tmp_path / name / ".lock").read_text(encoding="utf-8"))
+                os.kill(paused[name], signal.SIGSTOP)
+        return len(paused) == 2
+
     command = start(*arguments)
-    wait_until(lambda: all(each.exists() for each in checkpoints))
-    run = int((tmp_path / "seed=0" / ".lock").read_text(encoding="utf-8"))
-    os.kill(parent_of(parent_of(run)), signal.SIGKILL)  # run < its watcher < Ray's worker
-    wait_until(lambda: not Path("/proc", str(run)).exists())
+    wait_until(pause_both)
+    os.kill(parent_of(parent_of(paused["seed=0"])), signal.SIGKILL)  # run < its watcher < Ray's worker
+    wait_until(lambda: not Path("/proc", str(paused["seed=0"])).exists())
     command.send_signal(signal.SIGINT)
+    os.kill(paused["seed=1"], signal.SIGCONT)
     code, output = finish(command)
     assert code == 130, output
     assert statuses(tmp_path) == {"seed=0": "interrupted", "seed=1": "interrupted"}
