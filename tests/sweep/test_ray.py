@@ -33,6 +33,7 @@ def test_a_killed_worker_is_one_failed_job_and_a_stopped_sweep_goes_on(tmp_path:
     os.kill(parent_of(parent_of(paused["seed=0"])), signal.SIGKILL)  # run < its watcher < Ray's worker
     wait_until(lambda: not Path("/proc", str(paused["seed=0"])).exists())
     command.send_signal(signal.SIGINT)
+    wait_until(lambda: is_asked_to_stop(paused["seed=1"]))  # on a busy machine it would else be over before
     os.kill(paused["seed=1"], signal.SIGCONT)
     code, output = finish(command)
     assert code == 130, output
@@ -49,3 +50,10 @@ def test_a_killed_worker_is_one_failed_job_and_a_stopped_sweep_goes_on(tmp_path:
 
 def parent_of(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+
+
+def is_asked_to_stop(process: int) -> bool:
+    """Whether SIGTERM waits for a process that is held."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    pending = next(line for line in status.splitlines() if line.startswith("ShdPnd:"))
+    return bool(int(pending.split()[1], 16) >> (signal.SIGTERM - 1) & 1)

@@ -34,10 +34,12 @@ def run_apart(job: str, source: str, threads: int) -> dict[str, Any]:
     with suppress(BrokenPipeError):
         process.stdin.write(job + "\n")
         process.stdin.close()
-    while process.poll() is None:
+    ended = False
+    while not ended:
         try:
-            time.sleep(_LOOK_SECONDS)
-        except KeyboardInterrupt:  # how Ray cancels
+            ended = process.poll() is not None
+            time.sleep(0 if ended else _LOOK_SECONDS)
+        except KeyboardInterrupt:  # how Ray cancels, at any instruction
             process.send_signal(signal.SIGTERM)
     said = process.stdout.read().strip()
     return {"code": process.returncode, "outcome": said.splitlines()[-1] if said else ""}
