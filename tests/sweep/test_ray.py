@@ -28,7 +28,10 @@ def test_a_killed_worker_is_one_failed_job_and_a_stopped_sweep_goes_on(tmp_path:
                 os.kill(paused[name], signal.SIGSTOP)
         return len(paused) == 2
 
+    # As a shell script starts `command &`: what inherits an ignored SIGINT is harder to stop.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     command = start(*arguments)
+    signal.signal(signal.SIGINT, handler)
     wait_until(pause_both)
     os.kill(parent_of(parent_of(paused["seed=0"])), signal.SIGKILL)  # run < its watcher < Ray's worker
     wait_until(lambda: not Path("/proc", str(paused["seed=0"])).exists())

@@ -19,6 +19,9 @@ def run_apart(job: str, source: str, threads: int) -> dict[str, Any]:
     A request to cancel makes the run save its state and end. What Ray tells its workers is kept from the
     job, which may be one that starts a Ray of its own; the GPUs that it may see are not.
     """
+    # Ray cancels by Python's own interrupt, which does nothing where SIGINT is ignored; and so it is in a
+    # sweep that a shell script put into the background, whose Ray inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     path = os.pathsep.join(filter(None, [source, environment.get("PYTHONPATH")]))
     environment |= {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}
