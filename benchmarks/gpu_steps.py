@@ -5,33 +5,34 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import pytorch_lightning as pl
 import torch
-from jobs import Config, InTurn, PlainLoop, built, train
+from jobs import Config, PlainLoop, built, train
 from rows import Row
 from torch import Tensor
 
 from tempo import compose
+from tempo.trainer.module import Classifier
 
 _READY_BATCHES = 8
+
+
+MODES = ("eager", "graph", "compiled", "compiled_graph")
 
 
 class DeviceLoop(PlainLoop):
     """The plain loop in one of `MODES`.
 
-    "compiled" and "reduce-overhead" are torch.compile's; "graph" captures the whole step once, the
-    optimizer's included, and replays it.
+    "compiled" is torch.compile's default; "graph" captures the whole step once, the optimizer's included, and
+    replays it; "compiled_graph" is both.
     """
-
-    MODES = ("eager", "compiled", "reduce-overhead", "graph")
 
     def __init__(self, config: Config, mode: str, device: str) -> None:
         super().__init__(config, device, _READY_BATCHES)
-        if mode == "compiled":
+        if mode.startswith("compiled"):
             self.forward = torch.compile(self.network)
-        elif mode == "reduce-overhead":
-            self.forward = torch.compile(self.network, mode=mode)
         self._replay: Callable[[], None] | None = None
-        if mode == "graph":
+        if mode.endswith("graph"):
             self._capture()
 
     def _capture(self) -> None:
@@ -75,15 +76,36 @@ def raw_speed(config: Config, mode: str, device: str, *, rounds: int, steps: int
         images = loop.steps(steps)
         wait_for(device)
         values.append(images / (time.perf_counter() - begin))
-    name = f"raw_{mode.replace('-', '_')}"
+    name = f"raw_{mode}"
     return Row(name, "images/s", values), Row(f"{name}_warm_up", "s", [warm_up])
 
 
+class EpochClock(pl.Callback):
+    """Images per second of each epoch but the first, from its start until the device has done all of it."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start with nothing under way."""
+        wait_for(pl_module.device.type)
+        self._since = time.perf_counter(), trainer.global_step
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Asked after the recorder, whose rows are on the clock."""
+        assert isinstance(pl_module, Classifier)
+        wait_for(pl_module.device.type)
+        begin, step = self._since
+        images = (trainer.global_step - step) * pl_module.plan.total_batch_size
+        if trainer.current_epoch:
+            self.values.append(images / (time.perf_counter() - begin))
+
+
 def tempo_speed(config: Config, name: str) -> Row:
-    """Images per second of src/train.py's path, without its first epoch."""
-    clock = InTurn(None)
+    """Images per second of src/train.py's path, epoch by epoch, without its first one."""
+    clock = EpochClock()
     train(config, clock)
-    return Row(f"tempo_{name}", "images/s", [clock.tempo.values()["wall"]])
+    return Row(f"tempo_{name}", "images/s", clock.values)
 
 
 def loader_speed(config: Config, device: str, rounds: int) -> Row:

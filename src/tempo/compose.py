@@ -72,6 +72,10 @@ def check_devices(config: Config) -> None:
             f"trainer.accelerator={accelerator} with trainer.devices={devices}: this machine has "
             f"{counts[accelerator]}; trainer=cpu, or trainer=ddp_cpu for several processes"
         )
+    if config["trainer"].get("cuda_graph") is True and not counts["gpu"]:
+        raise UserError(
+            "trainer.cuda_graph=true needs an NVIDIA GPU, this machine has 0: trainer.cuda_graph=auto"
+        )
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not any(counts.values()))
     if config["trainer"]["backend"] == "nccl" and not counts["gpu"]:
         raise UserError("trainer.backend=nccl needs NVIDIA GPUs, this machine has 0: trainer.backend=gloo")
@@ -168,6 +172,7 @@ def build_module(config: Config, data: Data, plan: BatchPlan) -> Classifier:
         ema_decay=config["ema"]["decay"],
         optimizer_averages=config["optimizer"]["_target_"] in AVERAGING,
         log_every_n_steps=trainer["log_every_n_steps"],
+        cuda_graph=trainer.get("cuda_graph", False),  # a record of earlier times has no such key
     )
 
 

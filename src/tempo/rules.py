@@ -30,7 +30,7 @@ def check_rules(config: Config) -> None:
         UserError: one line with the value, the reason and the override that mends it.
     """
     ranges = (_name, _beginning, _seeds, _training_length, _devices, _batches, check_sharding, _compression)
-    rules = (*ranges, check_exchange, _schedule, _closure, _averaging, _objective)
+    rules = (*ranges, check_exchange, _schedule, _closure, _graph, _averaging, _objective)
     for rule in rules:
         rule(config)
 
@@ -173,6 +173,26 @@ def _closure(config: Config) -> None:
             f"trainer.compile=true: {kind} takes second derivatives, which compiled networks do not have: "
             "trainer.compile=false"
         )
+
+
+def _graph(config: Config) -> None:
+    trainer = config["trainer"]
+    if trainer.get("cuda_graph") is not True:
+        return
+    kind = config["optimizer"]["_target_"]
+    if trainer["accelerator"] in ("cpu", "mps"):
+        why = f"needs an NVIDIA GPU, and trainer.accelerator={trainer['accelerator']}"
+    elif trainer["devices"] * trainer["num_nodes"] > 1:
+        why = "records the steps of one process, which exchanges no gradients with others"
+    elif trainer["precision"] == "16-mixed":
+        why = "has no place for the loss scale of trainer.precision=16-mixed, which bf16-mixed does without"
+    elif trainer["profiler"] is not None:
+        why = f"leaves the steps nothing that trainer.profiler={trainer['profiler']} could look at"
+    elif kind in WITH_CLOSURE:
+        why = f"is of steps with one pass over a batch, and {kind.rpartition('.')[2]} makes several"
+    else:
+        return
+    raise UserError(f"trainer.cuda_graph=true {why}: trainer.cuda_graph=auto")
 
 
 def _averaging(config: Config) -> None:

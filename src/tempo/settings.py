@@ -49,6 +49,7 @@ class TrainerSettings:
     deterministic: bool
     matmul_precision: Literal["highest", "high", "medium"]
     compile: bool
+    cuda_graph: bool | Literal["auto"]
     threads: int | None
     val_every_n_epochs: int
     test_every_n_epochs: int | None

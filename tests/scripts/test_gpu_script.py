@@ -60,7 +60,7 @@ def test_its_path_on_the_cpu(archive: Path, tmp_path: Path) -> None:
     assert record["rows"]["data"]["loader"]["median"] > 0
     runs = {each["name"]: each for each in record["runs"]}
     assert set(runs) == {"resnet56_1cycle_1_epochs_seed0", "densenet40_1cycle_1_epochs_seed0"}
-    assert "resnet56 raw graph: CUDA graphs need a GPU" in record["left_out"]
+    assert "resnet56 graph: CUDA graphs need a GPU" in record["left_out"]
     with tarfile.open(out / "records.tar.gz") as tar:
         assert {"gpu.json", *(f"runs/{name}/run.json" for name in runs)} <= set(tar.getnames())
         stream = tar.extractfile("runs/resnet56_1cycle_1_epochs_seed0/run.json")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -23,6 +23,7 @@ from tempo.scheduler.schedule import Schedule
 from tempo.trainer.average import moving_average, optimizers_average, take_average
 from tempo.trainer.closure import StepClosure, needs_closure
 from tempo.trainer.progress import StepWindow
+from tempo.trainer.step_graph import MicroBatches, StepGraph, is_recorded
 from tempo.trainer.stepping import Backward, steps_of, stop_asking_for_gpus
 
 _MASK = (1 << 64) - 1
@@ -55,6 +56,7 @@ class Classifier(pl.LightningModule):
         ema_decay: float | None = None,
         optimizer_averages: bool = False,
         log_every_n_steps: int = 50,
+        cuda_graph: Literal["auto"] | bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -70,6 +72,8 @@ class Classifier(pl.LightningModule):
         self.train_preprocess = train_preprocess
         self.eval_preprocess = eval_preprocess
         self.gradient_clip = gradient_clip
+        self.cuda_graph = cuda_graph
+        self._graph: StepGraph | None = None
         self.window = StepWindow(log_every_n_steps)
         self.evaluations = 0
         """Passes over a batch so far: one a step, more where the optimizer needs a closure."""
@@ -149,6 +153,7 @@ class Classifier(pl.LightningModule):
         outputs: list[Tensor] = []
         evaluations = self.evaluations
         averaged = None if self.optimizer_averages else self.averaged
+        recorded = is_recorded(self, self.cuda_graph)
         for step in range(first_step, first_step + chunk.steps):
             batch = list(islice(micro_batches, parts))
             self.pace.apply(step)
@@ -159,7 +164,7 @@ class Classifier(pl.LightningModule):
                 of_step = closure.losses, closure.outputs
                 evaluations += closure.evaluations
             else:
-                of_step = self._evaluate(step, batch, backward, True)
+                of_step = self._replay(step, batch) if recorded else self._evaluate(step, batch, backward)
                 take_step()
                 evaluations += 1
             for parameter in self._trained:
@@ -177,12 +182,15 @@ class Classifier(pl.LightningModule):
         )
 
     def _evaluate(
-        self, step: int, batch: list[tuple[Tensor, Tensor]], backward: Backward, differentiate: bool
+        self, step: int, batch: MicroBatches, backward: Backward, differentiate: bool = True
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Losses and outputs of the micro-batches; `differentiate` leaves their mean gradient in `.grad`."""
-        # What is random inside the network follows from the step: a resumed run draws what it would have, and
-        # a closure has the same function each time.
-        self._seed_generator(step_seed(self.plan.seed, self.plan.rank, step))
+        self._seed_generator(step)
+        return self._pass_over(batch, backward, differentiate)
+
+    def _pass_over(
+        self, batch: MicroBatches, backward: Backward, differentiate: bool
+    ) -> tuple[list[Tensor], list[Tensor]]:
         losses, outputs = [], []
         for part, (inputs, labels) in enumerate(batch):
             with self._no_gradient_exchange() if part < len(batch) - 1 else _NOTHING:
@@ -195,12 +203,23 @@ class Classifier(pl.LightningModule):
             outputs.append(logits)
         return losses, outputs
 
+    def _replay(self, step: int, batch: MicroBatches) -> tuple[list[Tensor], list[Tensor]]:
+        """As `_evaluate`, by a graph that the first call records."""
+        if self._graph is None:
+            passes = partial(self._pass_over, backward=Tensor.backward, differentiate=True)
+            self._graph = StepGraph(self.network, passes, partial(self._seed_generator, step), batch)
+        self._seed_generator(step)
+        return self._graph(batch)
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip here, where gradients under a loss scaler have their own size again."""
         if self.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
 
-    def _seed_generator(self, seed: int) -> None:
+    def _seed_generator(self, step: int) -> None:
+        # What is random inside the network follows from the step: a resumed run draws what it would have, and
+        # a closure has the same function each time.
+        seed = step_seed(self.plan.seed, self.plan.rank, step)
         # torch.manual_seed visits every kind of device and takes longer than the step of a small network.
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)

@@ -26,7 +26,7 @@ def steps_of(module: pl.LightningModule, optimizer: LightningOptimizer) -> tuple
     several devices, a loss scale, a profiler, and callbacks that watch single steps; else both do the same
     with nothing between.
     """
-    if not _is_plain(module.trainer):
+    if not goes_straight_to_torch(module.trainer):
         return module.manual_backward, optimizer.step
     inner: torch.optim.Optimizer = optimizer.optimizer
     progress = module.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
@@ -49,7 +49,8 @@ def stop_asking_for_gpus() -> None:
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
 
 
-def _is_plain(trainer: pl.Trainer) -> bool:
+def goes_straight_to_torch(trainer: pl.Trainer) -> bool:
+    """Whether neither strategy, loss scale, profiler nor callback has anything to do between two steps."""
     precision, profiler = trainer.precision_plugin, trainer.profiler  # type: ignore[attr-defined]
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     without_scale = type(precision) is Precision or (
