@@ -30,6 +30,7 @@ class DeviceLoop(PlainLoop):
     def __init__(self, config: Config, mode: str, device: str) -> None:
         super().__init__(config, device, _READY_BATCHES)
         if mode.startswith("compiled"):
+            torch.compiler.reset()
             self.forward = torch.compile(self.network)
         self._replay: Callable[[], None] | None = None
         if mode.endswith("graph"):

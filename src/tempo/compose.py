@@ -151,6 +151,7 @@ def build_module(config: Config, data: Data, plan: BatchPlan) -> Classifier:
     if trainer["channels_last"]:
         network = network.to(memory_format=torch.channels_last)
     if trainer["compile"]:
+        torch.compiler.reset()  # a process keeps eight compiled networks, and runs the ninth uncompiled
         network.compile()  # in place: the names in the state dict stay as they are
     mean, std = normalization(config["data"]["normalize"], data.train.images)
     augment = Augment(**config["data"]["augment"])
@@ -223,8 +224,11 @@ def build_trainer(
     node = config["trainer"]
     steps = total_steps(config, plan.steps_per_epoch)
     torch.backends.cudnn.benchmark = not node["deterministic"]
-    # A record of earlier times has no such key.
-    torch.set_float32_matmul_precision(node.get("matmul_precision", "highest"))
+    precision = node.get("matmul_precision", "highest")  # a record of earlier times has no such key
+    torch.set_float32_matmul_precision(precision)
+    torch.backends.cudnn.allow_tf32 = precision != "highest"  # convolutions too, which torch leaves at TF32
+    # Deterministic algorithms would first fill with NaN all memory that a kernel is about to write.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     strategy = _strategy(config)
     # Lightning refuses this word beside a strategy that does the same once it has the plugin.
     double = node["precision"] == "64-true" and isinstance(strategy, ShardedStrategy)

@@ -20,14 +20,12 @@ JOBS = {
     "onecycle": ("model=resnet20", "scheduler=onecycle", *AUGMENTED),
     "dropout": ("model=densenet40", "model.depth=10", "model.dropout=0.2", "trainer.precision=bf16-mixed"),
     "accumulated": ("model=cnn3", "trainer.accumulate=2", "ema.decay=0.9", "trainer.gradient_clip=0.5"),
-    "lion": ("model=resnet20", "optimizer=lion", "trainer.precision=bf16-mixed"),
+    "second_moments": ("model=resnet20", "optimizer=nadam", "trainer.precision=bf16-mixed"),
 }
 
 
 def weights(run: Trained) -> dict[str, torch.Tensor]:
-    found = run.checkpoint("last")["state_dict"]
-    assert isinstance(found, dict)
-    return found
+    return {name: value.cpu() for name, value in run.checkpoint("last")["state_dict"].items()}
 
 
 def assert_same_bits(one: Trained, other: Trained) -> None:
