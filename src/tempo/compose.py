@@ -228,7 +228,7 @@ def build_trainer(
     torch.set_float32_matmul_precision(precision)
     torch.backends.cudnn.allow_tf32 = precision != "highest"  # convolutions too, which torch leaves at TF32
     # Deterministic algorithms would first fill with NaN all memory that a kernel is about to write.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     strategy = _strategy(config)
     # Lightning refuses this word beside a strategy that does the same once it has the plugin.
     double = node["precision"] == "64-true" and isinstance(strategy, ShardedStrategy)
