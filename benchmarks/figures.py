@@ -1,8 +1,8 @@
 """Write the figures of README and docs from the records: `python benchmarks/figures.py [--check]`.
 
 A figure stands between two comments, `<!--=STUDY FIELD-->86.4 %<!--/-->`: STUDY is a folder of docs/results
-(or one in it, `superconvergence/step`), FIELD a dotted key of its run records. A number is the mean over
-the study's runs, with the standard deviation where there are several; `metrics.*.accuracy` is in percent.
+(or one in it, `superconvergence/step`), FIELD a dotted key (`a.b.0`) of its run records. A number is the
+mean over the study's runs, with the standard deviation where there are several; `metrics.*.accuracy` is in percent.
 `n` counts the runs, `max KEY` is the largest, `rank KEY` the place of the mean among the folders beside it.
 `minus STUDY KEY` is the difference of the means and half its
 95 % interval, paired over the seeds of both; `verdict STUDY KEY` says whether the interval leaves out zero.
@@ -152,7 +152,7 @@ def pages() -> list[Path]:
 def _value(record: dict[str, Any], key: str) -> Any:
     node: Any = record
     for part in key.split("."):
-        node = node[part]
+        node = node[int(part) if isinstance(node, list) else part]
     return node
 
 

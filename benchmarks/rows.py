@@ -46,7 +46,7 @@ class Row:
             "max": max(self.values),
             "values": self.values,
             "text": three_digits(self.median, against),
-            "range": f"{low} to {high}",
+            "range": f"{low} to {high}" if len(self.values) > 1 else "one value",
             **{key: value for key, value in goal.items() if value is not None},
         }
 
