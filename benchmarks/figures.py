@@ -2,7 +2,7 @@
 
 A figure stands between two comments, `<!--=STUDY FIELD-->86.4 %<!--/-->`: STUDY is a folder of docs/results
 (or one in it, `superconvergence/step`), FIELD a dotted key (`a.b.0`) of its run records. A number is the
-mean over the study's runs, with the standard deviation where there are several; `metrics.*.accuracy` is in percent.
+mean over the study's runs, with the standard deviation where there are several; accuracies are in percent.
 `n` counts the runs, `max KEY` is the largest, `rank KEY` the place of the mean among the folders beside it.
 `minus STUDY KEY` is the difference of the means and half its
 95 % interval, paired over the seeds of both; `verdict STUDY KEY` says whether the interval leaves out zero.
