@@ -51,6 +51,7 @@ def conventional(config: Config, steps: int) -> dict[str, float]:
             accelerator="cpu",
             max_steps=clock.last_step,
             callbacks=[clock],
+            deterministic=False,  # the template's own setting; None would keep what tempo has set
             logger=pl.loggers.TensorBoardLogger(folder),
             default_root_dir=folder,
         )

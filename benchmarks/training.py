@@ -24,6 +24,7 @@ def measure(job: BenchJob, rounds: int) -> list[Row]:
         *(Row(way, "images/s", speeds) for way, speeds in wall.items()),
         ratio("tempo_over_raw", wall["tempo"], wall["raw"], at_least=over_raw),
         ratio("tempo_over_conventional", wall["tempo"], wall["conventional"], at_least=over_conventional),
+        ratio("raw_over_conventional", wall["raw"], wall["conventional"]),
         ratio("tempo_over_raw_cpu_time", cpu["tempo"], cpu["raw"]),
         ratio("tempo_over_conventional_cpu_time", cpu["tempo"], cpu["conventional"]),
     ]
