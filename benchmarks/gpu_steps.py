@@ -28,6 +28,8 @@ class DeviceLoop(PlainLoop):
     """
 
     def __init__(self, config: Config, mode: str, device: str) -> None:
+        compose.set_numerics(config["trainer"])
+        torch.use_deterministic_algorithms(config["trainer"]["deterministic"])
         super().__init__(config, device, _READY_BATCHES)
         if mode.startswith("compiled"):
             torch.compiler.reset()

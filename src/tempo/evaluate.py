@@ -68,7 +68,10 @@ def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "au
     record.config = completed(record, folder)
     check(record.config)
     trainer = {**record.config["trainer"], "accelerator": accelerator, "devices": 1, "num_nodes": 1}
-    config = {**record.config, "trainer": {**trainer, "profiler": None, "compile": False}}
+    config = {
+        **record.config,
+        "trainer": {**trainer, "profiler": None, "compile": False, "cuda_graph": False},
+    }
     compose.check_devices(config)
     quiet()
     if config["trainer"]["threads"] is not None:

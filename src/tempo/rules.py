@@ -184,8 +184,8 @@ def _graph(config: Config) -> None:
         why = f"needs an NVIDIA GPU, and trainer.accelerator={trainer['accelerator']}"
     elif trainer["devices"] * trainer["num_nodes"] > 1:
         why = "records the steps of one process, which exchanges no gradients with others"
-    elif trainer["precision"] == "16-mixed":
-        why = "has no place for the loss scale of trainer.precision=16-mixed, which bf16-mixed does without"
+    elif trainer["precision"] not in ("32-true", "bf16-mixed"):
+        why = f"takes steps of trainer.precision=32-true and bf16-mixed, none of {trainer['precision']}"
     elif trainer["profiler"] is not None:
         why = f"leaves the steps nothing that trainer.profiler={trainer['profiler']} could look at"
     elif kind in WITH_CLOSURE:

@@ -17,8 +17,8 @@ from tempo.trainer.checkpoint_file import load
 from tempo.trainer.checkpoints import newest_whole
 from tempo.trainer.final_state import weights_sha256
 from tempo.trainer.metrics_file import COLUMNS, MetricsFile
-from tempo.trainer.module import step_seed
 from tempo.trainer.progress import Interval, StepWindow
+from tempo.trainer.step_seed import step_seed
 from tests.trainer.saved import saved
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -18,15 +19,18 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from tempo.data.augment import Preprocess
 from tempo.data.batches import BatchPlan, Chunk
+from tempo.errors import UserError
 from tempo.scheduler.adapter import ScheduleAdapter
 from tempo.scheduler.schedule import Schedule
 from tempo.trainer.average import moving_average, optimizers_average, take_average
 from tempo.trainer.closure import StepClosure, needs_closure
 from tempo.trainer.progress import StepWindow
-from tempo.trainer.step_graph import MicroBatches, StepGraph, is_recorded
-from tempo.trainer.stepping import Backward, steps_of, stop_asking_for_gpus
+from tempo.trainer.step_graph import MicroBatches, StepGraph, is_recorded, parts_of
+from tempo.trainer.step_seed import step_seed
+from tempo.trainer.stepping import Backward, goes_straight_to_torch, steps_of, stop_asking_for_gpus
 
-_MASK = (1 << 64) - 1
+log = logging.getLogger(__name__)
+
 _NOTHING = nullcontext()
 
 BuildOptimizer = Callable[[nn.Module], torch.optim.Optimizer]
@@ -153,7 +157,12 @@ class Classifier(pl.LightningModule):
         outputs: list[Tensor] = []
         evaluations = self.evaluations
         averaged = None if self.optimizer_averages else self.averaged
-        recorded = is_recorded(self, self.cuda_graph)
+        recorded = self.device.type == "cuda" and is_recorded(
+            self.cuda_graph, self.network, optimizer.optimizer,
+            straight=goes_straight_to_torch(self.trainer) and not self.needs_closure,
+        )  # fmt: skip
+        if self._graph is not None and self._graph.made_of != parts_of(self.network):
+            self._graph = None  # a callback has changed the network: it is recorded anew
         for step in range(first_step, first_step + chunk.steps):
             batch = list(islice(micro_batches, parts))
             self.pace.apply(step)
@@ -205,11 +214,23 @@ class Classifier(pl.LightningModule):
 
     def _replay(self, step: int, batch: MicroBatches) -> tuple[list[Tensor], list[Tensor]]:
         """As `_evaluate`, by a graph that the first call records."""
-        if self._graph is None:
+        if self._graph is None and self.cuda_graph:
             passes = partial(self._pass_over, backward=Tensor.backward, differentiate=True)
-            self._graph = StepGraph(self.network, passes, partial(self._seed_generator, step), batch)
+            try:
+                self._graph = StepGraph(self.network, passes, partial(self._seed_generator, step), batch)
+            except (UserError, torch.OutOfMemoryError) as error:
+                if self.cuda_graph != "auto":
+                    raise
+                log.warning("steps are not recorded as a graph: %s", str(error).splitlines()[0])
+                self.cuda_graph = False
+        if self._graph is None:
+            return self._evaluate(step, batch, Tensor.backward)
         self._seed_generator(step)
         return self._graph(batch)
+
+    def on_fit_end(self) -> None:
+        """Give back the memory of the graph."""
+        self._graph = None
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip here, where gradients under a loss scaler have their own size again."""
@@ -284,17 +305,3 @@ class Classifier(pl.LightningModule):
         self.evaluated = self.close_sums()
         for name in ("loss", "accuracy"):
             self.log(f"{split}/{name}", self.evaluated[name], logger=False, rank_zero_only=True)
-
-
-def step_seed(seed: int, rank: int, step: int) -> int:
-    """63 bits for what is random inside the network at one step of one rank.
-
-    A round of SplitMix64 (Steele, Lea & Flood 2014) for each number: neighbours share nothing.
-    """
-    state = 0
-    for number in (seed, rank, step):
-        state = (state + number + 0x9E3779B97F4A7C15) & _MASK
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
-        state ^= state >> 31
-    return state >> 1

@@ -7,54 +7,83 @@ all of a step's kernels (Nguyen et al., "Accelerating PyTorch with CUDA Graphs",
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from tempo.errors import UserError
-from tempo.trainer.stepping import goes_straight_to_torch
 
 MicroBatches = list[tuple[Tensor, Tensor]]
 Passes = Callable[[MicroBatches], tuple[list[Tensor], list[Tensor]]]
 """Losses and outputs of a step's micro-batches; leaves their mean gradient in `.grad`."""
 
-_OWN = "tempo.model."
+_FIXED = tuple(
+    f"tempo.model.{name}"
+    for name in (
+        "cifar_resnet",
+        "cnn3",
+        "densenet",
+        "initialisation",
+        "mlp",
+        "smith_wide_resnet",
+        "wide_resnet",
+    )
+)
 _WARM_UP_PASSES = 2
-_LOSS_TOLERANCE, _GRADIENT_TOLERANCE = 1e-3, 0.05
-"""Relative: what two passes over one batch may differ by where kernels are not deterministic."""
+_TOLERANCE, _DETERMINISTIC_TOLERANCE, _SHARE_OF_LARGEST = 0.05, 1e-5, 1e-3
+"""What two passes over one batch may differ by, relative to a tensor's norm; and to the largest gradient's,
+for a bias before batch normalization has a gradient of noise alone."""
 
 
-def is_recorded(module: pl.LightningModule, setting: Literal["auto"] | bool) -> bool:
-    """Whether the steps of `module` are graphs under `trainer.cuda_graph`.
-
-    "auto" records on one GPU, where nothing watches single steps, networks of tempo's own: they do the same
-    at each step. Of another's this is not known, and a graph repeats what Python decided once.
+def is_recorded(
+    setting: Literal["auto"] | bool, network: nn.Module, optimizer: torch.optim.Optimizer, *, straight: bool
+) -> bool:
+    """Whether steps on a GPU are graphs under `trainer.cuda_graph`; `straight` if nothing comes between them.
 
     Raises:
         UserError: true, and something needs each step from Python.
     """
-    if not setting or module.device.type != "cuda":  # true without a GPU is refused before this
-        return False
-    network = module.network
-    assert isinstance(network, nn.Module)
-    plain = goes_straight_to_torch(module.trainer) and not module.needs_closure
     if setting == "auto":
-        return plain and type(network).__module__.startswith(_OWN)
-    if not plain:
+        return straight and is_fixed(network, optimizer)
+    if setting and (not straight or has_hooks(network)):
         raise UserError(
-            "trainer.cuda_graph=true: a callback watches single steps, which a graph does not stop for: "
-            "trainer.cuda_graph=auto, or without the callback"
+            "trainer.cuda_graph=true: a callback or hook watches single steps, which a graph does not stop "
+            "for: trainer.cuda_graph=auto, or without it"
         )
-    return True
+    return setting
+
+
+def is_fixed(network: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
+    """Whether each step is known to do the same, so that `auto` records it.
+
+    So are tempo's own networks, of whatever parts of torch.nn, under optimizers of torch and of tempo. Of
+    others this is not known: a graph repeats what Python decided once, and puts each gradient where the one
+    before it was.
+    """
+    known = all(
+        type(each).__module__.startswith("torch.nn.") or type(each).__module__ in _FIXED
+        for each in network.modules()
+    )
+    ours = type(optimizer).__module__.startswith(("torch.optim.", "tempo.optimizer."))
+    return known and ours and not has_hooks(network)
+
+
+def has_hooks(network: nn.Module) -> bool:
+    """Whether somebody is called when a part of the network is; a graph would do it once."""
+    of_modules = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    of_tensors = ("_backward_hooks", "_post_accumulate_grad_hooks")
+    return any(getattr(each, name, None) for each in network.modules() for name in of_modules) or any(
+        getattr(each, name, None) for each in network.parameters() for name in of_tensors
+    )
 
 
 class StepGraph:
     """`passes` for batches of one shape, without Python: the same kernels in the same order.
 
-    The first call records, and holds the graph's loss and gradient against those of an ordinary pass.
-    Recording changes neither the network's running statistics nor what is drawn later.
+    The first call records, and holds losses, gradients and buffers against those of an ordinary pass.
+    Recording changes neither the network's running statistics nor what is
+    drawn later.
 
     Args:
         network: in training mode.
@@ -63,6 +92,7 @@ class StepGraph:
 
     Raises:
         UserError: the network cannot be recorded, or the graph computes something else than it.
+        torch.OutOfMemoryError: a graph keeps the memory of its activations for itself.
     """
 
     def __init__(
@@ -70,28 +100,31 @@ class StepGraph:
     ) -> None:
         self.network = network
         self.parameters = [each for each in network.parameters() if each.requires_grad]
+        self.made_of = parts_of(network)
         self._inputs = [tuple(torch.empty_like(each) for each in part) for part in batch]
         before = [each.clone() for each in network.buffers()]
         seed()
-        losses, gradient = self._measured(passes(batch))
+        expected = self._measured(passes(batch))
         self._restore(before)
         try:
             self._record(passes, batch, before)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise UserError(
                 f"trainer.cuda_graph: {type(network).__name__} cannot be recorded "
-                f"({str(error).splitlines()[0][:150]}): trainer.cuda_graph=false"
+                f"({str(_first_cause(error)).splitlines()[0][:150]}): trainer.cuda_graph=false"
             ) from error
         seed()
-        found_losses, found_gradient = self._measured(self(batch))
+        found = self._measured(self(batch))
         self._restore(before)
-        self._compare(found_losses, losses, _LOSS_TOLERANCE)
-        self._compare(found_gradient, gradient, _GRADIENT_TOLERANCE)
+        self._compare(found, expected)
 
     def __call__(self, batch: MicroBatches) -> tuple[list[Tensor], list[Tensor]]:
         """Losses and outputs of one step's micro-batches; gradients are in `.grad`."""
         for ours, given in zip(self._inputs, batch, strict=True):
             for target, source in zip(ours, given, strict=True):
+                assert target.shape == source.shape
                 target.copy_(source)
         self._graph.replay()
         for parameter, gradient in zip(self.parameters, self._gradients, strict=True):
@@ -100,9 +133,9 @@ class StepGraph:
 
     def _record(self, passes: Passes, batch: MicroBatches, before: Sequence[Tensor]) -> None:
         """Record over other images than the first step's: what depends on them in Python then shows."""
-        for ours, given in zip(self._inputs, batch, strict=True):
-            for target, source in zip(ours, given, strict=True):
-                target.copy_(source.flip(0))
+        for (images, labels), (given_images, given_labels) in zip(self._inputs, batch, strict=True):
+            images.copy_(-given_images)
+            labels.copy_(given_labels.roll(1, 0))
         inputs: MicroBatches = [(images, labels) for images, labels in self._inputs]
         # Libraries set themselves up, and a compiled network compiles, before anything is recorded.
         stream = torch.cuda.Stream()
@@ -119,22 +152,35 @@ class StepGraph:
         self._gradients = [each.grad for each in self.parameters]
         self._forget_gradients()
 
-    def _measured(self, of_step: tuple[list[Tensor], list[Tensor]]) -> tuple[Tensor, Tensor]:
-        """Losses and the whole gradient, copied."""
-        gradients = [each.grad.flatten() for each in self.parameters if each.grad is not None]
-        found = torch.stack(of_step[0]).float(), torch.cat(gradients).float()
+    def _measured(self, of_step: tuple[list[Tensor], list[Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+        """Gradients, and losses with buffers, copied."""
+        gradients = [each.grad.clone() for each in self.parameters if each.grad is not None]
         self._forget_gradients()
-        return found
+        others = [torch.stack(of_step[0]), *(each.clone() for each in self.network.buffers())]
+        return gradients, others
 
-    def _compare(self, found: Tensor, expected: Tensor, tolerance: float) -> None:
-        difference, size = float((found - expected).norm()), float(expected.norm())
-        # A loss that is no number is for the watch over divergence.
-        if difference > tolerance * size:
-            raise UserError(
-                f"trainer.cuda_graph: recorded, {type(self.network).__name__} computes something else "
-                f"(off by {difference:.2g} of {size:.2g}): its forward pass decides in Python, which a graph "
-                "does not repeat; trainer.cuda_graph=false"
-            )
+    def _compare(
+        self, found: tuple[list[Tensor], list[Tensor]], expected: tuple[list[Tensor], list[Tensor]]
+    ) -> None:
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        tolerance = _DETERMINISTIC_TOLERANCE if deterministic else _TOLERANCE
+        largest = max((float(each.norm()) for each in expected[0]), default=0.0)
+        for of_graph, of_pass, floor in zip(
+            found, expected, (tolerance * _SHARE_OF_LARGEST * largest, 0.0), strict=True
+        ):
+            if len(of_graph) != len(of_pass):
+                self._refuse("other gradients")
+            for one, other in zip(of_graph, of_pass, strict=True):
+                difference, size = float((one.double() - other.double()).norm()), float(other.double().norm())
+                # A loss that is no number is for the watch over divergence.
+                if difference > tolerance * size + floor:
+                    self._refuse(f"off by {difference:.2g} of {size:.2g}")
+
+    def _refuse(self, what: str) -> None:
+        raise UserError(
+            f"trainer.cuda_graph: recorded, {type(self.network).__name__} computes something else ({what}): "
+            "its forward pass decides in Python, which a graph does not repeat; trainer.cuda_graph=false"
+        )
 
     def _forget_gradients(self) -> None:
         for parameter in self.parameters:
@@ -144,3 +190,19 @@ class StepGraph:
         with torch.no_grad():
             for buffer, value in zip(self.network.buffers(), before, strict=True):
                 buffer.copy_(value)
+
+
+def parts_of(network: nn.Module) -> list[Any]:
+    """What a graph is bound to: where tensors lie, what is trained, which part is in training mode."""
+    return [
+        *((each.data_ptr(), each.requires_grad) for each in network.parameters()),
+        *(each.data_ptr() for each in network.buffers()),
+        *(each.training for each in network.modules()),
+    ]
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What failed in a recording; that it was broken off is said over it."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error

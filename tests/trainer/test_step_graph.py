@@ -1,0 +1,87 @@
+"""Which steps `trainer.cuda_graph` records; what a recorded step does is tested on a GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tempo.errors import UserError
+from tempo.networks import build_network
+from tempo.trainer.step_graph import is_fixed, is_recorded, parts_of
+from tests.jobs import compose_job
+
+OWN = ["mlp", "cnn3", "resnet20", "densenet40", "wrn28_10", "wrn32_4"]
+
+
+def network_of(model: str) -> nn.Module:
+    config, _ = compose_job([f"model={model}", "trainer=cpu"])
+    with torch.device("meta"):
+        return build_network(config, (3, 32, 32), 10)
+
+
+def adam(network: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.Adam(network.parameters())
+
+
+@pytest.mark.parametrize("model", OWN)
+def test_tempos_own_networks_are_recorded(model: str) -> None:
+    network = network_of(model)
+    assert is_recorded("auto", network, adam(network), straight=True)
+
+
+def test_a_network_of_the_users_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the README tells users to put theirs."""
+
+    class Mine(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Linear(4, 2)
+
+    monkeypatch.setattr(Mine, "__module__", "tempo.model.mine")
+    assert not is_fixed(Mine(), adam(Mine()))
+    assert not is_fixed(nn.Sequential(Mine()), adam(Mine()))
+    assert is_recorded(True, Mine(), adam(Mine()), straight=True)
+
+
+def test_an_optimizer_of_others_is_not() -> None:
+    network = network_of("mlp")
+
+    class KeepsGradients(torch.optim.SGD):
+        pass
+
+    optimizer = KeepsGradients(network.parameters(), lr=0.1)
+    assert not is_recorded("auto", network, optimizer, straight=True)
+
+
+@pytest.mark.parametrize("hook", ["module", "tensor"])
+def test_whoever_watches_steps_is_not_passed_over(hook: str) -> None:
+    network = nn.Linear(4, 2)
+    assert is_recorded("auto", network, adam(network), straight=True)
+    assert not is_recorded("auto", network, adam(network), straight=False)
+    if hook == "module":
+        network.register_forward_hook(lambda *_: None)
+    else:
+        network.weight.register_post_accumulate_grad_hook(lambda _: None)
+    assert not is_recorded("auto", network, adam(network), straight=True)
+    with pytest.raises(UserError, match=r"trainer\.cuda_graph=auto"):
+        is_recorded(True, network, adam(network), straight=True)
+
+
+def test_false_records_nothing() -> None:
+    network = nn.Linear(4, 2)
+    assert not is_recorded(False, network, adam(network), straight=True)
+
+
+def test_a_changed_network_is_noticed() -> None:
+    network = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2))
+    before = parts_of(network)
+    assert parts_of(network) == before
+    with torch.no_grad():
+        network[0].weight.add_(1)  # a step in place
+    assert parts_of(network) == before
+    network[0].bias.requires_grad_(False)
+    frozen = parts_of(network)
+    assert frozen != before
+    network[1].eval()
+    assert parts_of(network) != frozen
