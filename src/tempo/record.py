@@ -35,7 +35,8 @@ class RunRecord:
 
     `metrics` is `{"train" | "val" | "test": {"loss", "accuracy"}}` with accuracies in [0, 1]; `seconds` has
     "startup", "train", "test", "total" and, where a network was compiled, "compile"; `images_per_second` is
-    that of training alone, without validation and compilation: an image counts in each of the `evaluations`.
+    that of training alone, without validation and compilation: an image counts in each of the `evaluations`,
+    and one whose gradient an asynchronous server has dropped not in that pass.
     `world_size` is the number of processes that really trained together. `n_evaluated` counts the test images
     that were really looked at, over all of them.
     """
@@ -68,7 +69,8 @@ class RunRecord:
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     steps: int = 0
     evaluations: int = 0
-    """Passes over a batch: one a step; with a line search, each loss and each Hessian-vector product."""
+    """Passes over a batch that were stepped: one a step; with a line search, each loss and each
+    Hessian-vector product."""
     epochs: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
     images_per_second: float = 0.0

@@ -94,6 +94,7 @@ class Script:
 def test_a_run_goes_on_without_a_dead_worker_and_stops_and_resumes(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     job = ["trainer.epochs=12", "scheduler=onecycle", "scheduler.max_lr=0.02", "scheduler.min_lr=0.002"]
+    job += ["server.max_staleness=1"]
     script = Script(folder, *job)
     script.wait_until(lambda: rows_written(folder) >= 5)
     os.kill(script.worker(1), signal.SIGKILL)
@@ -115,6 +116,11 @@ def test_a_run_goes_on_without_a_dead_worker_and_stops_and_resumes(tmp_path: Pat
     steps = 12 * (record.data["train"] // 16)
     assert (record.status, record.steps, record.world_size) == ("completed", steps, 2)
     assert sum(found["staleness"].values()) == sum(found["steps_of_workers"].values()) == steps
+    assert found["staleness_max"] <= 1
+    # What the server dropped is no image that was trained on.
+    assert record.evaluations == steps
+    assert record.images_per_second == pytest.approx(16 * steps / record.seconds["train"])
+    assert (f"{found['dropped']} gradients dropped as too late" in out) == (found["dropped"] > 0)
     assert found["steps_of_workers"]["1"] > 100
     assert found["lost_workers"] == [1]
     assert 0 < found["staleness_mean"] < 1.5

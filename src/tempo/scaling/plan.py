@@ -146,6 +146,8 @@ def _filed(job: BenchmarkJob, workers: int, folder: Path) -> BenchmarkJob:
     told = {key: value for key, value in dataclasses.asdict(job).items() if key not in _UNHASHED}
     if workers == 1 and job.method == "ring":  # the way of an exchange that does not take place
         told = {key: value for key, value in told.items() if key not in ("servers", "placement", "reply")}
+    if job.max_staleness is not None:  # points that counted dropped gradients as images are measured again
+        told["images"] = "stepped"
     text = json.dumps([told, workers, of_this_machine()], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     name = re.sub(r"[^\w.-]", "_", f"{job.model}_{job.method}_{workers}")

@@ -33,13 +33,16 @@ class ScalingPoint:
     (compute by its time, a network by a limited link) and says which; `predicted` is the cost model.
 
     `step_seconds`: between two steps of one worker, the median over intervals; `step_seconds_quartiles` is
-    their spread. `images_per_second`: of all workers together. `single_images_per_second`: of one worker
-    that exchanges nothing, on the same hardware: what efficiency is measured against. `compute_seconds`: a
-    step without exchange while all workers compute, so that workers who share cores share them here too.
+    their spread. `images_per_second`: of all workers together, without images whose gradient was dropped.
+    `single_images_per_second`: of one worker that exchanges nothing, on the same hardware: what efficiency is
+    measured against. `compute_seconds`: a step without exchange while all workers compute, so that workers
+    who share cores share them here too.
 
     `gradient_bytes`: S. `sent_bytes_by_rank`, `received_bytes_by_rank`: a step, rank by rank; empty where
     unknown. `bytes_are`: `counted` where the bytes are sent, or `computed` from the method's formula, where
-    a backend chooses its own algorithm (ring). `staleness`: mean steps that a gradient is behind.
+    a backend chooses its own algorithm (ring). `staleness`: mean steps that a gradient which is applied is
+    behind. `sent_gradients`, `dropped_gradients`: of ps_async, those sent in the timed intervals and how many
+    of them came too late for `server.max_staleness`.
     """
 
     source: Source
@@ -63,6 +66,8 @@ class ScalingPoint:
     received_bytes_by_rank: list[float] = field(default_factory=list)
     bytes_are: Literal["counted", "computed", ""] = ""
     staleness: float | None = None
+    sent_gradients: int = 0
+    dropped_gradients: int = 0
     steps: int = 0
     warmup_steps: int = 0
     compute: Literal["network", "sleep", "formula"] = "network"

@@ -23,7 +23,12 @@ from tempo.errors import UserError
 from tempo.parent_death import die_with_parent
 from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.point import ScalingPoint, of_this_machine
-from tempo.scaling.timing import differences, seconds_a_step
+from tempo.scaling.timing import (
+    differences,
+    seconds_a_step,
+    stepped_and_behind,
+    trained_images_per_second,
+)
 from tempo.scaling.worker_step import WorkerStep
 
 
@@ -31,12 +36,14 @@ from tempo.scaling.worker_step import WorkerStep
 class Timing:
     """What one worker measured: seconds since the common start at the end of each interval, and its bytes."""
 
-    marks: list[float]
+    marks: Sequence[float]
     compute_seconds: float
     sent_bytes: float
     received_bytes: float
-    staleness: list[float]
-    """Mean of each interval; empty where steps are synchronous."""
+    stepped: Sequence[float]
+    """Gradients of each interval that were not dropped."""
+    behind: Sequence[float]
+    """Sum of their staleness, interval by interval."""
 
 
 def main() -> None:
@@ -107,13 +114,14 @@ def _timing(job: BenchmarkJob, worker: WorkerStep, world_size: int) -> Timing:
     marks = _intervals(worker, worker.take, measured, job.interval_steps, world_size)
     now_sent, now_received = worker.counted_bytes
     steps = len(marks) * job.interval_steps
-    parts = range(0, len(worker.staleness), job.interval_steps)
+    stepped, behind = stepped_and_behind(worker.staleness, len(marks), job.interval_steps)
     return Timing(
         marks=marks,
         compute_seconds=statistics.median(differences(compute)) if compute else math.nan,
         sent_bytes=(now_sent - sent) / steps,
         received_bytes=(now_received - received) / steps,
-        staleness=[statistics.mean(worker.staleness[at : at + job.interval_steps]) for at in parts],
+        stepped=stepped,
+        behind=behind,
     )
 
 
@@ -137,38 +145,34 @@ def _gather(timing: Timing, device: torch.device, world_size: int) -> list[Timin
     if world_size == 1:
         return [timing]
     first = [timing.compute_seconds, timing.sent_bytes, timing.received_bytes]
-    mine = torch.tensor([*first, *timing.marks, *timing.staleness], dtype=torch.float64)
+    mine = torch.tensor([*first, *timing.marks, *timing.stepped, *timing.behind], dtype=torch.float64)
     if distributed.get_backend() == "nccl":
         mine = mine.to(device)
     rows = [torch.zeros_like(mine) for _ in range(world_size)]
     distributed.all_gather(rows, mine)
-    cut = 3 + len(timing.marks)
-    return [
-        Timing(values[3:cut], values[0], values[1], values[2], values[cut:])
-        for values in ([float(each) for each in row.tolist()] for row in rows)
-    ]
-
-
-def _dropped(worker: WorkerStep) -> str:
-    """Images of a gradient that came too late count as processed, and train nothing."""
-    if worker.asynchronous is None or not (counts := worker.asynchronous.counts()).dropped:
-        return ""
-    return f"{counts.dropped} of {counts.dropped + counts.steps} gradients dropped as too late"
+    found = []
+    for row in rows:
+        compute, sent, received = row[:3].tolist()
+        marks, stepped, behind = row[3:].view(3, -1).tolist()
+        found.append(Timing(marks, compute, sent, received, stepped, behind))
+    return found
 
 
 def _point(job: BenchmarkJob, worker: WorkerStep, timings: Sequence[Timing]) -> ScalingPoint:
     of_ranks = seconds_a_step([each.marks for each in timings], job.interval_steps)
-    stale = [
-        value
-        for timing, kept in zip(timings, of_ranks, strict=True)
-        for value in timing.staleness[: len(kept)]
-    ]
+    stepped = [each.stepped[: len(kept)] for each, kept in zip(timings, of_ranks, strict=True)]
+    behind = [each.behind[: len(kept)] for each, kept in zip(timings, of_ranks, strict=True)]
+    asynchronous = job.method == "ps_async"
+    applied, sent = sum(map(sum, stepped)), job.interval_steps * sum(map(len, of_ranks))
     every = [seconds for rank in of_ranks for seconds in rank]
     step_seconds = statistics.median(every)
     of_compute = statistics.mean(each.compute_seconds for each in timings)
     if not worker.exchanges:
         of_compute = step_seconds
-    rate = sum(job.images_per_worker / statistics.median(each) for each in of_ranks)
+    rate = sum(
+        trained_images_per_second(job.images_per_worker, seconds, kept, job.interval_steps)
+        for seconds, kept in zip(of_ranks, stepped, strict=True)
+    )
     workers = len(timings)
     ring = job.method == "ring"
     ring_bytes = 2 * (workers - 1) / workers * worker.wire_bytes
@@ -197,7 +201,9 @@ def _point(job: BenchmarkJob, worker: WorkerStep, timings: Sequence[Timing]) -> 
         sent_bytes_by_rank=[ring_bytes] * workers if ring else [each.sent_bytes for each in timings],
         received_bytes_by_rank=[ring_bytes] * workers if ring else [each.received_bytes for each in timings],
         bytes_are="computed" if ring else "counted",
-        staleness=statistics.mean(stale) if stale else None,
+        staleness=sum(map(sum, behind)) / max(1, applied) if asynchronous else None,
+        sent_gradients=sent if asynchronous else 0,
+        dropped_gradients=int(sent - applied),
         steps=job.steps,
         warmup_steps=job.warmup_steps,
         compute="network" if job.sleep is None else "sleep",
@@ -209,7 +215,7 @@ def _point(job: BenchmarkJob, worker: WorkerStep, timings: Sequence[Timing]) -> 
         backend="ray" if job.method == "ps_async" else job.backend if workers > 1 else "",
         precision=job.precision,
         command=job.command,
-        note="; ".join(filter(None, [job.note, _dropped(worker)])),
+        note=job.note,
         **machine,
     )
 

@@ -32,6 +32,7 @@ HEAD = (
     "sent, MB a step",
     "received",
     "stale by",
+    "dropped",
     "cores",
     NOTE,
 )
@@ -75,6 +76,7 @@ def _row(point: ScalingPoint) -> list[Cell]:
         _megabytes(point.sent_bytes_by_rank, mark),
         _megabytes(point.received_bytes_by_rank, mark),
         _number(point.staleness, "{:.2f}"),
+        _dropped(point),
         Cell("shared", "shared") if point.share_cores else Cell(""),
         Cell(note, note),
     ]
@@ -85,6 +87,12 @@ def _spread(point: ScalingPoint) -> str:
         return ""
     first, third = (1e3 * each for each in point.step_seconds_quartiles)
     return f" ({first:.4g} to {third:.4g})"
+
+
+def _dropped(point: ScalingPoint) -> Cell:
+    if not point.dropped_gradients:
+        return Cell("")
+    return Cell(f"{point.dropped_gradients} of {point.sent_gradients}", point.dropped_gradients)
 
 
 def _megabytes(of_ranks: Sequence[float], mark: str) -> Cell:

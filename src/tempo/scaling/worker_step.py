@@ -50,8 +50,8 @@ class WorkerStep:
         self.network: nn.Module = network
         """What is called: the module itself, or what wraps it for the exchange of gradients."""
         self.asynchronous: AsyncWorker | None = None
-        self.staleness: list[int] = []
-        """Of the gradient of each step taken; empty where steps are synchronous."""
+        self.staleness: list[int | None] = []
+        """Of the gradient of each step taken, None of a dropped one; empty where steps are synchronous."""
         self._make_batch()
         if job.method == "ps_async":
             self.asynchronous = self._reach_server(rank)
@@ -115,7 +115,9 @@ class WorkerStep:
         """A step as in training."""
         self._differentiate()
         if self.asynchronous is not None:
-            self.staleness.append(self.asynchronous.exchange([each.grad for each in self._trained]))
+            before = self.asynchronous.dropped
+            late = self.asynchronous.exchange([each.grad for each in self._trained])
+            self.staleness.append(None if self.asynchronous.dropped > before else late)
             _await_work(self.asynchronous)
         elif self.star is None or self.job.reply == "gradients":
             self._update()

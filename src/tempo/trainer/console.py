@@ -98,6 +98,8 @@ def print_results(record: RunRecord, folder: Path) -> None:
     elif chosen:
         out.print(f"tested    step {chosen['step']}, chosen by {chosen['by']} = {chosen['value']:.4f}")
     more = f" of {record.evaluations} evaluations" if record.evaluations > record.steps else ""
+    if dropped := record.exchange.get("dropped"):
+        more += f", {dropped} gradients dropped as too late,"
     out.print(
         f"cost      {record.steps} steps{more} in {record.seconds.get('train', 0):.1f} s of training "
         f"({record.images_per_second:,.0f} images/s), {record.seconds.get('total', 0):.1f} s in all"
