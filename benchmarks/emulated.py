@@ -8,8 +8,8 @@ the network is there with a twelfth of its elements. So 1 Gb/s stands for 12 Gb/
 of buckets are a twelfth as well.
 
 Before anything is timed, the link is measured by ping-pong over gloo between two hosts; a rate far from
-the one asked for ends the program. The points and the link go to docs/results/scaling_emulated. Wants a
-quiet machine.
+the one asked for ends the program. The points and the link go to `--folder`, logs/emulated where none is
+named; those that docs/scaling.md quotes are in docs/results/scaling_emulated. Wants a quiet machine.
 """
 
 from __future__ import annotations
@@ -239,8 +239,8 @@ def take_part(files: Sequence[str]) -> None:
             print(f"{Path(job.point_file).name.removesuffix(SUFFIX)} done", flush=True)
 
 
-def main() -> None:
-    """Read the command line, make the hosts, write the points."""
+def command_line() -> argparse.ArgumentParser:
+    """Its arguments; a try-out that names no folder must not replace the published points."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -250,11 +250,16 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--hosts", nargs="+", type=int, default=[1, 2, 4, 8])
     parser.add_argument("--rate", type=checked_rate, default="1gbit", help="of a link: 250mbit, 1gbit")
-    parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "results" / "scaling_emulated")
+    parser.add_argument("--folder", type=Path, default=ROOT / "logs" / "emulated", help="of the points")
     parser.add_argument("--note", default="", help="stands in every point: what else the machine does")
     parser.add_argument("--rank", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--address", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Read the command line, make the hosts, write the points."""
+    arguments = command_line().parse_args()
     if arguments.rank and arguments.address:
         counts = [int(each.rpartition("@")[2]) for each in arguments.rank]
         return emulated_async.take_part(arguments.rank, arguments.address, counts)

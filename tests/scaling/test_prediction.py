@@ -142,3 +142,8 @@ def test_a_server_steps_in_the_workers_place() -> None:
     size = 4 * 3_000_500
     assert point.step_seconds == pytest.approx(0.6 + 2e-4 + 2 * 2 * size / 1e8 + 0.08)
     assert point.efficiency == pytest.approx(0.65 / point.step_seconds)
+
+
+def test_a_try_out_leaves_the_published_points_alone(tables: ModuleType) -> None:
+    folder = sys.modules["emulated"].command_line().parse_args([]).folder
+    assert folder.is_relative_to(ROOT / "logs")  # which git ignores
