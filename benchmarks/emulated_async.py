@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +31,6 @@ from tempo.scaling.point import ScalingPoint, of_this_machine
 FOLDER = "TEMPO_EMULATED_RAY"
 """Of Ray's own files, in the environment."""
 _PORT = 6399
-_NAME = "parameter_server"
 _SERVER = "server"
 """A resource of Ray that the server's host alone has."""
 _STORE_BYTES = 1 << 29
@@ -60,9 +59,11 @@ def take_part(files: Sequence[str], own_address: str, counts: Sequence[int]) -> 
     at = f"{head[0]}:{_PORT}"
     _start_node(own_address, None if rank == server_rank else at)
     connect(at, own_address)
-    for file, count in zip(files, counts, strict=True):
-        job = BenchmarkJob.read(Path(file))
-        window = _serve(job) if rank == server_rank else _work(job, rank if rank < count else None)
+    for number, (file, count) in enumerate(zip(files, counts, strict=True)):
+        job, name = BenchmarkJob.read(Path(file)), f"parameter_server_{number}"
+        window = (
+            _serve(job, name) if rank == server_rank else _work(job, name, rank if rank < count else None)
+        )
         windows: list[Any] = [None] * distributed.get_world_size()
         distributed.all_gather_object(windows, window)
         if rank == 0:
@@ -94,42 +95,30 @@ def _start_node(own_address: str, head: str | None) -> None:
         distributed.barrier()
 
 
-def _serve(job: BenchmarkJob) -> None:
+def _serve(job: BenchmarkJob, name: str) -> None:
     import ray
 
     optimizer = build_optimizer(build(job), job.optimizer)
-    held = ray.remote(num_cpus=0, resources={_SERVER: 0.001})(AsyncServer).options(name=_NAME)
+    held = ray.remote(num_cpus=0, resources={_SERVER: 0.001})(AsyncServer).options(name=name)
     server = held.remote(optimizer)
     ray.get(server.read_counts.remote())
     distributed.barrier()
     distributed.barrier()
     ray.kill(server)
-    _until(lambda: not any(each["name"] == _NAME for each in _named()))
 
 
-def _named() -> list[dict[str, str]]:
-    import ray
-
-    return list(ray.util.list_named_actors(all_namespaces=True))
-
-
-def _until(holds: Callable[[], bool]) -> None:
-    while not holds():
-        time.sleep(0.05)
-
-
-def _work(job: BenchmarkJob, index: int | None) -> Window | None:
+def _work(job: BenchmarkJob, name: str, index: int | None) -> Window | None:
     distributed.barrier()  # the server is there
-    window = None if index is None else _window(job, index)
+    window = None if index is None else _window(job, name, index)
     distributed.barrier()
     return window
 
 
-def _window(job: BenchmarkJob, index: int) -> Window:
+def _window(job: BenchmarkJob, name: str, index: int) -> Window:
     network = build(job)
     parameters = list(network.parameters())
     images = torch.ones(1, requires_grad=True)
-    worker = AsyncWorker(parameters, index)
+    worker = AsyncWorker(parameters, index, name)
     _take(worker)
     window = Window()
 

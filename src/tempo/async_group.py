@@ -11,7 +11,7 @@ import subprocess
 import sys
 from types import FrameType
 
-from tempo.exchange.ray_server import ADDRESS, lose_worker, ray_cluster
+from tempo.exchange.ray_server import SERVER, lose_worker, ray_cluster, variables_of_server
 from tempo.parent_death import die_with_parent
 
 _LOOK_SECONDS = 0.2
@@ -36,9 +36,10 @@ def main() -> None:
         try:
             # The terminal sends Ctrl-C to the first worker itself; it saves, stops, and so ends the rest.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            workers += [_start(rank, count, address, job_file) for rank in range(count)]
+            place = variables_of_server(address)
+            workers += [_start(rank, count, place, job_file) for rank in range(count)]
             signal.signal(signal.SIGTERM, pass_on)
-            code = _wait(workers)
+            code = _wait(workers, place[SERVER])
         finally:
             for each in workers:
                 each.kill()
@@ -49,14 +50,14 @@ def _leave(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _start(rank: int, count: int, address: str, job_file: str) -> subprocess.Popen[bytes]:
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-    variables = {**os.environ, **{name: str(value) for name, value in place.items()}, ADDRESS: address}
+def _start(rank: int, count: int, place: dict[str, str], job_file: str) -> subprocess.Popen[bytes]:
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    variables = {**os.environ, **{name: str(value) for name, value in ranks.items()}, **place}
     return subprocess.Popen([sys.executable, "-m", "tempo.worker", job_file], env=variables)
 
 
-def _wait(workers: list[subprocess.Popen[bytes]]) -> int:
-    """Exit code of the first worker; whichever other dies before is the server's loss."""
+def _wait(workers: list[subprocess.Popen[bytes]], server: str) -> int:
+    """Exit code of the first worker; whichever other dies before is the loss of the server."""
     first, *others = workers
     lost: set[int] = set()
     while True:
@@ -65,7 +66,7 @@ def _wait(workers: list[subprocess.Popen[bytes]]) -> int:
             break
         except subprocess.TimeoutExpired:
             for rank, process in enumerate(others, 1):
-                if rank not in lost and process.poll() and lose_worker(rank):
+                if rank not in lost and process.poll() and lose_worker(rank, server):
                     lost.add(rank)
                     code = process.returncode
                     print(f"worker {rank} died, exit code {code}: the run goes on without it", flush=True)

@@ -14,7 +14,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 
 from tempo.data.batches import Chunk, TrainBatches
 from tempo.exchange.async_server import Counts, Pace, served_parameters
-from tempo.exchange.ray_server import ADDRESS, AsyncWorker, connect, serve
+from tempo.exchange.ray_server import ADDRESS, SERVER, AsyncWorker, connect, serve
 from tempo.scheduler.adapter import ScheduleAdapter
 from tempo.scheduler.schedule import Schedule
 from tempo.trainer.module import Classifier
@@ -75,19 +75,20 @@ class AsyncClassifier(Classifier):
     def begin(self) -> None:
         """Start the server, or find it; worker 0 waits until all are there, and no clock runs yet."""
         connect(os.environ[ADDRESS])
-        optimizer = self.pace.optimizer
+        optimizer, name = self.pace.optimizer, os.environ[SERVER]
         if self.index == 0:
             pace = partial(_pace, schedule=self.schedule, total_steps=self.total_steps)
             version = self.trainer.global_step
             serve(
                 optimizer,
+                name,
                 build_pace=pace,
                 version=version,
                 max_staleness=self.max_staleness,
                 until=version,
                 counts=self.counts,
             )
-        self.worker = AsyncWorker(served_parameters(optimizer), self.index)
+        self.worker = AsyncWorker(served_parameters(optimizer), self.index, name)
         self._begun = True
         self.worker.take()
         while self.index == 0 and self.worker.call("awaited", self.workers):

@@ -19,14 +19,19 @@ POINT = f"late{SUFFIX}"
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from tempo.exchange.ray_server import ADDRESS, ray_cluster
+import torch
+from tempo.exchange.ray_server import SERVER, AsyncWorker, ray_cluster, serve, variables_of_server
 from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.group import run_group
 
 folder = Path(sys.argv[1])
 with ray_cluster() as address:
+    others, name = torch.nn.Parameter(torch.ones(3)), variables_of_server(address)[SERVER]
+    serve(torch.optim.SGD([others]), name, version=8)
     job = BenchmarkJob.read(folder / "late.json")
-    run_group(job, 2, folder=folder / "logs", limit_seconds=120, variables={ADDRESS: address})
+    run_group(job, 2, folder=folder / "logs", limit_seconds=120, variables=variables_of_server(address))
+    worker = AsyncWorker([others], 0, name)
+    print(worker.take(), worker.version, worker.counts().steps)
 """
 
 
@@ -44,6 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    (folder / "said").write_text(done.stdout, encoding="utf-8")
     return folder
 
 
@@ -54,3 +60,8 @@ def test_a_gradient_that_the_server_dropped_is_no_trained_image(folder: Path) ->
     assert found.staleness == 0
     stepped = 1 - found.dropped_gradients / found.sent_gradients
     assert found.images_per_second == pytest.approx(stepped * 2 * 2 / found.step_seconds, rel=0.3)
+
+
+def test_groups_in_one_ray_have_a_server_each(folder: Path) -> None:
+    """One stands where a whole benchmark point came and went, and none of its gradients reached it."""
+    assert (folder / "said").read_text(encoding="utf-8").splitlines() == ["work 8 0"]

@@ -23,8 +23,9 @@ from tempo.paths import ROOT
 
 ADDRESS = "TEMPO_RAY_ADDRESS"
 """The variable by which workers find the Ray that their starter has begun."""
+SERVER = "TEMPO_PARAMETER_SERVER"
+"""The variable with the name of their server: several may be in one Ray, also one that has yet to end."""
 NAMESPACE = "tempo"
-_ACTOR = "parameter_server"
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.05
 _PATIENCE_SECONDS = 120.0
 
@@ -70,6 +71,11 @@ def ray_cluster(node_ip: str | None = None, object_store_bytes: int | None = Non
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def variables_of_server(address: str) -> dict[str, str]:
+    """For the environment of a group of workers: the Ray at `address`, and a server of that group alone."""
+    return {ADDRESS: address, SERVER: f"parameter_server_{secrets.token_hex(4)}"}
+
+
 def connect(address: str, node_ip: str | None = None) -> None:
     """Bring this process into the Ray at `address`; its signal handlers stay as they are.
 
@@ -93,20 +99,20 @@ def connect(address: str, node_ip: str | None = None) -> None:
         raise _dead() from error
 
 
-def serve(optimizer: torch.optim.Optimizer, **arguments: Any) -> None:
-    """Start the server in the Ray that this process is in; arguments as of `AsyncServer`.
+def serve(optimizer: torch.optim.Optimizer, name: str, **arguments: Any) -> None:
+    """Start the server `name` in the Ray that this process is in; arguments as of `AsyncServer`.
 
     It lives until this process ends or leaves Ray. The optimizer goes there as a copy, parameters and state
     included.
     """
     import ray
 
-    actor_class = ray.remote(num_cpus=0)(AsyncServer).options(name=_ACTOR)
+    actor_class = ray.remote(num_cpus=0)(AsyncServer).options(name=name)
     # An actor ends with the last handle to it that its maker has.
-    _SERVERS[:] = [actor_class.remote(_on_cpu(optimizer), **arguments)]
+    _SERVERS[name] = actor_class.remote(_on_cpu(optimizer), **arguments)
 
 
-_SERVERS: list[Any] = []
+_SERVERS: dict[str, Any] = {}
 
 
 def _on_cpu(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
@@ -122,7 +128,7 @@ def _on_cpu(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
 
 
 class AsyncWorker:
-    """One worker's end: `take` work, find the gradients, `exchange` them.
+    """One worker's end: `take` work of the server `name`, find the gradients, `exchange` them.
 
     `parameters` are written in place; they stand in the order of the groups of the server's optimizer.
     `version` is theirs. `sent_bytes` and `received_bytes` count what this worker sends and gets.
@@ -130,10 +136,10 @@ class AsyncWorker:
     Raises (every call): UserError where the server is dead.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], worker: int) -> None:
+    def __init__(self, parameters: Sequence[Tensor], worker: int, name: str) -> None:
         self.parameters = list(parameters)
         self.worker = worker
-        self.server = _wait_for_server()
+        self.server = _wait_for_server(name)
         self.sent_bytes = self.received_bytes = 0
         self.version = self.batch = -1
         self.word = ""
@@ -184,25 +190,25 @@ class AsyncWorker:
             from_wire(reply.parameters, self.parameters)
 
 
-def lose_worker(worker: int) -> bool:
-    """Have the server go on without a worker; whether there was a server to tell."""
+def lose_worker(worker: int, name: str) -> bool:
+    """Have the server `name` go on without a worker; whether there was a server to tell."""
     import ray
 
     try:
-        server: Any = ray.get_actor(_ACTOR, NAMESPACE)
+        server: Any = ray.get_actor(name, NAMESPACE)
         ray.get(server.lose.remote(worker), timeout=_PATIENCE_SECONDS)
     except (ValueError, ray.exceptions.RayError):
         return False
     return True
 
 
-def _wait_for_server() -> Any:
+def _wait_for_server(name: str) -> Any:
     import ray
 
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            return ray.get_actor(_ACTOR, NAMESPACE)
+            return ray.get_actor(name, NAMESPACE)
         except ValueError:
             if time.monotonic() > deadline:
                 raise _dead() from None

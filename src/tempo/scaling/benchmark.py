@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from tempo.config import Config, plain
 from tempo.errors import INTERRUPTED_CODE, UserError
-from tempo.exchange.ray_server import ADDRESS, ray_cluster
+from tempo.exchange.ray_server import ray_cluster, variables_of_server
 from tempo.folder_lock import FolderLock
 from tempo.report.wording import SMOKE
 from tempo.scaling.calibrate import calibrate
@@ -96,11 +96,11 @@ class Benchmark:
         points: list[ScalingPoint] = []
         failures: list[str] = []
         needs_ray = any(each.job.method == "ps_async" and each.done() is None for each in planned)
-        with _ray(needs_ray) as variables:
+        with _ray(needs_ray) as address:
             alone: dict[str, float] = {}
             for each in planned:
                 try:
-                    point, known = self._point(each, alone.get(each.job.model), variables)
+                    point, known = self._point(each, alone.get(each.job.model), address)
                 except UserError as error:
                     failures.append(f"{each.name}: {error}")
                     print(f"failed    {failures[-1]}", flush=True)
@@ -137,9 +137,7 @@ class Benchmark:
             points += predicted
         return points
 
-    def _point(
-        self, planned: Planned, alone: float | None, variables: dict[str, str]
-    ) -> tuple[ScalingPoint, bool]:
+    def _point(self, planned: Planned, alone: float | None, address: str) -> tuple[ScalingPoint, bool]:
         if (known := planned.done()) is not None:
             return known, True
         logs = self.folder / "logs" / planned.path.name.partition(".point")[0]
@@ -150,7 +148,7 @@ class Benchmark:
                 folder=logs,
                 limit_seconds=60 * self.settings.minutes,
                 port=self.settings.port,
-                variables=variables,
+                variables=variables_of_server(address) if address else {},
             )
         except UserError:
             if planned.done() is None:  # else all steps were taken, and only the processes' end went wrong
@@ -234,13 +232,13 @@ def calibration_words(calibration: Calibration) -> str:
 
 
 @contextlib.contextmanager
-def _ray(needed: bool) -> Iterator[dict[str, str]]:
-    """Variables of the workers; with a Ray of its own for the asynchronous server, where one is needed."""
+def _ray(needed: bool) -> Iterator[str]:
+    """The address of a Ray for the asynchronous servers; "" where none is needed."""
     if not needed:
-        yield {}
+        yield ""
         return
     with ray_cluster() as address:
-        yield {ADDRESS: address}
+        yield address
 
 
 def _warn_of_shared_cores(planned: Sequence[Planned]) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from tempo.errors import UserError
-from tempo.exchange.ray_server import ADDRESS, AsyncWorker, connect, serve
+from tempo.exchange.ray_server import ADDRESS, SERVER, AsyncWorker, connect, serve
 from tempo.exchange.star import ServerSettings, Star
 from tempo.exchange.strategy import WIRE, hook_ring, hook_star
 from tempo.optimizer.build import build_optimizer
@@ -98,16 +98,17 @@ class WorkerStep:
         return wrapped
 
     def _reach_server(self, rank: int) -> AsyncWorker:
-        address = os.environ.get(ADDRESS)
-        if address is None:
+        address, name = os.environ.get(ADDRESS), os.environ.get(SERVER)
+        if address is None or name is None:
             raise UserError(
-                f"ps_async needs a Ray, and {ADDRESS} is not set: start the workers within ray_cluster()"
+                f"ps_async needs {ADDRESS} and {SERVER} in the environment, one is missing: start workers "
+                "with variables_of_server() of a ray_cluster(), as src/scale.py does"
             )
         connect(address)
         if rank == 0:
-            serve(self.optimizer, max_staleness=self.job.max_staleness)
+            serve(self.optimizer, name, max_staleness=self.job.max_staleness)
         self._trained = [each for group in self.optimizer.param_groups for each in group["params"]]
-        worker = AsyncWorker(self._trained, rank)
+        worker = AsyncWorker(self._trained, rank, name)
         _await_work(worker)
         return worker
 
