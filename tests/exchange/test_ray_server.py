@@ -20,6 +20,7 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 import torch
+from tempo.errors import UserError
 from tempo.exchange.ray_server import SERVER, AsyncWorker, ray_cluster, serve, variables_of_server
 from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.group import run_group
@@ -32,6 +33,10 @@ with ray_cluster() as address:
     run_group(job, 2, folder=folder / "logs", limit_seconds=120, variables=variables_of_server(address))
     worker = AsyncWorker([others], 0, name)
     print(worker.take(), worker.version, worker.counts().steps)
+    try:
+        AsyncWorker([others], 3, "not started", patience_seconds=0.1)
+    except UserError as error:
+        print(error)
 """
 
 
@@ -64,4 +69,10 @@ def test_a_gradient_that_the_server_dropped_is_no_trained_image(folder: Path) ->
 
 def test_groups_in_one_ray_have_a_server_each(folder: Path) -> None:
     """One stands where a whole benchmark point came and went, and none of its gradients reached it."""
-    assert (folder / "said").read_text(encoding="utf-8").splitlines() == ["work 8 0"]
+    assert (folder / "said").read_text(encoding="utf-8").splitlines()[0] == "work 8 0"
+
+
+def test_a_server_that_does_not_come_is_not_said_to_be_dead(folder: Path) -> None:
+    _, said = (folder / "said").read_text(encoding="utf-8").splitlines()
+    assert said.startswith("worker 3 found no parameter server for 0.1 s: worker 0, which starts it, is slow")
+    assert "resume=" in said

@@ -80,7 +80,7 @@ def connect(address: str, node_ip: str | None = None) -> None:
     """Bring this process into the Ray at `address`; its signal handlers stay as they are.
 
     Raises:
-        UserError: there is no Ray any more.
+        UserError: no Ray answers there.
     """
     import ray
 
@@ -96,7 +96,11 @@ def connect(address: str, node_ip: str | None = None) -> None:
                 _node_ip_address=node_ip,
             )
     except (ConnectionError, RuntimeError) as error:
-        raise _dead() from error
+        reason = str(error).partition("\n")[0][:200]
+        raise UserError(
+            f"no Ray answers at {address} ({reason}): it ended or is out of reach; start the command again, "
+            "resume=<folder of the run> where the run has a checkpoint"
+        ) from error
 
 
 def serve(optimizer: torch.optim.Optimizer, name: str, **arguments: Any) -> None:
@@ -133,13 +137,19 @@ class AsyncWorker:
     `parameters` are written in place; they stand in the order of the groups of the server's optimizer.
     `version` is theirs. `sent_bytes` and `received_bytes` count what this worker sends and gets.
 
-    Raises (every call): UserError where the server is dead.
+    Raises (every call): UserError where the server is dead, or was not there after `patience_seconds`.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], worker: int, name: str) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        worker: int,
+        name: str,
+        patience_seconds: float = _PATIENCE_SECONDS,
+    ) -> None:
         self.parameters = list(parameters)
         self.worker = worker
-        self.server = _wait_for_server(name)
+        self.server = _wait_for_server(name, worker, patience_seconds)
         self.sent_bytes = self.received_bytes = 0
         self.version = self.batch = -1
         self.word = ""
@@ -202,16 +212,20 @@ def lose_worker(worker: int, name: str) -> bool:
     return True
 
 
-def _wait_for_server(name: str) -> Any:
+def _wait_for_server(name: str, worker: int, patience_seconds: float) -> Any:
     import ray
 
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_seconds
     while True:
         try:
             return ray.get_actor(name, NAMESPACE)
         except ValueError:
             if time.monotonic() > deadline:
-                raise _dead() from None
+                raise UserError(
+                    f"worker {worker} found no parameter server for {patience_seconds:g} s: worker 0, which "
+                    "starts it, is slow, hangs or did not come so far; see what worker 0 said, and start "
+                    "the command again, resume=<folder of the run> where the run has a checkpoint"
+                ) from None
             time.sleep(_LONGEST_PAUSE_SECONDS)
 
 
