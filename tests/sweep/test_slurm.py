@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -40,6 +41,14 @@ def submitted(sweep: Path) -> dict[str, str]:
     return {slug: each["job"] for slug, each in found.items()}
 
 
+def leave_ids_open(sweep: Path) -> None:
+    """Bring the ids to what a command that was killed after sbatch, but before it wrote them, leaves."""
+    path = sweep / "slurm" / "jobs.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    opened = {slug: {**each, "job": "?_" + each["job"].partition("_")[2]} for slug, each in found.items()}
+    path.write_text(json.dumps(opened), encoding="utf-8")
+
+
 def told(slurm: Mapping[str, str], *command: str) -> str:
     """What one of SLURM's commands says."""
     environment = {**os.environ, **slurm}
@@ -67,6 +76,7 @@ def test_no_death_costs_a_result(slurm: Mapping[str, str], tmp_path: Path) -> No
     first = submitted(sweep)
     command.kill()
     finish(command)
+    leave_ids_open(sweep)
     told(slurm, "scancel", first["seed=0"])
     told(slurm, "scancel", "--signal=USR2", first["seed=1"])  # as at the end of its time
     state = ("squeue", "--noheader", "--states=all", "--format=%T", "--jobs")
@@ -74,7 +84,7 @@ def test_no_death_costs_a_result(slurm: Mapping[str, str], tmp_path: Path) -> No
     assert RunRecord.read(sweep / "seed=0").status == "interrupted", "its state is saved"
 
     command = start(*arguments, environment=slurm)
-    wait_until(lambda: submitted(sweep)["seed=0"] != first["seed=0"])
+    wait_until(lambda: submitted(sweep).get("seed=0", "?_0") not in (first["seed=0"], "?_0"))
     again = submitted(sweep)
     assert {slug for slug, job in again.items() if job == first[slug]} == {"seed=1", "seed=2"}
     wait_until(lambda: len(RunRecord.read(sweep / "seed=0").sessions) == 2)
@@ -97,6 +107,29 @@ def test_no_death_costs_a_result(slurm: Mapping[str, str], tmp_path: Path) -> No
         cut, uncut = RunRecord.read(sweep / slug), RunRecord.read(whole / slug)
         assert len(cut.sessions) == sessions
         assert (cut.config_hash, cut.weights_sha256) == (uncut.config_hash, uncut.weights_sha256)
+
+
+def test_a_command_that_is_killed_by_the_time_sbatch_answers_leaves_no_second_job(
+    slurm: Mapping[str, str], tmp_path: Path
+) -> None:
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    real = shutil.which("sbatch", path=slurm["PATH"])
+    sbatch.write_text(f'#!/bin/sh\n{real} "$@" > {tmp_path}/answer; kill -9 $PPID\n', encoding="utf-8")
+    sbatch.chmod(0o755)
+    sweep = tmp_path / "sweep"
+    arguments = ("-m", "trainer.epochs=1", *ON_SLURM, f"hydra.sweep.dir={sweep}")
+    killing = {**slurm, "PATH": f"{sbatch.parent}:{slurm['PATH']}"}
+    code, _ = finish(start(*arguments, environment=killing))
+    assert code == -9
+    lost = (tmp_path / "answer").read_text(encoding="utf-8").split()[-1]
+
+    code, output = finish(start(*arguments, environment=slurm))
+    assert code == 0, output
+    assert statuses(sweep) == {"job": "completed"}
+    state = ("squeue", "--noheader", "--states=all", "--format=%T")
+    assert told(slurm, *state, f"--jobs={lost}") == "CANCELLED"
+    assert told(slurm, *state, f"--jobs={submitted(sweep)['job']}") == "COMPLETED"
 
 
 def test_processes_on_two_nodes_are_one_run_that_is_requeued(

@@ -67,11 +67,13 @@ class SlurmLauncher(IsolatingLauncher):
         self.folder = folder / "slurm"
         self.folder.mkdir(exist_ok=True)
         self.ids = JobIds(self.folder)
-        if known := self.ids.read():
+        if self.ids.read():
             there = queue()
+            if without_work := self.ids.settle(there):
+                cancel(without_work)
             self.at_work = {
                 slug: each
-                for slug, each in known.items()
+                for slug, each in self.ids.read().items()
                 if (found := there.get(each.job)) is not None and not found.is_over
             }
             if self.at_work:
@@ -125,6 +127,8 @@ class SlurmLauncher(IsolatingLauncher):
         submitit = importlib.import_module("submitit")
         trainer = jobs[0].trainer
         executor = submitit.SlurmExecutor(folder=self.folder, max_num_timeout=self.settings.max_num_timeout)
+        tasks = trainer["num_nodes"] * tasks_per_node(trainer)
+        self.ids.intend({job.slug: Submitted("", tasks, job.config_hash, time.time()) for job in jobs})
         try:
             executor.update_parameters(**self.settings.parameters(trainer))
             with contextlib.redirect_stderr(io.StringIO()):  # what it prints is in the error
@@ -132,7 +136,6 @@ class SlurmLauncher(IsolatingLauncher):
         except Exception as error:
             raise UserError(f"sbatch has refused: {str(error) or type(error).__name__}") from error
         for job, handle in zip(jobs, handles, strict=True):
-            tasks = trainer["num_nodes"] * tasks_per_node(trainer)
             job.submitted = Submitted(handle.job_id, tasks, job.config_hash, time.time())
         self.ids.write(
             {**self.ids.read(), **{job.slug: job.submitted for job in jobs if job.submitted is not None}}

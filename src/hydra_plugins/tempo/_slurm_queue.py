@@ -7,7 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tempo.errors import UserError
@@ -38,14 +38,16 @@ _HOPELESS = {
     "QOSNotAllowed",
 }
 _TIMEOUT_SECONDS = 60
+_OPEN = "?_"
 
 
 @dataclass(frozen=True)
 class Place:
-    """A job in the queue: its state in SLURM's words, and why it waits."""
+    """A job in the queue: its state in SLURM's words, why it waits, and the path of its batch script."""
 
     state: str
     reason: str
+    script: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -65,12 +67,12 @@ def queue() -> dict[str, Place]:
         UserError: squeue does not answer.
     """
     # Not by their ids: squeue fails where SLURM has forgotten one of them.
-    format_ = "--format=%i|%T|%r"
+    format_ = "--format=%i|%T|%r|%o"
     text = _said(["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", format_])
     found = {}
     for line in text.splitlines():
-        job, state, reason = (*line.strip().split("|", 2), "", "")[:3]
-        found[job] = Place(state, reason)
+        job, state, reason, script = (*line.strip().split("|", 3), "", "", "")[:4]
+        found[job] = Place(state, reason, script)
     return found
 
 
@@ -105,14 +107,18 @@ class Submitted:
     """A job that sbatch has taken."""
 
     job: str
-    """Its id; of an element of an array, `<array>_<index>`."""
+    """Its id; of an element of an array, `<array>_<index>`, where sbatch has yet to name it `?_<index>`."""
     tasks: int
     config_hash: str
     submitted_unix: float
 
 
 class JobIds:
-    """The ids of a sweep's jobs, in a file of its folder: a sweep that was killed finds its jobs again."""
+    """The ids of a sweep's jobs, in a file of its folder: a sweep that was killed finds its jobs again.
+
+    Written before sbatch is called as well, with the id open: what a command that is killed before it can
+    write the id has submitted is found by its batch script, which lies in the folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "jobs.json"
@@ -129,6 +135,35 @@ class JobIds:
                 f"{self.path} cannot be read, so jobs that are still at work cannot be found: look with "
                 "squeue, then delete the file"
             ) from error
+
+    def intend(self, jobs: Mapping[str, Submitted]) -> None:
+        """Write down what sbatch is about to be asked for, in the order of the array."""
+        opened = {slug: replace(each, job=_OPEN + str(at)) for at, (slug, each) in enumerate(jobs.items())}
+        self.write({**self.read(), **opened})
+
+    def settle(self, there: Mapping[str, Place]) -> list[str]:
+        """Fill in the ids that were left open, from the queue; jobs that cannot run and must be cancelled.
+
+        Those are without the file that submitit gives a job only after sbatch has named it.
+        """
+        known = self.read()
+        opened = {slug: each for slug, each in known.items() if each.job.startswith(_OPEN)}
+        if not opened:
+            return []
+        arrays = {each.job.partition("_")[0] for each in known.values()}
+        lost = {
+            job.partition("_")[2] or "0": job
+            for job, place in there.items()
+            if Path(place.script).parent == self.path.parent.absolute()
+            and job.partition("_")[0] not in arrays
+        }
+        ready = {at: job for at, job in lost.items() if (self.path.parent / f"{job}_submitted.pkl").exists()}
+        kept = {slug: each for slug, each in known.items() if slug not in opened}
+        for slug, each in opened.items():
+            if (job := ready.get(each.job.removeprefix(_OPEN))) is not None:
+                kept[slug] = replace(each, job=job)
+        self.write(kept)
+        return [job for at, job in lost.items() if at not in ready and not there[job].is_over]
 
     def write(self, jobs: Mapping[str, Submitted]) -> None:
         """Replace the file in one step."""
