@@ -8,6 +8,8 @@ import pytest
 from scipy import stats
 
 from tempo.errors import UserError
+from tempo.report.build import text_of
+from tempo.report.content import content_of
 from tempo.report.load import load
 from tempo.report.summarise import Comparison, Summary, compare, statistics, summarise
 from tests.report.example_runs import weight_decay_sweep, write_run
@@ -194,3 +196,23 @@ def test_compare_is_the_same_either_way_round(tmp_path: Path) -> None:
     weight_decay_sweep(tmp_path, [1e-4, 1e-5], [0, 1, 2], {1e-4: A, 1e-5: B})
     a, b = summary_of(tmp_path).settings
     assert compare(a, b, "val/accuracy").words == compare(b, a, "val/accuracy").words
+
+
+def test_equal_means_are_ranked_by_validation_loss(tmp_path: Path) -> None:
+    """Not by the lower value, and not by the order in which seeds were added up."""
+    values = {1e-5: (0.1, 0.2, 0.3), 1e-4: (0.3, 0.2, 0.1), 1e-3: (0.2, 0.2, 0.1)}
+    loss = {1e-5: 0.9, 1e-4: 0.8, 1e-3: 0.1}
+    for wd, of_seeds in values.items():
+        for seed, value in enumerate(of_seeds):
+            metrics = {"val": {"loss": loss[wd], "accuracy": value}}
+            write_run(tmp_path / f"{wd}-{seed}", seed=seed, fields={"metrics": metrics}, optimizer__wd=wd)
+    summary = summary_of(tmp_path)
+    assert [each.label for each in summary.ranked] == ["wd=1e-4", "wd=1e-5", "wd=1e-3"]
+    assert [each.better.label for each in summary.comparisons] == ["wd=1e-4"] * 2
+    assert summary.ties == "Equal means of validation accuracy are ranked by validation loss."
+    content = content_of([tmp_path], load([tmp_path]))
+    assert summary.ties in text_of(content)
+    assert summary.ties in content.legend  # of the page and of report.md
+    by_loss = summary_of(tmp_path, "val/loss")
+    assert by_loss.ranked[0].label == "wd=1e-3"
+    assert by_loss.ties == ""

@@ -101,8 +101,8 @@ def text_of(content: Content) -> str:
         console.print(table)
         if len(means.rows) > MOST_TERMINAL_ROWS:
             console.print(Text(f"and {len(means.rows) - MOST_TERMINAL_ROWS} settings more, in results.csv"))
-    for comparison in summary.comparisons[:5]:
-        console.print(Text(comparison.words), soft_wrap=True)
+    for line in filter(None, (summary.ties, *(each.words for each in summary.comparisons[:5]))):
+        console.print(Text(line), soft_wrap=True)
     for search in content.searches:
         console.print(Text(f"{search.outcome} {search.verdict}"), soft_wrap=True)
         if search.best_command:

@@ -85,8 +85,8 @@ class Content:
         """How to read the table of settings."""
         return (
             "Mean ± standard deviation (n - 1) over the seeds that completed; runs that repeat a seed count "
-            "as one. A single seed has no spread to tell."
-        )
+            f"as one. A single seed has no spread to tell. {self.summary.ties}"
+        ).rstrip()
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.special import stdtrit  # type: ignore[import-untyped]
@@ -16,7 +17,9 @@ from tempo.report.wording import amount, metric_name, more_is_better, points
 
 CONFIDENCE = 0.95
 EQUAL_BELOW = 1e-9
-"""A standard deviation below this is rounding: values that do not vary say nothing of how they would."""
+"""A standard deviation below this is rounding: values that do not vary say nothing of how they would. So is
+a difference of means."""
+TIE_BREAKER = "val/loss"
 PREFERRED_METRICS = ("val/accuracy", "test/accuracy", "train/accuracy", "val/loss", "test/loss", "train/loss")
 
 
@@ -115,14 +118,36 @@ class Summary:
 
     @property
     def ranked(self) -> tuple[Setting, ...]:
-        """The best mean first; smoke settings after the others, those without a completed run last."""
+        """The best mean first, of equal ones the lower `TIE_BREAKER`, then the order of their values.
+
+        Smoke settings come after the others, those without a completed run last.
+        """
+        return tuple(sorted(self.settings, key=lambda each: (*self._place(each), self._loss(each))))
+
+    @property
+    def ties(self) -> str:
+        """One sentence where settings have equal means: how these were put in order; else ""."""
+        pairs = [
+            (a, b)
+            for a, b in pairwise(self.ranked)
+            if by_seed(a, self.metric) and self._place(a) == self._place(b)
+        ]
+        if not pairs:
+            return ""
+        told_apart = all(self._loss(a) != self._loss(b) for a, b in pairs)
+        by = f"by {metric_name(TIE_BREAKER)}, then " * (self.metric != TIE_BREAKER)
+        order = by.removesuffix(", then ") if told_apart else f"{by}in the order of their values"
+        return f"Equal means of {metric_name(self.metric)} are ranked {order}."
+
+    def _place(self, setting: Setting) -> tuple[bool, bool, float]:
+        mean = statistics(setting, self.metric).mean
         sign = -1 if more_is_better(self.metric) else 1
+        lost = math.isnan(mean)
+        return (lost, setting.smoke, 0.0 if lost else round(sign * mean, 9))  # EQUAL_BELOW
 
-        def rank(setting: Setting) -> tuple[bool, bool, float]:
-            mean = statistics(setting, self.metric).mean
-            return (math.isnan(mean), setting.smoke, 0.0 if math.isnan(mean) else sign * mean)
-
-        return tuple(sorted(self.settings, key=rank))
+    def _loss(self, setting: Setting) -> float:
+        mean = statistics(setting, TIE_BREAKER).mean
+        return math.inf if math.isnan(mean) else mean
 
 
 def summarise(runs: Sequence[Run], metric: str | None = None) -> Summary:
@@ -195,7 +220,7 @@ def compare(a: Setting, b: Setting, metric: str) -> Comparison:
         difference, half_width, seeds = x.mean - y.mean, _welch(x, y), (x.n, y.n)
     if not more_is_better(metric):
         difference = -difference
-    better, other = (a, b) if difference >= 0 else (b, a)
+    better, other = (a, b) if difference > -EQUAL_BELOW else (b, a)
     if better is b:
         seeds = seeds[::-1]
     return Comparison(better, other, metric, abs(difference), half_width, len(common) >= 2, seeds)
