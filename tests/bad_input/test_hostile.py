@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from tempo.errors import UserError
-from tempo.report.build import build_report, summary_table
+from tempo.report.build import build_report
 from tempo.targets import check_named_by_conf
 from tests.bad_input.conftest import SMALL, Refused, Trap, assert_refused, edit
 from tests.bad_input.warm import Warm
-from tests.report.example_runs import write_run
+from tests.report.example_runs import screen_text, write_run
 
 
 def trap_in(path: Path, canary: Path, form: str) -> None:
@@ -208,7 +208,7 @@ def test_a_record_stays_text_in_every_output(tmp_path: Path) -> None:
             assert not re.match(r"[=@\t\r]|[+-](?![\d.]+$)", cell)
     assert "-0.5" in {row["model.variant"] for row in rows}, "a negative number stays one"
     assert "'=cmd|'/c calc'!A1" in {row["model.variant"] for row in rows}
-    assert "\x1b" not in summary_table([tmp_path / "s"])
+    assert "\x1b" not in screen_text(tmp_path / "s")
 
 
 def test_names_that_are_mathematics(trained: Path, heavy: Warm, tmp_path: Path) -> None:

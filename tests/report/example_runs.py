@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tempo.record import RunRecord, config_hash
+from tempo.report.build import text_of
+from tempo.report.content import content_of
+from tempo.report.load import load
 
 HEADER = "step,epoch,seconds,lr,momentum,train/loss,train/accuracy,val/loss,val/accuracy"
 
@@ -127,3 +130,8 @@ def weight_decay_sweep(folder: Path, decays: Sequence[float], seeds: Sequence[in
                 optimizer__wd=wd,
             )
     write_sweep(folder, ["optimizer.wd", "seed"], jobs)
+
+
+def screen_text(folder: Path, metric: str | None = None) -> str:
+    """What a terminal shows of the runs below a folder."""
+    return text_of(content_of([folder], load([folder]), metric))

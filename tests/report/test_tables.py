@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tempo.report.build import build_report, summary_table
+from tempo.report.build import build_report
 from tempo.report.content import content_of
 from tempo.report.load import load
 from tempo.report.markdown import write_markdown
 from tempo.report.page import write_page
 from tempo.report.table import write_csv
-from tests.report.example_runs import weight_decay_sweep, write_run
+from tests.report.example_runs import screen_text, weight_decay_sweep, write_run
 
 ACCURACIES = {1e-4: {0: 0.91, 1: 0.92, 2: 0.915}, 0.0: {0: 0.90, 1: 0.905, 2: 0.895}}
 
@@ -70,7 +70,7 @@ def test_the_terminal_shows_the_same_numbers(tmp_path: Path) -> None:
     write_run(tmp_path / "s/cut", status="interrupted", overrides=["optimizer.wd=1e-4"])
     (tmp_path / "s/half").mkdir()
     (tmp_path / "s/half/run.json").write_text("{")
-    text = summary_table([tmp_path / "s"], "val/accuracy")
+    text = screen_text(tmp_path / "s", "val/accuracy")
     assert "8 runs of 2 settings: 6 completed, 1 interrupted, 1 not readable." in text
     assert "91.50 ± 0.50" in text
     assert "wd=1e-4 beats wd=0" in text
@@ -85,7 +85,7 @@ def test_a_sweep_without_a_single_record_still_has_its_report(tmp_path: Path) ->
     assert "1 not readable" in page.read_text()
     assert "not readable" in (tmp_path / "out/report.md").read_text()
     assert (tmp_path / "out/results.csv").read_text().startswith("seed,status")
-    assert "1 not readable" in summary_table([tmp_path / "s"])
+    assert "1 not readable" in screen_text(tmp_path / "s")
 
 
 @pytest.mark.parametrize("status", ["diverged", "failed", "running", "interrupted"])
@@ -98,7 +98,7 @@ def test_runs_without_a_result_alone_make_a_report(tmp_path: Path, status: str) 
 def test_smoke_runs_are_labelled_in_every_output(tmp_path: Path) -> None:
     write_run(tmp_path / "s/a", scale="smoke")
     said = "SMOKE: not comparable"
-    assert said in summary_table([tmp_path / "s"])
+    assert said in screen_text(tmp_path / "s")
     table, text, page = written(tmp_path / "s")
     assert page.count(said) >= 3  # banner, settings, runs
     assert said in text

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tempo.record import SWEEP_FILE, RunRecord
-from tempo.report.build import build_report, summary_table
+from tempo.report.build import build_report
 from tempo.report.load import load
 from tempo.report.search import Search, searches_of, trials_table
 from tempo.report.search_figures import best_so_far, importance, slices
+from tests.report.example_runs import screen_text
 
 ENDS = [("completed", 0.5), ("pruned", None), ("completed", 0.75), ("diverged", None), ("completed", 0.7)]
 
@@ -153,7 +154,7 @@ def test_a_report_has_it_all(tmp_path: Path) -> None:
     write_search(tmp_path)
     page = build_report([tmp_path], tmp_path / "report").read_text(encoding="utf-8")
     text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
-    for each in (page, text, summary_table([tmp_path])):
+    for each in (page, text, screen_text(tmp_path)):
         assert "optimizer.lr=0.01 optimizer=sgd data.val_size=2" in each
         assert "5 trials by tpe with median" in each
     assert 'id="search"' in page
@@ -183,7 +184,7 @@ def test_a_damaged_file_is_told_and_the_runs_count(tmp_path: Path, text: str) ->
     found = load([tmp_path])
     assert searches_of(found) == []
     assert "search.json is damaged" in found.unreadable[-1].why
-    assert "search.json is damaged" in summary_table([tmp_path])
+    assert "search.json is damaged" in screen_text(tmp_path)
 
 
 def test_what_a_stranger_wrote_is_only_shown(tmp_path: Path) -> None:

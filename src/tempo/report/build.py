@@ -69,17 +69,8 @@ def _cut_links(out: Path) -> None:
                 each.unlink()
 
 
-def summary_table(folders: Sequence[Path], metric: str | None = None) -> str:
-    """The settings with their means, the best one's comparisons and what failed, as plain text.
-
-    Raises:
-        UserError: as `build_report`.
-    """
-    return text_of(content_of(folders, load(folders), metric))
-
-
 def text_of(content: Content) -> str:
-    """What a terminal shows of a report."""
+    """What a terminal shows of a report: means, the best one's comparisons, what failed; plain text."""
     summary = content.summary
     console = Console(file=io.StringIO(), width=TERMINAL_WIDTH, color_system=None, legacy_windows=False)
     console.print(Text(content.outcome))
