@@ -1,4 +1,4 @@
-"""Test a finished run with its own configuration: `python src/evaluate.py run=logs/latest`."""
+"""Test a finished run with its own configuration: `python src/evaluate.py logs/latest`."""
 
 from __future__ import annotations
 

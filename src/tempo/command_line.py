@@ -42,7 +42,7 @@ from tempo.paths import register_resolvers
 from tempo.process_group import RUN_ID, follows, place, take_names_of_torchrun
 from tempo.quick_start import compose_once, list_options_once, parse_yaml_in_c
 from tempo.record import FILE_NAME, RunRecord
-from tempo.run_folder import noted_folder, quoted, remove_unused
+from tempo.run_folder import named_run, noted_folder, quoted, remove_unused
 from tempo.targets import note_foreign
 from tempo.trial import SEARCH_KEYS
 
@@ -56,9 +56,10 @@ Task = Callable[[DictConfig], Any]
 def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
     """Make a function of the configuration the main function of a start-up script.
 
-    What `hydra.main` does, and besides: `-m` may stand anywhere; `resume=<folder>` brings the overrides of
-    that run back; a UserError, a mistake in the command or a folder that cannot be written is one line on
-    stderr and exit code 1, and takes back what it has made of the run's folder.
+    What `hydra.main` does, and besides: `-m` may stand anywhere; a script that takes one run takes its folder
+    without `run=`; `resume=<folder>` brings the overrides of that run back; a UserError, a mistake in the
+    command or a folder that cannot be written is one line on stderr and exit code 1, and takes back what it
+    has made of the run's folder.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
@@ -95,7 +96,8 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
                     os.environ["HYDRA_FULL_ERROR"] = "1"
 
             try:
-                arguments = with_options(multirun_first(search_keys(sys.argv[1:])))
+                arguments = named_run(sys.argv[1:]) if config_name in ONE_RUN else sys.argv[1:]
+                arguments = with_options(multirun_first(search_keys(arguments)))
                 arguments = with_quoted_paths(resumed(known_flags(arguments, config_name)))
                 sys.argv[1:] = [*arguments, *_quietly()]
                 # Makes Hydra raise instead of printing its own report.

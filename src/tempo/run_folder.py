@@ -7,7 +7,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -218,6 +218,15 @@ def point_latest_at(folder: Path) -> None:
                 beside.replace(latest)
             finally:  # another user's link in a folder for all is not ours to replace
                 beside.unlink(missing_ok=True)
+
+
+def named_run(arguments: Sequence[str]) -> list[str]:
+    """A first `<folder>` as `run='<folder>'`; the folders of a sweep have `=` in their names too."""
+    first, *others = arguments or ("",)
+    is_override = re.match(r"[\w.+~]+=", first) and not Path(first).expanduser().exists()
+    if not first or first.startswith("-") or is_override:
+        return list(arguments)
+    return [f"run={quoted(first)}", *others]
 
 
 def quoted(text: str) -> str:

@@ -142,11 +142,15 @@ def test_evaluate_without_a_run(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_reproduce_without_a_record(tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", ["evaluate.py", "reproduce.py"])
+def test_a_folder_that_stands_alone_is_the_run(script: str, tmp_path: Path) -> None:
     absent = tmp_path / "seed=0"
-    done = call("reproduce.py", str(absent))
-    assert_refused(done, str(absent), "run.json")
+    done = call(script, str(absent), "accelerator=cpu")
+    assert_refused(done, f"{absent} holds no run.json")
     assert done.stdout.splitlines()[-1] == "no torch"
+
+
+def test_reproduce_without_a_record(tmp_path: Path) -> None:
     assert_refused(call("reproduce.py", "thread=2"), "Did you mean 'threads'?")
     assert list(tmp_path.iterdir()) == []
 
