@@ -12,7 +12,7 @@ import pytest
 from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.scaling.model_table import ModelSize
-from tempo.scaling.page import ScalingReport, report_folders, write_scaling_report
+from tempo.scaling.page import ScalingReport, report_folders, text_of, write_scaling_report
 from tempo.scaling.point import SUFFIX
 from tests.scaling.points import point
 
@@ -51,6 +51,13 @@ def test_the_page_says_what_was_measured_and_what_was_not(tmp_path: Path) -> Non
     assert "| net | ps\\_sync | 2 | measured | 12 | 60.0 |" in text
     names = {path.stem for path in (tmp_path / "report" / "figures").glob("*.svg")}
     assert names == {"method_ring", "method_ps_sync", "method_ps_async", "network_net"}
+
+
+def test_more_than_n_times_one_worker_is_explained() -> None:
+    usual = ScalingReport(title="t", points=[*POINTS, point(2, rate=20.9)])
+    assert "scaling above" not in text_of(usual)
+    odd = ScalingReport(title="t", points=[*POINTS, point(2, rate=23.0), point(4, rate=43.0)])
+    assert "scaling above 105 %: 2 points, up to 115.0 %" in text_of(odd)
 
 
 def test_the_csv_has_every_field_of_every_point(tmp_path: Path) -> None:

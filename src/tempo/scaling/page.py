@@ -24,6 +24,8 @@ EXPLAINED = {
     "emulated": "emulated: real messages over limited links, part of the machine replaced (see the notes)",
     "predicted": "predicted: the cost model of docs/scaling.md, from numbers of one machine",
 }
+_MOST_EFFICIENCY = 1.05
+"""Above it a point needs a word: workers cannot be quicker together than each of them alone."""
 MODELS_NOTE = (
     "Operations of a forward pass over one image: convolutions and matrix products, a multiplication and an "
     "addition as two, counted by torch.utils.flop_counter. The paper names no size of image for its own."
@@ -55,6 +57,14 @@ class ScalingReport:
         if crowded := [each for each in self.points if each.share_cores]:
             cores = sorted({each.cores for each in crowded})
             lines.append(f"{SHARED}: {len(crowded)} points, on {', '.join(map(str, cores))} cores.")
+        if above := [each for each in self.points if (each.efficiency or 0) > _MOST_EFFICIENCY]:
+            most = max(each.efficiency or 0 for each in above)
+            lines.append(
+                f"scaling above {100 * _MOST_EFFICIENCY:.0f} %: {len(above)} points, up to "
+                f"{100 * most:.1f} % of n times one worker. That is no gain of the method: of few steps it "
+                "is noise, often a slow measurement of the worker alone; else each worker's part may fit a "
+                "cache, or the machine did other work meanwhile. Measure again with more scaling.steps."
+            )
         return lines
 
 
