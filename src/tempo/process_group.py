@@ -123,10 +123,12 @@ def rendezvous(nodes: int) -> list[str]:
         return ["--standalone"]
     names = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
     if missing := [name for name in names if not os.environ.get(name)]:
+        unset = " and ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))
         raise UserError(
-            f"trainer.num_nodes={nodes}, and {', '.join(missing)} is not set: start the same command on each "
-            "node, with MASTER_ADDR=<first node> MASTER_PORT=29500 NODE_RANK=<0, 1, ..> in front and one "
-            "hydra.run.dir=<folder>, or start it under srun or torchrun; or trainer.num_nodes=1"
+            f"trainer.num_nodes={nodes} needs {unset}, which {'is' if len(missing) == 1 else 'are'} not set: "
+            "start the same command on each node, with MASTER_ADDR=<first node> MASTER_PORT=29500 "
+            "NODE_RANK=<0, 1, ..> in front and one hydra.run.dir=<folder>, or start it under srun or "
+            "torchrun; trainer.num_nodes=1 for this node alone"
         )
     address, port, rank = (os.environ[name] for name in names)
     if not rank.isdecimal() or not port.isdecimal() or int(rank) >= nodes:

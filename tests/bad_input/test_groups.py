@@ -15,7 +15,7 @@ from tests.bad_input.warm import Warm
 RUNS: list[tuple[str, list[str]]] = [
     ("trainer.devices=0", ["trainer.devices=0 must be at least 1"]),
     ("trainer.num_nodes=0", ["trainer.num_nodes=0 must be at least 1"]),
-    ("trainer=ddp_cpu trainer.num_nodes=2", ["MASTER_ADDR, MASTER_PORT, NODE_RANK is not set", "srun"]),
+    ("trainer=ddp_cpu trainer.num_nodes=2", ["MASTER_PORT and NODE_RANK, which are not set", "srun"]),
     ("trainer=ddp_cpu trainer.backend=nccl", ["trainer.backend=nccl needs GPUs", "trainer.backend=gloo"]),
     ("trainer=ddp_cpu trainer.method=powersgd", ["trainer.method='powersgd'", "ring"]),
     ("trainer.method=ps_sync", ["needs more than one process", "trainer=ddp_cpu trainer.devices=2"]),

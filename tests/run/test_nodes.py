@@ -102,7 +102,14 @@ def test_layouts_that_were_not_meant(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_where_nodes_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rendezvous(1) == ["--standalone"]
-    with pytest.raises(UserError, match="MASTER_ADDR, MASTER_PORT, NODE_RANK is not set"):
+    all_of_them = "trainer.num_nodes=2 needs MASTER_ADDR, MASTER_PORT and NODE_RANK, which are not set"
+    with pytest.raises(UserError, match=all_of_them):
+        rendezvous(2)
+    monkeypatch.setenv("MASTER_ADDR", "a")
+    with pytest.raises(UserError, match="needs MASTER_PORT and NODE_RANK, which are not set"):
+        rendezvous(2)
+    monkeypatch.setenv("MASTER_PORT", "1")
+    with pytest.raises(UserError, match=r"needs NODE_RANK, which is not set: .*trainer\.num_nodes=1"):
         rendezvous(2)
     for name, value in {"MASTER_ADDR": "a", "MASTER_PORT": "1", "NODE_RANK": "2"}.items():
         monkeypatch.setenv(name, value)

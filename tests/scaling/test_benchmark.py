@@ -14,6 +14,7 @@ from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.group import run_group
 from tempo.scaling.plan import Planned
 from tempo.scaling.point import SUFFIX, ScalingPoint
+from tempo.scaling.rank import measure
 from tempo.scaling.settings import ScalingSettings
 from tests.jobs import CONF
 from tests.scaling.points import point
@@ -78,3 +79,15 @@ def test_a_point_that_was_written_counts_though_its_processes_did_not_end_in_tim
 def test_a_point_that_takes_too_long_is_killed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"not finished after 0\.002 minutes, killed: scaling\.minutes="):
         run_group(job(tmp_path), 2, folder=tmp_path / "logs", limit_seconds=0.12)
+
+
+def test_a_worker_without_a_meeting_place_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(
+        UserError, match=r"needs RANK and MASTER_ADDR and MASTER_PORT in the environment.*torchrun"
+    ):
+        measure(job(tmp_path))

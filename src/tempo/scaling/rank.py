@@ -91,13 +91,20 @@ def _device(job: BenchmarkJob) -> torch.device:
 def _meet(job: BenchmarkJob, world_size: int) -> None:
     if world_size == 1:
         return
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]:
+        raise UserError(
+            f"a worker of {world_size} needs {' and '.join(missing)} in the environment to meet the others: "
+            f"torchrun --nproc-per-node={world_size} -m tempo.scaling.rank <job.json>, or src/scale.py"
+        )
     try:
         # Beside an asynchronous server the workers only wait for each other.
         distributed.init_process_group("gloo" if job.method == "ps_async" else job.backend)
     except distributed.DistNetworkError as error:
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         reason = str(error).partition("\n")[0][:300]
-        raise UserError(f"the workers cannot meet at {address}: {reason}; another MASTER_PORT") from error
+        raise UserError(
+            f"the workers cannot meet at {address}: {reason}; scaling.port=<another>, or MASTER_PORT"
+        ) from error
 
 
 def _timing(job: BenchmarkJob, worker: WorkerStep, world_size: int) -> Timing:
