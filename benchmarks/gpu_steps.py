@@ -12,6 +12,7 @@ from rows import Row
 from torch import Tensor
 
 from tempo import compose
+from tempo.numerics import set_numerics
 from tempo.trainer.module import Classifier
 
 _READY_BATCHES = 8
@@ -28,8 +29,9 @@ class DeviceLoop(PlainLoop):
     """
 
     def __init__(self, config: Config, mode: str, device: str) -> None:
-        compose.set_numerics(config["trainer"])
-        torch.use_deterministic_algorithms(config["trainer"]["deterministic"])
+        trainer = config["trainer"]
+        set_numerics(deterministic=trainer["deterministic"], matmul_precision=trainer["matmul_precision"])
+        torch.use_deterministic_algorithms(trainer["deterministic"])
         super().__init__(config, device, _READY_BATCHES)
         if mode.startswith("compiled"):
             torch.compiler.reset()

@@ -27,6 +27,7 @@ from tempo.exchange.strategy import RingStrategy, StarStrategy
 from tempo.instantiation import instantiated
 from tempo.knobs import AVERAGING
 from tempo.networks import build_network
+from tempo.numerics import set_numerics
 from tempo.optimizer.build import build_optimizer
 from tempo.pace import schedule_of
 from tempo.process_group import is_asynchronous, place
@@ -217,23 +218,16 @@ def build_loggers(config: Config, folder: Path, steps_done: int | None) -> list[
     return loggers
 
 
-def set_numerics(trainer: Mapping[str, Any]) -> None:
-    """Tell torch which kernels and how many bits the settings of conf/trainer stand for."""
-    torch.backends.cudnn.benchmark = not trainer["deterministic"]
-    precision = trainer.get("matmul_precision", "highest")  # a record of earlier times has no such key
-    torch.set_float32_matmul_precision(precision)
-    torch.backends.cudnn.allow_tf32 = precision != "highest"  # convolutions too, which torch leaves at TF32
-    # Deterministic algorithms would first fill with NaN all memory that a kernel is about to write.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
 def build_trainer(
     config: Config, folder: Path, plan: BatchPlan, callbacks: list[pl.Callback], loggers: list[Logger]
 ) -> pl.Trainer:
     """Lightning's trainer for conf/trainer; what tempo does itself is switched off in it."""
     node = config["trainer"]
     steps = total_steps(config, plan.steps_per_epoch)
-    set_numerics(node)
+    set_numerics(
+        deterministic=node["deterministic"],
+        matmul_precision=node.get("matmul_precision", "highest"),  # a record of earlier times has no such key
+    )
     strategy = _strategy(config)
     # Lightning refuses this word beside a strategy that does the same once it has the plugin.
     double = node["precision"] == "64-true" and isinstance(strategy, ShardedStrategy)

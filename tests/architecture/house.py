@@ -20,6 +20,7 @@ FLOORS = {
     "scheduler": 1,
     "report": 1,
     "sharding": 1,
+    "numerics": 1,
     "exchange": 2,
     "comparison": 2,
     "pace": 2,

@@ -21,7 +21,7 @@ from tempo.errors import UserError
 from tempo.evaluate import evaluate, evaluate_from_hydra
 from tempo.paths import ROOT
 from tempo.preview import planned_steps, show_preview
-from tempo.record import RunRecord
+from tempo.record import RunRecord, config_hash
 from tempo.trainer.metrics_file import MetricsFile
 from tests.conftest import Train, Trained
 from tests.jobs import compose_job
@@ -147,6 +147,15 @@ def test_evaluate_gives_the_numbers_of_the_record(tested: Trained) -> None:
     previous = evaluate(tested.folder, checkpoint=str(tested.folder / "checkpoints" / "previous.ckpt"))
     assert previous.weights_sha256 != tested.record.weights_sha256
     _refusals_of_evaluate(tested)
+
+
+def test_evaluate_on_a_machine_without_the_gpu_that_trained(tested: Trained) -> None:
+    record = RunRecord.read(tested.folder)
+    record.config["trainer"] |= {"accelerator": "gpu", "cuda_graph": True, "compile": True}
+    record.config_hash = config_hash(record.config)
+    record.write(tested.folder)
+    checkpoint = str(tested.folder / "checkpoints" / "best.ckpt")
+    assert evaluate(tested.folder, checkpoint=checkpoint, accelerator="cpu").images == 359
 
 
 def test_evaluate_where_nothing_can_be_written(tested: Trained, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ import torch
 from torch import distributed
 
 from tempo.errors import UserError
+from tempo.numerics import set_numerics
 from tempo.parent_death import die_with_parent
 from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.point import ScalingPoint, of_this_machine
@@ -65,7 +66,7 @@ def measure(job: BenchmarkJob) -> None:
     """
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     torch.set_num_threads(job.threads)
-    torch.set_float32_matmul_precision(job.matmul_precision)
+    set_numerics(deterministic=True, matmul_precision=job.matmul_precision)
     device = _device(job)
     _meet(job, world_size)
     try:
