@@ -38,9 +38,10 @@ from tempo.complaints import (
     thread_error,
 )
 from tempo.errors import INTERRUPTED_CODE, UserError, nearest
+from tempo.import_time import end_at_once, search_as_usual, search_seldom
 from tempo.paths import register_resolvers
 from tempo.process_group import RUN_ID, follows, place, take_names_of_torchrun
-from tempo.quick_start import compose_once, list_options_once, parse_yaml_in_c
+from tempo.quick_start import spare_hydra
 from tempo.record import FILE_NAME, RunRecord
 from tempo.run_folder import named_run, noted_folder, quoted, remove_unused
 from tempo.targets import note_foreign
@@ -65,16 +66,8 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
     def decorate(task: Task) -> Callable[[], None]:
         @functools.wraps(task)
         def main() -> None:
-            register_resolvers()
-            take_names_of_torchrun()
-            list_options_once()
-            parse_yaml_in_c()
-            compose_once(CONF)
-            OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
-            OmegaConf.register_new_resolver("existing_run", _existing_run, replace=True)
-            # A search path that is not there is a mistake as any other.
-            warnings.filterwarnings("error", message="provider=.* is not available")
-            threading.excepthook = thread_error
+            search_seldom()
+            _prepare()
             before = os.environ.get("HYDRA_FULL_ERROR")
             has_begun = False
 
@@ -82,6 +75,7 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
             def run(config: DictConfig) -> Any:
                 nonlocal has_begun
                 has_begun = True
+                search_as_usual()
                 # The processes that a task starts report errors in their own way.
                 _restore("HYDRA_FULL_ERROR", before)
                 try:
@@ -100,6 +94,7 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 arguments = with_options(multirun_first(search_keys(arguments)))
                 arguments = with_quoted_paths(resumed(known_flags(arguments, config_name)))
                 sys.argv[1:] = [*arguments, *_quietly()]
+                spare_hydra(CONF)
                 # Makes Hydra raise instead of printing its own report.
                 os.environ["HYDRA_FULL_ERROR"] = "1"
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
@@ -116,10 +111,22 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 _refuse(line)
             finally:
                 _restore("HYDRA_FULL_ERROR", before)
+                if not has_begun:
+                    end_at_once()
 
         return main
 
     return decorate
+
+
+def _prepare() -> None:
+    register_resolvers()
+    take_names_of_torchrun()
+    OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("existing_run", _existing_run, replace=True)
+    # A search path that is not there is a mistake as any other.
+    warnings.filterwarnings("error", message="provider=.* is not available")
+    threading.excepthook = thread_error
 
 
 def _line_of(error: Exception, has_begun: bool) -> str | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import omegaconf._utils
 import pytest
@@ -12,7 +15,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from tempo.paths import ROOT
-from tempo.quick_start import parse_yaml_in_c
+from tempo.quick_start import parse_yaml_in_c, replace, spare_hydra
 
 CONF = ROOT / "conf"
 # Hydra's own main function on our configuration, with and without what tempo spares it; counts the times
@@ -23,10 +26,10 @@ sys.path.insert(0, {src!r})
 import hydra
 from hydra._internal.hydra import Hydra
 from tempo.paths import register_resolvers
-from tempo.quick_start import compose_once, list_options_once, parse_yaml_in_c
+from tempo.quick_start import spare_hydra
 register_resolvers()
 if {spared}:
-    compose_once({conf}), list_options_once(), parse_yaml_in_c()
+    spare_hydra({conf})
 compose, composed = Hydra.compose_config, []
 Hydra.compose_config = lambda self, *a, **k: composed.append(1) or compose(self, *a, **k)
 from pathlib import Path
@@ -49,9 +52,29 @@ def answer(*arguments: str, spared: bool, conf: Path = CONF, name: str = "train"
     return done.stdout
 
 
-@pytest.mark.parametrize("flag", ["--help", "--info=defaults-tree"])
-def test_the_answer_is_hydras_own(flag: str) -> None:
-    assert answer(flag, spared=True) == answer(flag, spared=False)
+@pytest.mark.parametrize("arguments", [["--help"], ["--info=defaults-tree"], ["model=resnet56", "--cfg=job"]])
+def test_the_answer_is_hydras_own(arguments: list[str]) -> None:
+    assert answer(*arguments, spared=True) == answer(*arguments, spared=False)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["b=y", "--cfg=job"]])
+def test_files_behind_links_and_choices_that_follow_others_are_found(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    """`a` follows what is chosen for `b`, and its folder is a link to one elsewhere."""
+    conf, elsewhere = tmp_path / "conf", tmp_path / "elsewhere"
+    for folder in (conf / "b", elsewhere):
+        folder.mkdir(parents=True)
+        for name in ("x", "y"):
+            (folder / f"{name}.yaml").write_text(f"value: {folder.name}_{name}\n")
+    (conf / "a").symlink_to(elsewhere)
+    (conf / "b" / "lost.yaml").symlink_to(tmp_path / "nowhere.yaml")
+    (conf / "b" / "y").mkdir()  # a group of the same name as an option
+    (conf / "b" / "y" / "inner.yaml").write_text("value: 1\n")
+    (conf / "app.yaml").write_text("defaults:\n  - b: x\n  - a: ${b}\n  - _self_\n")
+    said = answer(*arguments, spared=True, conf=conf, name="app")
+    assert said == answer(*arguments, spared=False, conf=conf, name="app")
+    assert ("elsewhere_y" if "b=y" in arguments else "elsewhere_x") in said
 
 
 @pytest.mark.parametrize(
@@ -83,3 +106,77 @@ def test_libyaml_reads_what_pyyaml_reads(monkeypatch: pytest.MonkeyPatch, tmp_pa
     twice.write_text("a: 1\na: 2\n")
     with pytest.raises(yaml.constructor.ConstructorError, match="duplicate key a"):
         OmegaConf.load(twice)
+
+
+PRIVATE = [
+    ("hydra._internal.config_loader_impl", "ConfigLoaderImpl", "get_group_options"),
+    ("hydra._internal.hydra", "Hydra", "get_mode"),
+    ("hydra._internal.core_plugins.file_config_source", "FileConfigSource", "is_group"),
+    ("hydra._internal.core_plugins.file_config_source", "FileConfigSource", "is_config"),
+    ("hydra._internal.defaults_list", None, "_create_interpolation_map"),
+    ("omegaconf._utils", None, "get_yaml_loader"),
+]
+
+
+def owner_of(module: str, outer: str | None) -> Any:
+    found = importlib.import_module(module)
+    return found if outer is None else getattr(found, outer)
+
+
+@pytest.fixture
+def untouched(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Hydra as it was installed, during a test and after it."""
+    for module, outer, name in PRIVATE:
+        function = getattr(owner_of(module, outer), name)
+        monkeypatch.setattr(owner_of(module, outer), name, getattr(function, "__wrapped__", function))
+    return monkeypatch
+
+
+@pytest.mark.parametrize(("module", "outer", "name"), PRIVATE)
+def test_a_private_function_is_replaced_only_as_it_is_known(
+    untouched: pytest.MonkeyPatch, module: str, outer: str | None, name: str
+) -> None:
+    owner = owner_of(module, outer)
+    installed = getattr(owner, name)
+    spare_hydra(CONF)
+    assert getattr(owner, name) is not installed
+
+    def of_another_version(self: Any, something_else: int) -> None:
+        """Hydra may do this in another way one day."""
+
+    untouched.setattr(owner, name, of_another_version)
+    spare_hydra(CONF)
+    assert getattr(owner, name) is of_another_version
+    untouched.delattr(owner, name)
+    spare_hydra(CONF)
+    assert name not in vars(owner)
+
+
+def test_a_private_module_may_be_gone(untouched: pytest.MonkeyPatch) -> None:
+    for module, _, _ in PRIVATE:
+        if module != "omegaconf._utils":  # which OmegaConf's public functions need
+            untouched.setitem(sys.modules, module, None)  # type: ignore[arg-type]
+    spare_hydra(CONF)
+
+
+def test_what_misses_something_at_work_leaves_the_answer_to_the_original(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    library = ModuleType("library")
+    library.double = lambda number: 2 * number  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "library", library)
+    asked = []
+
+    def quick(original: Any) -> Any:
+        def double(number: int) -> Any:
+            asked.append(number)
+            return number.renamed_in_the_next_version  # type: ignore[attr-defined]
+
+        return double
+
+    replace("library:double", ["number"], quick)
+    assert library.double(4) == 8
+    assert asked == [4]
+    replaced = library.double
+    replace("library:double", ["number"], quick)
+    assert library.double is replaced, "replaced once is enough"
