@@ -5,13 +5,15 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from tempo.command_line import script
+from tempo.import_time import importing
 
 
 @script("evaluate")
 def main(config: DictConfig) -> None:
     """Rebuild the run's network, load its state, test it, and compare with the record."""
     # torch takes seconds to import: only a configuration that can work gets here.
-    from tempo.evaluate import evaluate_from_hydra
+    with importing():
+        from tempo.evaluate import evaluate_from_hydra
 
     evaluate_from_hydra(config)
 

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from tempo.command_line import script
 from tempo.errors import INTERRUPTED_CODE, UserError
+from tempo.import_time import importing
 from tempo.study.sweep_end import SweepEnd
 
 
@@ -16,7 +17,8 @@ from tempo.study.sweep_end import SweepEnd
 def run(config: DictConfig) -> float | None:
     """Train while the learning rate rises, and propose bounds for it; in a sweep, only train."""
     # torch takes seconds to import: only a configuration that can work gets here.
-    from tempo.study.range_run import run_range_test
+    with importing():
+        from tempo.study.range_run import run_range_test
 
     return run_range_test(config)
 

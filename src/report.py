@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tempo.errors import UserError
+from tempo.import_time import importing
 from tempo.paths import ROOT
 
 
@@ -99,8 +100,9 @@ def report(
         first = found.unreadable[0]
         raise UserError(f"none of the {len(found.unreadable)} runs found can be read; the first: {first.why}")
 
-    from tempo.report.build import text_of, write_report
-    from tempo.report.content import content_of
+    with importing():
+        from tempo.report.build import text_of, write_report
+        from tempo.report.content import content_of
 
     content = content_of(folders, found, metric, paper, target)
     page = write_report(content, out)

@@ -10,13 +10,15 @@ import sys
 from omegaconf import DictConfig
 
 from tempo.command_line import script
+from tempo.import_time import importing
 
 
 @script("reproduce")
 def main(config: DictConfig) -> None:
     """Train as the record says, compare configuration, data, versions, weights, metrics and curves."""
     # torch takes seconds to import: only a folder that holds a record gets here.
-    from tempo.reproduce import reproduce_from_hydra
+    with importing():
+        from tempo.reproduce import reproduce_from_hydra
 
     sys.exit(reproduce_from_hydra(config))
 

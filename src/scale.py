@@ -10,13 +10,15 @@ import sys
 from omegaconf import DictConfig
 
 from tempo.command_line import script
+from tempo.import_time import importing
 
 
 @script("scaling")
 def run(config: DictConfig) -> None:
     """Measure every network, method and number of workers, and draw them beside the ideal line."""
     # torch takes seconds to import: only a configuration that can work gets here.
-    from tempo.scaling.benchmark import run_from_hydra
+    with importing():
+        from tempo.scaling.benchmark import run_from_hydra
 
     run_from_hydra(config)
 

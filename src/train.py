@@ -5,13 +5,15 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from tempo.command_line import script
+from tempo.import_time import importing
 
 
 @script("train")
 def main(config: DictConfig) -> float | None:
     """Train as `conf/train.yaml` and the overrides say; the value is a sweep's objective."""
     # torch takes seconds to import: only a configuration that can work gets here.
-    from tempo.run import run_from_hydra
+    with importing():
+        from tempo.run import run_from_hydra
 
     return run_from_hydra(config)
 

@@ -9,13 +9,15 @@ import sys
 from omegaconf import DictConfig, OmegaConf
 
 from tempo.command_line import script
+from tempo.import_time import importing
 
 
 @script("tune")
 def run(config: DictConfig) -> None:
     """Range test, momentum, weight decay, batch size, final 1cycle run, comparison."""
     # torch takes seconds to import: only a configuration that can work gets here.
-    from tempo.study.tune import tune
+    with importing():
+        from tempo.study.tune import tune
 
     tune(config)
 

@@ -19,6 +19,7 @@ from hydra_plugins.tempo._forked_job import ForkedJob
 from hydra_plugins.tempo._launcher import Interrupts, IsolatingLauncher
 from hydra_plugins.tempo._slots import slot_environments
 from tempo.errors import UserError
+from tempo.import_time import importing
 
 GRACE_SECONDS = 30.0
 """What a job gets to save its state when it is asked to stop."""
@@ -130,11 +131,14 @@ class LocalLauncher(IsolatingLauncher):
         os.environ["OMP_NUM_THREADS"] = self.environments[0]["OMP_NUM_THREADS"]
         # NumPy's linear algebra would start threads at once, and a process with threads should not fork.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        for module in self.preload:
-            try:
-                importlib.import_module(module)
-            except ImportError as error:
-                raise UserError(f"hydra.launcher.preload: {module} cannot be imported: {error}") from error
+        with importing():
+            for module in self.preload:
+                try:
+                    importlib.import_module(module)
+                except ImportError as error:
+                    raise UserError(
+                        f"hydra.launcher.preload: {module} cannot be imported: {error}"
+                    ) from error
 
 
 def _can_be_found(module: Any) -> bool:
