@@ -56,8 +56,8 @@ def save(figure: Figure, png: Path, svg: Path) -> None:
         # A name may use a script that the font lacks: boxes are no reason to fail.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(png, dpi=130, metadata={"Software": None})
-        # The layout is solved: solving it again for the second format gives the same.
-        figure.set_layout_engine("none")
+        # The layout is solved: neither solved nor looked for again, the second format has the same.
+        figure.set_layout_engine(None)
         figure.savefig(svg, metadata={"Date": None})
 
 
