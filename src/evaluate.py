@@ -12,7 +12,7 @@ from tempo.import_time import importing
 def main(config: DictConfig) -> None:
     """Rebuild the run's network, load its state, test it, and compare with the record."""
     # torch takes seconds to import: only a configuration that can work gets here.
-    with importing():
+    with importing("tempo.evaluate"):
         from tempo.evaluate import evaluate_from_hydra
 
     evaluate_from_hydra(config)

@@ -17,7 +17,7 @@ from tempo.study.sweep_end import SweepEnd
 def run(config: DictConfig) -> float | None:
     """Train while the learning rate rises, and propose bounds for it; in a sweep, only train."""
     # torch takes seconds to import: only a configuration that can work gets here.
-    with importing():
+    with importing("tempo.study.range_run"):
         from tempo.study.range_run import run_range_test
 
     return run_range_test(config)

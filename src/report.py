@@ -100,7 +100,7 @@ def report(
         first = found.unreadable[0]
         raise UserError(f"none of the {len(found.unreadable)} runs found can be read; the first: {first.why}")
 
-    with importing():
+    with importing("tempo.report.build"):
         from tempo.report.build import text_of, write_report
         from tempo.report.content import content_of
 

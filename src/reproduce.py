@@ -17,7 +17,7 @@ from tempo.import_time import importing
 def main(config: DictConfig) -> None:
     """Train as the record says, compare configuration, data, versions, weights, metrics and curves."""
     # torch takes seconds to import: only a folder that holds a record gets here.
-    with importing():
+    with importing("tempo.reproduce"):
         from tempo.reproduce import reproduce_from_hydra
 
     sys.exit(reproduce_from_hydra(config))

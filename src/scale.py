@@ -17,7 +17,7 @@ from tempo.import_time import importing
 def run(config: DictConfig) -> None:
     """Measure every network, method and number of workers, and draw them beside the ideal line."""
     # torch takes seconds to import: only a configuration that can work gets here.
-    with importing():
+    with importing("tempo.scaling.benchmark"):
         from tempo.scaling.benchmark import run_from_hydra
 
     run_from_hydra(config)

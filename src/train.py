@@ -12,7 +12,7 @@ from tempo.import_time import importing
 def main(config: DictConfig) -> float | None:
     """Train as `conf/train.yaml` and the overrides say; the value is a sweep's objective."""
     # torch takes seconds to import: only a configuration that can work gets here.
-    with importing():
+    with importing("tempo.run"):
         from tempo.run import run_from_hydra
 
     return run_from_hydra(config)

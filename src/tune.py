@@ -16,7 +16,7 @@ from tempo.import_time import importing
 def run(config: DictConfig) -> None:
     """Range test, momentum, weight decay, batch size, final 1cycle run, comparison."""
     # torch takes seconds to import: only a configuration that can work gets here.
-    with importing():
+    with importing("tempo.study.tune"):
         from tempo.study.tune import tune
 
     tune(config)

@@ -14,15 +14,15 @@ _threshold = gc.get_threshold()
 
 
 @contextmanager
-def importing() -> Iterator[None]:
-    """Around an import of torch and all that comes with it, whose million objects stay until the end.
+def importing(*modules: str) -> Iterator[None]:
+    """Around an import of modules that bring torch or as much, whose million objects stay until the end.
 
     Searching them again and again takes a quarter of the imports' time, searching them once more at the end
     of the process a second, and searches in a forked process copy what it shares with its parent. So there
-    is no search meanwhile, and none among them later. Does nothing where torch is there already: what lies
-    around then may be garbage one day.
+    is no search meanwhile, and none among them later. Does nothing where they are there already: what else
+    lies around then may be garbage one day.
     """
-    if "torch" in sys.modules or not gc.isenabled():
+    if all(each in sys.modules for each in modules) or not gc.isenabled():
         yield
         return
     gc.disable()

@@ -34,7 +34,7 @@ def test_a_task_finds_pythons_own_thresholds() -> None:
 def test_what_is_imported_is_not_searched_again_and_garbage_of_later_is() -> None:
     said = run(
         "from tempo.import_time import importing\n"
-        "with importing():\n"
+        "with importing('xml.dom.minidom'):\n"
         "    import xml.dom.minidom\n"
         "    print(gc.isenabled())\n"
         "kept = gc.get_freeze_count()\n"
@@ -44,8 +44,7 @@ def test_what_is_imported_is_not_searched_again_and_garbage_of_later_is() -> Non
         "node = Node(); node.itself = node; watch = weakref.ref(node); del node\n"
         "gc.collect()\n"
         "print(watch() is None)\n"
-        "sys.modules['torch'] = None\n"  # an import after that of torch
-        "with importing(): print(gc.isenabled())\n"
+        "with importing('xml.dom.minidom'): print(gc.isenabled())\n"
         "print(gc.get_freeze_count() == kept)\n"
     )
     assert said.split() == ["False", "True", "True", "True", "True", "True"]
@@ -55,7 +54,7 @@ def test_an_import_that_fails_leaves_the_search_on() -> None:
     said = run(
         "from tempo.import_time import importing\n"
         "try:\n"
-        "    with importing(): import no_such_module\n"
+        "    with importing('no_such_module'): import no_such_module\n"
         "except ImportError: print(gc.isenabled(), gc.get_freeze_count())\n"
     )
     assert said.split() == ["True", "0"]

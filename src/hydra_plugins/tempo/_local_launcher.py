@@ -53,7 +53,9 @@ class LocalLauncher(IsolatingLauncher):
             raise UserError(
                 f"hydra.launcher.gpus={gpus} must be auto, null or a list: hydra.launcher.gpus=[0,1]"
             )
-        if isinstance(preload, str) or not all(map(_can_be_found, preload)):
+        with importing("torch"):  # to find a module is to import those above it
+            known = not isinstance(preload, str) and all(map(_can_be_found, preload))
+        if not known:
             raise UserError(
                 f"hydra.launcher.preload={preload}: a list of modules that can be imported, e.g. "
                 "hydra.launcher.preload=[tempo.run]; [] = none"
@@ -131,7 +133,7 @@ class LocalLauncher(IsolatingLauncher):
         os.environ["OMP_NUM_THREADS"] = self.environments[0]["OMP_NUM_THREADS"]
         # NumPy's linear algebra would start threads at once, and a process with threads should not fork.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        with importing():
+        with importing(*self.preload):
             for module in self.preload:
                 try:
                     importlib.import_module(module)
