@@ -7,7 +7,7 @@ import importlib
 import inspect
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def compose_once(conf: Path) -> None:
         def get_mode(self: Any, config_name: str | None, overrides: list[str]) -> Any:
             searched = {each.path for each in self.config_loader.get_search_path().get_path()}
             named = any(re.search(r"hydra\W*(mode|searchpath)", each) for each in overrides)
-            if named or searched - usual or any(_names_a_mode(path) for path in conf.rglob("*.yaml")):
+            if named or searched - usual or any(map(_names_a_mode, _files_of(conf))):
                 return ask(self, config_name, overrides)
             return None
 
@@ -103,8 +103,17 @@ def compose_once(conf: Path) -> None:
     replace("hydra._internal.hydra:Hydra.get_mode", ["self", "config_name", "overrides"], quick)
 
 
-def _names_a_mode(path: Path) -> bool:
-    return re.search(rb"^\s*(hydra\.)?mode:|searchpath", path.read_bytes(), re.MULTILINE) is not None
+def _files_of(conf: Path) -> Iterator[str]:
+    for folder, _, names in os.walk(conf):
+        yield from (os.path.join(folder, name) for name in names if name.endswith(".yaml"))  # noqa: PTH118
+
+
+def _names_a_mode(path: str) -> bool:
+    with open(path, "rb") as file:  # noqa: PTH123 - a hundred files: Path takes as long again
+        text = file.read()
+    if b"mode:" not in text and b"searchpath" not in text:
+        return False
+    return re.search(rb"^\s*(hydra\.)?mode:|searchpath", text, re.MULTILINE) is not None
 
 
 def look_up_files_directly() -> None:
