@@ -3,7 +3,7 @@
 One run takes `--steps` optimizer steps, with a validation and a checkpoint every 20; one sweep runs `--jobs`
 jobs one after the other in its own process (the default launcher). Both are looked at from outside, in /proc,
 twenty times a second. Growth is the slope of a straight line by least squares through what follows the first
-quarter. The record and a figure go to docs/results/endurance.
+quarter. `--folder` says where the record and a figure go.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--jobs", type=int, default=200)
-    parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "results" / "endurance")
+    parser.add_argument("--folder", type=Path, default=ROOT / "logs" / "endurance")
     arguments = parser.parse_args()
     preload()
     begun = Path(tempfile.mkdtemp(prefix="tempo-endurance-"))

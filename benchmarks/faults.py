@@ -5,7 +5,7 @@ Ctrl-C (SIGINT), at a moment drawn from `--seed`: any time since its start, whil
 its record, after a row of metrics, or at its very end. Then `python src/train.py resume=<folder>` goes on
 with it (the same command again where it is a sweep). `identical` counts the runs that left the same weights,
 metrics, rows of metrics.csv (without the clock's column), TensorBoard curves and checkpoints as one that
-was never stopped; `lost` those that could not be gone on with. Record: docs/results/faults/record.json.
+was never stopped; `lost` those that could not be gone on with. `--record` says where the record goes.
 """
 
 from __future__ import annotations
@@ -286,7 +286,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     names = [each.name for each in VARIANTS]
     parser.add_argument("--variants", nargs="+", choices=names, default=names)
-    parser.add_argument("--record", type=Path, default=ROOT / "docs" / "results" / "faults" / "record.json")
+    parser.add_argument("--record", type=Path, default=ROOT / "logs" / "faults" / "record.json")
     arguments = parser.parse_args()
     preload()
     latest = ROOT / "logs" / "latest"
