@@ -60,7 +60,7 @@ def figure(study: str, field: str) -> str:
     largest = field.startswith("max ")
     key = field.removeprefix("max ")
     values = [_value(record, key) for record in records]
-    if not isinstance(values[0], (int, float)):
+    if not isinstance(values[0], (int, float)) or key.startswith("config."):
         return ", ".join(dict.fromkeys(map(str, values)))
     percent = key.endswith("accuracy")
     numbers = [100 * value if percent else value for value in values]
