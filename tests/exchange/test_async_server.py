@@ -145,6 +145,15 @@ def test_whoever_dies_and_whenever_it_is_closed_each_batch_is_stepped_once(
     assert sum(server.counts.steps_of_workers.values()) == 40
 
 
+def test_a_gradient_that_comes_twice_is_stepped_once() -> None:
+    server = AsyncServer(OPTIMIZERS[0](network().parameters()), until=2)
+    worker = Worker(server, 0)
+    sent = (0, worker.reply.batch, worker.version, to_wire(list(worker.model.parameters())))
+    assert not server.push(*sent).dropped
+    again = server.push(*sent)
+    assert (again.dropped, again.batch, server.version) == (True, 1, 1)
+
+
 def test_stale_gradients_still_find_the_minimum() -> None:
     server = AsyncServer(torch.optim.SGD(network().parameters(), lr=0.1, momentum=0.5), until=1500)
     group, chance = [Worker(server, index) for index in range(4)], random.Random(0)

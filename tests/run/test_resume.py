@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -14,6 +15,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tempo.errors import UserError
+from tempo.folder_lock import FolderLock
 from tempo.job import Job
 from tempo.run import run
 from tests.conftest import Train, Trained
@@ -295,3 +297,6 @@ def test_what_may_not_be_resumed(train: Train) -> None:
         for word in words:
             assert word in str(caught.value)
         assert (folder / "run.json").read_bytes() == before, "a refused resume has changed the record"
+    at_work = FolderLock(folder, what="another run", remedy="wait")
+    with at_work, pytest.raises(UserError, match=f"another run is at work in .* as process {os.getpid()}"):
+        train("trainer.epochs=1", f"resume={folder}", folder="running")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ import pytest
 import torch
 
 from tempo.errors import UserError
+from tempo.record import UNFINISHED
 from tempo.run_folder import BEST, LAST, PREVIOUS
 from tempo.trainer.checkpoint_file import CheckpointFiles, link, load
 from tempo.trainer.checkpoints import newest_whole
+from tests.conftest import Train
 from tests.trainer.saved import saved
 
 STATE = {"state_dict": {"w": torch.arange(24.0), "n": torch.tensor(7)}, "global_step": 3, "lr": [0.1, 0.5]}
@@ -61,6 +64,36 @@ def test_no_flipped_bit_comes_through(tmp_path: Path) -> None:
             assert is_same(content, STATE), f"bit {position % 8} of byte {position} changed the state"
     assert seen > len(whole) - 20  # less where the mark of the checksum itself is hit
     assert unseen_by_torch > 100, "torch itself has seen all: the checksums are not needed"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds the names of open files by /proc")
+def test_nothing_gets_its_name_before_it_is_on_the_disk(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a loss of power would leave: only the order of flushes and renames can tell."""
+    done: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        done.append((Path(f"/proc/self/fd/{descriptor}").readlink().name, "flushed"))
+
+    def noted_replace(source: Path, target: Path) -> None:
+        replace(source, target)
+        done.append((Path(source).name, Path(target).name))
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    train("trainer.epochs=1", "trainer.steps_per_call=3", "checkpoint.every_n_steps=3")
+    new = f".{LAST}.unfinished"
+    rows = [(new, "flushed"), ("metrics.csv", "flushed")]
+    names = [(new, LAST), ("checkpoints", "flushed")]
+    best = [(f".{BEST}.unfinished", BEST), (LAST, PREVIOUS)]
+    by_text = [each for each in done if UNFINISHED.fullmatch(each[0])]
+    others = [each for each in done if each not in by_text and not each[0].startswith(".latest")]
+    assert others == [*rows, *names, *rows, *best, *names]
+    assert by_text[::2] == [(source, "flushed") for source, _ in by_text[1::2]]
+    assert by_text[-1][1] == "run.json"
 
 
 @pytest.fixture
