@@ -152,8 +152,12 @@ def start_group(
     devices: int,
     of_last: Sequence[str] = (),
     environment: dict[str, str] | None = None,
+    home_of_last: Path | None = None,
 ) -> Group:
-    """One process a rank, in this environment; `of_last` are overrides that only the last one gets."""
+    """One process a rank, in this environment; `of_last` are overrides that only the last one gets.
+
+    `home_of_last` is that of the last one: what it finds below `~` can be other data.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -173,7 +177,8 @@ def start_group(
             start_job(
                 folder,
                 [*overrides, *(of_last if rank == devices - 1 else ())],
-                {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+                | ({"HOME": str(home_of_last)} if home_of_last and rank == devices - 1 else {}),
             )
             for rank in range(devices)
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tempo.evaluate import evaluate
 from tempo.paths import ROOT
@@ -95,6 +97,24 @@ def test_ranks_with_different_settings_all_stop(tmp_path: Path) -> None:
         assert last.startswith("optimizer.lr=0.2 on rank 2, optimizer.lr=0.1 on rank 0: start all ranks")
     assert not (tmp_path / "run" / "metrics.csv").exists()
     assert RunRecord.read(tmp_path / "run").status == "failed"
+
+
+def test_ranks_with_different_images_all_stop(tmp_path: Path) -> None:
+    """Two machines, each with images of its own below `~`: as many, as large, under the same names."""
+    homes = [tmp_path / "home", tmp_path / "other"]
+    for home, index in itertools.product(homes, range(20)):
+        path = home / "pets" / f"class{index % 2}" / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (index, homes.index(home), 0)).save(path)
+    overrides = [SMALL[0], "data=folder", "data.root='~/pets'", "data.cache='~/cache'"]
+    overrides += ["data.val_size=4", "data.total_batch_size=4", "trainer.epochs=1"]
+    environment = {"HOME": str(homes[0])}
+    group = start_group(tmp_path / "run", overrides, 2, environment=environment, home_of_last=homes[1])
+    assert group.finish(timeout_seconds=90) == [1, 1]
+    for rank in range(2):
+        last = (tmp_path / "run" / f"output{rank}.txt").read_text(encoding="utf-8").splitlines()[-1]
+        assert last.startswith("images=")
+        assert "on rank 0: start all ranks with the same command and data" in last
 
 
 def test_divergence_ends_all_ranks(tmp_path: Path) -> None:
