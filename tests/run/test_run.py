@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 
 from tempo import compose, describe
 from tempo.data.digits import digits
@@ -256,6 +257,22 @@ def test_previewed_steps_are_the_steps_of_the_run(
 def test_previewed_steps_where_they_are_given_or_unknown() -> None:
     assert planned_steps(compose_job(["trainer.max_steps=7"])[0]) == 7
     assert planned_steps(compose_job(["data=folder", "data.root=/nowhere"])[0]) is None
+
+
+def test_one_pixel_of_training_or_test_images_makes_other_images(tmp_path: Path) -> None:
+    """What resume=, evaluate.py and reproduce.py refuse by."""
+    images = [tmp_path / part / name / "0.png" for part in ("train", "test") for name in ("cat", "dog")]
+    for path in images:
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(path)
+    config, _ = compose_job(["data=folder", f"data.root={tmp_path}", "data.val_size=1"])
+    found = {compose.build_data(config).sha256}
+    for path in images:
+        changed = Image.new("RGB", (8, 8))
+        changed.putpixel((3, 5), (0, 0, 1))
+        changed.save(path)
+        found.add(compose.build_data(config).sha256)
+    assert len(found) == 1 + len(images)
 
 
 def test_a_run_takes_no_state_of_another_one_in_its_folder(train: Train) -> None:
