@@ -58,12 +58,17 @@ def test_global_random_state_does_not_matter(train: Train, monkeypatch: pytest.M
 
 @pytest.mark.parametrize(
     "overrides",
-    [["optimizer.lr=1e6"], ["optimizer.lr=1e3", "trainer.steps_per_call=1"], ["optimizer.lr=1e30"]],
+    [
+        ["optimizer.lr=1e6"],
+        ["optimizer.lr=1e3", "trainer.steps_per_call=1"],
+        # Each step has a checkpoint and none has a row: saving is the first to look at the losses.
+        ["optimizer.lr=1e30", "trainer.steps_per_call=1", "trainer.log_every_n_steps=50"],
+    ],
     ids=["above the bound", "step by step", "not finite"],
 )
 def test_a_diverged_run_is_a_result(overrides: list[str], train: Train) -> None:
     diverged = train(
-        *overrides, "trainer.epochs=3", "checkpoint.every_n_steps=1", "trainer.log_every_n_steps=1"
+        "trainer.log_every_n_steps=1", "trainer.epochs=3", "checkpoint.every_n_steps=1", *overrides
     )
     record = RunRecord.read(diverged.folder)
     assert record.status == "diverged"
