@@ -53,9 +53,10 @@ def test_the_number_of_the_step_counts_from_the_first_one() -> None:
 
 
 def test_chunks_and_a_restart_change_nothing() -> None:
-    losses = [2.3 - 0.01 * n for n in range(30)] + [60.0] * 30
+    losses = [2.3 - 0.01 * n for n in range(30)] + [30.0] * 30
     expected = step_of_divergence(losses, 10.0)
     assert expected is not None
+    assert expected > 35, "no restart lies between the rise and its discovery"
     watch = DivergenceWatch(10.0, 10)
     with pytest.raises(Diverged) as caught:
         for first in range(0, len(losses), 7):

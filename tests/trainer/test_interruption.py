@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
 
+from tempo import training
+from tempo.record import RunRecord
 from tempo.trainer.interruption import Interrupted, Interruption
+from tests.conftest import Train
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 
@@ -29,3 +33,12 @@ def test_training_is_asked_once_and_a_second_ctrl_c_stops_it(first: signal.Signa
         assert interruption.asked == first.name
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_run_that_is_asked_in_its_last_moments_is_completed_and_what_started_it_stops(
+    train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(training, "draw_confusion", lambda *_: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(KeyboardInterrupt):
+        train("trainer.max_steps=1")
+    assert RunRecord.read(tmp_path / "run").status == "completed"
