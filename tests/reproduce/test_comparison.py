@@ -68,6 +68,7 @@ def test_rows_that_one_run_lacks() -> None:
     shorter = {name: values[:2] for name, values in CURVES.items()}
     (only,) = row_differences(CURVES, shorter)
     assert (only.where, only.recorded, only.found) == ("metrics.csv, number of rows", 3, 2)
+    assert [each.found for each in row_differences(shorter, CURVES)] == [3]
     assert list(row_differences(shorter, CURVES, up_to=5)) == []
     assert list(row_differences(CURVES, shorter, up_to=5)) == []
 

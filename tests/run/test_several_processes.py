@@ -99,6 +99,13 @@ def test_ranks_with_different_settings_all_stop(tmp_path: Path) -> None:
     assert RunRecord.read(tmp_path / "run").status == "failed"
 
 
+def test_a_setting_that_one_rank_alone_has_stops_all(tmp_path: Path) -> None:
+    group = start_group(tmp_path / "run", [*SMALL, "optimizer=adam"], 2, of_last=["+optimizer.amsgrad=true"])
+    assert group.finish(timeout_seconds=90) == [1, 1]
+    last = (tmp_path / "run" / "output0.txt").read_text(encoding="utf-8").splitlines()[-1]
+    assert last.startswith("optimizer.amsgrad=True on rank 1, optimizer.amsgrad=None on rank 0: start all")
+
+
 def test_ranks_with_different_images_all_stop(tmp_path: Path) -> None:
     """Two machines, each with images of its own below `~`: as many, as large, under the same names."""
     homes = [tmp_path / "home", tmp_path / "other"]
