@@ -297,6 +297,9 @@ def test_what_may_not_be_resumed(train: Train) -> None:
         for word in words:
             assert word in str(caught.value)
         assert (folder / "run.json").read_bytes() == before, "a refused resume has changed the record"
-    at_work = FolderLock(folder, what="another run", remedy="wait")
-    with at_work, pytest.raises(UserError, match=f"another run is at work in .* as process {os.getpid()}"):
-        train("trainer.epochs=1", f"resume={folder}", folder="running")
+    for overrides in ([f"resume={folder}"], ["trainer.devices=2"]):
+        with (
+            FolderLock(folder, what="another run", remedy="wait"),
+            pytest.raises(UserError, match=f"another run is at work in .* as process {os.getpid()}"),
+        ):
+            train("trainer.epochs=1", *overrides, folder="running")
