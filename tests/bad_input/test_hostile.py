@@ -144,11 +144,9 @@ def test_yaml_tags_make_no_objects(run: Path, canary: Path, light: Warm, refused
     assert not canary.exists()
 
 
-def test_a_resumed_run_writes_through_no_link(
-    run: Path, light: Warm, refused: Refused, tmp_path: Path
-) -> None:
+def test_a_resumed_run_writes_through_no_link(run: Path, light: Warm, refused: Refused) -> None:
     edit(run, status="interrupted")
-    treasure = tmp_path / "treasure"
+    treasure = run.with_name(f"{run.name}_treasure")  # which begins as the folder does
     treasure.write_text("years of work")
     (run / "metrics.csv").unlink()
     (run / "metrics.csv").symlink_to(treasure)

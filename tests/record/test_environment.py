@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tempo import environment
-from tempo.environment import git_state, lock_state, surroundings
+from tempo.environment import LARGEST_DIFF, git_state, lock_state, surroundings
 
 
 def git(folder: Path, *arguments: str, feed: bytes | None = None) -> bytes:
@@ -43,13 +43,14 @@ def test_a_clean_checkout_is_its_commit(checkout: Path) -> None:
 def test_the_diff_of_a_dirty_checkout_brings_its_files_back(checkout: Path, tmp_path: Path) -> None:
     (checkout / "src" / "model.py").write_text("width = 2\n")
     (checkout / "src" / "picture.png").write_bytes(bytes(range(256)))
-    git(checkout, "add", "-N", "src/picture.png")
+    (checkout / "src" / "table.csv").write_text("0,\n" * (LARGEST_DIFF // 4))  # more than a record keeps
+    git(checkout, "add", "-N", "src/picture.png", "src/table.csv")
     (checkout / "src" / "mine with spaces.py").write_text("depth = 3\n")
     (checkout / "notes.txt").write_text("no source")
     state, diff = git_state()
     assert state["dirty"] is True
     assert state["diff_sha256"] == hashlib.sha256(diff).hexdigest()
-    assert state["diff_bytes"] == len(diff)
+    assert state["diff_bytes"] == len(diff) > LARGEST_DIFF
     assert state["untracked"] == {"src/mine with spaces.py": hashlib.sha256(b"depth = 3\n").hexdigest()}
     again = tmp_path / "again"
     git(tmp_path, "clone", "-q", str(checkout), str(again))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tempo import run_folder
-from tempo.command_line import storage_line
+from tempo.command_line import new_folder, storage_line
 from tempo.folder_lock import FolderLock
 from tempo.record import write_atomically
 from tempo.run_folder import point_latest_at
@@ -58,6 +58,14 @@ def test_another_s_link_to_the_latest_run_stays(shared: Path, monkeypatch: pytes
     assert sorted(path.name for path in shared.iterdir()) == ["latest", "mine", "theirs"]
     point_latest_at(shared / "theirs")
     assert (shared / "latest").readlink() == shared / "theirs", "its owner moves it"
+
+
+def test_runs_that_start_in_one_second_have_folders_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = set()
+    for process in (7, 77):
+        monkeypatch.setattr(os, "getpid", lambda process=process: process)
+        names.add(new_folder("logs", "mlp"))
+    assert len(names) == 2
 
 
 def test_another_s_run_or_sweep_is_not_entered(shared: Path) -> None:
