@@ -269,9 +269,13 @@ def test_a_run_that_goes_on_elsewhere_says_so(train: Train, caplog: pytest.LogCa
     assert "other conditions" not in caplog.text
     train("trainer.epochs=1", f"resume={copy_as_running(done, 'same')}", folder="same")
     assert "other conditions" not in caplog.text
-    folder = copy_as_running(done, "other", versions={**done.record.versions, "torch": "1.0"})
+    versions = {**done.record.versions, "torch": "1.0"}
+    surroundings = done.record.environment | {"threads": {"intra_op": 7, "inter_op": 7}}
+    folder = copy_as_running(done, "other", versions=versions, environment=surroundings, device="abacus")
     train("trainer.epochs=1", f"resume={folder}", folder="other")
     assert "other conditions, the same bits are not promised: torch: 1.0 -> " in caplog.text
+    assert "not promised: threads.intra_op: 7 -> 1" in caplog.text
+    assert "not promised: device: abacus -> " in caplog.text
 
 
 def test_what_may_not_be_resumed(train: Train) -> None:

@@ -64,6 +64,13 @@ def test_the_update_itself_uses_the_values():
     assert weight.item() == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_momentum_of_zero_is_written_too():
+    optimizer = sgd(momentum=0.9)
+    low = OneCycle(min_lr=0.1, max_lr=1.0, min_momentum=0.0, max_momentum=0.9)
+    assert ScheduleAdapter(optimizer, low, 21).apply(9)["momentum"] == 0
+    assert optimizer.param_groups[0]["momentum"] == 0
+
+
 def test_each_group_is_written_and_scaled():
     first, second = parameters(2)
     optimizer = torch.optim.SGD(
