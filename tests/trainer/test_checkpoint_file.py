@@ -94,6 +94,8 @@ def test_nothing_gets_its_name_before_it_is_on_the_disk(
     assert others == [*rows, *names, *rows, *best, *names]
     assert by_text[::2] == [(source, "flushed") for source, _ in by_text[1::2]]
     assert by_text[-1][1] == "run.json"
+    targets = [target for _, target in done]
+    assert targets.index("run.json") < targets.index(LAST), "a state without a record would not be used"
 
 
 @pytest.fixture
