@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tempo.errors import UserError
 from tempo.networks import build_network
-from tempo.trainer.step_graph import is_fixed, is_recorded, parts_of
+from tempo.trainer.step_graph import MicroBatches, StepGraph, is_fixed, is_recorded, parts_of
 from tests.jobs import compose_job
 
 OWN = ["mlp", "cnn3", "resnet20", "densenet40", "wrn28_10", "wrn32_4"]
@@ -85,3 +85,20 @@ def test_a_changed_network_is_noticed() -> None:
     assert frozen != before
     network[1].eval()
     assert parts_of(network) != frozen
+
+
+def test_a_recording_that_fails_leaves_no_trace() -> None:
+    """`auto` then takes the step without a graph: from the same statistics, with no gradient left over."""
+    network = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2))
+    before = {name: each.clone() for name, each in network.state_dict().items()}
+    batch = [(torch.randn(8, 4), torch.arange(8) % 2)]
+
+    def passes(batch: MicroBatches) -> tuple[list[Tensor], list[Tensor]]:
+        nn.functional.cross_entropy(network(batch[0][0]), batch[0][1]).backward()
+        assert network[0].weight.grad is not None
+        raise torch.OutOfMemoryError("as a GPU that is too small")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        StepGraph(network, passes, lambda: None, batch)
+    assert all(torch.equal(each, before[name]) for name, each in network.state_dict().items())
+    assert all(each.grad is None for each in network.parameters())
