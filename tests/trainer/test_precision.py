@@ -71,3 +71,13 @@ def test_an_average_in_bf16_is_refused(train: Train) -> None:
 def test_fp16_on_a_cpu_is_refused(train: Train) -> None:
     with pytest.raises(UserError, match="bf16-mixed"):
         train(*JOB, "trainer.precision=16-mixed")
+
+
+@pytest.mark.parametrize(("precision", "short"), [("highest", False), ("high", True)])
+def test_convolutions_have_the_bits_of_products(precision: str, short: bool, train: Train) -> None:
+    """PyTorch leaves cuDNN's at TF32 whatever is said of products."""
+    torch.backends.cudnn.allow_tf32 = not short
+    train("trainer.max_steps=1", f"trainer.matmul_precision={precision}")
+    assert torch.backends.cudnn.allow_tf32 is short
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
