@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -100,6 +101,17 @@ def check_layout(trainer: Mapping[str, Any]) -> None:
             f"node: trainer.devices={here.local_world_size} "
             f"trainer.num_nodes={max(1, here.world_size // here.local_world_size)}"
         )
+
+
+def leave_group() -> None:
+    """Join the threads of this process's group, if it is in one whose work is done.
+
+    A thread of gloo may still hold the tensors of the last exchange. Dropping them takes Python's lock; a
+    Python that has begun to end ends the thread instead, and C++ the process: SIGABRT after a whole run.
+    (The meshes of a network that is split keep groups of their own, whose last exchange is long before.)
+    """
+    if (distributed := sys.modules.get("torch.distributed")) and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def check_start(trainer: Mapping[str, Any]) -> None:

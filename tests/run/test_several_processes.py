@@ -20,7 +20,7 @@ from tempo.evaluate import evaluate
 from tempo.paths import ROOT
 from tempo.record import RunRecord
 from tests.conftest import Train, Trained
-from tests.jobs import SMALL, rows_written, start_group
+from tests.jobs import SMALL, TASKS, rows_written, start_group
 
 STEPS = 50
 JOB = ["scheduler=onecycle", "optimizer.lr=0.01", f"trainer.max_steps={STEPS}"]
@@ -46,6 +46,16 @@ def assert_near(found: Trained, expected: Trained) -> None:
         expected.record.metrics["test"]["loss"], rel=1e-5
     )
     assert found.record.n_evaluated == expected.record.n_evaluated == found.record.data["test"] == 359
+
+
+@pytest.mark.skipif(not TASKS.exists(), reason="no /proc, which names a process's threads")
+@pytest.mark.parametrize("how", ["trainer.method=ring", "trainer.method=ps_sync"])
+def test_a_rank_ends_without_threads_of_its_group(how: str, tmp_path: Path) -> None:
+    run_group(tmp_path, [how, "trainer.max_steps=1"], devices=2)
+    for rank in range(2):
+        *_, line = (tmp_path / f"output{rank}.txt").read_text().splitlines()
+        assert line.startswith("threads at the end: ")
+        assert "gloo" not in line  # a thread of gloo that outlives Python may abort the process
 
 
 def test_the_same_batch_on_any_number_of_ranks(train: Train, tmp_path: Path) -> None:
