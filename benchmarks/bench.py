@@ -15,6 +15,7 @@ import warnings
 from datetime import datetime, timezone
 from typing import Any
 
+import allocation
 import command_line
 import growth
 import layouts
@@ -31,7 +32,9 @@ from tempo.environment import cpu_name, git_state, versions
 from tempo.record import write_atomically
 
 SECTIONS: list[Section] = [
-    each for part in (training, loading, command_line, memory, growth, layouts) for each in part.SECTIONS
+    each
+    for part in (training, loading, command_line, memory, growth, layouts, allocation)
+    for each in part.SECTIONS
 ]
 FOLDER = ROOT / "docs" / "results" / "bench"
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import multiprocessing
 import os
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -260,6 +262,11 @@ def built(config: Config) -> tuple[compose.Data, Classifier]:
     data = compose.build_data(config)
     plan = compose.build_plan(config, len(data.train), world_size=1, rank=0)
     return data, compose.build_module(config, data, plan)
+
+
+def process() -> ProcessPoolExecutor:
+    """A process of its own, where malloc is as glibc has it until something there changes that."""
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 
 
 @contextlib.contextmanager

@@ -20,22 +20,31 @@ _SEEDS = 5
 
 def in_turn(model: str, changes: dict[str, tuple[str, ...]], rounds: int) -> dict[str, list[float]]:
     """Images per second of the plain loop with each change of the configuration, a round each in turn."""
-    loops = {}
-    for name, overrides in changes.items():
-        config = composed_config(
-            *_IMAGES[model], "data.train_images=1024", "data.test_images=10", "data.val_size=0.5",
-            "trainer=cpu", f"model={model}", *overrides,
-        )  # fmt: skip
-        loops[name] = PlainLoop(config)
-        loops[name].steps(3)
+    loops = {
+        name: warm_loop(*_IMAGES[model], f"model={model}", *overrides) for name, overrides in changes.items()
+    }
     found: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(rounds):
         for name, loop in loops.items():
-            begin, images = time.perf_counter(), 0
-            while time.perf_counter() - begin < _SECONDS:
-                images += loop.steps(1)
-            found[name].append(images / (time.perf_counter() - begin))
+            found[name].append(images_per_second(loop))
     return found
+
+
+def warm_loop(*overrides: str) -> PlainLoop:
+    """A plain loop of batches of 128 that has taken its first steps."""
+    sizes = ("data.train_images=1024", "data.test_images=10", "data.val_size=0.5")
+    config = composed_config(*overrides, *sizes, "trainer=cpu")
+    loop = PlainLoop(config)
+    loop.steps(3)
+    return loop
+
+
+def images_per_second(loop: PlainLoop) -> float:
+    """Of half a second."""
+    begin, images = time.perf_counter(), 0
+    while time.perf_counter() - begin < _SECONDS:
+        images += loop.steps(1)
+    return images / (time.perf_counter() - begin)
 
 
 def memory_formats(rounds: int) -> list[Row]:

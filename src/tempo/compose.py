@@ -24,6 +24,7 @@ from tempo.errors import UserError
 from tempo.exchange.sharded import ShardedStrategy
 from tempo.exchange.star import ServerSettings
 from tempo.exchange.strategy import RingStrategy, StarStrategy
+from tempo.freed_memory import keep_freed_memory
 from tempo.instantiation import instantiated
 from tempo.knobs import AVERAGING
 from tempo.networks import build_network
@@ -231,7 +232,7 @@ def build_trainer(
     strategy = _strategy(config)
     # Lightning refuses this word beside a strategy that does the same once it has the plugin.
     double = node["precision"] == "64-true" and isinstance(strategy, ShardedStrategy)
-    return pl.Trainer(
+    trainer = pl.Trainer(
         accelerator=node["accelerator"],
         devices=_devices(node),
         num_nodes=node["num_nodes"],
@@ -255,6 +256,9 @@ def build_trainer(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
+    return trainer
 
 
 def _devices(node: Mapping[str, Any]) -> int | list[int]:

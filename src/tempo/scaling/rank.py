@@ -20,6 +20,7 @@ import torch
 from torch import distributed
 
 from tempo.errors import UserError
+from tempo.freed_memory import keep_freed_memory
 from tempo.numerics import set_numerics
 from tempo.parent_death import die_with_parent
 from tempo.scaling.benchmark_job import BenchmarkJob
@@ -68,6 +69,8 @@ def measure(job: BenchmarkJob) -> None:
     torch.set_num_threads(job.threads)
     set_numerics(deterministic=True, matmul_precision=job.matmul_precision)
     device = _device(job)
+    if device.type == "cpu":
+        keep_freed_memory()
     _meet(job, world_size)
     try:
         worker = WorkerStep(job, device, world_size, rank)

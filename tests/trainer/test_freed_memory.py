@@ -1,0 +1,56 @@
+"""A step gets the memory that the step before has freed; the kernel is not asked again."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tempo.paths import ROOT
+from tests.jobs import SMALL
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is not glibc's here")
+BYTES = 64 << 20
+PAGES = BYTES // os.sysconf("SC_PAGE_SIZE")
+FAULTS = f"""
+import resource, torch
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.zeros({BYTES}, dtype=torch.uint8).add_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print("faults", min(faults() for _ in range(4)))
+"""
+
+
+def faults(program: str, **variables: str) -> int:
+    """Pages that the kernel had to find for 64 MiB that were just freed, after `program`."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}\n{FAULTS}"],
+        cwd=ROOT,
+        env={**own, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]), **variables},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return int(done.stdout.rpartition("faults ")[2])
+
+
+def test_a_run_on_a_cpu_keeps_what_it_frees(tmp_path: Path) -> None:
+    run = f"""
+from pathlib import Path
+from tests.jobs import run_job
+run_job(Path({str(tmp_path)!r}), [*{SMALL!r}, "trainer.max_steps=1"])
+"""
+    assert faults(run) < PAGES // 10
+
+
+def test_whoever_sets_malloc_has_chosen() -> None:
+    call = "from tempo.freed_memory import keep_freed_memory\nassert keep_freed_memory() is {}"
+    assert faults(call.format(True)) < PAGES // 10
+    for name, value in {"MALLOC_MMAP_THRESHOLD_": "65536", "GLIBC_TUNABLES": "glibc.malloc.check=0"}.items():
+        assert faults(call.format(False), **{name: value}) > PAGES // 2  # where pages are huge, far fewer
