@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-
-from omegaconf import DictConfig
+from typing import TYPE_CHECKING
 
 from tempo.command_line import script
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.import_time import importing
 from tempo.study.sweep_end import SweepEnd
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 @script("lr_range")

@@ -6,11 +6,13 @@ Exit code: 0 identical, 3 the same within the tolerance, 4 different, 1 it could
 from __future__ import annotations
 
 import sys
-
-from omegaconf import DictConfig
+from typing import TYPE_CHECKING
 
 from tempo.command_line import script
 from tempo.import_time import importing
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 @script("reproduce")

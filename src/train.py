@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+from typing import TYPE_CHECKING
 
 from tempo.command_line import script
 from tempo.import_time import importing
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 @script("train")

@@ -16,36 +16,38 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-import hydra
-from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import CompactHydraException, OverrideParseException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError, safe_load
+from tempo.import_time import end_at_once, importing, search_as_usual, search_seldom
 
-from tempo.complaints import (
-    CONF,
-    ONE_RUN,
-    at_start,
-    listed,
-    one_line,
-    options_of,
-    storage_line,
-    task_line,
-    thread_error,
-)
-from tempo.errors import INTERRUPTED_CODE, UserError, nearest
-from tempo.import_time import end_at_once, search_as_usual, search_seldom
-from tempo.paths import register_resolvers
-from tempo.process_group import RUN_ID, follows, place, take_names_of_torchrun
-from tempo.quick_start import spare_hydra
-from tempo.record import FILE_NAME, RunRecord
-from tempo.run_folder import named_run, noted_folder, quoted, remove_unused
-from tempo.targets import note_foreign
-from tempo.trial import SEARCH_KEYS
+with importing("hydra"):
+    import hydra
+    from hydra._internal.utils import get_args_parser
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import CompactHydraException, OverrideParseException
+    from hydra.types import RunMode
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError, safe_load
+
+    from tempo.complaints import (
+        CONF,
+        ONE_RUN,
+        at_start,
+        listed,
+        one_line,
+        options_of,
+        storage_line,
+        task_line,
+        thread_error,
+    )
+    from tempo.errors import INTERRUPTED_CODE, UserError, nearest
+    from tempo.paths import register_resolvers
+    from tempo.process_group import RUN_ID, follows, place, take_names_of_torchrun
+    from tempo.quick_start import spare_hydra
+    from tempo.record import FILE_NAME, RunRecord
+    from tempo.run_folder import named_run, noted_folder, quoted, remove_unused
+    from tempo.targets import note_foreign
+    from tempo.trial import SEARCH_KEYS
 
 STARTED = time.perf_counter()
 """When this process had read its first imports: the begin of a single run's time."""
@@ -293,8 +295,7 @@ def _run_folder(resume: str | None, parent: str, name: str) -> str:
 
 def new_folder(parent: str, name: str) -> str:
     """A path that no other process will take."""
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    return f"{parent}/{stamp}_{name}_{os.getpid():x}{os.urandom(1).hex()}"
+    return f"{parent}/{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}_{os.getpid():x}{os.urandom(1).hex()}"
 
 
 def _quietly() -> list[str]:
