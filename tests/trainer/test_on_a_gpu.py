@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from tempo.errors import UserError
+from tempo.job import Job
+from tempo.run import run
 from tests.conftest import Train, Trained
+from tests.jobs import SMALL, compose_job
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here")
 
@@ -24,8 +27,8 @@ JOBS = {
 }
 
 
-def weights(run: Trained) -> dict[str, torch.Tensor]:
-    return {name: value.cpu() for name, value in run.checkpoint("last")["state_dict"].items()}
+def weights(trained: Trained) -> dict[str, torch.Tensor]:
+    return {name: value.cpu() for name, value in trained.checkpoint("last")["state_dict"].items()}
 
 
 def assert_same_bits(one: Trained, other: Trained) -> None:
@@ -48,6 +51,25 @@ def test_the_same_command_gives_the_same_bits(job: Sequence[str], train: Train) 
     assert_same_bits(train(*ON_GPU, *job, folder="one"), train(*ON_GPU, *job, folder="two"))
 
 
+def test_resumed_within_an_epoch(train: Train, tmp_path: Path) -> None:
+    """The graph is recorded anew in the middle of the run."""
+    overrides = [*SMALL, *ON_GPU, *JOBS["onecycle"], "ema.decay=0.9", "trainer.steps_per_call=2"]
+    whole = train(*overrides, folder="whole")
+    config, choices = compose_job(overrides)
+    (folder := tmp_path / "cut").mkdir()
+    cut = run(Job(config=config, folder=folder, overrides=overrides, choices=choices, stop_after=7))
+    assert (cut.status, cut.steps) == ("interrupted", 7)
+    assert_same_bits(train(*overrides, f"resume={folder}", folder="cut"), whole)
+
+
+def test_steps_per_call_change_no_bit(train: Train) -> None:
+    runs = [
+        train(*ON_GPU, *JOBS["dropout"], f"trainer.steps_per_call={steps}", folder=str(steps))
+        for steps in (1, 4)
+    ]
+    assert_same_bits(*runs)
+
+
 def test_near_a_cpu_in_float32(train: Train) -> None:
     short = ("model=resnet20", "trainer.max_steps=2", "trainer.matmul_precision=highest")
     on_gpu = weights(train(*ON_GPU, *short, folder="gpu"))
@@ -58,11 +80,11 @@ def test_near_a_cpu_in_float32(train: Train) -> None:
 
 @pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed", "bf16-true", "64-true"])
 def test_precisions_learn(precision: str, train: Train) -> None:
-    run = train(
+    trained = train(
         "trainer=gpu", "model=cnn3", "optimizer=adam", f"trainer.precision={precision}", "trainer.epochs=4"
     )
-    assert run.record.status == "completed"
-    assert run.record.metrics["test"]["accuracy"] > 0.8
+    assert trained.record.status == "completed"
+    assert trained.record.metrics["test"]["accuracy"] > 0.8
 
 
 def test_a_compiled_network_is_recorded_too(train: Train) -> None:
