@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tempo.errors import UserError
 from tempo.networks import build_network
-from tempo.trainer.step_graph import MicroBatches, StepGraph, is_fixed, is_recorded, parts_of
+from tempo.trainer.step_graph import MicroBatches, StepGraph, difference, is_fixed, is_recorded, parts_of
 from tests.jobs import compose_job
 
 OWN = ["mlp", "cnn3", "resnet20", "densenet40", "wrn28_10", "wrn32_4"]
@@ -102,3 +102,43 @@ def test_a_recording_that_fails_leaves_no_trace() -> None:
         StepGraph(network, passes, lambda: None, batch)
     assert all(torch.equal(each, before[name]) for name, each in network.state_dict().items())
     assert all(each.grad is None for each in network.parameters())
+
+
+def measured(network: nn.Module, images: Tensor, precision: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
+    labels = torch.arange(len(images)) % 10
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
+        loss = nn.functional.cross_entropy(network(images), labels)
+    network.zero_grad()
+    loss.backward()
+    return (
+        [each.grad.clone() for each in network.parameters() if each.grad is not None],
+        [loss.detach(), *(each.clone() for each in network.buffers())],
+    )
+
+
+def test_other_kernels_are_no_difference_and_another_function_is_one() -> None:
+    """In bfloat16 the order of sums moves the first layers' gradients by more than 5 %."""
+    config, _ = compose_job(["model=resnet56", "trainer=cpu"])
+    networks = [build_network(config, (3, 16, 16), 10) for _ in range(2)]
+    images = nn.functional.avg_pool2d(torch.randn(64, 3, 18, 18), 3, 1)
+    first = measured(networks[0], images, torch.bfloat16)
+    networks[1].to(memory_format=torch.channels_last)
+    second = measured(networks[1], images.contiguous(memory_format=torch.channels_last), torch.bfloat16)
+    own = max(float((a - b).norm() / b.norm()) for a, b in zip(first[0], second[0], strict=True))
+    assert own > 0.05
+    assert not difference(first, second, deterministic=False)
+    assert "off by" in difference(first, second, deterministic=True)
+    assert not difference(first, first, deterministic=True)
+
+    other_images = measured(networks[0], -images, torch.bfloat16)
+    assert "off by" in difference(other_images, first, deterministic=False)
+    halved = ([each / 2 for each in first[0]], first[1])
+    assert "off by" in difference(halved, first, deterministic=False)
+    assert difference((first[0][1:], first[1]), first, deterministic=False) == "other gradients"
+
+
+def test_a_single_wrong_tensor_shows_where_kernels_give_the_same_bits() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
+    expected = measured(network, torch.randn(8, 3, 2, 2), torch.float32)
+    wrong = [expected[0][0], expected[0][1] * 1.001]
+    assert "off by" in difference((wrong, expected[1]), expected, deterministic=True)

@@ -6,6 +6,7 @@ all of a step's kernels (Nguyen et al., "Accelerating PyTorch with CUDA Graphs",
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -18,14 +19,20 @@ MicroBatches = list[tuple[Tensor, Tensor]]
 Passes = Callable[[MicroBatches], tuple[list[Tensor], list[Tensor]]]
 """Losses and outputs of a step's micro-batches; leaves their mean gradient in `.grad`."""
 
+Measured = tuple[list[Tensor], list[Tensor]]
+"""Gradients of a pass; its losses and what it leaves in the network's buffers."""
+
 _FIXED = frozenset(
     f"tempo.model.{name}"
     for name in ("cifar_resnet", "cnn3", "densenet", "mlp", "smith_wide_resnet", "wide_resnet")
 )
 _WARM_UP_PASSES = 2
-_TOLERANCE, _DETERMINISTIC_TOLERANCE, _SHARE_OF_LARGEST = 0.05, 1e-5, 1e-3
-"""What two passes over one batch may differ by, relative to a tensor's norm; and to the largest gradient's,
-for a bias before batch normalization has a gradient of noise alone."""
+_TOLERANCE, _TOLERANCE_OF_GRADIENTS = 0.05, 0.3
+"""What two passes over one batch may differ by, relative to a tensor's norm, where kernels need not give the
+same bits. Gradients then are one vector: in bfloat16 other sums move those of ResNet-56's first layers by
+more than half, all of them together by a tenth."""
+_DETERMINISTIC_TOLERANCE, _SHARE_OF_LARGEST = 1e-5, 1e-3
+"""Else; and relative to the largest gradient: a bias before batch normalization has one of noise alone."""
 
 
 def is_recorded(
@@ -101,7 +108,9 @@ class StepGraph:
             self._restore(before)
             self._record(passes, batch, before)
             seed()
-            self._compare(self._measured(self(batch)), expected)
+            deterministic = torch.are_deterministic_algorithms_enabled()
+            if words := difference(self._measured(self(batch)), expected, deterministic=deterministic):
+                self._refuse(words)
         finally:  # the step itself is still to come, also where it then goes without a graph
             self._forget_gradients()
             self._restore(before)
@@ -146,29 +155,12 @@ class StepGraph:
         self._gradients = [each.grad for each in self.parameters]
         self._forget_gradients()
 
-    def _measured(self, of_step: tuple[list[Tensor], list[Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+    def _measured(self, of_step: tuple[list[Tensor], list[Tensor]]) -> Measured:
         """Gradients, and losses with buffers, copied."""
         gradients = [each.grad.clone() for each in self.parameters if each.grad is not None]
         self._forget_gradients()
         others = [torch.stack(of_step[0]), *(each.clone() for each in self.network.buffers())]
         return gradients, others
-
-    def _compare(
-        self, found: tuple[list[Tensor], list[Tensor]], expected: tuple[list[Tensor], list[Tensor]]
-    ) -> None:
-        deterministic = torch.are_deterministic_algorithms_enabled()
-        tolerance = _DETERMINISTIC_TOLERANCE if deterministic else _TOLERANCE
-        largest = max((float(each.norm()) for each in expected[0]), default=0.0)
-        for of_graph, of_pass, floor in zip(
-            found, expected, (tolerance * _SHARE_OF_LARGEST * largest, 0.0), strict=True
-        ):
-            if len(of_graph) != len(of_pass):
-                self._refuse("other gradients")
-            for one, other in zip(of_graph, of_pass, strict=True):
-                difference, size = float((one.double() - other.double()).norm()), float(other.double().norm())
-                # A loss that is no number is for the watch over divergence.
-                if difference > tolerance * size + floor:
-                    self._refuse(f"off by {difference:.2g} of {size:.2g}")
 
     def _refuse(self, what: str) -> None:
         raise UserError(
@@ -184,6 +176,35 @@ class StepGraph:
         with torch.no_grad():
             for buffer, value in zip(self.network.buffers(), before, strict=True):
                 buffer.copy_(value)
+
+
+def difference(found: Measured, expected: Measured, *, deterministic: bool) -> str:
+    """What tells two passes over one batch apart, in words; "" where they have computed the same.
+
+    `deterministic`: kernels give the same bits twice, so that each tensor can be held against its own.
+    """
+    if len(found[0]) != len(expected[0]):
+        return "other gradients"
+    gradients, others = (list(map(_distance, *pair)) for pair in zip(found, expected, strict=True))
+    largest = max((size for _, size in gradients), default=0.0)
+    if not deterministic:
+        gradients = [
+            (math.hypot(*(each for each, _ in gradients)), math.hypot(*(size for _, size in gradients)))
+        ]
+    tolerance = _DETERMINISTIC_TOLERANCE if deterministic else _TOLERANCE_OF_GRADIENTS
+    of_others = _DETERMINISTIC_TOLERANCE if deterministic else _TOLERANCE
+    floor = tolerance * _SHARE_OF_LARGEST * largest
+    limits = [(*each, tolerance, floor) for each in gradients] + [(*each, of_others, 0.0) for each in others]
+    for distance, size, relative, absolute in limits:
+        # A loss that is no number is for the watch over divergence.
+        if distance > relative * size + absolute:
+            return f"off by {distance:.2g} of {size:.2g}"
+    return ""
+
+
+def _distance(one: Tensor, other: Tensor) -> tuple[float, float]:
+    """Norm of the difference, and of `other`."""
+    return float((one.double() - other.double()).norm()), float(other.double().norm())
 
 
 def parts_of(network: nn.Module) -> list[Any]:
