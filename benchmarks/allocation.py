@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from jobs import SHAPED_LIKE_CIFAR10, PlainLoop, process
 from layouts import images_per_second, warm_loop
+from peak import own_peak_bytes
 from rows import Row, Section, ratio
 
 from tempo.freed_memory import keep_freed_memory
 
 _loops: list[PlainLoop] = []
-"""Of this process, which has one."""
+"""The one that the process measures, from the call that warms it up to the last."""
 
 
 def measure(rounds: int) -> list[Row]:
@@ -25,8 +26,10 @@ def measure(rounds: int) -> list[Row]:
             for _ in range(rounds):
                 speeds["kept"].append(kept.submit(_speed).result())
                 speeds["given_back"].append(given_back.submit(_speed).result())
+            peaks = [each.submit(own_peak_bytes).result() for each in (kept, given_back)]
         rows += [Row(f"{model}_{way}", "images/s", values) for way, values in speeds.items()]
         rows.append(ratio(f"{model}_gain", speeds["kept"], speeds["given_back"]))
+        rows.append(ratio(f"{model}_peak", [peaks[0]], [peaks[1]]))
     return rows
 
 
@@ -42,7 +45,8 @@ SECTIONS = [
     Section(
         "freed_memory",
         "Images per second of the plain loop, batch 128 of 3x32x32, half a second or a step each in turn: in "
-        "a process that keeps the memory that a step frees, and in one whose malloc is as glibc has it.",
+        "a process that keeps the memory that a step frees, and in one whose malloc is as glibc has it. In the "
+        "end, the ratio of their peaks of resident memory.",
         measure,
     )
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -22,8 +23,8 @@ from tempo.errors import UserError
 from tempo.paths import ROOT, register_resolvers
 
 CONF = ROOT / "conf"
-TASKS = Path("/proc/self/task")
-"""The threads of this process, those that Python does not know too; Linux alone has it."""
+THREADS_AT_THE_END = "THREADS_AT_THE_END"
+"""In a job's environment: its last line is to name the threads that it has left; Linux knows them."""
 # Enough for a second step in each epoch and a step that is left over, in a fraction of a second.
 SMALL = (
     "model=mlp",
@@ -81,10 +82,17 @@ def _child(folder: str, overrides: Sequence[str], environment: dict[str, str]) -
         record = run_job(Path(folder), overrides)
     except UserError as error:
         sys.exit(str(error))
-    print(
-        "threads at the end:", *sorted(each.read_text().strip() for each in TASKS.glob("*/comm")), flush=True
-    )
+    if THREADS_AT_THE_END in environment:
+        print("threads at the end:", *_names_of_threads(), flush=True)
     sys.exit(130 if record.status == "interrupted" else 0)
+
+
+def _names_of_threads() -> list[str]:
+    names = []
+    for each in Path("/proc/self/task").glob("*/comm"):
+        with contextlib.suppress(OSError):  # one that has just ended
+            names.append(each.read_text(encoding="utf-8").strip())
+    return sorted(names)
 
 
 def start_job(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -103,15 +104,22 @@ def check_layout(trainer: Mapping[str, Any]) -> None:
         )
 
 
+def has_group() -> bool:
+    """Whether this process is in a group of torch.distributed."""
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_initialized()
+
+
 def leave_group() -> None:
-    """Join the threads of this process's group, if it is in one whose work is done.
+    """Leave this process's group, all of whose work is done, and join its threads.
 
     A thread of gloo may still hold the tensors of the last exchange. Dropping them takes Python's lock; a
-    Python that has begun to end ends the thread instead, and C++ the process: SIGABRT after a whole run.
-    (The meshes of a network that is split keep groups of their own, whose last exchange is long before.)
+    Python that has begun to end ends the thread instead, and C++ the process: SIGABRT after a whole run. The
+    groups of a split network's meshes live on in caches of torch; they were used before the run's own.
     """
-    if (distributed := sys.modules.get("torch.distributed")) and distributed.is_initialized():
-        distributed.destroy_process_group()
+    if has_group():
+        gc.collect()  # a group's threads are joined once nothing refers to it, and a trainer lies in cycles
+        sys.modules["torch.distributed"].destroy_process_group()
 
 
 def check_start(trainer: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from tempo.folder_lock import FolderLock
 from tempo.job import Job
 from tempo.launch import launch_group, needs_group
 from tempo.preview import show_preview
-from tempo.process_group import check_layout, follows, leave_group, place
+from tempo.process_group import check_layout, follows, has_group, leave_group, place
 from tempo.record import RunRecord
 from tempo.training import Training
 from tempo.trial import trial_of
@@ -67,7 +67,9 @@ def run(job: Job) -> RunRecord:
         if here is None and needs_group(job.config):
             compose.build_data(job.config)  # download or decode once, before several processes want it
             return launch_group(job)
-        record = Training(job).run()
-        if record.status != "interrupted":  # where another rank may be in the middle of an exchange
+        had_group, training = has_group(), Training(job)
+        record, together = training.run(), training.ended_together
+        del training  # whose network and trainer would keep the group
+        if together and not had_group:
             leave_group()
         return record

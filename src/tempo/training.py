@@ -19,6 +19,7 @@ from tempo.config import Config
 from tempo.describe import changes_since, describe, first_record, keep_diff
 from tempo.errors import UserError
 from tempo.exchange.strategy import StarStrategy
+from tempo.freed_memory import give_back_freed_memory
 from tempo.job import Job
 from tempo.networks import start_from
 from tempo.pace import lr_factor
@@ -75,6 +76,11 @@ class Training:
         if self.interruption.by_signal and self.record.finished and self.world_size == 1:
             raise KeyboardInterrupt
         return self.record
+
+    @property
+    def ended_together(self) -> bool:
+        """Whether no rank can be in the middle of an exchange any longer."""
+        return self.record.status != "interrupted" or self.interruption.agreed
 
     def _run(self, checkpoint: Path | None) -> None:
         record = self.record
@@ -226,6 +232,7 @@ class Training:
 
     def _test(self) -> None:
         begin = time.perf_counter()
+        give_back_freed_memory()  # a test's batches are of another size than a step's
         record, checkpoints = self.record, self.checkpoints
         best = self.config["checkpoint"]["select"] == "best" and checkpoints.best_value is not None
         path = self.folder / "checkpoints" / (BEST if best else LAST)

@@ -20,7 +20,7 @@ from tempo.evaluate import evaluate
 from tempo.paths import ROOT
 from tempo.record import RunRecord
 from tests.conftest import Train, Trained
-from tests.jobs import SMALL, TASKS, rows_written, start_group
+from tests.jobs import SMALL, THREADS_AT_THE_END, rows_written, signal_at, start_group
 
 STEPS = 50
 JOB = ["scheduler=onecycle", "optimizer.lr=0.01", f"trainer.max_steps={STEPS}"]
@@ -48,14 +48,21 @@ def assert_near(found: Trained, expected: Trained) -> None:
     assert found.record.n_evaluated == expected.record.n_evaluated == found.record.data["test"] == 359
 
 
-@pytest.mark.skipif(not TASKS.exists(), reason="no /proc, which names a process's threads")
-@pytest.mark.parametrize("how", ["trainer.method=ring", "trainer.method=ps_sync"])
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc, which names a process's threads")
+@pytest.mark.parametrize("how", ["trainer.method=ring", "trainer.method=ps_sync", "stopped by a signal"])
 def test_a_rank_ends_without_threads_of_its_group(how: str, tmp_path: Path) -> None:
-    run_group(tmp_path, [how, "trainer.max_steps=1"], devices=2)
+    """A thread of gloo that outlives Python may abort the process."""
+    stopped = how == "stopped by a signal"
+    job = ["trainer.log_every_n_steps=1", "trainer.steps_per_call=1", "trainer.epochs=1000"]
+    overrides = [*SMALL, *(job if stopped else [how, "trainer.max_steps=1"])]
+    group = start_group(tmp_path, overrides, 2, environment={THREADS_AT_THE_END: "1"})
+    if stopped:
+        assert signal_at(group.processes[1], lambda: rows_written(tmp_path) >= 3, signal.SIGTERM)
+    assert group.finish() == [130 * stopped] * 2
     for rank in range(2):
-        *_, line = (tmp_path / f"output{rank}.txt").read_text().splitlines()
+        *_, line = (tmp_path / f"output{rank}.txt").read_text(encoding="utf-8").splitlines()
         assert line.startswith("threads at the end: ")
-        assert "gloo" not in line  # a thread of gloo that outlives Python may abort the process
+        assert "gloo" not in line
 
 
 def test_the_same_batch_on_any_number_of_ranks(train: Train, tmp_path: Path) -> None:

@@ -111,9 +111,9 @@ def test_no_death_costs_a_result(slurm: Mapping[str, str], tmp_path: Path) -> No
 
 
 def state_at_the_end(slurm: Mapping[str, str], job: str) -> str:
-    """The last word of SLURM, which still clears up a while after a job's own process has ended."""
-    deadline, state = time.monotonic() + 60, "COMPLETING"
-    while state == "COMPLETING" and time.monotonic() < deadline:
+    """The last word of SLURM, which hears of a job's end later than the job's folder and then clears up."""
+    deadline, state = time.monotonic() + 60, "RUNNING"
+    while state in ("PENDING", "RUNNING", "COMPLETING") and time.monotonic() < deadline:
         state = told(slurm, "squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job}")
         time.sleep(0.1)
     return state

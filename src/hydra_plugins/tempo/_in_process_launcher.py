@@ -12,6 +12,7 @@ from hydra.errors import CompactHydraException
 
 from hydra_plugins.tempo._launcher import IsolatingLauncher, JobEnded, failed, failure
 from tempo.errors import INTERRUPTED_CODE
+from tempo.freed_memory import give_back_freed_memory
 
 
 class InProcessLauncher(IsolatingLauncher):
@@ -72,6 +73,7 @@ def let_go(result: JobReturn) -> None:
 
 def _free_memory() -> None:
     gc.collect()
+    give_back_freed_memory()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -32,6 +32,8 @@ class Interruption(pl.Callback):
         self.asked = ""
         """The first signal that came."""
         self.patient = False
+        self.agreed = False
+        """Whether the ranks have stopped together, with no exchange under way."""
         self.checkpoints: Checkpoints
         self.stop_after: int | None = None
         """Optimizer steps, of a run that stops where another one was stopped."""
@@ -79,12 +81,14 @@ class Interruption(pl.Callback):
             return
         if self._all_agree(trainer):
             self.checkpoints.save(trainer)
+            self.agreed = True
             raise Interrupted(self.asked)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop here unless the run is over anyway; the epoch's checkpoint is written by now."""
         assert isinstance(pl_module, Classifier)
         if self._all_agree(trainer) and trainer.global_step < pl_module.total_steps:
+            self.agreed = True
             raise Interrupted(self.asked)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
