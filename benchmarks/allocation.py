@@ -45,8 +45,8 @@ SECTIONS = [
     Section(
         "freed_memory",
         "Images per second of the plain loop, batch 128 of 3x32x32, half a second or a step each in turn: in "
-        "a process that keeps the memory that a step frees, and in one whose malloc is as glibc has it. In the "
-        "end, the ratio of their peaks of resident memory.",
+        "a process that keeps the memory that a step frees, and in one whose malloc is as glibc has it. In "
+        "the end, the ratio of their peaks of resident memory.",
         measure,
     )
 ]
