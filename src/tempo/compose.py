@@ -222,7 +222,10 @@ def build_loggers(config: Config, folder: Path, steps_done: int | None) -> list[
 def build_trainer(
     config: Config, folder: Path, plan: BatchPlan, callbacks: list[pl.Callback], loggers: list[Logger]
 ) -> pl.Trainer:
-    """Lightning's trainer for conf/trainer; what tempo does itself is switched off in it."""
+    """Lightning's trainer for conf/trainer; what tempo does itself is switched off in it.
+
+    Sets, for the whole process, numerics and, on a CPU, that memory is kept (`keep_freed_memory`).
+    """
     node = config["trainer"]
     steps = total_steps(config, plan.steps_per_epoch)
     set_numerics(
