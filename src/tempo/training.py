@@ -210,7 +210,11 @@ class Training:
                 f"{done} optimizer steps were taken, the schedule has {self.module.total_steps}"
             )
         if val is not None and self.recorder.validated_step != done:
-            # The run ends within an epoch, where Lightning's loop does not validate.
+            # The run ends within an epoch, where Lightning's loop does not validate. Where it was killed just
+            # before, its loop has nothing left to do, and does not count that epoch as completed.
+            epochs = self.trainer.fit_loop.epoch_progress
+            for count in (epochs.total, epochs.current):
+                count.completed = count.ready
             self.trainer.validate(self.module, val, verbose=False)
             self.checkpoints.save(self.trainer)
 
