@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import distributed
 
 from tempo.evaluate import evaluate
 from tempo.paths import ROOT
@@ -63,6 +64,17 @@ def test_a_rank_ends_without_threads_of_its_group(how: str, tmp_path: Path) -> N
         *_, line = (tmp_path / f"output{rank}.txt").read_text(encoding="utf-8").splitlines()
         assert line.startswith("threads at the end: ")
         assert "gloo" not in line
+
+
+@pytest.mark.filterwarnings("ignore:It is recommended to use")
+def test_a_group_that_the_process_had_before_is_left_alone(train: Train, tmp_path: Path) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        train("trainer.max_steps=1")
+        assert distributed.is_initialized()
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 def test_the_same_batch_on_any_number_of_ranks(train: Train, tmp_path: Path) -> None:

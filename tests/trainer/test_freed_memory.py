@@ -65,9 +65,15 @@ def test_whoever_sets_malloc_has_chosen() -> None:
     assert faults(call.format(True), **others) < PAGES // 10
 
 
-def test_what_is_kept_can_be_given_back() -> None:
-    call = (
-        "from tempo.freed_memory import give_back_freed_memory, keep_freed_memory\nassert keep_freed_memory()"
-    )
-    program = f"{call}\n{FAULTS.format(times=16)}\ngive_back_freed_memory()"
+@pytest.mark.parametrize(
+    "give_back",
+    [
+        "from tempo.freed_memory import give_back_freed_memory as give_back",
+        "from hydra_plugins.tempo._in_process_launcher import _free_memory as give_back",
+    ],
+    ids=["directly", "between the jobs of a sweep"],
+)
+def test_what_is_kept_can_be_given_back(give_back: str) -> None:
+    keep = "from tempo.freed_memory import keep_freed_memory\nassert keep_freed_memory()"
+    program = f"{keep}\n{FAULTS.format(times=16)}\n{give_back}\ngive_back()"
     assert faults(program, times=1) > PAGES // 2
