@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs import SHAPED_LIKE_CIFAR10, PlainLoop, process
+from jobs import SHAPED_LIKE_CIFAR10, PlainLoop, fresh_process
 from layouts import images_per_second, warm_loop
 from peak import own_peak_bytes
 from rows import Row, Section, ratio
@@ -17,7 +17,7 @@ def measure(rounds: int) -> list[Row]:
     """Two processes in turn, one of which keeps what is freed."""
     rows = []
     for model in ("cnn3", "resnet20", "densenet40"):
-        with process() as kept, process() as given_back:
+        with fresh_process() as kept, fresh_process() as given_back:
             if not kept.submit(keep_freed_memory).result():
                 return []
             for each in (kept, given_back):

@@ -264,7 +264,7 @@ def built(config: Config) -> tuple[compose.Data, Classifier]:
     return data, compose.build_module(config, data, plan)
 
 
-def process() -> ProcessPoolExecutor:
+def fresh_process() -> ProcessPoolExecutor:
     """A process of its own, where malloc is as glibc has it until something there changes that."""
     return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 

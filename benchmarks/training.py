@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from conventional import conventional
-from jobs import JOBS, BenchJob, process, tempo_and_raw
+from jobs import JOBS, BenchJob, fresh_process, tempo_and_raw
 from rows import Row, Section, ratio
 
 
@@ -16,7 +16,7 @@ def measure(job: BenchJob, rounds: int) -> list[Row]:
     for _ in range(rounds):
         both = tempo_and_raw(config)
         # One for each round: malloc's threshold moves, and a second script would find that of the first.
-        with process() as apart:
+        with fresh_process() as apart:
             both["conventional"] = apart.submit(conventional, config, job.conventional_steps).result()
         for way, speeds in both.items():
             found[way].append(speeds)
