@@ -1,4 +1,4 @@
-"""What it gives to keep the memory that a step frees (`src/tempo/freed_memory.py`)."""
+"""What it gives to keep the memory that a step frees (`src/tempo/trainer/freed_memory.py`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from layouts import images_per_second, warm_loop
 from peak import own_peak_bytes
 from rows import Row, Section, ratio
 
-from tempo.freed_memory import keep_freed_memory
+from tempo.trainer.freed_memory import keep_freed_memory
 
 _loops: list[PlainLoop] = []
 """The one that the process measures, from the call that warms it up to the last."""

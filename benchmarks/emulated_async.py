@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import distributed
 
+from tempo.distributed.async_server import AsyncServer
+from tempo.distributed.ray_server import AsyncWorker, connect
 from tempo.errors import UserError
-from tempo.exchange.async_server import AsyncServer
-from tempo.exchange.ray_server import AsyncWorker, connect
 from tempo.optimizer.build import build_optimizer
 from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.network import build

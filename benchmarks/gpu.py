@@ -31,10 +31,10 @@ from rich.table import Table
 from rows import Row
 
 import tempo.data.folder
-from tempo.environment import cpu_name, git_state, versions
-from tempo.job import Job
-from tempo.record import RunRecord, write_atomically
-from tempo.run import run
+from tempo.record.environment import cpu_name, git_state, versions
+from tempo.record.run_record import RunRecord, write_atomically
+from tempo.run.run_request import Job
+from tempo.run.train import run
 
 _START_SECONDS = 15.0
 """What a run takes before its first step and after its last, compilation from the cache included."""

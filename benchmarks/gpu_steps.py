@@ -11,9 +11,9 @@ from jobs import Config, PlainLoop, built, train
 from rows import Row
 from torch import Tensor
 
-from tempo import compose
-from tempo.numerics import set_numerics
-from tempo.trainer.module import Classifier
+from tempo.run import build
+from tempo.task.classifier import Classifier
+from tempo.trainer.numerics import set_numerics
 
 _READY_BATCHES = 8
 
@@ -116,8 +116,8 @@ def tempo_speed(config: Config, name: str) -> Row:
 def loader_speed(config: Config, device: str, rounds: int) -> Row:
     """Images per second of order, crop, flip and normalisation alone, where the images are."""
     data, module = built(config)
-    data.train = compose.on_best_device(data.train, torch.device(device))
-    batches = compose.build_train_batches(config, data, module)
+    data.train = build.on_best_device(data.train, torch.device(device))
+    batches = build.build_train_batches(config, data, module)
     values = []
     for epoch in range(rounds + 1):
         batches.next_step = lambda epoch=epoch: epoch * module.plan.steps_per_epoch  # type: ignore[misc]

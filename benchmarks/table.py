@@ -7,7 +7,7 @@ import os
 from rich.table import Table
 from rows import Row
 
-from tempo.environment import cpu_name
+from tempo.record.environment import cpu_name
 
 
 def new_table(threads: str) -> Table:

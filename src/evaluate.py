@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tempo.command_line import script
-from tempo.import_time import importing
+from tempo.command_line.script import script
+from tempo.command_line.start_up import importing
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def main(config: DictConfig) -> None:
     """Rebuild the run's network, load its state, test it, and compare with the record."""
     # torch takes seconds to import: only a configuration that can work gets here.
-    with importing("tempo.evaluate"):
-        from tempo.evaluate import evaluate_from_hydra
+    with importing("tempo.run.evaluate"):
+        from tempo.run.evaluate import evaluate_from_hydra
 
     evaluate_from_hydra(config)
 

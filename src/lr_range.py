@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tempo.command_line import script
+from tempo.command_line.script import script
+from tempo.command_line.start_up import importing
 from tempo.errors import INTERRUPTED_CODE, UserError
-from tempo.import_time import importing
-from tempo.study.sweep_end import SweepEnd
+from tempo.tuning.sweep_end import SweepEnd
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def run(config: DictConfig) -> float | None:
     """Train while the learning rate rises, and propose bounds for it; in a sweep, only train."""
     # torch takes seconds to import: only a configuration that can work gets here.
-    with importing("tempo.study.range_run"):
-        from tempo.study.range_run import run_range_test
+    with importing("tempo.tuning.range_run"):
+        from tempo.tuning.range_run import run_range_test
 
     return run_range_test(config)
 
@@ -36,7 +36,7 @@ def main() -> None:
         raise
     finally:
         if (folder := SweepEnd.folder()) is not None and not interrupted:
-            from tempo.study.range_run import conclude
+            from tempo.tuning.range_run import conclude
 
             try:
                 conclude(folder)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from tempo.command_line.start_up import importing
 from tempo.errors import UserError
-from tempo.import_time import importing
 from tempo.paths import ROOT
 
 

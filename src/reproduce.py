@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from tempo.command_line import script
-from tempo.import_time import importing
+from tempo.command_line.script import script
+from tempo.command_line.start_up import importing
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def main(config: DictConfig) -> None:
     """Train as the record says, compare configuration, data, versions, weights, metrics and curves."""
     # torch takes seconds to import: only a folder that holds a record gets here.
-    with importing("tempo.reproduce"):
-        from tempo.reproduce import reproduce_from_hydra
+    with importing("tempo.run.reproduce"):
+        from tempo.run.reproduce import reproduce_from_hydra
 
     sys.exit(reproduce_from_hydra(config))
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from tempo.command_line import script
-from tempo.import_time import importing
+from tempo.command_line.script import script
+from tempo.command_line.start_up import importing
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tempo.command_line import script
-from tempo.import_time import importing
+from tempo.command_line.script import script
+from tempo.command_line.start_up import importing
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def main(config: DictConfig) -> float | None:
     """Train as `conf/train.yaml` and the overrides say; the value is a sweep's objective."""
     # torch takes seconds to import: only a configuration that can work gets here.
-    with importing("tempo.run"):
-        from tempo.run import run_from_hydra
+    with importing("tempo.run.train"):
+        from tempo.run.train import run_from_hydra
 
     return run_from_hydra(config)
 

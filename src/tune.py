@@ -8,16 +8,16 @@ import sys
 
 from omegaconf import DictConfig, OmegaConf
 
-from tempo.command_line import script
-from tempo.import_time import importing
+from tempo.command_line.script import script
+from tempo.command_line.start_up import importing
 
 
 @script("tune")
 def run(config: DictConfig) -> None:
     """Range test, momentum, weight decay, batch size, final 1cycle run, comparison."""
     # torch takes seconds to import: only a configuration that can work gets here.
-    with importing("tempo.study.tune"):
-        from tempo.study.tune import tune
+    with importing("tempo.tuning.tune"):
+        from tempo.tuning.tune import tune
 
     tune(config)
 

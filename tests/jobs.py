@@ -18,7 +18,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from tempo.config import check, composed
+from tempo.config.check import check, composed
 from tempo.errors import UserError
 from tempo.paths import ROOT, register_resolvers
 
@@ -62,9 +62,9 @@ def compose_job(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str
 def run_job(folder: Path, overrides: Sequence[str]) -> Any:
     """Compose, check and run in this process; the record."""
     # torch is imported late: the tests of the configuration must not need it.
-    from tempo.job import Job
-    from tempo.run import run
-    from tempo.trial import Trial
+    from tempo.run.run_request import Job
+    from tempo.run.train import run
+    from tempo.trainer.search_trial import Trial
 
     config, choices = compose_job(overrides)
     check(config)
@@ -104,7 +104,7 @@ def start_job(
     # Python 3.11's server does not get sys.path, and passes over what it cannot import.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     context.set_forkserver_preload(
-        ["tempo.run", "tests.jobs", "tensorboard.summary.writer.event_file_writer"]
+        ["tempo.run.train", "tests.jobs", "tensorboard.summary.writer.event_file_writer"]
     )
     process = context.Process(target=_child, args=(str(folder), list(overrides), environment or {}))
     process.start()

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "conf"
 
 
 def root(*parts: str) -> str:

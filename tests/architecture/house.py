@@ -12,36 +12,39 @@ ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src"
 OURS = ("tempo", "hydra_plugins")
 
-# What is not listed is a single module on the ground floor; a folder (a room) must be listed.
-FLOORS = {
+ROOMS = {
     "data": 1,
     "model": 1,
     "optimizer": 1,
     "scheduler": 1,
-    "report": 1,
-    "sharding": 1,
-    "numerics": 1,
-    "exchange": 2,
-    "comparison": 2,
-    "pace": 2,
-    "preview": 3,
-    "trainer": 2,
-    "networks": 3,
-    "asynchronous": 3,
-    "compose": 4,
-    "describe": 5,
-    "callbacks": 5,
-    "training": 5,
-    "launch": 5,
-    "follower": 5,
-    "async_group": 5,
-    "run": 6,
-    "evaluate": 6,
-    "reproduce": 6,
-    "worker": 7,
-    "study": 7,
-    "scaling": 7,
+    "record": 1,
+    "distributed": 1,
+    "config": 2,
+    "report": 2,
+    "task": 2,
+    "command_line": 3,
+    "trainer": 3,
+    "run": 4,
+    "sweep": 4,
+    "scaling": 5,
+    "tuning": 5,
 }
+"""Every folder of `tempo`, and its layer: a file imports from lower layers or from its own room."""
+LOOSE_FILES = {"__init__", "errors", "paths"}
+"""The files beside the rooms, on layer 0."""
+LONGEST_CHAIN = 8
+"""Rooms, loose files and scripts that may stand on each other."""
+WITHOUT_TORCH = {"command_line", "config", "record", "report", "scheduler", "sweep"}
+"""Rooms that answer before torch is imported, but for WITH_TORCH."""
+WITH_TORCH = {"tempo.scheduler.adapter"}
+LIGHT_FILES = {
+    "tempo.distributed.process_group",
+    "tempo.distributed.parent_death",
+    "tempo.distributed.placement",
+    "tempo.optimizer.names_and_ranges",
+    "tempo.trainer.search_trial",
+}
+"""Files of other rooms that do not import torch either."""
 
 
 @dataclass(frozen=True)
@@ -120,15 +123,12 @@ def sources() -> list[Source]:
     return [Source(path) for path in sorted(SRC.rglob("*.py"))]
 
 
-def floor(module: str) -> int:
-    """The number of the floor that a module of `tempo` stands on."""
-    name = module.split(".")[1] if "." in module else ""
-    if name not in FLOORS and name and (SRC / "tempo" / name).is_dir():
-        raise LookupError(f"the room '{name}' has no floor: list it in tests/architecture/house.py")
-    return FLOORS.get(name, 0)
+def layer(module: str) -> int:
+    """Layer of a module of `tempo`; 0 for a loose file."""
+    return ROOMS.get(room(module), 0)
 
 
 def room(module: str) -> str:
-    """The room of `tempo.a.b` is `a`; the single modules of one floor share a room."""
+    """Room of `tempo.a.b`: `a`, if it is a folder; the empty string for a loose file."""
     name = module.split(".")[1] if "." in module else ""
-    return name if name and (SRC / "tempo" / name).is_dir() else f"modules of floor {floor(module)}"
+    return name if name and (SRC / "tempo" / name).is_dir() else ""

@@ -1,14 +1,15 @@
-"""Imports point down: a file imports from lower floors or from its own room, never in a circle."""
+"""Imports point down: a file imports from lower layers or from its own room, never in a circle."""
 
 from __future__ import annotations
 
+import ast
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 from tests.architecture import house
-from tests.architecture.house import Source, floor, room, sources
+from tests.architecture.house import Source, layer, room, sources
 
 SOURCES = sources()
 PACKAGE = [source for source in SOURCES if source.module.split(".")[0] == "tempo"]
@@ -27,29 +28,47 @@ def place(source: Source, found: house.Import) -> str:
 def wrong_way(source: Source) -> list[str]:
     """Imports of our own package that point up or into a neighbour's room."""
     return [
-        f"{place(source, found)} (floor {floor(found.module)}, room {room(found.module)})"
+        f"{place(source, found)} (layer {layer(found.module)}, room {room(found.module)!r})"
         for found in ours(source)
         if not (
             found.module.startswith("tempo")
-            and (floor(found.module) < floor(source.module) or room(found.module) == room(source.module))
+            and (layer(found.module) < layer(source.module) or room(found.module) == room(source.module))
         )
     ]
 
 
-def test_imports_point_down_between_floors() -> None:
+def test_every_room_is_listed_and_says_what_belongs_there() -> None:
+    package = house.SRC / "tempo"
+    folders = {path.parent for path in package.rglob("*.py")} - {package}
+    assert {path.relative_to(package).parts[0] for path in folders} == set(house.ROOMS)
+    assert {path.stem for path in package.glob("*.py")} == house.LOOSE_FILES
+    for folder in folders:
+        tree = ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))
+        assert (ast.get_docstring(tree) or "").endswith("."), folder
+        assert len(tree.body) == 1, f"{folder / '__init__.py'} holds more than its docstring"
+
+
+def test_imports_point_down_between_rooms() -> None:
     assert PACKAGE, "no file of the package was found"
     wrong = [line for source in PACKAGE for line in wrong_way(source)]
-    assert wrong == [], "a new module above the ground floor is listed in tests/architecture/house.py"
+    assert wrong == [], "the layers are listed in tests/architecture/house.py"
 
 
-def test_plugins_import_from_the_two_lowest_floors_only() -> None:
-    wrong = [
-        place(source, found)
-        for source in PLUGINS
-        for found in ours(source)
-        if found.module.startswith("tempo") and floor(found.module) > 1
-    ]
-    assert wrong == []
+def test_the_longest_chain_of_rooms_is_short() -> None:
+    below: dict[str, set[str]] = {}
+    for source in [*PACKAGE, *SCRIPTS]:
+        name = "script" if source.is_script else room(source.module)
+        found = {room(found.module) for found in ours(source) if found.module.startswith("tempo")}
+        below.setdefault(name, set()).update(found - {name})
+    length: dict[str, int] = {}
+    for name in TopologicalSorter(below).static_order():
+        length[name] = 1 + max((length[other] for other in below.get(name, ())), default=0)
+    assert max(length.values()) <= house.LONGEST_CHAIN, length
+
+
+def test_plugins_name_what_the_sweep_room_holds_and_import_nothing_of_it() -> None:
+    """Hydra imports them at each start, also for --help."""
+    assert [place(source, found) for source in PLUGINS for found in ours(source)] == []
 
 
 def test_nothing_imports_a_script() -> None:
@@ -77,24 +96,13 @@ def test_no_import_of_ours_hides_in_a_function() -> None:
     assert wrong == []
 
 
-def test_files_that_must_load_without_torch_do_not_name_it() -> None:
-    heavy = {"torch", "torchvision", "pytorch_lightning", "lightning", "torchmetrics", "timm"}
-    wrong = [
-        place(source, found)
-        for source in light_sources()
-        for found in source.imports
-        if found.module.split(".")[0] in heavy and not found.for_types_only
-    ]
-    assert wrong == []
-
-
 def light_sources() -> list[Source]:
-    """Ground floor, report, and the schedules but for their adapter."""
+    """Files that must load without torch."""
     return [
         source
         for source in PACKAGE
-        if room(source.module) in {"modules of floor 0", "report", "scheduler"}
-        and source.module != "tempo.scheduler.adapter"
+        if source.module in house.LIGHT_FILES
+        or (room(source.module) in house.WITHOUT_TORCH | {""} and source.module not in house.WITH_TORCH)
     ]
 
 
@@ -104,14 +112,15 @@ def test_the_reader_of_imports_sees_every_form(tmp_path: Path, monkeypatch: pyte
     folder = tmp_path / "tempo" / "data"
     folder.mkdir(parents=True)
     (folder / "split.py").touch()
-    (tmp_path / "tempo" / "run.py").touch()
+    (tmp_path / "tempo" / "run").mkdir()
+    (tmp_path / "tempo" / "run" / "train.py").touch()
     planted = folder / "planted.py"
     planted.write_text(
         "from typing import TYPE_CHECKING\n"
-        "import tempo.run\n"
-        "from tempo import run\n"
+        "import tempo.run.train\n"
+        "from tempo.run import train\n"
         "from . import split\n"
-        "from ..run import something\n"
+        "from ..run.train import something\n"
         "if TYPE_CHECKING:\n"
         "    import torch\n"
         "def function():\n"
@@ -124,10 +133,10 @@ def test_the_reader_of_imports_sees_every_form(tmp_path: Path, monkeypatch: pyte
     found = [(i.module, i.in_function, i.for_types_only) for i in Source(planted).imports]
     assert found == [
         ("typing", False, False),
-        ("tempo.run", False, False),
-        ("tempo.run", False, False),
+        ("tempo.run.train", False, False),
+        ("tempo.run.train", False, False),
         ("tempo.data.split", False, False),
-        ("tempo.run", False, False),
+        ("tempo.run.train", False, False),
         ("torch", False, True),
         ("tempo.data.split", True, False),
     ]

@@ -39,7 +39,7 @@ def heavy_modules_after(modules: list[str]) -> list[str]:
 
 def test_light_rooms_load_without_torch() -> None:
     modules = [source.module for source in light_sources()]
-    assert "tempo.config" in modules
+    assert "tempo.config.check" in modules
     assert heavy_modules_after(modules) == []
 
 

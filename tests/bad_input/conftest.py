@@ -14,9 +14,9 @@ import pytest
 
 from tests.bad_input.warm import MOST_CPU_SECONDS, Done, Warm
 
-LIGHT = ("hydra.main", "hydra._internal.utils", "tempo.command_line", "hydra_plugins.tempo._grid_sweeper")
+LIGHT = ("hydra.main", "hydra._internal.utils", "tempo.command_line.script", "tempo.sweep.grid_sweeper")
 SMALL = ("model=mlp", "trainer=cpu", "data.train_size=128", "trainer.threads=1", "trainer.max_steps=2")
-HEAVY = (*LIGHT, "tempo.run", "tempo.evaluate", "tempo.study.tune", "torch.utils.tensorboard")
+HEAVY = (*LIGHT, "tempo.run.train", "tempo.run.evaluate", "tempo.tuning.tune", "torch.utils.tensorboard")
 
 
 class Refused(Protocol):

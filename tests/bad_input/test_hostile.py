@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
+from tempo.config.targets import check_named_by_conf
 from tempo.errors import UserError
 from tempo.report.build import build_report
-from tempo.targets import check_named_by_conf
 from tests.bad_input.conftest import SMALL, Refused, Trap, assert_refused, edit
 from tests.bad_input.warm import Warm
 from tests.report.example_runs import screen_text, write_run
@@ -62,7 +62,7 @@ TARGETS: list[tuple[str, Any]] = [
     ("model", {"_target_": "builtins.eval"}),
     ("model", {"_target_": "torch.load", "f": "x"}),
     ("model", {"_target_": "torch.hub.load"}),
-    ("model", {"_target_": "tempo.launch.launch_group"}),
+    ("model", {"_target_": "tempo.run.process_launch.launch_group"}),
     ("model", {"_target_": "tempo.data.digits.digits"}),
     ("model", {"_target_": ["os.system"]}),
     ("model", {"_target_": {"_target_": "os.system"}}),

@@ -20,7 +20,7 @@ def run(program: str, *arguments: str) -> str:
 
 def test_a_task_finds_pythons_own_thresholds() -> None:
     said = run(
-        "from tempo.command_line import script\n"
+        "from tempo.command_line.script import script\n"
         "@script('train')\n"
         "def main(config): print(gc.get_threshold() == usual, gc.isenabled())\n"
         "main()\n",
@@ -33,7 +33,7 @@ def test_a_task_finds_pythons_own_thresholds() -> None:
 
 def test_what_is_imported_is_not_searched_again_and_garbage_of_later_is() -> None:
     said = run(
-        "from tempo.import_time import importing\n"
+        "from tempo.command_line.start_up import importing\n"
         "with importing('xml.dom.minidom'):\n"
         "    import xml.dom.minidom\n"
         "    print(gc.isenabled())\n"
@@ -52,7 +52,7 @@ def test_what_is_imported_is_not_searched_again_and_garbage_of_later_is() -> Non
 
 def test_an_import_that_fails_leaves_the_search_on() -> None:
     said = run(
-        "from tempo.import_time import importing\n"
+        "from tempo.command_line.start_up import importing\n"
         "try:\n"
         "    with importing('no_such_module'): import no_such_module\n"
         "except ImportError: print(gc.isenabled(), gc.get_freeze_count())\n"

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from tempo.command_line.quick_start import parse_yaml_in_c, replace, spare_hydra
 from tempo.paths import ROOT
-from tempo.quick_start import parse_yaml_in_c, replace, spare_hydra
 
 CONF = ROOT / "conf"
 # Hydra's own main function on our configuration, with and without what tempo spares it; counts the times
@@ -26,7 +26,7 @@ sys.path.insert(0, {src!r})
 import hydra
 from hydra._internal.hydra import Hydra
 from tempo.paths import register_resolvers
-from tempo.quick_start import spare_hydra
+from tempo.command_line.quick_start import spare_hydra
 register_resolvers()
 if {spared}:
     spare_hydra({conf})

@@ -12,12 +12,12 @@ from hydra import initialize_config_dir
 from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 
-from tempo.config import check, composed, plain
+from tempo.config.check import check, composed, plain
+from tempo.config.signature import check_types, fits, signature_of
+from tempo.config.targets import EXTRAS
 from tempo.errors import UserError
 from tempo.paths import register_resolvers
-from tempo.signature import check_types, fits, signature_of
-from tempo.targets import EXTRAS
-from tempo.tune_settings import settings_of
+from tempo.tuning.settings import settings_of
 from tests.jobs import CONF, compose_job
 
 ASYNC = "trainer=ddp_cpu trainer.devices=2 trainer.method=ps_async"
@@ -157,7 +157,7 @@ REFUSED: list[tuple[str, str, str]] = [
     ("model._target_=hydra.Absent", "model._target_=hydra.Absent", "model=<option"),
     ("model._target_=nowhere_at_all.Net", "No module named 'nowhere_at_all'", "model=<option"),
     ("model._target_=hydra.version", "is a module", "model=<option"),
-    ("model._target_=tempo.launch.os.system", "tempo.launch.os", "model=<option"),
+    ("model._target_=tempo.run.process_launch.os.system", "tempo.run.process_launch.os", "model=<option"),
     ("+foo=1", "foo is no key", "seed"),
     ("+sede=1", "sede is no key", "Did you mean 'seed'?"),
     ("+experimnt=x", "experimnt is no key", "Leave it out"),

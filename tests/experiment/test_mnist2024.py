@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from tempo.config import check
+from tempo.config.check import check
 from tests.jobs import CONF, compose_job
 
 FOLDER = CONF / "experiment" / "mnist2024"

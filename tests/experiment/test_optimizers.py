@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tempo.config import check
+from tempo.config.check import check
 from tempo.paths import ROOT
 from tests.jobs import CONF, compose_job
 

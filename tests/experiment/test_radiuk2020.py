@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from tempo.config import check
+from tempo.config.check import check
 from tests.jobs import CONF, compose_job
 
 FOLDER = CONF / "experiment" / "radiuk2020"

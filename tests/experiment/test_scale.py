@@ -12,9 +12,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from hydra_plugins.tempo._grid import parse_grid
-from tempo.config import check
+from tempo.config.check import check
 from tempo.paths import ROOT
+from tempo.sweep.grid import parse_grid
 from tests.conftest import Train
 from tests.jobs import CONF, compose_job, trains
 from tests.report.example_runs import write_run

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tempo import environment
-from tempo.environment import LARGEST_DIFF, git_state, lock_state, surroundings
+from tempo.record import environment
+from tempo.record.environment import LARGEST_DIFF, git_state, lock_state, surroundings
 
 
 def git(folder: Path, *arguments: str, feed: bytes | None = None) -> bytes:

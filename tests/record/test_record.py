@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tempo.errors import UserError
 from tempo.paths import ROOT
-from tempo.record import (
+from tempo.record.run_record import (
     FILE_NAME,
     SCHEMA_VERSION,
     STATUSES,

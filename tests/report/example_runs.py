@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tempo.record import RunRecord, config_hash
+from tempo.record.run_record import RunRecord, config_hash
 from tempo.report.build import text_of
 from tempo.report.content import content_of
 from tempo.report.load import load

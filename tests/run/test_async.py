@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tempo.paths import ROOT
-from tempo.record import RunRecord
+from tempo.record.run_record import RunRecord
 from tests.jobs import rows_written
 
 pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
@@ -56,7 +56,7 @@ class Script:
         found = [
             pid
             for pid, title, environment in self.processes()
-            if "tempo.worker" in title and f"RANK={rank}" in environment
+            if "tempo.run.worker" in title and f"RANK={rank}" in environment
         ]
         assert len(found) == 1
         return found[0]

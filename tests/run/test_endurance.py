@@ -12,8 +12,8 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
 
-from hydra_plugins.tempo._in_process_launcher import let_go
-from hydra_plugins.tempo._launcher import failed, failure
+from tempo.sweep.launcher.base import failed, failure
+from tempo.sweep.launcher.in_process import let_go
 from tests.conftest import Train
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tempo.run_folder import note_folder, noted_folder, remove_unused
+from tempo.record.run_folder import note_folder, noted_folder, remove_unused
 
 FIRST_FILES = (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "train.log", "run.json")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tempo.distributed.process_group import check_layout, place, rendezvous, take_names_of_torchrun
 from tempo.errors import UserError
 from tempo.paths import ROOT
-from tempo.process_group import check_layout, place, rendezvous, take_names_of_torchrun
-from tempo.record import RunRecord
+from tempo.record.run_record import RunRecord
 from tests.jobs import SMALL
 
 SECONDS = 180

@@ -15,9 +15,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tempo.errors import UserError
-from tempo.folder_lock import FolderLock
-from tempo.job import Job
-from tempo.run import run
+from tempo.record.folder_lock import FolderLock
+from tempo.run.run_request import Job
+from tempo.run.train import run
 from tests.conftest import Train, Trained
 from tests.jobs import SMALL, compose_job, finish, kill_at, rows_written, signal_at, start_job
 

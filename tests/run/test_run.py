@@ -15,14 +15,14 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from tempo import compose, describe
 from tempo.data.digits import digits
 from tempo.data.split import split
 from tempo.errors import UserError
-from tempo.evaluate import evaluate, evaluate_from_hydra
 from tempo.paths import ROOT
-from tempo.preview import planned_steps, show_preview
-from tempo.record import RunRecord, config_hash
+from tempo.record.run_record import RunRecord, config_hash
+from tempo.run import build, describe
+from tempo.run.evaluate import evaluate, evaluate_from_hydra
+from tempo.run.preview import planned_steps, show_preview
 from tempo.trainer.metrics_file import MetricsFile
 from tests.conftest import Train, Trained
 from tests.jobs import compose_job
@@ -194,9 +194,9 @@ def _refusals_of_evaluate(tested: Trained) -> None:
         ("data", "builtins.eval"),
         ("optimizer", "tempo_evil.SGD"),
         ("scheduler", "torch.hub.load"),
-        ("model", "tempo.launch.os.system"),
-        ("model", "tempo.launch.subprocess.run"),
-        ("data", "tempo.record.write_atomically"),
+        ("model", "tempo.run.process_launch.os.system"),
+        ("model", "tempo.run.process_launch.subprocess.run"),
+        ("data", "tempo.record.run_record.write_atomically"),
         ("model", "tempo.data.digits.digits"),
         ("optimizer", "torch.optim.lr_scheduler.StepLR"),
         ("data", "tempo.data.folder.Path.write_text"),
@@ -254,9 +254,9 @@ def test_previewed_steps_are_the_steps_of_the_run(
     ]
     config, _ = compose_job([*overrides, "objective=test/loss", "checkpoint.select=last"])
     kept, _ = split(digits()[0], val_size=val_size, train_size=train_size, split_seed=0)
-    plan = compose.build_plan(config, len(kept), 1, 0)
+    plan = build.build_plan(config, len(kept), 1, 0)
     assert config["data"]["train_images"] == len(digits()[0])
-    assert planned_steps(config) == compose.total_steps(config, plan.steps_per_epoch)
+    assert planned_steps(config) == build.total_steps(config, plan.steps_per_epoch)
 
 
 def test_previewed_steps_where_they_are_given_or_unknown() -> None:
@@ -271,12 +271,12 @@ def test_one_pixel_of_training_or_test_images_makes_other_images(tmp_path: Path)
         path.parent.mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(path)
     config, _ = compose_job(["data=folder", f"data.root={tmp_path}", "data.val_size=1"])
-    found = {compose.build_data(config).sha256}
+    found = {build.build_data(config).sha256}
     for path in images:
         changed = Image.new("RGB", (8, 8))
         changed.putpixel((3, 5), (0, 0, 1))
         changed.save(path)
-        found.add(compose.build_data(config).sha256)
+        found.add(build.build_data(config).sha256)
     assert len(found) == 1 + len(images)
 
 

@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 from torch import distributed
 
-from tempo.evaluate import evaluate
 from tempo.paths import ROOT
-from tempo.record import RunRecord
+from tempo.record.run_record import RunRecord
+from tempo.run.evaluate import evaluate
 from tests.conftest import Train, Trained
 from tests.jobs import SMALL, THREADS_AT_THE_END, rows_written, signal_at, start_group
 
@@ -219,7 +219,7 @@ def rank_process(folder: Path, rank: int) -> int | None:
             environment = (path / "environ").read_bytes().decode().split("\0")
         except OSError:
             continue
-        ours = "tempo.worker" in command and any(str(folder) in word for word in command)
+        ours = "tempo.run.worker" in command and any(str(folder) in word for word in command)
         if ours and f"RANK={rank}" in environment:
             return int(path.name)
     return None

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from tempo.evaluate import evaluate
-from tempo.record import RunRecord
+from tempo.record.run_record import RunRecord
+from tempo.run.evaluate import evaluate
 from tests.conftest import Train, Trained
 from tests.jobs import SMALL, start_group
 from tests.run.test_several_processes import assert_near

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tempo import run_folder
-from tempo.command_line import new_folder, storage_line
-from tempo.folder_lock import FolderLock
-from tempo.record import write_atomically
-from tempo.run_folder import point_latest_at
+from tempo.command_line.script import new_folder, storage_line
+from tempo.record import run_folder
+from tempo.record.folder_lock import FolderLock
+from tempo.record.run_folder import point_latest_at
+from tempo.record.run_record import write_atomically
 
 OTHER_USER = 65534
 

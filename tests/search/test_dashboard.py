@@ -14,7 +14,7 @@ dashboard = pytest.importorskip(
     "optuna_dashboard", reason="optuna-dashboard is not installed: pip install optuna-dashboard"
 )
 
-from tempo.trial import close_storage, open_storage, storage_url  # noqa: E402
+from tempo.trainer.search_trial import close_storage, open_storage, storage_url  # noqa: E402
 from tests.search.searching import run, search  # noqa: E402
 
 

@@ -14,7 +14,7 @@ import pytest
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed: pip install -e '.[search]'")
 
-from tempo.trial import close_storage, open_storage  # noqa: E402
+from tempo.trainer.search_trial import close_storage, open_storage  # noqa: E402
 from tests.search.searching import run, search, times_run  # noqa: E402
 
 ARGUMENTS = ("optimizer.lr=1e-2,1e-3,1e-4", "trainer.epochs=2")

@@ -11,10 +11,10 @@ import pytest
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed: pip install -e '.[search]'")
 
-from tempo.job import Job  # noqa: E402
-from tempo.record import RunRecord  # noqa: E402
-from tempo.run import run  # noqa: E402
-from tempo.trial import ENVIRONMENT_KEY, Reporting, Trial, make_pruner, open_storage  # noqa: E402
+from tempo.record.run_record import RunRecord  # noqa: E402
+from tempo.run.run_request import Job  # noqa: E402
+from tempo.run.train import run  # noqa: E402
+from tempo.trainer.search_trial import ENVIRONMENT_KEY, Reporting, Trial, make_pruner, open_storage  # noqa: E402
 from tests.conftest import Trained  # noqa: E402
 from tests.jobs import SMALL, compose_job, start_group  # noqa: E402
 

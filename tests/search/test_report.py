@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tempo.record import SWEEP_FILE, RunRecord
+from tempo.record.run_record import SWEEP_FILE, RunRecord
 from tempo.report.build import build_report
 from tempo.report.load import load
 from tempo.report.search import Search, searches_of, trials_table

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from hydra_plugins.tempo._search_space import Choice, Interval, Space, Steps, parse_space
 from tempo.errors import UserError
+from tempo.sweep.search.space import Choice, Interval, Space, Steps, parse_space
 
 
 def space(*arguments: str, **params: Any) -> Space:

@@ -16,12 +16,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed: pip install -e '.[search]'")
 
-from hydra_plugins.tempo._search_sampler import DistinctSampler  # noqa: E402
-from hydra_plugins.tempo._search_space import Space, parse_space  # noqa: E402
-from hydra_plugins.tempo._search_study import Drawn, Plan, SearchStudy  # noqa: E402
 from tempo.errors import UserError  # noqa: E402
-from tempo.record import RunRecord  # noqa: E402
-from tempo.trial import storage_url  # noqa: E402
+from tempo.record.run_record import RunRecord  # noqa: E402
+from tempo.sweep.search.sampler import DistinctSampler  # noqa: E402
+from tempo.sweep.search.space import Space, parse_space  # noqa: E402
+from tempo.sweep.search.study import Drawn, Plan, SearchStudy  # noqa: E402
+from tempo.trainer.search_trial import storage_url  # noqa: E402
 
 FINITE = ("a=1,2,3", "b=x,y", "c=range(0,2)")
 STATE = optuna.trial.TrialState

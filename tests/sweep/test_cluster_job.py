@@ -11,15 +11,15 @@ from hydra import compose, initialize_config_dir
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from hydra_plugins.tempo._cluster_job import ClusterJob, Outcome
-from hydra_plugins.tempo._forked_job import ForkedJob
-from hydra_plugins.tempo._launcher import JobEnded, JobInterrupted, JobKilled, failed, failure
-from hydra_plugins.tempo._slurm_launcher import SlurmLauncher
-from hydra_plugins.tempo._slurm_settings import SlurmSettings
-from tempo.config import composed
+from tempo.config.check import composed
 from tempo.errors import UserError
 from tempo.paths import register_resolvers
-from tempo.record import RunRecord, config_hash
+from tempo.record.run_record import RunRecord, config_hash
+from tempo.sweep.launcher.base import JobEnded, JobInterrupted, JobKilled, failed, failure
+from tempo.sweep.launcher.cluster_job import ClusterJob, Outcome
+from tempo.sweep.launcher.forked_job import ForkedJob
+from tempo.sweep.launcher.slurm_launcher import SlurmLauncher
+from tempo.sweep.launcher.slurm_settings import SlurmSettings
 from tests.jobs import CONF
 
 

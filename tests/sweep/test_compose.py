@@ -12,10 +12,10 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.tempo._compose import JobConfigs
-from tempo.complaints import one_line
-from tempo.config import composed
+from tempo.command_line.error_messages import one_line
+from tempo.config.check import composed
 from tempo.paths import register_resolvers
+from tempo.sweep.job_configs import JobConfigs
 from tests.jobs import CONF
 
 

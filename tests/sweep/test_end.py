@@ -10,19 +10,19 @@ import pytest
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 
-from hydra_plugins.tempo._grid import Grid
-from hydra_plugins.tempo._grid_sweeper import GridSweeper
-from hydra_plugins.tempo._jobs import Job
-from hydra_plugins.tempo._launcher import (
+from tempo.errors import UserError
+from tempo.record.folder_lock import FolderLock
+from tempo.record.run_record import RunRecord
+from tempo.sweep.grid import Grid
+from tempo.sweep.grid_sweeper import GridSweeper
+from tempo.sweep.jobs import Job
+from tempo.sweep.launcher.base import (
     IsolatingLauncher,
     JobEnded,
     JobInterrupted,
     JobKilled,
     failed,
 )
-from tempo.errors import UserError
-from tempo.folder_lock import FolderLock
-from tempo.record import RunRecord
 
 
 class Ours(IsolatingLauncher):

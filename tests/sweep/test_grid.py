@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from hydra_plugins.tempo._grid import Grid, parse_grid, short_number
-from hydra_plugins.tempo._naming import LONGEST_SLUG, job_slugs, sweep_name
 from tempo.errors import UserError
+from tempo.sweep.grid import Grid, parse_grid, short_number
+from tempo.sweep.naming import LONGEST_SLUG, job_slugs, sweep_name
 
 
 def grid(*arguments: str, params: dict[str, Any] | None = None, rows: list[str] | None = None) -> Grid:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from hydra_plugins.tempo._jobs import Job, difference, distinct_jobs, write_sweep
-from hydra_plugins.tempo._progress import Progress, duration
-from hydra_plugins.tempo._slots import cores, slot_environments
 from tempo.errors import UserError
-from tempo.folder_lock import FolderLock
-from tempo.record import RunRecord
+from tempo.record.folder_lock import FolderLock
+from tempo.record.run_record import RunRecord
 from tempo.report.load import load
+from tempo.sweep.jobs import Job, difference, distinct_jobs, write_sweep
+from tempo.sweep.launcher.slots import cores, slot_environments
+from tempo.sweep.progress import Progress, duration
 
 CONFIG = {"seed": 0, "name": "x", "optimizer": {"lr": 0.1}, "resume": None}
 
@@ -142,7 +142,7 @@ def test_one_sweep_at_a_time(tmp_path: Path) -> None:
 
 def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     program = (
-        "import os, signal, sys; from pathlib import Path; from tempo.folder_lock import FolderLock\n"
+        "import os, signal, sys; from pathlib import Path; from tempo.record.folder_lock import FolderLock\n"
         "FolderLock(Path(sys.argv[1]), what='', remedy='').__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

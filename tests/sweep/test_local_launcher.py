@@ -13,8 +13,8 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.tempo._launcher import failure
-from hydra_plugins.tempo._local_launcher import LocalLauncher
+from tempo.sweep.launcher.base import failure
+from tempo.sweep.launcher.local import LocalLauncher
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tempo.record import RunRecord
+from tempo.record.run_record import RunRecord
 from tests.sweep.command import finish, processes_naming, start, statuses, wait_until
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
@@ -43,7 +43,7 @@ def test_a_killed_worker_is_one_failed_job_and_a_stopped_sweep_goes_on(tmp_path:
     assert statuses(tmp_path) == {"seed=0": "interrupted", "seed=1": "interrupted"}
     assert "Ray worker died" in RunRecord.read(tmp_path / "seed=0").reason
     assert RunRecord.read(tmp_path / "seed=1").reason == "SIGTERM"
-    assert processes_naming("hydra_plugins.tempo._cluster_job") == []
+    assert processes_naming("tempo.sweep.launcher.cluster_job") == []
 
     code, output = finish(start(*arguments))
     assert code == 0, output

@@ -56,7 +56,7 @@ run_job(Path({str(tmp_path)!r}), [*{SMALL!r}, "trainer.max_steps=1"])
 
 
 def test_whoever_sets_malloc_has_chosen() -> None:
-    call = "from tempo.freed_memory import keep_freed_memory\nassert keep_freed_memory() is {}"
+    call = "from tempo.trainer.freed_memory import keep_freed_memory\nassert keep_freed_memory() is {}"
     assert faults(call.format(True)) < PAGES // 10
     chosen = {"MALLOC_MMAP_THRESHOLD_": "65536", "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=65536"}
     for name, value in chosen.items():
@@ -68,12 +68,12 @@ def test_whoever_sets_malloc_has_chosen() -> None:
 @pytest.mark.parametrize(
     "give_back",
     [
-        "from tempo.freed_memory import give_back_freed_memory as give_back",
-        "from hydra_plugins.tempo._in_process_launcher import _free_memory as give_back",
+        "from tempo.trainer.freed_memory import give_back_freed_memory as give_back",
+        "from tempo.sweep.launcher.in_process import _free_memory as give_back",
     ],
     ids=["directly", "between the jobs of a sweep"],
 )
 def test_what_is_kept_can_be_given_back(give_back: str) -> None:
-    keep = "from tempo.freed_memory import keep_freed_memory\nassert keep_freed_memory()"
+    keep = "from tempo.trainer.freed_memory import keep_freed_memory\nassert keep_freed_memory()"
     program = f"{keep}\n{FAULTS.format(times=16)}\n{give_back}\ngive_back()"
     assert faults(program, times=1) > PAGES // 2

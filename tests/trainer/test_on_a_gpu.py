@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tempo.errors import UserError
-from tempo.job import Job
-from tempo.run import run
+from tempo.run.run_request import Job
+from tempo.run.train import run
 from tests.conftest import Train, Trained
 from tests.jobs import SMALL, compose_job
 

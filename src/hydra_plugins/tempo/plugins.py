@@ -18,7 +18,7 @@ class _Late:
     home: str
 
     def __new__(cls, **settings: Any) -> Any:
-        module = importlib.import_module(f"hydra_plugins.tempo.{cls.home}")
+        module = importlib.import_module(f"tempo.sweep.{cls.home}")
         return getattr(module, cls.__name__)(**settings)
 
     def _absent(self, *args: Any, **kwargs: Any) -> Any:
@@ -28,40 +28,40 @@ class _Late:
 class GridSweeper(_Late, Sweeper):
     """The default sweeper: a grid in a folder that stays the same."""
 
-    home = "_grid_sweeper"
+    home = "grid_sweeper"
     setup = sweep = _Late._absent  # Hydra registers no class with abstract methods
 
 
 class SearchSweeper(_Late, Sweeper):
     """`hydra/sweeper=search`: points drawn by Optuna."""
 
-    home = "_search_sweeper"
+    home = "search.search_sweeper"
     setup = sweep = _Late._absent
 
 
 class InProcessLauncher(_Late, Launcher):
     """The default launcher: one job after the other in the process of the sweep."""
 
-    home = "_in_process_launcher"
+    home = "launcher.in_process"
     setup = launch = _Late._absent
 
 
 class LocalLauncher(_Late, Launcher):
     """`hydra/launcher=local`: several processes on this machine."""
 
-    home = "_local_launcher"
+    home = "launcher.local"
     setup = launch = _Late._absent
 
 
 class SlurmLauncher(_Late, Launcher):
     """`hydra/launcher=slurm`: job arrays of a SLURM cluster."""
 
-    home = "_slurm_launcher"
+    home = "launcher.slurm_launcher"
     setup = launch = _Late._absent
 
 
 class RayLauncher(_Late, Launcher):
     """`hydra/launcher=ray`: tasks of Ray, on this machine or a cluster."""
 
-    home = "_ray_launcher"
+    home = "launcher.ray_launcher"
     setup = launch = _Late._absent

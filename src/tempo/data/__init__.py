@@ -1,1 +1,4 @@
-"""Sources of images, their split, and the batches made of them."""
+"""Sources of images, their split, their batches and their augmentation.
+
+It knows neither networks nor Lightning.
+"""

@@ -1,1 +1,4 @@
-"""Networks, one architecture a file; nothing here needs more than torch."""
+"""One architecture per file, in torch alone.
+
+It does not know data, optimizers or the trainer.
+"""

@@ -1,1 +1,4 @@
-"""From the knobs lr, wd and momentum to a torch optimizer."""
+"""The optimizers' names and ranges, how one is built, and the optimizers that torch lacks.
+
+It does not know schedules or networks.
+"""

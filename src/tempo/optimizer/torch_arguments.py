@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tempo.errors import UserError, nearest
-from tempo.knobs import OUR_NAMES
+from tempo.optimizer.names_and_ranges import OUR_NAMES
 
 # Keys of the configuration that are not for the optimizer's constructor.
 _NOT_FOR_TORCH = ("decay_norm_and_bias",)

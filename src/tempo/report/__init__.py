@@ -1,1 +1,4 @@
-"""Records in; tables, figures and one HTML page out; never imports torch."""
+"""From records to tables, figures and a page.
+
+It reads files of finished runs; it does not import torch or start runs.
+"""

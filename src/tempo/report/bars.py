@@ -9,13 +9,13 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tempo.record.number_format import head_of, mean_and_sd, metric_name
 from tempo.report.charts import MOST_BARS
 from tempo.report.grouping import Setting
 from tempo.report.load import Run
 from tempo.report.style import COLOURS, MARKERS, label_of, legend_below, new_figure, per_cent
 from tempo.report.summarise import by_seed, describe, statistics
 from tempo.report.table import joules_name
-from tempo.report.wording import head_of, mean_and_sd, metric_name
 
 FINALS = ("train/accuracy", "val/accuracy", "test/accuracy")
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from tempo.record.number_format import amount, canonical, head_of, human, is_share, more_is_better, short_keys
 from tempo.report.grouping import Setting, distinct
 from tempo.report.style import (
     COLOURS,
@@ -23,7 +24,6 @@ from tempo.report.style import (
     value_axis,
 )
 from tempo.report.summarise import Summary, by_seed, statistics
-from tempo.report.wording import amount, canonical, head_of, human, is_share, more_is_better, short_keys
 
 MOST_BARS = 24
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tempo.record.number_format import is_share, metric_name
 from tempo.report.grouping import Setting
 from tempo.report.load import Array, Run
 from tempo.report.style import (
@@ -22,7 +23,6 @@ from tempo.report.style import (
     spans_decades,
     thin,
 )
-from tempo.report.wording import is_share, metric_name
 
 CURVES = ("val/loss", "val/accuracy", "test/loss", "test/accuracy", "train/loss", "train/accuracy")
 LOG_FROM = 30.0

@@ -10,6 +10,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from tempo.record.number_format import SMOKE, metric_name
 from tempo.report.bars import cost, finals, trade_off
 from tempo.report.charts import MOST_BARS, against_key, heat_map
 from tempo.report.curves import schedules, training_curves
@@ -18,7 +19,6 @@ from tempo.report.search import Search
 from tempo.report.search_figures import search_figures
 from tempo.report.style import MOST_LINES, RC, save
 from tempo.report.summarise import Summary
-from tempo.report.wording import SMOKE, metric_name
 
 MOST_KEYS = 4
 

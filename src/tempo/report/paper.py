@@ -19,11 +19,21 @@ import yaml
 
 from tempo.errors import UserError, nearest
 from tempo.paths import ROOT
+from tempo.record.number_format import (
+    ABSENT,
+    SMOKE,
+    amount,
+    human,
+    mean_and_sd,
+    metric_name,
+    natural,
+    points,
+    unit,
+)
 from tempo.report.grouping import Setting
 from tempo.report.load import Run
 from tempo.report.summarise import Statistics, Summary, describe, statistics
 from tempo.report.table import Cell, Table, number_cell
-from tempo.report.wording import ABSENT, SMOKE, amount, human, mean_and_sd, metric_name, natural, points, unit
 
 EXPERIMENTS = ROOT / "conf" / "experiment"
 NOT_RUN = describe([])

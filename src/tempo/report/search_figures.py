@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tempo.record.number_format import canonical, head_of, human, metric_name
 from tempo.report.grouping import distinct
 from tempo.report.search import Search, SearchTrial
 from tempo.report.style import (
@@ -21,7 +22,6 @@ from tempo.report.style import (
     plain_log,
     value_axis,
 )
-from tempo.report.wording import canonical, head_of, human, metric_name
 
 SLICES_A_ROW = 3
 MOST_SLICES = 12

@@ -10,11 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tempo.report.failures import said_path
-from tempo.report.grouping import Setting, value_of
-from tempo.report.load import Run
-from tempo.report.summarise import Summary, describe, statistics
-from tempo.report.wording import (
+from tempo.record.number_format import (
     ABSENT,
     SMOKE,
     amount,
@@ -23,6 +19,10 @@ from tempo.report.wording import (
     mean_and_sd,
     short_keys,
 )
+from tempo.report.failures import said_path
+from tempo.report.grouping import Setting, value_of
+from tempo.report.load import Run
+from tempo.report.summarise import Summary, describe, statistics
 
 SPLIT_ORDER = ("val", "test", "train")
 

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tempo.errors import UserError, nearest
-from tempo.report.load import Run
-from tempo.report.summarise import Statistics, Summary, describe
-from tempo.report.table import Cell, Table, number_cell, value_cell
-from tempo.report.wording import (
+from tempo.record.number_format import (
     ABSENT,
     SMOKE,
     amount,
@@ -21,6 +18,9 @@ from tempo.report.wording import (
     short_keys,
     unit,
 )
+from tempo.report.load import Run
+from tempo.report.summarise import Statistics, Summary, describe
+from tempo.report.table import Cell, Table, number_cell, value_cell
 
 
 @dataclass(frozen=True)

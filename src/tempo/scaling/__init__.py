@@ -1,1 +1,1 @@
-"""Images per second over workers and methods: measured, emulated, predicted."""
+"""The benchmark of several workers: points, measurements and the cost model."""

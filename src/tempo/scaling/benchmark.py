@@ -16,11 +16,11 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from tempo.config import Config, plain
+from tempo.config.check import Config, plain
+from tempo.distributed.ray_server import ray_cluster, variables_of_server
 from tempo.errors import INTERRUPTED_CODE, UserError
-from tempo.exchange.ray_server import ray_cluster, variables_of_server
-from tempo.folder_lock import FolderLock
-from tempo.report.wording import SMOKE
+from tempo.record.folder_lock import FolderLock
+from tempo.record.number_format import SMOKE
 from tempo.scaling.calibrate import calibrate
 from tempo.scaling.group import run_group
 from tempo.scaling.link import Link

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tempo.config.signature import check_present, check_types
 from tempo.errors import UserError
-from tempo.record import write_atomically
+from tempo.record.run_record import write_atomically
 from tempo.scaling.cost_model import Method
 from tempo.scaling.point import Source
-from tempo.signature import check_present, check_types
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tempo.record.number_format import SMOKE
 from tempo.report.figures import Drawn
 from tempo.report.style import (
     COLOURS,
@@ -22,7 +23,6 @@ from tempo.report.style import (
     plain_log,
     save,
 )
-from tempo.report.wording import SMOKE
 from tempo.scaling.point import METHODS, SOURCES, ScalingPoint, Source
 
 METHOD_NAMES = {

@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed
 
+from tempo.distributed.parent_death import die_with_parent
 from tempo.errors import UserError
-from tempo.parent_death import die_with_parent
-from tempo.record import write_atomically
+from tempo.record.run_record import write_atomically
 from tempo.scaling.cost_model import Duplex
 
 _SMALL_ROUNDS, _LARGE_ROUNDS = 200, 5

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tempo.record import write_atomically
+from tempo.record.number_format import ABSENT
+from tempo.record.run_record import write_atomically
 from tempo.report.table import Cell, Table, number_cell
-from tempo.report.wording import ABSENT
 
 FILE_NAME = "models.json"
 PUBLISHED_SIDE = 224

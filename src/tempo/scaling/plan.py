@@ -14,7 +14,7 @@ from typing import Any
 from hydra import compose
 from omegaconf import OmegaConf
 
-from tempo.config import Config
+from tempo.config.check import Config
 from tempo.errors import UserError
 from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.cost_model import Method

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tempo.environment import cpu_name, versions
+from tempo.config.signature import fits
 from tempo.errors import UserError
-from tempo.record import write_atomically
+from tempo.record.environment import cpu_name, versions
+from tempo.record.run_record import write_atomically
 from tempo.scaling.cost_model import Method
-from tempo.signature import fits
 
 SCHEMA_VERSION = 1
 SUFFIX = ".point.json"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tempo.exchange.placement import Placement, place
+from tempo.distributed.placement import Placement, place
 from tempo.scaling.cost_model import Duplex, Machine, Method, Servers, predict
 from tempo.scaling.point import ScalingPoint
 

@@ -19,10 +19,8 @@ from pathlib import Path
 import torch
 from torch import distributed
 
+from tempo.distributed.parent_death import die_with_parent
 from tempo.errors import UserError
-from tempo.freed_memory import keep_freed_memory
-from tempo.numerics import set_numerics
-from tempo.parent_death import die_with_parent
 from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.point import ScalingPoint, of_this_machine
 from tempo.scaling.timing import (
@@ -32,6 +30,8 @@ from tempo.scaling.timing import (
     trained_images_per_second,
 )
 from tempo.scaling.worker_step import WorkerStep
+from tempo.trainer.freed_memory import keep_freed_memory
+from tempo.trainer.numerics import set_numerics
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from tempo.complaints import listed, options_of
-from tempo.config import CheckBeforeRun, Config, check, composed, field_types
+from tempo.command_line.check_before_run import CheckBeforeRun
+from tempo.command_line.error_messages import listed, options_of
+from tempo.config.check import Config, check, composed, field_types
+from tempo.config.signature import check_present, check_types
 from tempo.errors import UserError, nearest
-from tempo.signature import check_present, check_types
 
 MEASURED_PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "64-true")
 USED = {"model", "optimizer", "trainer", "server", "scaling", "seed", "name", "experiment", "scale"}

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from tempo.distributed.ray_server import ADDRESS, SERVER, AsyncWorker, connect, serve
+from tempo.distributed.strategy import WIRE, hook_ring, hook_star
+from tempo.distributed.sync_server import ServerSettings, Star
 from tempo.errors import UserError
-from tempo.exchange.ray_server import ADDRESS, SERVER, AsyncWorker, connect, serve
-from tempo.exchange.star import ServerSettings, Star
-from tempo.exchange.strategy import WIRE, hook_ring, hook_star
 from tempo.optimizer.build import build_optimizer
 from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.network import build

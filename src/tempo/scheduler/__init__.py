@@ -1,1 +1,4 @@
-"""Learning rate and momentum as pure functions of the step."""
+"""Schedules as pure curves of the learning rate and momentum.
+
+Only adapter.py imports torch.
+"""

@@ -11,7 +11,7 @@ import torch
 from torch import distributed
 
 from tempo.errors import UserError
-from tempo.record import flatten
+from tempo.record.run_record import flatten
 
 
 class Agreement(pl.Callback):

@@ -10,9 +10,9 @@ from typing import Any
 import pytorch_lightning as pl
 
 from tempo.errors import UserError
-from tempo.run_folder import BEST, LAST, PREVIOUS
+from tempo.record.run_folder import BEST, LAST, PREVIOUS
+from tempo.task.classifier import Classifier
 from tempo.trainer.checkpoint_file import flush_to_disk, link, load
-from tempo.trainer.module import Classifier
 from tempo.trainer.recorder import Recorder
 from tempo.trainer.saved_state import check_state
 

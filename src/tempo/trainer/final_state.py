@@ -9,8 +9,8 @@ import torch
 from pytorch_lightning.loggers import Logger
 from torch.utils.tensorboard.summary import hparams
 
-from tempo.record import RunRecord, flatten
-from tempo.sharding import whole
+from tempo.distributed.sharding import whole
+from tempo.record.run_record import RunRecord, flatten
 from tempo.trainer.event_log import EventLog
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from tempo.task.classifier import Classifier
 from tempo.trainer.checkpoints import Checkpoints
-from tempo.trainer.module import Classifier
 
 STOPPED_AFTER = "the step to stop after"
 """Why a run stopped that was told when to."""

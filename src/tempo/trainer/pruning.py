@@ -6,8 +6,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from tempo.trainer.module import Classifier
-from tempo.trial import Reporting, Trial
+from tempo.task.classifier import Classifier
+from tempo.trainer.search_trial import Reporting, Trial
 
 
 class Pruned(Exception):  # noqa: N818 - a decision, not an error

@@ -11,11 +11,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from tempo.record import RunRecord
+from tempo.record.run_record import RunRecord
+from tempo.task.classifier import Classifier
+from tempo.task.step_window import Interval
 from tempo.trainer.divergence import DivergenceWatch
 from tempo.trainer.metrics_file import MetricsFile
-from tempo.trainer.module import Classifier
-from tempo.trainer.progress import Interval
 
 Listener = Callable[[dict[str, float]], None]
 

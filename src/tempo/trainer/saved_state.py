@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from tempo.config.signature import fits
 from tempo.errors import UserError
-from tempo.signature import fits
 
 # Of our own entries, the type of each; a callback that the run does not have may be missing.
 _TYPES = {

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from tempo.trainer.module import Classifier
+from tempo.task.classifier import Classifier
 from tempo.trainer.recorder import Recorder
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tempo.config import select
+from tempo.config.check import select
 from tempo.errors import UserError
-from tempo.record import RunRecord
-from tempo.run_folder import BEST, LAST
+from tempo.record.run_folder import BEST, LAST
+from tempo.record.run_record import RunRecord
 from tempo.trainer.checkpoint_file import load
 
 _AVERAGED, _TRAINED = "averaged.module.", "network."

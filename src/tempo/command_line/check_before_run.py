@@ -1,0 +1,60 @@
+"""Hydra's callback that checks a run's configuration before its folder is made."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tempo.command_line.error_messages import one_line
+from tempo.config.check import announced, check, composed, hydra_knows
+from tempo.config.targets import are_foreign, check_named_by_conf
+from tempo.distributed.process_group import check_start
+from tempo.errors import UserError
+from tempo.record.run_folder import check_folder, named_folder, note_folder
+
+
+class CheckBeforeRun(Callback):
+    """Runs `check` when the configuration is composed and no folder is made yet."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """End the process with one line where the configuration cannot work."""
+        try:
+            _check_not_a_table(config)
+            values = composed(config)
+            if values.get("resume") or are_foreign():
+                check_named_by_conf(values)
+            check(values)
+            check_start(values["trainer"])
+            folder = _folder_of(config)
+            note_folder(folder)
+            if not values["preview"]:
+                check_folder(values, folder)
+        except (UserError, OmegaConfBaseException) as error:
+            # Hydra turns exceptions of callbacks into warnings; SystemExit it lets through.
+            sys.exit(one_line(error))
+        except OSError as error:
+            sys.exit(f"{error.filename}: {error.strerror}; choose another folder with hydra.run.dir=<folder>")
+
+
+def _folder_of(config: DictConfig) -> Path:
+    """Where the run will write, if it may."""
+    with hydra_knows(announced(config)):
+        text, inner = str(config.hydra.run.dir), config.hydra.output_subdir
+    folder = named_folder("hydra.run.dir", text)
+    if inner not in (None, ".hydra"):
+        raise UserError(
+            f"hydra.output_subdir={inner}: what reads a run's folder looks into .hydra; leave it out, or null"
+        )
+    return folder
+
+
+def _check_not_a_table(config: DictConfig) -> None:
+    rows = OmegaConf.select(config, "hydra.sweeper.rows")
+    if isinstance(rows, ListConfig) and rows:
+        asked = OmegaConf.select(config, "hydra.runtime.choices.experiment")
+        raise UserError(f"experiment={asked} is a table of {len(rows)} runs: add -m, or name one of its rows")

@@ -1,0 +1,117 @@
+"""What a `_target_` may name: what can be found, and in a stranger's folder only what conf/ names."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tempo.config.signature import signature_of
+from tempo.errors import UserError
+from tempo.paths import ROOT
+
+EXTRAS = {
+    "pytorch_lightning.loggers.WandbLogger": ("wandb", "wandb"),
+    "pytorch_lightning.loggers.MLFlowLogger": ("mlflow", "mlflow"),
+    "tempo.model.timm_model.timm_model": ("timm", "models"),
+    "lion_pytorch.Lion": ("lion_pytorch", "optimizers"),
+    "schedulefree.AdamWScheduleFree": ("schedulefree", "optimizers"),
+}
+"""Targets that need a package which is not installed by default: the package, and the extra that has it."""
+
+
+_foreign: list[bool] = []
+
+
+def note_foreign() -> None:
+    """Keep in mind that this process's overrides come from a folder, which may be a stranger's."""
+    _foreign.append(True)
+
+
+def are_foreign() -> bool:
+    """Whether they do."""
+    return bool(_foreign)
+
+
+def check_installed(target: Any) -> None:
+    """UserError where a target needs an extra that is not there."""
+    package, extra = EXTRAS.get(str(target), ("sys", ""))
+    if importlib.util.find_spec(package) is None:
+        raise UserError(f"the package {package} is not installed: pip install -e '.[{extra}]'")
+
+
+def check_findable(group: str, target: Any) -> None:
+    """A target of ours is looked up in its source; one of another package is imported.
+
+    Raises:
+        UserError: no class or function can be found under that name, or it is one of Python's own.
+    """
+    where = f"{group}._target_={target}"
+    remedy = f"{group}=<option of conf/{group}>, or the full name of a class or function"
+    module, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
+    if not module or not name:
+        raise UserError(f"{where} is no dotted name: {remedy}")
+    check_installed(target)
+    # torch's optimizers are looked up where they are built: nothing here may import torch for them.
+    if signature_of(target) is not None or group == "optimizer":
+        return
+    package = module.partition(".")[0]
+    if package in sys.stdlib_module_names:
+        raise UserError(f"{where} is Python's own and makes no {group}: {remedy}")
+    if package == "tempo":
+        raise UserError(f"{where} cannot be found: there is no module {module}; {remedy}")
+    try:
+        found = _find(target)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{where} cannot be found: {error}; {remedy}") from error
+    if not callable(found):
+        raise UserError(f"{where} is a {type(found).__name__}, no class or function: {remedy}")
+
+
+def _find(target: str) -> Any:
+    first, *others = target.split(".")
+    found, path = importlib.import_module(first), first
+    for name in others:
+        path = f"{path}.{name}"
+        if not hasattr(found, name):
+            importlib.import_module(path)
+        found = getattr(found, name)
+    return found
+
+
+def check_named_by_conf(config: Mapping[str, Any]) -> None:
+    """A run's folder may come from a stranger: it may name what conf/ names, and torch's optimizers.
+
+    Raises:
+        UserError: another `_target_`, or one in another place.
+    """
+    for where, target in _targets(config, ""):
+        group = where.partition(".")[0]
+        known = [
+            str(found)
+            for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
+            for found in re.findall(r"^_target_: (\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        ]
+        optimizer = group == "optimizer" and re.fullmatch(r"torch\.optim\.[A-Z]\w*", str(target))
+        if where != f"{group}._target_" or not (optimizer or target in known):
+            raise UserError(
+                f"config.{where}={target} is named by no conf/{group}/*.yaml: a run's folder may name no "
+                "other code; if you trust it, add that file"
+            )
+
+
+def _targets(node: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Where each `_target_` of a configuration stands, and what it says."""
+    prefix = f"{where}." if where else ""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key == "_target_":
+                yield f"{prefix}_target_", value
+            else:
+                yield from _targets(value, f"{prefix}{key}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _targets(value, f"{prefix}{index}")

@@ -1,1 +1,0 @@
-"""How processes that train one network exchange gradients."""

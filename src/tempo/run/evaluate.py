@@ -1,0 +1,127 @@
+"""Test a run that is over: same configuration, same state, same numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from tempo.config.check import check
+from tempo.config.recorded import completed
+from tempo.config.targets import check_named_by_conf
+from tempo.errors import UserError, nearest
+from tempo.record.run_record import RunRecord, write_atomically
+from tempo.run import build
+from tempo.trainer.checkpoint_file import load
+from tempo.trainer.console import console
+from tempo.trainer.final_state import weights_sha256
+from tempo.trainer.quiet import quiet
+from tempo.trainer.tested_state import tested_checkpoint
+
+_LOSS_TOLERANCE = 1e-6
+"""Relative; networks compute an image's loss a little differently in batches of another size."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a test gave; `against_record` says in words whether the record has these numbers."""
+
+    loss: float
+    accuracy: float
+    images: int
+    weights_sha256: str
+    against_record: str
+
+
+def evaluate_from_hydra(config: DictConfig) -> None:
+    """Evaluate as conf/evaluate.yaml and the overrides say, and print the result."""
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    folder = Path(values["run"]).expanduser().absolute()
+    result = evaluate(folder, checkpoint=str(values["checkpoint"]), accelerator=str(values["accelerator"]))
+    console().print(
+        f"{folder.name}: {result.images:,} test images, loss {result.loss:.6f}, "
+        f"accuracy {100 * result.accuracy:.2f} % ({result.against_record})"
+    )
+    try:
+        write_atomically(folder / "evaluation.json", json.dumps(result.__dict__, indent=2) + "\n")
+    except OSError as error:  # somebody else's run may be tested where it lies
+        console().print(f"not written: {folder / 'evaluation.json'}: {error.strerror}")
+
+
+def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "auto") -> Evaluation:
+    """Test the state of a run's folder on its official test set.
+
+    Raises:
+        UserError: no run there, no such checkpoint, a `_target_` that conf/ does not name, or the
+            test images are not those of the run.
+    """
+    if accelerator not in ("auto", "cpu", "gpu", "mps"):
+        raise UserError(f"accelerator={accelerator} is unknown: accelerator=auto, cpu, gpu or mps")
+    record = RunRecord.read(folder)
+    check_named_by_conf(record.config)
+    record.config = completed(record, folder)
+    check(record.config)
+    trainer = {**record.config["trainer"], "accelerator": accelerator, "devices": 1, "num_nodes": 1}
+    config = {
+        **record.config,
+        "trainer": {**trainer, "profiler": None, "compile": False, "cuda_graph": False},
+    }
+    build.check_devices(config)
+    quiet()
+    if config["trainer"]["threads"] is not None:
+        torch.set_num_threads(config["trainer"]["threads"])
+    content = load(_checkpoint_file(folder, checkpoint, record))
+    data = build.build_data(config)
+    if record.data and data.sha256 != record.data.get("sha256"):
+        raise UserError(
+            f"the images are not those of the run (SHA-256 {data.sha256[:12]}, recorded "
+            f"{str(record.data.get('sha256'))[:12]}): give the run's own data, e.g. by TEMPO_DATA"
+        )
+    plan = build.build_plan(config, len(data.train), world_size=1, rank=0)
+    module = build.build_module(config, data, plan)
+    if config["trainer"]["precision"] == "64-true":
+        module.double()  # before it gets the weights, which float32 would round
+    try:
+        module.load_state_dict(content["state_dict"])
+    except RuntimeError as error:
+        raise UserError(
+            f"the checkpoint does not fit model {record.config['model']['_target_']}: {error}"
+        ) from error
+    runner = build.build_trainer(config, folder, plan, [], [])
+    runner.test(module, build.build_eval_batches(config, data.test, plan), verbose=False)
+    found = module.evaluated
+    fingerprint = weights_sha256(module.tested_network)
+    words = _against_record(record, found, fingerprint)
+    return Evaluation(found["loss"], found["accuracy"], int(found["images"]), fingerprint, words)
+
+
+def _against_record(record: RunRecord, found: Mapping[str, float], fingerprint: str) -> str:
+    recorded = record.metrics.get("test")
+    if recorded is None or not {"loss", "accuracy"} <= recorded.keys():
+        return "the record has no test"
+    if fingerprint != record.weights_sha256:
+        return "other weights than the record's test"
+    if all(recorded[name] == found[name] for name in ("loss", "accuracy")):
+        return "the record's numbers"
+    close = math.isclose(recorded["loss"], found["loss"], rel_tol=_LOSS_TOLERANCE)
+    if close and recorded["accuracy"] == found["accuracy"]:
+        return f"the record's accuracy; its loss to {_LOSS_TOLERANCE:g}, computed in other batches"
+    return "NOT the record's numbers"
+
+
+def _checkpoint_file(folder: Path, checkpoint: str, record: RunRecord) -> Path:
+    if checkpoint == "tested":
+        return tested_checkpoint(folder, record)
+    if checkpoint in ("best", "last"):
+        return folder / "checkpoints" / f"{checkpoint}.ckpt"
+    path = Path(checkpoint).expanduser()
+    if not path.exists():
+        hint = nearest(checkpoint, ("tested", "best", "last"))
+        raise UserError(f"checkpoint={checkpoint} is neither tested, best or last, nor a file.{hint}")
+    return path

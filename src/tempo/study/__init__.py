@@ -1,1 +1,0 @@
-"""What needs many runs: range test, procedure, scaling."""

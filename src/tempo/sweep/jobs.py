@@ -1,0 +1,173 @@
+"""What each job of a sweep needs: nothing, a first run, another run, or the rest of a run that was cut."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tempo.errors import UserError
+from tempo.record.folder_lock import FolderLock
+from tempo.record.run_folder import (
+    FIRST_FILES,
+    FIRST_FILES_OF_RANKS,
+    Need,
+    move_aside,
+    need_of,
+    readable_record,
+)
+from tempo.record.run_record import FILE_NAME, SWEEP_FILE, RunRecord, config_hash, write_atomically
+
+SWEEP_VERSION = 1
+CONSOLE_FILE = "console.log"
+PREVIOUS_RECORD = f"{FILE_NAME}.previous"
+"""The record of an attempt that came to nothing, once the next one has begun."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One combination: its name, its overrides, where it runs, and its checked configuration."""
+
+    slug: str
+    overrides: tuple[str, ...]
+    folder: Path
+    config: Mapping[str, Any]
+
+    @property
+    def config_hash(self) -> str:
+        """As the record of its run has it."""
+        return config_hash(self.config)
+
+    def record(self) -> RunRecord | None:
+        """What its folder says; None where there is no record, or none that can be read."""
+        return readable_record(self.folder)
+
+    def need(self) -> Need:
+        """What is still to be done, given that no process is at work on it."""
+        return need_of(self.folder, self.config_hash)
+
+    def make_room(self) -> str:
+        """Free the folder for a run from the start; a line where an old run was moved away for it.
+
+        A run of this configuration that failed, or was cut before it had a state, stays: the new run writes
+        over it. A run of another configuration is kept beside the sweep, in `<sweep>.replaced`.
+        """
+        if not self.folder.exists():
+            return ""
+        record = self.record()
+        if record is not None and record.config_hash == self.config_hash:
+            return ""
+        has_record = (self.folder / FILE_NAME).exists()
+        if not has_record and (self._began_before() or self._has_first_files_alone()):
+            return ""
+        kept = move_aside(self.folder)
+        if record is not None:
+            differs = difference(record.config, self.config)
+        else:
+            differs = "its record cannot be read" if has_record else f"there were files without a {FILE_NAME}"
+        return f"{self.slug}: runs again, {differs}; the old folder is now {kept}"
+
+    def begin(self) -> None:
+        """Put the record of an earlier attempt aside: what it says is not true of the one that begins."""
+        if (self.folder / FILE_NAME).exists():
+            (self.folder / FILE_NAME).replace(self.folder / PREVIOUS_RECORD)
+
+    def _began_before(self) -> bool:
+        """Whether an attempt at this very configuration ended without a record, after one that had one."""
+        try:
+            text = (self.folder / PREVIOUS_RECORD).read_text(encoding="utf-8")
+            return RunRecord.from_json(text).config_hash == self.config_hash
+        except (OSError, UnicodeDecodeError, UserError):
+            return False
+
+    def _has_first_files_alone(self) -> bool:
+        """Whether what lies there is what a run writes before its record, and nothing else."""
+        names = [
+            path.relative_to(self.folder).as_posix()
+            for path in self.folder.rglob("*")
+            if path.is_symlink() or not path.is_dir()
+        ]
+        return all(
+            name == CONSOLE_FILE or FIRST_FILES.fullmatch(name) or FIRST_FILES_OF_RANKS.fullmatch(name)
+            for name in names
+        )
+
+    def again(self, script: str) -> str:
+        """The command that runs it alone."""
+        return shlex.join(["python", script, *self.overrides])
+
+    def mark_dead(self, reason: str) -> bool:
+        """Write into the record what the job itself could not: why it is over; False where it is not ours.
+
+        The folder may be that of a run which another process is at work on: its record is left alone.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FolderLock(self.folder, what="another run", remedy="wait"):
+                self._write_reason(reason)
+        except UserError:
+            return False
+        return True
+
+    def _write_reason(self, reason: str) -> None:
+        record = self.record()
+        if record is None:
+            record = RunRecord(
+                config=dict(self.config),
+                config_hash=self.config_hash,
+                overrides=list(self.overrides),
+                seed=int(self.config.get("seed") or 0),
+                name=str(self.config.get("name", "")),
+                status="failed",
+            )
+        elif record.status == "running":
+            record.status = "interrupted"
+        record.reason = reason
+        record.write(self.folder)
+
+
+def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """`optimizer.nesterov was False and is True now`, for the first key that differs."""
+    for key in sorted({*then, *now} - {"resume"}):
+        old, new = then.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            if found := difference(old, new):
+                return f"{key}.{found}"
+        elif old != new:
+            return f"{key} was {old!r} and is {new!r} now"
+    return ""
+
+
+def distinct_jobs(jobs: Sequence[Job]) -> list[Job]:
+    """Without those that have the configuration of an earlier one: their runs would be the same."""
+    found: dict[str, Job] = {}
+    for job in jobs:
+        found.setdefault(job.config_hash, job)
+    return list(found.values())
+
+
+def write_sweep(folder: Path, command: Sequence[str], keys: Sequence[str], jobs: Sequence[Job]) -> None:
+    """Write `sweep.json`: the jobs of this command, and those that the folder had before."""
+    entries = {each["slug"]: each for each in _known_jobs(folder)}
+    entries |= {
+        each.slug: {"slug": each.slug, "overrides": list(each.overrides), "folder": each.folder.name}
+        for each in jobs
+    }
+    values = {
+        "schema_version": SWEEP_VERSION,
+        "command": list(command),
+        "keys": list(keys),
+        "jobs": list(entries.values()),
+    }
+    write_atomically(folder / SWEEP_FILE, json.dumps(values, indent=2) + "\n")
+
+
+def _known_jobs(folder: Path) -> list[dict[str, Any]]:
+    try:
+        jobs = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))["jobs"]
+        return [each for each in jobs if isinstance(each["slug"], str)]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []

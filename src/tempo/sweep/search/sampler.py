@@ -1,0 +1,146 @@
+"""How the next point of a search is drawn: by Optuna's samplers, but never the same point twice."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial
+
+from tempo.sweep.search.space import Axis, Choice, Interval, Point, Space
+
+MOST_TRIES = 20
+"""Draws of the sampler before a new point is drawn at random."""
+
+
+class DistinctSampler(BaseSampler):
+    """Draws whole points, each new to the study.
+
+    The draw of trial n follows from the seed, n and what the study knows: a search that was cut draws what
+    it would have drawn. A sampler that proposes a known point again and again, as one does that has found
+    the best of a finite space, gives way to a draw at random from those that are left.
+    """
+
+    def __init__(self, space: Space, name: str, seed: int, startup_trials: int) -> None:
+        self.space = space
+        self.distributions = distributions(space)
+        self.name = name
+        self.seed = seed
+        self.startup_trials = startup_trials
+        self.known: set[Point] = set()
+        """The points of all trials; the study that Hyperband shows to a sampler is only a part."""
+
+    def infer_relative_search_space(self, study: Any, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All axes are drawn together."""
+        return dict(self.distributions)
+
+    def sample_relative(
+        self, study: Any, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The values of a new point, by axis."""
+        bits = np.random.SeedSequence([self.seed, trial.number])
+        inner = self._inner(int(bits.generate_state(1)[0]))
+        for _ in range(MOST_TRIES):
+            values = self._proposed(inner, study, trial)
+            if self.space.point(values) not in self.known:
+                return values
+        return self._any_new(np.random.default_rng(bits))
+
+    def sample_independent(
+        self, study: Any, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Not reached: `sample_relative` draws every axis."""
+        raise AssertionError(f"{param_name} is drawn with all axes, by sample_relative")
+
+    def _inner(self, seed: int) -> BaseSampler:
+        if self.name == "tpe":
+            return TPESampler(seed=seed, n_startup_trials=self.startup_trials, multivariate=True, group=False)
+        if self.name == "gp":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna 4 called it so
+                return GPSampler(
+                    seed=seed, n_startup_trials=self.startup_trials, warn_independent_sampling=False
+                )
+        return RandomSampler(seed=seed)
+
+    def _proposed(self, inner: BaseSampler, study: Any, trial: FrozenTrial) -> dict[str, Any]:
+        # The Gaussian process runs on torch.
+        with _one_thread() if self.name == "gp" else contextlib.nullcontext(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="optuna")
+            known = inner.infer_relative_search_space(study, trial)
+            drawn = inner.sample_relative(study, trial, known)
+            for name, distribution in self.distributions.items():
+                if name not in drawn:
+                    drawn[name] = inner.sample_independent(study, trial, name, distribution)
+        return self.space.rounded(drawn)
+
+    def _any_new(self, generator: np.random.Generator) -> dict[str, Any]:
+        """A point with equal chance for all that are left; the k-th of them, counted past the known ones."""
+        if self.space.size is None:  # every proposal of a continuous space was known: crowd no further
+            axes = zip(self.space.names, self.space.axes, strict=True)
+            return self.space.rounded({name: _uniform(axis, generator) for name, axis in axes})
+        known = sorted(self._number(each) for each in self.known)
+        at = int(generator.integers(self.space.size - len(known)))
+        for each in known:
+            at += each <= at
+        indices = []
+        for axis in reversed(self.space.axes):
+            assert not isinstance(axis, Interval)
+            at, index = divmod(at, axis.size)
+            indices.append(axis.value(index))
+        return dict(zip(self.space.names, reversed(indices), strict=True))
+
+    def _number(self, point: Point) -> int:
+        """The place of a point of a finite space among all, the last axis running fastest."""
+        at = 0
+        for axis, value in zip(self.space.axes, point, strict=True):
+            assert not isinstance(axis, Interval)
+            at = at * axis.size + axis.index(value)
+        return at
+
+
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """The space in Optuna's terms."""
+    return {name: _distribution(axis) for name, axis in zip(space.names, space.axes, strict=True)}
+
+
+def _distribution(axis: Axis) -> BaseDistribution:
+    if isinstance(axis, Choice):
+        return CategoricalDistribution(axis.values)
+    if isinstance(axis, Interval):
+        return FloatDistribution(axis.low, axis.high, log=axis.log)
+    if isinstance(axis.low, int) and isinstance(axis.high, int) and isinstance(axis.step, int):
+        return IntDistribution(axis.low, axis.high, log=axis.log, step=axis.step)
+    return FloatDistribution(axis.low, axis.high, step=axis.step)
+
+
+def _uniform(axis: Axis, generator: np.random.Generator) -> Any:
+    if not isinstance(axis, Interval):
+        return axis.value(int(generator.integers(axis.size)))
+    if axis.log:
+        return float(np.exp(generator.uniform(np.log(axis.low), np.log(axis.high))))
+    return float(generator.uniform(axis.low, axis.high))
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """A process that has started torch's threads must not fork, and launchers fork jobs from this one."""
+    torch = importlib.import_module("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,307 @@
+"""The training step: several optimizer steps at a time, each at the pace of the schedule."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from itertools import islice
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from tempo.data.augment import Preprocess
+from tempo.data.batches import BatchPlan, Chunk
+from tempo.errors import UserError
+from tempo.scheduler.adapter import ScheduleAdapter
+from tempo.scheduler.schedule import Schedule
+from tempo.task.closure import StepClosure, needs_closure
+from tempo.task.step_graph import MicroBatches, StepGraph, is_recorded, parts_of
+from tempo.task.step_seed import step_seed
+from tempo.task.step_window import StepWindow
+from tempo.task.stepping import Backward, goes_straight_to_torch, steps_of, stop_asking_for_gpus
+from tempo.task.weight_average import moving_average, optimizers_average, take_average
+
+log = logging.getLogger(__name__)
+
+_NOTHING = nullcontext()
+
+BuildOptimizer = Callable[[nn.Module], torch.optim.Optimizer]
+
+
+class Classifier(pl.LightningModule):
+    """A network, its optimizer and its schedule.
+
+    `training_step` gets a `Chunk`, the images of several optimizer steps: Lightning's own work per call costs
+    more than the step of a small network. Optimization is "manual" in Lightning's words for that reason;
+    `trainer.global_step` still counts optimizer steps. Losses and hits stay on the device until
+    `window.flush` is called.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        build_optimizer: BuildOptimizer,
+        schedule: Schedule,
+        total_steps: int,
+        plan: BatchPlan,
+        train_preprocess: Preprocess,
+        eval_preprocess: Preprocess,
+        num_classes: int,
+        gradient_clip: float | None = None,
+        ema_decay: float | None = None,
+        optimizer_averages: bool = False,
+        log_every_n_steps: int = 50,
+        cuda_graph: Literal["auto"] | bool = False,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.network = network
+        self.averaged = None if ema_decay is None else moving_average(network, ema_decay)
+        self.optimizer_averages = optimizer_averages
+        if optimizer_averages:
+            self.averaged = optimizers_average(network)
+        self.build_optimizer = build_optimizer
+        self.schedule = schedule
+        self.total_steps = total_steps
+        self.plan = plan
+        self.train_preprocess = train_preprocess
+        self.eval_preprocess = eval_preprocess
+        self.gradient_clip = gradient_clip
+        self.cuda_graph = cuda_graph
+        self._graph: StepGraph | None = None
+        self.window = StepWindow(log_every_n_steps)
+        self.evaluations = 0
+        """Passes over a batch so far: one a step, more where the optimizer needs a closure."""
+        self.confusion = MulticlassConfusionMatrix(num_classes=num_classes)
+        self.eval_loss = MeanMetric()
+        self.evaluated: dict[str, float] = {}
+        """Loss, accuracy and number of images of the last validation or test."""
+
+    @property
+    def tested_network(self) -> nn.Module:
+        """The network that validation and test look at: the averaged one where there is one."""
+        return self.network if self.averaged is None else self.averaged.module
+
+    def setup(self, stage: str) -> None:
+        """Sum losses in float64, where a sum does not depend on how images are spread over ranks."""
+        kind = self.trainer.strategy.root_device.type
+        if kind == "cpu":
+            stop_asking_for_gpus()
+        if kind != "mps":  # which has no float64
+            self.eval_loss.set_dtype(torch.float64)
+
+    def configure_model(self) -> None:
+        """Split the networks over the processes where the strategy does; called before each fit and test."""
+        shard = getattr(self.trainer.strategy, "shard", None)
+        if shard is not None:
+            shard(self.network)
+            if self.averaged is not None:
+                shard(self.averaged.module)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the interval that has begun, and the running statistics of each rank."""
+        checkpoint["window"] = self.window.state_dict()
+        checkpoint["evaluations"] = self.evaluations
+        if self.trainer.world_size > 1:
+            saved = self.state_dict()
+            local = {
+                name: each
+                for name, each in self.named_buffers()
+                if each.is_floating_point() and name in saved
+            }
+            checkpoint["buffers_of_ranks"] = {name: self.all_gather(each) for name, each in local.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Inverse of `on_save_checkpoint`; `state_dict` alone has the running statistics of rank 0."""
+        self.window.load_state_dict(checkpoint["window"])
+        self.evaluations = checkpoint["evaluations"]
+        for name, of_ranks in checkpoint.get("buffers_of_ranks", {}).items():
+            if len(of_ranks) == self.trainer.world_size:
+                checkpoint["state_dict"][name] = of_ranks[self.trainer.global_rank]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimizer of conf/optimizer over the network's parameters."""
+        optimizer = self.build_optimizer(self.network)
+        self.pace = ScheduleAdapter(optimizer, self.schedule, self.total_steps)
+        self.needs_closure = needs_closure(optimizer)
+        self._trained = [each for group in optimizer.param_groups for each in group["params"]]
+        if self.optimizer_averages:
+            optimizer.train()  # type: ignore[attr-defined]
+        return optimizer
+
+    def settle(self) -> None:
+        """Bring `tested_network` up to date, before it is evaluated or saved."""
+        if self.averaged is not None and self.optimizer_averages:
+            take_average(self.averaged, self.network, self.pace.optimizer)
+
+    def training_step(self, chunk: Chunk, batch_idx: int) -> None:
+        """Take `chunk.steps` optimizer steps, each over `plan.accumulate` micro-batches."""
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        backward, take_step = steps_of(self, optimizer)
+        first_step, parts = self.trainer.global_step, self.plan.accumulate
+        images = self.train_preprocess(chunk.images, chunk.draws).to(self.dtype)
+        micro_batches = zip(
+            images.split(self.plan.per_device), chunk.labels.split(self.plan.per_device), strict=True
+        )
+        losses: list[Tensor] = []
+        outputs: list[Tensor] = []
+        evaluations = self.evaluations
+        averaged = None if self.optimizer_averages else self.averaged
+        recorded = self.device.type == "cuda" and is_recorded(
+            self.cuda_graph, self.network, optimizer.optimizer,
+            straight=goes_straight_to_torch(self.trainer) and not self.needs_closure,
+        )  # fmt: skip
+        if self._graph is not None and self._graph.made_of != parts_of(self.network):
+            self._graph = None  # a callback has changed the network: it is recorded anew
+        for step in range(first_step, first_step + chunk.steps):
+            batch = list(islice(micro_batches, parts))
+            self.pace.apply(step)
+            if self.needs_closure:
+                evaluate = partial(self._evaluate, step, batch, backward)
+                closure = StepClosure(optimizer.optimizer, evaluate, self._mean_over_ranks)
+                optimizer.step(closure)
+                of_step = closure.losses, closure.outputs
+                evaluations += closure.evaluations
+            else:
+                of_step = self._replay(step, batch) if recorded else self._evaluate(step, batch, backward)
+                take_step()
+                evaluations += 1
+            for parameter in self._trained:
+                parameter.grad = None
+            losses += of_step[0]
+            outputs += of_step[1]
+            if averaged is not None:
+                averaged.update_parameters(self.network)
+        self.evaluations = evaluations
+        hits = torch.cat(outputs).argmax(1).eq(chunk.labels)
+        self.window.add(
+            first_step=first_step,
+            losses=torch.stack(losses).float().view(chunk.steps, parts).mean(1),
+            accuracies=hits.view(chunk.steps, -1).float().mean(1),
+        )
+
+    def _evaluate(
+        self, step: int, batch: MicroBatches, backward: Backward, differentiate: bool = True
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Losses and outputs of the micro-batches; `differentiate` leaves their mean gradient in `.grad`."""
+        self._seed_generator(step)
+        return self._pass_over(batch, backward, differentiate)
+
+    def _pass_over(
+        self, batch: MicroBatches, backward: Backward, differentiate: bool
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        losses, outputs = [], []
+        for part, (inputs, labels) in enumerate(batch):
+            with self._no_gradient_exchange() if part < len(batch) - 1 else _NOTHING:
+                logits = self.network(inputs)
+                loss = F.cross_entropy(logits, labels)
+                if differentiate:
+                    backward(loss if len(batch) == 1 else loss / len(batch))
+                    loss, logits = loss.detach(), logits.detach()
+            losses.append(loss)
+            outputs.append(logits)
+        return losses, outputs
+
+    def _replay(self, step: int, batch: MicroBatches) -> tuple[list[Tensor], list[Tensor]]:
+        """As `_evaluate`, by a graph that the first call records."""
+        if self._graph is None and self.cuda_graph:
+            passes = partial(self._pass_over, backward=Tensor.backward, differentiate=True)
+            try:
+                self._graph = StepGraph(self.network, passes, partial(self._seed_generator, step), batch)
+            except (UserError, torch.OutOfMemoryError) as error:
+                if self.cuda_graph != "auto":
+                    raise
+                log.warning("steps are not recorded as a graph: %s", str(error).splitlines()[0])
+                self.cuda_graph = False
+        if self._graph is None:
+            return self._evaluate(step, batch, Tensor.backward)
+        self._seed_generator(step)
+        return self._graph(batch)
+
+    def on_fit_end(self) -> None:
+        """Give back the memory of the graph."""
+        self._graph = None
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip here, where gradients under a loss scaler have their own size again."""
+        if self.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
+
+    def _seed_generator(self, step: int) -> None:
+        # What is random inside the network follows from the step: a resumed run draws what it would have, and
+        # a closure has the same function each time.
+        seed = step_seed(self.plan.seed, self.plan.rank, step)
+        # torch.manual_seed visits every kind of device and takes longer than the step of a small network.
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
+
+    def _mean_over_ranks(self, value: Tensor) -> Tensor:
+        mean = self.trainer.strategy.reduce(value, reduce_op="mean")
+        assert isinstance(mean, Tensor)
+        return mean
+
+    def _no_gradient_exchange(self) -> Any:
+        strategy = self.trainer.strategy
+        block = getattr(strategy, "block_backward_sync", None)
+        return _NOTHING if block is None else block()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Add one batch to the sums of loss and hits."""
+        images, labels = batch
+        logits = self.tested_network(self.eval_preprocess(images).to(self.dtype)).float()
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        self.eval_loss.update(losses.to(self.eval_loss.dtype))
+        self.confusion.update(logits, labels)
+
+    test_step = validation_step
+
+    def on_validation_epoch_start(self) -> None:
+        """Evaluate the weights of this moment."""
+        self.settle()
+        self.on_test_epoch_start()
+
+    def on_test_epoch_start(self) -> None:
+        """Give all ranks the same running statistics: each has seen other images."""
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.trainer.strategy.reduce(buffer, reduce_op="mean"))
+
+    def on_validation_epoch_end(self) -> None:
+        """Close the sums; callbacks find them as `val/loss` and `val/accuracy`."""
+        self._close_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Close the sums; callbacks find them as `test/loss` and `test/accuracy`."""
+        self._close_evaluation("test")
+
+    def close_sums(self) -> dict[str, float]:
+        """Loss, accuracy and number of the images evaluated since the last call, over all ranks."""
+        counts = self.confusion.compute()
+        self.confusion_counts = counts.cpu()
+        images = int(counts.sum())
+        found = {
+            "loss": float(self.eval_loss.compute()),
+            "accuracy": int(counts.diagonal().sum()) / images,
+            "images": images,
+        }
+        self.confusion.reset()
+        self.eval_loss.reset()
+        return found
+
+    def _close_evaluation(self, split: str) -> None:
+        self.evaluated = self.close_sums()
+        for name in ("loss", "accuracy"):
+            self.log(f"{split}/{name}", self.evaluated[name], logger=False, rank_zero_only=True)

@@ -1,0 +1,199 @@
+"""The trial of a search that a run is: it tells its study of each epoch, and asks whether to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import math
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tempo.errors import UserError
+
+log = logging.getLogger(__name__)
+
+ENVIRONMENT_KEY = "TEMPO_TRIAL"
+"""How the processes of a group learn of their trial: a storage's password has no place in a file."""
+SAMPLERS = ("random", "tpe", "gp")
+PRUNERS = ("none", "hyperband", "median")
+STOPPED_AFTER = "stopped_after"
+"""The attribute of a trial that says after which epoch its pruner gave it up."""
+REDUCTION_FACTOR = 3
+"""Of Hyperband: one trial in so many goes on at each rung."""
+MEDIAN_STARTUP_TRIALS = 4
+"""Trials that the median pruner lets finish before it stops any."""
+SQLITE_WAIT_SECONDS = 60
+_JOURNAL = "journal://"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """Where a run's trial is found. `epochs` is the length of a run that is not stopped."""
+
+    storage: str
+    study: str
+    number: int
+    pruner: str
+    epochs: int
+
+    def environment(self) -> dict[str, str]:
+        """What another process needs to find it."""
+        return {ENVIRONMENT_KEY: json.dumps(asdict(self))}
+
+    @classmethod
+    def from_environment(cls) -> Trial | None:
+        """Inverse of `environment`; None in a run that is no trial."""
+        text = os.environ.get(ENVIRONMENT_KEY)
+        return cls(**json.loads(text)) if text else None
+
+
+def trial_of(hydra: Any, epochs: int) -> Trial | None:
+    """The trial that a job's `hydra` node names, as the sweeper of a search has it do."""
+    sweeper = hydra.sweeper
+    if sweeper is None or sweeper.get("trial") is None:
+        return None
+    return Trial(
+        storage=storage_url(str(sweeper.storage), str(hydra.sweep.dir)),
+        study=str(sweeper.study_name),
+        number=int(sweeper.trial),
+        pruner=str(sweeper.pruner),
+        epochs=epochs,
+    )
+
+
+def storage_url(storage: str, folder: str) -> str:
+    """`sqlite` and `journal` are files in the sweep's folder; anything else is a URL of Optuna's."""
+    if storage == "sqlite":
+        return f"sqlite:///{folder}/study.db"
+    return f"{_JOURNAL}{folder}/study.journal" if storage == "journal" else storage
+
+
+def open_storage(url: str) -> Any:
+    """Optuna's storage at a URL; whatever it raises where it cannot be reached."""
+    storages = importlib.import_module("optuna").storages
+    with quiet_optuna():
+        if url.startswith(_JOURNAL):
+            file = importlib.import_module("optuna.storages.journal").JournalFileBackend
+            return storages.JournalStorage(file(url.removeprefix(_JOURNAL)))
+        if url.startswith("redis"):
+            return storages.get_storage(url)
+        # Several jobs write at the same time.
+        wait = {"connect_args": {"timeout": SQLITE_WAIT_SECONDS}} if url.startswith("sqlite") else {}
+        return storages.RDBStorage(url, engine_kwargs=wait)
+
+
+def close_storage(storage: Any) -> None:
+    """End the connections of a storage that `open_storage` made."""
+    storage.remove_session()
+    if (engine := getattr(storage, "engine", None)) is not None:
+        engine.dispose()
+
+
+def make_pruner(name: str, epochs: int) -> Any:
+    """Optuna's pruner. A value is reported an epoch, the first with step 1."""
+    pruners = importlib.import_module("optuna").pruners
+    if name == "hyperband":
+        return pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=REDUCTION_FACTOR)
+    if name == "median":
+        return pruners.MedianPruner(n_startup_trials=MEDIAN_STARTUP_TRIALS, n_warmup_steps=0)
+    return pruners.NopPruner()
+
+
+@contextlib.contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Without the lines and warnings that Optuna gives its own users."""
+    optuna = importlib.import_module("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="optuna")
+        yield
+
+
+class Reporting:
+    """Tells a study of a running trial. A study that cannot be reached costs the pruning, not the run."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self._open: Any = None
+        self._storage: Any = None
+        self._lost = False
+
+    def report(self, epoch: int, value: float) -> bool:
+        """Say the value of a validation, the first epoch being 1; whether the pruner would stop here."""
+        if self._lost:
+            return False
+        try:
+            with quiet_optuna():
+                return self._report(epoch, value)
+        except Exception as error:  # noqa: BLE001 - of a data base, a driver, a network
+            self._lost = True
+            log.warning(
+                "the study cannot be told (%s): this run is not stopped early",
+                " ".join(str(error).split())[:200],
+            )
+            return False
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._storage is not None:
+            with contextlib.suppress(Exception):  # of a data base that may be gone
+                close_storage(self._storage)
+        self._open, self._storage = None, None
+
+    def _report(self, epoch: int, value: float) -> bool:
+        if self._open is None:
+            self._open = self._opened()
+        storage, trial_id = self._open.study._storage, self._open._trial_id
+        if epoch not in storage.get_trial(trial_id).intermediate_values:  # a resumed run comes by again
+            self._open.report(value, step=epoch)
+        known = storage.get_trial(trial_id)
+        if STOPPED_AFTER in known.user_attrs:  # a pruner need not say so twice, and the run was killed since
+            return True
+        stop = bool(math.isfinite(value) and self._open.should_prune())
+        if stop:
+            self._open.set_user_attr(STOPPED_AFTER, epoch)
+        return stop
+
+    def _opened(self) -> Any:
+        optuna = importlib.import_module("optuna")
+        self._storage = open_storage(self.trial.storage)
+        study = optuna.load_study(
+            study_name=self.trial.study,
+            storage=self._storage,
+            sampler=optuna.samplers.RandomSampler(),  # the trial's values are drawn by now
+            pruner=make_pruner(self.trial.pruner, self.trial.epochs),
+        )
+        trials = study.get_trials(deepcopy=False)
+        return optuna.Trial(
+            study, next(each._trial_id for each in trials if each.number == self.trial.number)
+        )
+
+
+def check_pruner(pruner: str, config: Mapping[str, Any]) -> None:
+    """Refuse a pruner that a run of this configuration cannot feed.
+
+    Raises:
+        UserError: there is no validation, or no number of epochs.
+    """
+    if pruner == "none":
+        return
+    if config["data"]["val_size"] == 0:
+        raise UserError(
+            f"hydra.sweeper.pruner={pruner} judges by validation, and data.val_size=0: data.val_size=0.1, or "
+            "hydra.sweeper.pruner=none"
+        )
+    if pruner == "hyperband" and config["trainer"]["max_steps"] is not None:
+        raise UserError(
+            "hydra.sweeper.pruner=hyperband counts epochs: trainer.epochs=<n> in place of trainer.max_steps"
+        )
+
+
+def without_password(text: str) -> str:
+    """A URL, or a text with one in it, that may be shown."""
+    return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)

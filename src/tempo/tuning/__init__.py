@@ -1,0 +1,1 @@
+"""The LR range test and the tuning procedure, which start runs and read their records."""

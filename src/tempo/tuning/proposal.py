@@ -1,0 +1,214 @@
+"""What a range test says: its points, and the bounds of the learning rate that follow from them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tempo.record.number_format import human
+from tempo.report.load import Array
+from tempo.tuning.curve import Smoothed, lag_steps
+
+FEWEST_POINTS = 50
+CLEAR_FALL = 0.1
+"""A loss that never falls by this share of its start supports no proposal."""
+FIRST_FALL = 0.1
+"""Share of the whole fall at which the loss has begun to fall."""
+TURN_RISE = 0.1
+"""Share of the fall that the loss has climbed back where it has turned up."""
+EDGE_RISE = 0.5
+"""Share of the fall that the loss has climbed back at the edge of divergence."""
+TAIL_DECADES, TAIL_FALL = 0.5, 0.05
+"""A loss that does this share of its fall in the last half decade still falls."""
+AT_ONCE = 0.5
+"""Powers of ten of the learning rate within which an explosion comes at once."""
+EDGE_MARGIN = 4.0
+BOUNDS_RATIO = 10.0
+RULE_MAX = (
+    f"the largest LR before the smoothed loss turns up (by {TURN_RISE:.0%} of its fall), "
+    f"at most 1/{EDGE_MARGIN:g} of the edge of divergence"
+)
+RULE_MIN = f"max_lr / {BOUNDS_RATIO:g}, the ratio of radiuk2020 (0.1 to 1)"
+
+
+@dataclass(frozen=True)
+class Points:
+    """Learning rates where a smoothed curve does something; `*_loss` are smoothed losses.
+
+    `falls_at`: a tenth of the fall is done. `steepest`: slope of the loss on log10(LR) is least,
+    `steepest_slope` per decade. `minimum`: the lowest loss. `turn`: a tenth of the fall is climbed back.
+    `edge`: half of it is, or the run diverged. Both are None where that did not happen within the range.
+    """
+
+    start_loss: float
+    falls_at: float
+    steepest: float
+    steepest_slope: float
+    minimum: float
+    minimum_loss: float
+    turn: float | None
+    edge: float | None
+    edge_reason: str
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Bounds for 1cycle, each with its reason; without bounds, `why_not` and what to override to go on."""
+
+    points: Points | None
+    min_lr: float | None = None
+    max_lr: float | None = None
+    min_lr_reason: str = ""
+    max_lr_reason: str = ""
+    notes: tuple[str, ...] = ()
+    why_not: str = ""
+    go_on: str = ""
+
+    @property
+    def supported(self) -> bool:
+        """Whether the curve supports bounds."""
+        return self.max_lr is not None
+
+
+def points_of(curve: Smoothed) -> Points:
+    """Find the points of a curve of at least 3 values."""
+    lowest = int(np.argmin(curve.loss))
+    low = float(curve.loss[lowest])
+    fall = curve.start - low
+    begun = np.flatnonzero(curve.loss[: lowest + 1] <= curve.start - FIRST_FALL * fall)
+    slopes = slope_on_log_lr(curve)
+    steepest = int(np.argmin(slopes[: lowest + 1]))
+    # Where the loss has hardly fallen, noise climbs half of it back.
+    rise = max(EDGE_RISE * fall, CLEAR_FALL * abs(curve.start))
+    back = np.flatnonzero(curve.loss[lowest:] > low + rise) + lowest
+    turned = np.flatnonzero(curve.loss[lowest:] > low + TURN_RISE * rise / EDGE_RISE) + lowest
+    edge, reason = None, ""
+    if len(back):
+        edge, reason = float(curve.lr[back[0]]), "the smoothed loss has climbed back half of its fall"
+    elif curve.diverged:
+        edge, reason = curve.last_lr, "the run diverged"
+    return Points(
+        start_loss=curve.start,
+        falls_at=float(curve.lr[begun[0] if len(begun) else 0]),
+        steepest=float(curve.lr[steepest]),
+        steepest_slope=float(slopes[steepest]),
+        minimum=float(curve.lr[lowest]),
+        minimum_loss=low,
+        turn=float(curve.lr[turned[0]]) if len(turned) else None,
+        edge=edge,
+        edge_reason=reason,
+    )
+
+
+def slope_on_log_lr(curve: Smoothed) -> Array:
+    """Change of the loss per decade: central differences over a fifth of a decade, one-sided at the ends."""
+    n, half = len(curve.lr), lag_steps(curve.lr)
+    at = np.arange(n)
+    left, right = np.maximum(at - half, 0), np.minimum(at + half, n - 1)
+    x = np.log10(curve.lr)
+    slopes: Array = (curve.loss[right] - curve.loss[left]) / (x[right] - x[left])
+    return slopes
+
+
+def propose(curve: Smoothed, steps: int, lowest_lr: float) -> Proposal:
+    """Bounds from a smoothed curve, by two rules that hold for every proposal.
+
+    max_lr: the largest LR before the smoothed loss turns up by a tenth of its fall (the "large" LR that still
+    trains, arXiv:1506.01186 section 3.3, radiuk2020), and at most a quarter of the edge of divergence: the
+    loss needs some steps to explode, so the edge is found late, and a network that has just begun to diverge
+    is no proof that it can train at that rate for long. Where the loss stays flat to the end of the range:
+    the LR of the minimum. min_lr: a tenth of max_lr.
+
+    `steps` and `lowest_lr` are those of the test, for the override that goes on where there is no proposal.
+    """
+    points = points_of(curve)
+    if problem := _unsupported(curve, points, steps, lowest_lr):
+        return Proposal(points, why_not=problem[0], go_on=problem[1])
+    largest, reason = _largest(points)
+    max_lr = rounded_down(largest)
+    notes = []
+    if points.edge is None:
+        notes.append(
+            f"the edge of divergence lies above {human(two_digits(curve.last_lr))}, the largest LR tried"
+        )
+    if points.falls_at < lowest_lr * 10**AT_ONCE:
+        notes.append("the loss falls from the smallest LR on: what lies below it is not seen")
+    if max_lr < points.falls_at:
+        notes.append("the loss falls clearly only above max_lr: the rate rose too fast, take more steps")
+    begins = f"the loss begins to fall at {human(two_digits(points.falls_at))}"
+    return Proposal(
+        points,
+        min_lr=two_digits(max_lr / BOUNDS_RATIO),
+        max_lr=max_lr,
+        min_lr_reason=f"{RULE_MIN}; {begins}",
+        max_lr_reason=reason,
+        notes=tuple(notes),
+    )
+
+
+def _largest(points: Points) -> tuple[float, str]:
+    if points.edge is not None and points.edge / EDGE_MARGIN < (points.turn or points.edge):
+        edge = human(two_digits(points.edge))
+        reason = f"1/{EDGE_MARGIN:g} of the edge of divergence, {edge} ({points.edge_reason})"
+        return points.edge / EDGE_MARGIN, reason
+    if points.turn is not None:
+        return points.turn, (
+            f"above it the smoothed loss turns up, by {TURN_RISE:.0%} of its fall; lowest is "
+            f"{points.minimum_loss:.3g} at {human(two_digits(points.minimum))}"
+        )
+    return points.minimum, f"the smoothed loss is lowest there ({points.minimum_loss:.3g}), then flat"
+
+
+def too_short(points: int, diverged_after_decades: float | None, steps: int, lowest_lr: float) -> Proposal:
+    """The proposal of a curve with hardly any points; how far the rate came where the run diverged."""
+    if diverged_after_decades is not None and diverged_after_decades < AT_ONCE:
+        return Proposal(
+            None,
+            why_not=f"the run diverged after {points} steps: the smallest LR is too large already",
+            go_on=f"scheduler.min_lr={human(two_digits(lowest_lr / 1000))}",
+        )
+    return Proposal(
+        None,
+        why_not=f"the curve has {points} points; {FEWEST_POINTS} are the fewest that can be read",
+        go_on=f"trainer.max_steps={max(300, 2 * steps)} trainer.log_every_n_steps=1",
+    )
+
+
+def _unsupported(curve: Smoothed, points: Points, steps: int, lowest_lr: float) -> tuple[str, str] | None:
+    """Why a curve supports no proposal, and the override that goes on; None where it does."""
+    fall = (points.start_loss - points.minimum_loss) / max(abs(points.start_loss), 1e-12)
+    decades = math.log10((points.edge or curve.last_lr) / lowest_lr)
+    higher = f"scheduler.max_lr={human(two_digits(100 * curve.last_lr))}"
+    if fall < CLEAR_FALL and points.edge is not None and decades < AT_ONCE:
+        return (
+            f"the loss explodes at {human(two_digits(points.edge))}, near the smallest LR, and never falls",
+            f"scheduler.min_lr={human(two_digits(lowest_lr / 1000))}",
+        )
+    if fall < CLEAR_FALL and points.edge is not None:
+        return (
+            f"the loss never falls by {CLEAR_FALL:.0%} of its start before it explodes at "
+            f"{human(two_digits(points.edge))}: too few steps, or nothing that can be learnt",
+            f"trainer.max_steps={4 * steps}",
+        )
+    if fall < CLEAR_FALL:
+        return f"the loss never falls by {CLEAR_FALL:.0%} of its start, and does not explode either", higher
+    before_end = int(np.searchsorted(curve.lr, curve.lr[-1] / 10**TAIL_DECADES))
+    still_falling = curve.loss[before_end] - curve.loss[-1] > TAIL_FALL * (
+        points.start_loss - points.minimum_loss
+    )
+    if points.turn is None and points.edge is None and still_falling:
+        return "the loss still falls at the largest LR: no minimum inside the range", higher
+    return None
+
+
+def two_digits(value: float) -> float:
+    """Rounded to two significant digits: a range test knows no more."""
+    return float(f"{value:.2g}")
+
+
+def rounded_down(value: float) -> float:
+    """Two significant digits, never above the value."""
+    near = two_digits(value)
+    return near if near <= value else float(f"{near - 10 ** (math.floor(math.log10(value)) - 1):.2g}")

@@ -1,0 +1,37 @@
+"""Sizes that are said before any data is read are those of the run."""
+
+from __future__ import annotations
+
+import pytest
+
+from tempo.config.run_length import planned_images, planned_steps
+from tempo.run import build
+from tests.jobs import compose_job
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["trainer.limit_train_steps=3"],
+        ["trainer.limit_train_steps=1000"],
+        ["trainer.limit_train_steps=2", "data.train_size=320", "data.val_size=7"],
+        ["debug=limit"],
+        ["debug=overfit"],
+        ["data.total_batch_size=1294"],
+    ],
+    ids=" ".join,
+)
+def test_planned_steps_are_those_of_the_data_that_is_read(overrides: list[str]) -> None:
+    config, _ = compose_job(overrides)
+    data = build.build_data(config)
+    plan = build.build_plan(config, len(data.train), 1, 0)
+    assert planned_steps(config) == build.total_steps(config, plan.steps_per_epoch)
+    if config["trainer"]["limit_train_steps"] is None:
+        assert planned_images(config) == len(data.train)
+
+
+def test_unknown_sizes_stay_unknown() -> None:
+    config, _ = compose_job(["data=folder", "data.root=/nowhere"])
+    assert planned_images(config) is None
+    assert planned_steps(config) is None

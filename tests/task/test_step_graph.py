@@ -1,0 +1,145 @@
+"""Which steps `trainer.cuda_graph` records; what a recorded step does is tested on a GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tempo.errors import UserError
+from tempo.run.networks import build_network
+from tempo.task.step_graph import MicroBatches, StepGraph, difference, is_fixed, is_recorded, parts_of
+from tests.jobs import compose_job
+
+OWN = ["mlp", "cnn3", "resnet20", "densenet40", "wrn28_10", "wrn32_4"]
+
+
+def network_of(model: str) -> nn.Module:
+    config, _ = compose_job([f"model={model}", "trainer=cpu"])
+    with torch.device("meta"):
+        return build_network(config, (3, 32, 32), 10)
+
+
+def adam(network: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.Adam(network.parameters())
+
+
+@pytest.mark.parametrize("model", OWN)
+def test_tempos_own_networks_are_recorded(model: str) -> None:
+    network = network_of(model)
+    assert is_recorded("auto", network, adam(network), straight=True)
+
+
+def test_a_network_of_the_users_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the README tells users to put theirs."""
+
+    class Mine(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Linear(4, 2)
+
+    monkeypatch.setattr(Mine, "__module__", "tempo.model.mine")
+    assert not is_fixed(Mine(), adam(Mine()))
+    assert not is_fixed(nn.Sequential(Mine()), adam(Mine()))
+    assert is_recorded(True, Mine(), adam(Mine()), straight=True)
+
+
+def test_an_optimizer_of_others_is_not() -> None:
+    network = network_of("mlp")
+
+    class KeepsGradients(torch.optim.SGD):
+        pass
+
+    optimizer = KeepsGradients(network.parameters(), lr=0.1)
+    assert not is_recorded("auto", network, optimizer, straight=True)
+
+
+@pytest.mark.parametrize("hook", ["module", "tensor"])
+def test_whoever_watches_steps_is_not_passed_over(hook: str) -> None:
+    network = nn.Linear(4, 2)
+    assert is_recorded("auto", network, adam(network), straight=True)
+    assert not is_recorded("auto", network, adam(network), straight=False)
+    if hook == "module":
+        network.register_forward_hook(lambda *_: None)
+    else:
+        network.weight.register_post_accumulate_grad_hook(lambda _: None)
+    assert not is_recorded("auto", network, adam(network), straight=True)
+    with pytest.raises(UserError, match=r"trainer\.cuda_graph=auto"):
+        is_recorded(True, network, adam(network), straight=True)
+
+
+def test_false_records_nothing() -> None:
+    network = nn.Linear(4, 2)
+    assert not is_recorded(False, network, adam(network), straight=True)
+
+
+def test_a_changed_network_is_noticed() -> None:
+    network = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2))
+    before = parts_of(network)
+    assert parts_of(network) == before
+    with torch.no_grad():
+        network[0].weight.add_(1)  # a step in place
+    assert parts_of(network) == before
+    network[0].bias.requires_grad_(False)
+    frozen = parts_of(network)
+    assert frozen != before
+    network[1].eval()
+    assert parts_of(network) != frozen
+
+
+def test_a_recording_that_fails_leaves_no_trace() -> None:
+    """`auto` then takes the step without a graph: from the same statistics, with no gradient left over."""
+    network = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2))
+    before = {name: each.clone() for name, each in network.state_dict().items()}
+    batch = [(torch.randn(8, 4), torch.arange(8) % 2)]
+
+    def passes(batch: MicroBatches) -> tuple[list[Tensor], list[Tensor]]:
+        nn.functional.cross_entropy(network(batch[0][0]), batch[0][1]).backward()
+        assert network[0].weight.grad is not None
+        raise torch.OutOfMemoryError("as a GPU that is too small")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        StepGraph(network, passes, lambda: None, batch)
+    assert all(torch.equal(each, before[name]) for name, each in network.state_dict().items())
+    assert all(each.grad is None for each in network.parameters())
+
+
+def measured(network: nn.Module, images: Tensor, precision: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
+    labels = torch.arange(len(images)) % 10
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
+        loss = nn.functional.cross_entropy(network(images), labels)
+    network.zero_grad()
+    loss.backward()
+    return (
+        [each.grad.clone() for each in network.parameters() if each.grad is not None],
+        [loss.detach(), *(each.clone() for each in network.buffers())],
+    )
+
+
+def test_other_kernels_are_no_difference_and_another_function_is_one() -> None:
+    """In bfloat16 the order of sums moves the first layers' gradients by more than 5 %."""
+    config, _ = compose_job(["model=resnet56", "trainer=cpu"])
+    networks = [build_network(config, (3, 16, 16), 10) for _ in range(2)]
+    images = nn.functional.avg_pool2d(torch.randn(64, 3, 18, 18), 3, 1)
+    first = measured(networks[0], images, torch.bfloat16)
+    networks[1].to(memory_format=torch.channels_last)
+    second = measured(networks[1], images.contiguous(memory_format=torch.channels_last), torch.bfloat16)
+    own = max(float((a - b).norm() / b.norm()) for a, b in zip(first[0], second[0], strict=True))
+    assert own > 0.05
+    assert not difference(first, second, deterministic=False)
+    assert "off by" in difference(first, second, deterministic=True)
+    assert not difference(first, first, deterministic=True)
+
+    other_images = measured(networks[0], -images, torch.bfloat16)
+    assert "off by" in difference(other_images, first, deterministic=False)
+    halved = ([each / 2 for each in first[0]], first[1])
+    assert "off by" in difference(halved, first, deterministic=False)
+    assert difference((first[0][1:], first[1]), first, deterministic=False) == "other gradients"
+
+
+def test_a_single_wrong_tensor_shows_where_kernels_give_the_same_bits() -> None:
+    others = [torch.ones(1)]
+    expected = [torch.full((10,), 1e4), torch.ones(2)]
+    wrong = [expected[0], expected[1] * 1.001]  # 4e-8 of all gradients together
+    assert "off by" in difference((wrong, others), (expected, others), deterministic=True)
+    assert not difference((wrong, others), (expected, others), deterministic=False)

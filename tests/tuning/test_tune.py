@@ -1,0 +1,135 @@
+"""The whole procedure on a small network, cut short and taken up again, and its tuned.yaml."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tempo.errors import UserError
+from tempo.paths import ROOT
+from tempo.record.run_record import RunRecord
+from tempo.tuning.settings import kept_overrides
+
+SMALL = (
+    "model=mlp",
+    "trainer=cpu",
+    "trainer.threads=1",
+    "trainer.epochs=3",
+    "data.total_batch_size=32",
+    "tune.compare_seeds=2",
+    "tune.range_steps=200",
+    "tune.short_seeds=1",
+    "tune.momenta=[0.9]",
+    "tune.weight_decays=[1e-3,1e-4]",
+    "tune.batch_sizes=[32]",
+    "tune.budget_minutes=30",  # more than enough: what is planned in minutes takes the longer way
+)
+
+
+def command(script: str, *arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "src" / script), *arguments]
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return subprocess.run(
+        command(script, *arguments),
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def runs_below(folder: Path) -> dict[str, str]:
+    """Run -> when it started."""
+    found = sorted(folder.rglob("run.json"))
+    return {
+        str(each.parent.relative_to(folder)): RunRecord.read(each.parent).started_at
+        + str(each.stat().st_mtime)
+        for each in found
+        if RunRecord.read(each.parent).finished
+    }
+
+
+def test_killed_it_goes_on_and_ends_in_a_setting_that_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = subprocess.Popen(
+        command("tune.py", *SMALL, f"hydra.run.dir={folder}"),
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not any(folder.glob("weight_decay*")) and started.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    started.kill()
+    started.wait()
+    before = runs_below(folder)
+    assert {"range_test", "momentum_momentum_0.9_seed0"} <= before.keys()
+
+    spent = json.loads((folder / "tune.json").read_text(encoding="utf-8"))["seconds"]
+    began = time.monotonic()
+    result = run("tune.py", *SMALL, f"hydra.run.dir={folder}")
+    assert result.returncode == 0, result.stderr
+    took = time.monotonic() - began
+    assert result.stdout.index("plan      range test 5 epochs") < result.stdout.index("stage     LR range")
+    assert "budget    30 min 0 s" in result.stdout
+    assert "speed     " not in result.stdout, "what was planned stays as it was planned"
+    after = runs_below(folder)
+    assert {name: after[name] for name in before} == before, "a finished run was run again"
+    assert {f"final_{which}_seed{seed}" for which in ("tuned", "default") for seed in (0, 1)} <= after.keys()
+    state = json.loads((folder / "tune.json").read_text(encoding="utf-8"))
+    assert [each["stage"] for each in state["choices"]] == [
+        "learning rate",
+        "momentum",
+        "weight decay",
+        "batch size",
+    ]
+    assert all(each["evidence"] for each in state["choices"])
+    assert spent < state["seconds"] < spent + took + 30
+    assert state["comparison"]["verdict"]["stage"] == "tuned or default"
+    assert state["epochs"] <= 20 / 40 + 200 / 40 + 6 * 2 + 4 * 3 + 1
+    for stage in ("LR range test", "learning rate", "momentum", "weight decay", "batch size", "final_tuned"):
+        assert f"stage     {stage}" in result.stdout
+    assert "95 % interval, paired over common seeds, n = 2" in result.stdout
+    assert "tuned: test accuracy" in result.stdout
+    assert "choice    tuned or default: " in result.stdout
+    assert (folder / "report" / "report.html").is_file()
+
+    # The printed command, as printed: the same configuration, so the same result.
+    tuned = run(
+        "train.py", "--config-dir", str(folder), "experiment=tuned", f"hydra.run.dir={tmp_path / 'again'}"
+    )
+    assert tuned.returncode == 0, tuned.stderr
+    which = "default" if "tuned or default: default" in result.stdout else "tuned"
+    again, first = RunRecord.read(tmp_path / "again"), RunRecord.read(folder / f"final_{which}_seed0")
+    differing = {key for key in first.config if again.config[key] != first.config[key]}
+    assert differing <= {"experiment"}
+    assert again.weights_sha256 == first.weights_sha256
+
+
+def test_what_the_procedure_sets_by_itself_is_refused() -> None:
+    assert kept_overrides(["model=mlp", "tune.budget_epochs=9", "+data.x=1"]) == ["model=mlp", "+data.x=1"]
+    with pytest.raises(UserError, match="scheduler=cosine: the procedure sets it by itself; leave it out"):
+        kept_overrides(["scheduler=cosine"])
+    with pytest.raises(UserError, match=r"set trainer\.epochs instead"):
+        kept_overrides(["trainer.max_steps=9"])
+
+
+def test_a_budget_for_nothing_is_one_line(tmp_path: Path) -> None:
+    budget = ["tune.budget_minutes=null", "tune.budget_epochs=3"]
+    result = run("tune.py", *SMALL, *budget, f"hydra.run.dir={tmp_path / 'study'}")
+    assert result.returncode == 1
+    left = "3 epochs of the budget are left, and the shortest plan takes 6 epochs"
+    assert result.stderr == f"{left}: at least tune.budget_epochs=6\n"
+    assert list(tmp_path.iterdir()) == [], "nothing was run, so nothing is left"

@@ -1,0 +1,79 @@
+"""Tuned against default: who is kept, and after how many epochs the same accuracy is reached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tempo.record.run_record import RunRecord
+from tempo.report.load import Run
+from tempo.tuning.tune import comparison, comparison_lines, epochs_to, verdict
+
+
+def run_with(seed: int, losses: list[float], accuracies: list[float], test: float) -> Run:
+    record = RunRecord(config={}, config_hash="", overrides=[], seed=seed, status="completed")
+    record.metrics = {"test": {"accuracy": test}, "val": {"loss": losses[-1], "accuracy": accuracies[-1]}}
+    record.selected = {"by": "last", "value": None, "step": 3}
+    epochs = np.arange(1.0, len(losses) + 1)
+    curves = {"epoch": epochs, "val/loss": np.array(losses), "val/accuracy": np.array(accuracies)}
+    return Run(Path(f"run{seed}"), record, curves, Path())
+
+
+GOOD = [run_with(seed, [1.0, 0.5, 0.20], [0.5, 0.8, 0.95], 0.94 + seed / 100) for seed in (0, 1)]
+BAD = [run_with(seed, [1.0, 0.9, 0.40], [0.4, 0.6, 0.80], 0.80 + seed / 100) for seed in (0, 1)]
+
+
+def test_the_default_stays_only_where_it_is_clearly_better() -> None:
+    for ours, default, kept in ((GOOD, BAD, "tuned"), (BAD, GOOD, "default"), (GOOD, GOOD, "tuned")):
+        judged = verdict(ours, default, "val/loss")
+        assert judged is not None
+        assert judged.chosen.label == kept
+    assert verdict([], [], "val/loss") is None
+    assert verdict(GOOD[:1], BAD[:1], "val/loss") is None
+
+
+def test_each_is_judged_by_the_state_that_it_tests() -> None:
+    """The default's last loss is worse than its best state's, and it is the best state that is tested."""
+    best = [run_with(seed, [1.0, 0.1, 0.40], [0.4, 0.9, 0.80], 0.8) for seed in (0, 1)]
+    for run in best:
+        run.record.metrics["val"] = {"loss": 0.1, "accuracy": 0.9}
+        run.record.selected = {"by": "val/accuracy", "value": 0.9, "step": 2}
+    judged = verdict(GOOD, best, "val/loss")
+    assert judged is not None
+    assert judged.chosen.label == "default"
+    assert judged.why.startswith("the best validation loss at the state that is tested (tuned: the last")
+    assert "(tuned: the last, default: the best by validation accuracy)" in judged.why
+
+
+def test_what_the_record_keeps_of_the_two() -> None:
+    kept = comparison(GOOD, BAD, verdict(GOOD, BAD, "val/loss"))
+    assert kept is not None
+    assert kept["verdict"]["chosen"] == "tuned"
+    assert kept["tuned"]["test/accuracy"] == pytest.approx({"mean": 0.945, "sd": 0.01 / 2**0.5, "n": 2})
+    equal = kept["epochs to equal validation accuracy"]
+    assert equal == {"accuracy": pytest.approx(0.8), "tuned": 2, "default": 3}
+    assert comparison([], [], None) is None
+
+
+def test_epochs_to_equal_accuracy() -> None:
+    assert epochs_to(GOOD, 0.80) == 2
+    assert epochs_to(BAD, 0.80) == 3
+    assert epochs_to(BAD, 0.81) is None
+
+
+def test_an_interval_where_the_differences_vary() -> None:
+    """Differences 0.14 and 0.15: 14.5 points, t(1) = 12.706 times 0.7071 / sqrt(2)."""
+    ours = [GOOD[0], run_with(1, [1.0, 0.5, 0.20], [0.5, 0.8, 0.95], 0.96)]
+    assert comparison_lines(ours, BAD)[2].startswith("tuned beats default by 14.50 ± 6.35 percentage points")
+
+
+def test_what_is_said_of_the_two() -> None:
+    lines = comparison_lines(GOOD, BAD)
+    assert lines[0] == "tuned: test accuracy 94.50 ± 0.71 %, 2 of 2 seeds completed"
+    assert lines[2] == (
+        "tuned is 14.00 percentage points better than default in each of 2 seeds (test accuracy): "
+        "no interval from equal differences"
+    )
+    assert lines[3].endswith("highest after 3 epochs, 80.00 %: tuned reaches it after 2")
