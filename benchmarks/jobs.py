@@ -65,8 +65,7 @@ def composed_config(*overrides: str) -> Config:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         node = hydra_compose("train", overrides=[*overrides, "hydra.run.dir=."], return_hydra_config=True)
     config = composed(node)
-    check(config)
-    return config
+    return check(config)
 
 
 SHAPED_LIKE_CIFAR10 = ("data=synthetic", "data.augment.crop_padding=4", "data.augment.flip=true")

@@ -18,7 +18,9 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from tempo.config.check import check, composed
+from tempo.config.check import check
+from tempo.config.resolve import composed
+from tempo.config.schema import RunConfig
 from tempo.errors import UserError
 from tempo.paths import ROOT, register_resolvers
 
@@ -59,6 +61,12 @@ def compose_job(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str
     return composed(config), choices
 
 
+def checked_job(overrides: Sequence[str]) -> tuple[RunConfig, dict[str, str]]:
+    """Compose and check as `src/train.py <overrides>` does; the typed configuration, and group -> option."""
+    values, choices = compose_job(overrides)
+    return check(values), choices
+
+
 def run_job(folder: Path, overrides: Sequence[str]) -> Any:
     """Compose, check and run in this process; the record."""
     # torch is imported late: the tests of the configuration must not need it.
@@ -66,8 +74,7 @@ def run_job(folder: Path, overrides: Sequence[str]) -> Any:
     from tempo.run.train import run
     from tempo.trainer.search_trial import Trial
 
-    config, choices = compose_job(overrides)
-    check(config)
+    config, choices = checked_job(overrides)
     folder.mkdir(parents=True, exist_ok=True)
     trial = Trial.from_environment()
     return run(Job(config=config, folder=folder, overrides=list(overrides), choices=choices, trial=trial))

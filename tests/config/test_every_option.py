@@ -13,10 +13,9 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 
-from tempo.config.check import check
 from tempo.run import build
 from tempo.trainer.quiet import quiet
-from tests.jobs import CONF, compose_job, options, run_job, trains
+from tests.jobs import CONF, checked_job, options, run_job, trains
 
 SYNTHETIC = [
     "data=synthetic",
@@ -104,8 +103,7 @@ def test_composes_builds_and_takes_a_step(
     group: str, option: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     overrides = overrides_of(group, option, tmp_path / "images", request)
-    config, choices = compose_job([*overrides, "trainer.max_steps=1", "trainer.threads=1"])
-    check(config)
+    config, choices = checked_job([*overrides, "trainer.max_steps=1", "trainer.threads=1"])
     assert choices[group] == option
     quiet()
     data = build.build_data(config)
@@ -130,8 +128,7 @@ def test_composes_builds_and_takes_a_step(
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_and_passes_the_check(experiment: str) -> None:
     group, _, option = experiment.partition("/")
-    config, choices = compose_job([f"{group}={option}"])
-    check(config)
+    _, choices = checked_job([f"{group}={option}"])
     assert choices[group] == option
 
 

@@ -12,7 +12,8 @@ from hydra import initialize_config_dir
 from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 
-from tempo.config.check import check, composed, plain
+from tempo.config.check import check
+from tempo.config.resolve import composed, plain
 from tempo.config.signature import check_types, fits, signature_of
 from tempo.config.targets import EXTRAS
 from tempo.errors import UserError

@@ -6,7 +6,7 @@ import pytest
 
 from tempo.config.run_length import planned_images, planned_steps
 from tempo.run import build
-from tests.jobs import compose_job
+from tests.jobs import checked_job
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from tests.jobs import compose_job
     ids=" ".join,
 )
 def test_planned_steps_are_those_of_the_data_that_is_read(overrides: list[str]) -> None:
-    config, _ = compose_job(overrides)
+    config, _ = checked_job(overrides)
     data = build.build_data(config)
     plan = build.build_plan(config, len(data.train), 1, 0)
     assert planned_steps(config) == build.total_steps(config, plan.steps_per_epoch)
@@ -32,6 +32,6 @@ def test_planned_steps_are_those_of_the_data_that_is_read(overrides: list[str]) 
 
 
 def test_unknown_sizes_stay_unknown() -> None:
-    config, _ = compose_job(["data=folder", "data.root=/nowhere"])
+    config, _ = checked_job(["data=folder", "data.root=/nowhere"])
     assert planned_images(config) is None
     assert planned_steps(config) is None

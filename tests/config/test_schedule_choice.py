@@ -10,7 +10,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from tempo.config.check import check, composed
+from tempo.config.check import check
+from tempo.config.resolve import composed
 from tempo.paths import register_resolvers
 from tests.jobs import CONF, compose_job
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from tempo.config.check import check
 from tempo.errors import UserError
 from tempo.run.build import build_network
-from tests.jobs import CONF, compose_job
+from tests.jobs import CONF, checked_job
 
 NETWORKS = ("search_vgg16", "search_resnet50", "search_inception_v3")
 
@@ -22,8 +21,7 @@ def test_adam_four_rates_four_trials_five_epochs(name: str) -> None:
     assert hydra.sweeper._target_.endswith("SearchSweeper")
     assert (hydra.sweeper.n_trials, hydra.sweeper.sampler, hydra.sweeper.pruner) == (4, "random", "none")
     assert dict(hydra.sweeper.params) == {"optimizer.lr": "1e-2,1e-3,1e-4,1e-5"}
-    config, choices = compose_job([f"experiment=frugal/{name}"])
-    check(config)
+    config, choices = checked_job([f"experiment=frugal/{name}"])
     assert (choices["optimizer"], config["trainer"]["epochs"]) == ("adam", 5)
     assert config["objective"] == "val/accuracy"
     assert {row["where"]["optimizer.lr"] for row in config["paper"]["rows"]} == {1e-2, 1e-3, 1e-4, 1e-5}
@@ -34,7 +32,7 @@ def test_adam_four_rates_four_trials_five_epochs(name: str) -> None:
     [("search_vgg16", 32), ("search_resnet50", 32), ("search_inception_v3", 75)],
 )
 def test_the_smallest_images_that_its_network_takes(name: str, side: int) -> None:
-    config, _ = compose_job([f"experiment=frugal/{name}"])
+    config, _ = checked_job([f"experiment=frugal/{name}"])
     build_network(config, (3, side, side), 10)
     if side > 32:
         with pytest.raises(UserError, match=r"inception_v3 cannot take images of 32x32: .* 75x75"):
@@ -42,7 +40,7 @@ def test_the_smallest_images_that_its_network_takes(name: str, side: int) -> Non
 
 
 def test_grey_images_are_refused_in_a_line() -> None:
-    config, _ = compose_job(["experiment=frugal/search_vgg16", "scale=smoke"])
+    config, _ = checked_job(["experiment=frugal/search_vgg16", "scale=smoke"])
     with pytest.raises(UserError, match="vgg16 of torchvision takes images with 3 channels, these have 1"):
         build_network(config, (1, 8, 8), 10)
 

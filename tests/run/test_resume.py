@@ -19,7 +19,7 @@ from tempo.record.folder_lock import FolderLock
 from tempo.run.run_request import Job
 from tempo.run.train import run
 from tests.conftest import Train, Trained
-from tests.jobs import SMALL, compose_job, finish, kill_at, rows_written, signal_at, start_job
+from tests.jobs import SMALL, checked_job, finish, kill_at, rows_written, signal_at, start_job
 
 # Each step is a row, so that the moment of a kill can be seen from outside.
 STEP_BY_STEP = ["trainer.log_every_n_steps=1", "trainer.steps_per_call=1", "checkpoint.every_n_steps=3"]
@@ -215,7 +215,7 @@ def test_an_interval_that_was_cut_is_whole_again(train: Train) -> None:
     expected = train(*overrides, folder="whole")
     folder = expected.folder.with_name("cut")
     folder.mkdir()
-    config, choices = compose_job([*SMALL, *overrides])
+    config, choices = checked_job([*SMALL, *overrides])
     job = Job(config=config, folder=folder, overrides=[*SMALL, *overrides], choices=choices, stop_after=6)
     assert (run(job).status, run_steps(folder)) == ("interrupted", [4])
     resumed = train(*overrides, f"resume={folder}", folder="cut")

@@ -25,7 +25,7 @@ from tempo.run.evaluate import evaluate, evaluate_from_hydra
 from tempo.run.preview import planned_steps, show_preview
 from tempo.trainer.metrics_file import MetricsFile
 from tests.conftest import Train, Trained
-from tests.jobs import compose_job
+from tests.jobs import checked_job
 
 
 def test_the_same_run_twice_is_the_same_to_the_bit(train: Train) -> None:
@@ -233,7 +233,7 @@ PREVIEW = ["scheduler=onecycle", "preview=true", "trainer.epochs=12"]
 
 
 def test_preview_reads_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config, _ = compose_job([*PREVIEW, "data=mnist", f"data.root={tmp_path / 'absent'}"])
+    config, _ = checked_job([*PREVIEW, "data=mnist", f"data.root={tmp_path / 'absent'}"])
     show_preview(config, tmp_path)
     assert (tmp_path / "schedule.png").read_bytes().startswith(b"\x89PNG")
     assert "learning rate over 5,148 steps" in capsys.readouterr().out  # 12 epochs of 55,000 // 128
@@ -252,7 +252,7 @@ def test_previewed_steps_are_the_steps_of_the_run(
         f"data.total_batch_size={total_batch_size}",
         f"trainer.epochs={epochs}",
     ]
-    config, _ = compose_job([*overrides, "objective=test/loss", "checkpoint.select=last"])
+    config, _ = checked_job([*overrides, "objective=test/loss", "checkpoint.select=last"])
     kept, _ = split(digits()[0], val_size=val_size, train_size=train_size, split_seed=0)
     plan = build.build_plan(config, len(kept), 1, 0)
     assert config["data"]["train_images"] == len(digits()[0])
@@ -260,8 +260,8 @@ def test_previewed_steps_are_the_steps_of_the_run(
 
 
 def test_previewed_steps_where_they_are_given_or_unknown() -> None:
-    assert planned_steps(compose_job(["trainer.max_steps=7"])[0]) == 7
-    assert planned_steps(compose_job(["data=folder", "data.root=/nowhere"])[0]) is None
+    assert planned_steps(checked_job(["trainer.max_steps=7"])[0]) == 7
+    assert planned_steps(checked_job(["data=folder", "data.root=/nowhere"])[0]) is None
 
 
 def test_one_pixel_of_training_or_test_images_makes_other_images(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_one_pixel_of_training_or_test_images_makes_other_images(tmp_path: Path)
     for path in images:
         path.parent.mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(path)
-    config, _ = compose_job(["data=folder", f"data.root={tmp_path}", "data.val_size=1"])
+    config, _ = checked_job(["data=folder", f"data.root={tmp_path}", "data.val_size=1"])
     found = {build.build_data(config).sha256}
     for path in images:
         changed = Image.new("RGB", (8, 8))

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from tempo.config.check import composed
+from tempo.config.resolve import composed
 from tempo.errors import UserError
 from tempo.paths import register_resolvers
 from tempo.scaling.benchmark import accelerator_of

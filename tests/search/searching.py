@@ -17,7 +17,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from tempo.config.check import plain
+from tempo.config.resolve import plain
 from tempo.paths import register_resolvers
 from tempo.record.run_record import FILE_NAME, RunRecord, config_hash
 from tempo.trainer.search_trial import Reporting, trial_of

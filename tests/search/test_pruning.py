@@ -16,7 +16,7 @@ from tempo.run.run_request import Job  # noqa: E402
 from tempo.run.train import run  # noqa: E402
 from tempo.trainer.search_trial import ENVIRONMENT_KEY, Reporting, Trial, make_pruner, open_storage  # noqa: E402
 from tests.conftest import Trained  # noqa: E402
-from tests.jobs import SMALL, compose_job, start_group  # noqa: E402
+from tests.jobs import SMALL, checked_job, start_group  # noqa: E402
 
 EPOCHS = 3
 OVERRIDES = (*SMALL, f"trainer.epochs={EPOCHS}", "optimizer.lr=1e-6")
@@ -42,7 +42,7 @@ def reported(trial: Trial) -> dict[int, float]:
 
 
 def train(folder: Path, trial: Trial, *more: str) -> Trained:
-    config, choices = compose_job([*OVERRIDES, *more])
+    config, choices = checked_job([*OVERRIDES, *more])
     folder.mkdir(exist_ok=True)
     job = Job(config=config, folder=folder, overrides=[*OVERRIDES, *more], choices=choices, trial=trial)
     return Trained(folder, run(job))

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from tempo.config.check import composed
+from tempo.config.resolve import composed
 from tempo.errors import UserError
 from tempo.paths import register_resolvers
 from tempo.record.run_record import RunRecord, config_hash

@@ -12,7 +12,7 @@ import torch
 
 from tempo.distributed.cluster_environment import cluster_environment
 from tempo.run import build
-from tests.jobs import SMALL, compose_job
+from tests.jobs import SMALL, checked_job
 
 STEPS = 7
 
@@ -28,7 +28,7 @@ class Watcher(pl.Callback):
 
 
 def fitted(folder: Path, *callbacks: pl.Callback, **how: Any) -> tuple[pl.Trainer, dict[str, torch.Tensor]]:
-    config, _ = compose_job(
+    config, _ = checked_job(
         [*SMALL, "optimizer=adam", "trainer.gradient_clip=1", f"trainer.max_steps={STEPS}"]
     )
     data = build.build_data(config)

@@ -12,7 +12,7 @@ from tempo.errors import UserError
 from tempo.run.run_request import Job
 from tempo.run.train import run
 from tests.conftest import Train, Trained
-from tests.jobs import SMALL, compose_job
+from tests.jobs import SMALL, checked_job
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here")
 
@@ -55,7 +55,7 @@ def test_resumed_within_an_epoch(train: Train, tmp_path: Path) -> None:
     """The graph is recorded anew in the middle of the run."""
     overrides = [*SMALL, *ON_GPU, *JOBS["onecycle"], "ema.decay=0.9", "trainer.steps_per_call=2"]
     whole = train(*overrides, folder="whole")
-    config, choices = compose_job(overrides)
+    config, choices = checked_job(overrides)
     (folder := tmp_path / "cut").mkdir()
     cut = run(Job(config=config, folder=folder, overrides=overrides, choices=choices, stop_after=7))
     assert (cut.status, cut.steps) == ("interrupted", 7)

@@ -13,7 +13,7 @@ from tempo.distributed.cluster_environment import cluster_environment
 from tempo.errors import UserError
 from tempo.run import build
 from tests.conftest import Train
-from tests.jobs import SMALL, compose_job
+from tests.jobs import SMALL, checked_job
 
 JOB = ["scheduler=onecycle", "optimizer.lr=0.02", "trainer.max_steps=15"]
 CLIP = 0.01
@@ -36,9 +36,9 @@ def test_near_float32(precision: str, tolerance: float, clip: str, train: Train)
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed with a loss scaler"])
 def test_a_gradient_is_clipped_at_its_own_size(precision: str, tmp_path: Path) -> None:
     """SGD without momentum moves by lr x clip in a step: the loss scale of fp16 must be out by then."""
-    config, _ = compose_job([*SMALL, *ONE_STEP, "trainer.max_steps=1"])
+    config, _ = checked_job([*SMALL, *ONE_STEP, "trainer.max_steps=1"])
     if "scaler" in precision:  # as on a GPU; tempo itself offers no fp16 on a CPU
-        config["trainer"]["precision"] = "16-mixed"
+        config = config.with_trainer(precision="16-mixed")
         plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
         how: dict[str, object] = {"plugins": [plugin, cluster_environment()]}
     else:

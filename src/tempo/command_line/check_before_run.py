@@ -11,7 +11,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tempo.command_line.error_messages import one_line
-from tempo.config.check import announced, check, composed, hydra_knows
+from tempo.config.check import check
+from tempo.config.resolve import announced, composed, hydra_knows
 from tempo.config.targets import are_foreign, check_named_by_conf
 from tempo.distributed.process_group import check_start
 from tempo.errors import UserError

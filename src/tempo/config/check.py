@@ -1,149 +1,116 @@
-"""The configuration is checked here, whole, before torch is imported or a folder is made."""
+"""Check the whole configuration before torch is imported or a folder is made."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from tempo.config.range_bounds import with_bounds
 from tempo.config.rules import check_rules
-from tempo.config.schedule_choice import with_own_values
-from tempo.config.schema import NODES, SECTIONS, DataSettings, RunSettings
-from tempo.config.signature import Signature, check_present, check_types, required_by, signature_of
+from tempo.config.schema import (
+    COMMON_DATA_KEYS,
+    GROUPS,
+    ROOT_KEYS,
+    SECTIONS,
+    AugmentConfig,
+    DataConfig,
+    RunConfig,
+    Target,
+    read_section,
+)
+from tempo.config.signature import check_present, check_types, required_by, signature_of
 from tempo.config.targets import check_findable, check_installed
 from tempo.errors import UserError, nearest
 from tempo.optimizer.names_and_ranges import check_knobs, knob_types
 
-Config = Mapping[str, Any]
-"""A composed configuration as plain values."""
-
-GROUPS = ("data", "model", "optimizer", "scheduler")
-"""What every run is made of: an option of each."""
+Config = RunConfig
 GLOBAL_GROUPS = ("experiment", "scale", "debug")
 """Groups whose files change keys anywhere."""
-COMMON_DATA_KEYS = frozenset(DataSettings.__annotations__)
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
-    """Every interpolation and `auto` bound resolved, every node a plain dict or list.
-
-    Raises:
-        UserError: an interpolation that leads nowhere, a value that is still missing, an `auto` bound whose
-            range test cannot give it, or see `with_own_values`.
-    """
-    job = with_own_values(without_hydra(config) if "hydra" in config else config)
-    try:
-        values = OmegaConf.to_container(job, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}; give it a value") from error
-    assert isinstance(values, dict)
-    # A bound that still follows the optimizer's rate was set by nobody.
-    untouched = is_interpolation(job, "scheduler.min_lr")
-    return with_bounds({str(key): value for key, value in values.items()}, untouched)
-
-
-def without_hydra(config: DictConfig) -> DictConfig:
-    """The job's part of a configuration, interpolations as they are."""
-    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-
-
-def is_interpolation(config: DictConfig, key: str) -> bool:
-    """Whether the value at a dotted key is `${..}` and no value of its own."""
-    parent, _, leaf = key.rpartition(".")
-    node = OmegaConf.select(config, parent)
-    return isinstance(node, DictConfig) and leaf in node and OmegaConf.is_interpolation(node, leaf)
-
-
-def check(config: Config) -> None:
-    """All types, ranges and rules between fields; the first that is broken is raised.
+def check(values: Mapping[str, Any]) -> RunConfig:
+    """Check types, ranges and the rules between keys, and return the typed configuration.
 
     Raises:
-        UserError: one line with the value, the reason and the override that mends it.
+        UserError: one line with the value, the reason and the override that helps, for the first fault.
     """
-    _check_sections(config)
-    check_knobs(config["optimizer"])  # before the schedule, which takes its rates from optimizer.lr
-    _check_targets(config)
+    _check_root(values)
+    for name in SECTIONS:
+        values = {**values, name: select(values, name) if name in values else {}}
+    check_knobs(values["optimizer"])  # before the schedule, which takes its rates from optimizer.lr
+    for name in GROUPS:
+        _check_target(name, values[name])
+    logger = values.get("logger")
+    if isinstance(logger, Mapping) and "_target_" in logger:
+        check_installed(logger["_target_"])
+    config = read_section(
+        RunConfig,
+        "",
+        {name: value for name, value in values.items() if name in ROOT_KEYS},
+        **{name: read_section(section, name, values[name]) for name, section in SECTIONS.items()},
+        **{name: as_target(values[name]) for name in GROUPS if name != "data"},
+        data=_read_data(values["data"]),
+        logger=as_target(logger) if isinstance(logger, Mapping) and "_target_" in logger else None,
+        values=values,
+    )
     check_rules(config)
+    return config
 
 
-def composed(config: DictConfig) -> dict[str, Any]:
-    """The job's part of a configuration that still has its `hydra` node, as plain values."""
-    with hydra_knows(announced(config)):
-        return plain(config)
-
-
-def announced(config: DictConfig) -> Any:
-    """What HydraConfig holds once Hydra has announced this configuration."""
-    with hydra_knows(None):
-        HydraConfig.instance().set_config(config)
-        return HydraConfig.instance().cfg
-
-
-@contextlib.contextmanager
-def hydra_knows(config: Any) -> Iterator[None]:
-    """Let `${hydra:..}` be resolved from what was `announced`, before Hydra itself does so."""
-    before = HydraConfig.instance().cfg
-    HydraConfig.instance().cfg = config
-    try:
-        yield
-    finally:
-        HydraConfig.instance().cfg = before
-
-
-def _check_sections(config: Config) -> None:
-    types = field_types(RunSettings)
-    known = {*types, *NODES, *(name.partition(".")[0] for name in SECTIONS)}
-    if unknown := sorted(str(key) for key in config if key not in known):
-        key = unknown[0]
-        if key == "scaling":
-            raise UserError("scaling.* is what src/scale.py measures: python src/scale.py with this command")
-        if key in GLOBAL_GROUPS:
+def _check_root(values: Mapping[str, Any]) -> None:
+    known = {*ROOT_KEYS, *SECTIONS, *GROUPS, "logger"}
+    if unknown := sorted(str(name) for name in values if name not in known):
+        name = unknown[0]
+        if name == "scaling":
+            raise UserError("scaling.* belongs to src/scale.py; run python src/scale.py with this command")
+        if name in GLOBAL_GROUPS:
             raise UserError(
-                f"{key}=<option>: what the file sets would stand below {key}; its first line must be "
-                "'# @package _global_'"
+                f"{name}=<option>: its file would set keys below {name}; make '# @package _global_' the "
+                "first line of the file"
             )
         raise UserError(
-            f"{key} is no key.{nearest(key, known)} Leave it out, or use {', '.join(sorted(known))}"
+            f"{name} is not a key.{nearest(name, known)} Remove it, or use one of {', '.join(sorted(known))}"
         )
-    check_types("", {key: value for key, value in config.items() if key in types}, types)
-    check_present("", config, types)
-    for name, kind in SECTIONS.items():
-        check_types(name, select(config, name), field_types(kind))
-        check_present(name, select(config, name), field_types(kind))
+    check_present("", values, ["name"])
     for name in GROUPS:
-        if not isinstance(config.get(name), Mapping):
+        if not isinstance(values.get(name), Mapping):
             raise UserError(
-                f"{name}={config.get(name)!r} is no group of keys: {name}=<option of conf/{name}>"
+                f"{name}={values.get(name)!r} is not a group of keys; set {name}=<option of conf/{name}>"
             )
 
 
-def _check_targets(config: Config) -> None:
-    common = {key: value for key, value in config["data"].items() if key in COMMON_DATA_KEYS}
-    check_types("data", common, field_types(DataSettings))
-    check_present("data", common, field_types(DataSettings))
-    nodes: dict[str, tuple[Mapping[str, Any], set[str]]] = {
-        "data": (source_keys(config["data"]), set()),
-        "model": (config["model"], {"input_shape", "num_classes", "network", "network_sha256"}),
-        "scheduler": (config["scheduler"], set()),
-        "optimizer": (config["optimizer"], {"params"}),
-    }
-    for name, (node, passed) in nodes.items():
-        if "_target_" not in node:
-            raise UserError(f"{name} has no _target_: choose an option of conf/{name}, e.g. {name}=...")
-        check_findable(name, node["_target_"])
-        known = signature_of(node["_target_"])
-        if known is not None:
-            known = knob_types(known) if name == "optimizer" else known
-            keys = {key: value for key, value in node.items() if key != "_target_"}
-            check_types(name, keys, {key: kind for key, kind in known.items() if key not in passed})
-            check_present(name, keys, required_by(node["_target_"]) - passed)
-    if isinstance(config.get("logger"), Mapping) and "_target_" in config["logger"]:
-        check_installed(config["logger"]["_target_"])
+def _read_data(node: Mapping[str, Any]) -> DataConfig:
+    augment = read_section(AugmentConfig, "data.augment", select({"data": node}, "data.augment"))
+    common = {name: value for name, value in node.items() if name in COMMON_DATA_KEYS - {"augment"}}
+    return read_section(DataConfig, "data", common, augment=augment, source=as_target(source_keys(node)))
+
+
+def as_target(node: Mapping[str, Any]) -> Target:
+    """Return a node with a `_target_` as an object."""
+    arguments = {name: value for name, value in node.items() if name != "_target_"}
+    return Target(target=node["_target_"], arguments=arguments)
+
+
+_PASSED = {
+    "data": frozenset[str](),
+    "model": frozenset({"input_shape", "num_classes", "network", "network_sha256"}),
+    "scheduler": frozenset[str](),
+    "optimizer": frozenset({"params"}),
+}
+"""Arguments that a run passes itself: no key of the configuration may have these names."""
+
+
+def _check_target(group: str, node: Mapping[str, Any]) -> None:
+    if "_target_" not in node:
+        raise UserError(f"{group} has no _target_; choose an option of conf/{group}, e.g. {group}=...")
+    check_findable(group, node["_target_"])
+    known = signature_of(node["_target_"])
+    if known is None:
+        return
+    known = knob_types(known) if group == "optimizer" else known
+    arguments = source_keys(node) if group == "data" else node
+    arguments = {name: value for name, value in arguments.items() if name != "_target_"}
+    check_types(group, arguments, {name: kind for name, kind in known.items() if name not in _PASSED[group]})
+    check_present(group, arguments, required_by(node["_target_"]) - _PASSED[group])
 
 
 def source_keys(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,12 +119,7 @@ def source_keys(node: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in node.items() if key not in COMMON_DATA_KEYS or key in named}
 
 
-def field_types(kind: type[Any]) -> Signature:
-    """Field -> annotation of a settings class, as in its source."""
-    return {name: str(annotation) for name, annotation in kind.__annotations__.items()}
-
-
-def select(config: Config, key: str) -> Mapping[str, Any]:
+def select(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """The node at a dotted key; UserError where it is none."""
     node: Any = config
     for part in key.split("."):

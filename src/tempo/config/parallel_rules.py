@@ -6,26 +6,23 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
+from tempo.config.schema import RunConfig
 from tempo.errors import UserError
 from tempo.optimizer.names_and_ranges import AVERAGING, COMPOSED, WITH_CLOSURE
-
-Config = Mapping[str, Any]
 
 _FUSED_ON_PARTS = ("torch.optim.Adam", "torch.optim.AdamW")
 """Classes whose fused kernel takes split tensors."""
 
 
-def check_exchange(config: Config) -> None:
+def check_exchange(config: RunConfig) -> None:
     """Refuse what a way of exchanging gradients cannot do.
 
     Raises:
         UserError: one line with the value, the reason and the override that mends it.
     """
-    trainer, server = config["trainer"], config.get("server")
-    if server is None:  # of a record of earlier times
-        return
-    method, processes = trainer["method"], trainer["devices"] * trainer["num_nodes"]
-    _staleness(server["max_staleness"], method)
+    trainer, server = config.trainer, config.server
+    method, processes = trainer.method, trainer.processes
+    _staleness(server.max_staleness, method)
     if method == "ring":
         return
     if processes == 1:
@@ -36,12 +33,12 @@ def check_exchange(config: Config) -> None:
     if method == "ps_async":
         _asynchronous(config)
         return
-    if not 1 <= server["count"] <= processes:
+    if not 1 <= server.count <= processes:
         raise UserError(
-            f"server.count={server['count']} must be in [1, {processes}], the number of processes: "
+            f"server.count={server.count} must be in [1, {processes}], the number of processes: "
             "server.count=1"
         )
-    if server["reply"] == "parameters":
+    if server.reply == "parameters":
         _servers_step(config)
 
 
@@ -57,17 +54,17 @@ def _staleness(bound: int | None, method: str) -> None:
         )
 
 
-def _servers_step(config: Config) -> None:
+def _servers_step(config: RunConfig) -> None:
     """Of several servers each has its own variables and their optimizer's state, and nothing else."""
-    trainer, server = config["trainer"], config["server"]
+    trainer, server = config.trainer, config.server
     why = None
-    if server["placement"] == "sharded":
+    if server.placement == "sharded":
         why = "server.placement=sharded cuts variables in parts, which no optimizer steps alone"
-    elif trainer["precision"] == "16-mixed":
+    elif trainer.precision == "16-mixed":
         why = "trainer.precision=16-mixed scales the loss by what every process finds in its gradients"
-    elif trainer["gradient_clip"] is not None and server["count"] > 1:
+    elif trainer.gradient_clip is not None and server.count > 1:
         why = "trainer.gradient_clip needs all gradients in one place"
-    elif (target := config["optimizer"]["_target_"]) in WITH_CLOSURE:
+    elif (target := config.optimizer.target) in WITH_CLOSURE:
         why = "a line search needs the gradient in every process"
     elif target in AVERAGING:
         why = "every process evaluates the optimizer's average of the weights"
@@ -77,24 +74,24 @@ def _servers_step(config: Config) -> None:
         raise UserError(f"{why}, and server.reply=parameters leaves each its own: server.reply=gradients")
 
 
-def _asynchronous(config: Config) -> None:
+def _asynchronous(config: RunConfig) -> None:
     """One server, a process of its own on this machine, steps for each worker's gradient."""
-    trainer, server, decay = config["trainer"], config["server"], config["ema"]["decay"]
+    trainer, server, decay = config.trainer, config.server, config.ema.decay
     for key, only in (("count", 1), ("placement", "by_size"), ("reply", "parameters")):
-        if server[key] != only:
+        if (value := getattr(server, key)) != only:
             raise UserError(
-                f"server.{key}={server[key]} is of trainer.method=ps_sync; with ps_async one process has all "
+                f"server.{key}={value} is of trainer.method=ps_sync; with ps_async one process has all "
                 f"parameters, steps and sends them: server.{key}={only}"
             )
-    target = config["optimizer"]["_target_"]
+    target = config.optimizer.target
     why = None
-    if trainer["num_nodes"] > 1:
-        why, mend = f"trainer.num_nodes={trainer['num_nodes']}: its workers are on one machine", "num_nodes=1"
-    elif trainer["compress"]:
-        why, mend = f"trainer.compress={trainer['compress']}: its gradients travel whole", "compress=null"
-    elif trainer["precision"] == "16-mixed":
+    if trainer.num_nodes > 1:
+        why, mend = f"trainer.num_nodes={trainer.num_nodes}: its workers are on one machine", "num_nodes=1"
+    elif trainer.compress:
+        why, mend = f"trainer.compress={trainer.compress}: its gradients travel whole", "compress=null"
+    elif trainer.precision == "16-mixed":
         why, mend = "trainer.precision=16-mixed: each worker would scale its loss alone", "precision=32-true"
-    elif trainer.get("energy"):
+    elif trainer.energy:
         why, mend = "trainer.energy=true: the first worker alone would be counted", "energy=false"
     elif decay is not None:
         why, mend = f"ema.decay={decay}: no worker sees the weights of every step", "method=ring"
@@ -107,27 +104,27 @@ def _asynchronous(config: Config) -> None:
         raise UserError("trainer.method=ps_async needs the package ray: pip install -e '.[ray]'")
 
 
-def check_sharding(config: Mapping[str, Any]) -> None:
+def check_sharding(config: RunConfig) -> None:
     """Refuse settings that trainer.shard=true cannot keep.
 
     Raises:
         UserError: the setting, why, and the override that mends it.
     """
-    trainer, optimizer = config["trainer"], config["optimizer"]
-    if not trainer.get("shard"):
+    trainer, optimizer = config.trainer, config.optimizer
+    if not trainer.shard:
         return
-    target = optimizer["_target_"]
+    target = optimizer.target
     kind = target.rpartition(".")[2]
-    if trainer["devices"] * trainer["num_nodes"] == 1:
+    if trainer.processes == 1:
         why = "splits a network over processes, and there is one: trainer.devices=2, or trainer.shard=false"
-    elif trainer["method"] != "ring":
+    elif trainer.method != "ring":
         why = (
-            f"leaves no process whole parameters, which trainer.method={trainer['method']} exchanges: "
+            f"leaves no process whole parameters, which trainer.method={trainer.method} exchanges: "
             "trainer.method=ring, or trainer.shard=false"
         )
-    elif trainer["precision"] == "16-mixed":
+    elif trainer.precision == "16-mixed":
         why = "has no loss scale for trainer.precision=16-mixed: trainer.precision=bf16-mixed"
-    elif trainer["compile"]:
+    elif trainer.compile:
         why = "gathers parameters where a compiled network expects them whole: trainer.compile=false"
     elif target in WITH_CLOSURE:
         why = f"leaves no process the whole gradient that {kind} multiplies with others: optimizer=adamw"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tempo.config.schema import DataSettings
+from tempo.config.schema import COMMON_DATA_KEYS
 from tempo.errors import UserError
 from tempo.record.run_record import flatten
 
@@ -129,7 +129,7 @@ def _must_agree(key: str) -> bool:
     """Network, source of the images and kind of optimizer; the rest may be tuned after the test."""
     node, _, leaf = key.partition(".")
     if node == "data":
-        return leaf.partition(".")[0] not in DataSettings.__annotations__
+        return leaf.partition(".")[0] not in COMMON_DATA_KEYS
     return node == "model" or key == "optimizer._target_"
 
 

@@ -14,7 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from tempo.config.check import composed, select
+from tempo.config.check import select
+from tempo.config.resolve import composed
 from tempo.config.targets import check_named_by_conf
 from tempo.errors import UserError
 from tempo.paths import CONF, data_root

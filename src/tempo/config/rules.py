@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from tempo.config.parallel_rules import check_exchange, check_sharding
 from tempo.config.run_length import check_batch_fits
-from tempo.distributed.process_group import is_asynchronous
+from tempo.config.schema import RunConfig
 from tempo.errors import UserError
 from tempo.optimizer.names_and_ranges import AVERAGING, DIFFERENTIATING, WITH_CLOSURE
 from tempo.scheduler.build import build_schedule
 
-Config = Mapping[str, Any]
-MOST_COUNT = 2**31 - 1
-MOST_THREADS = 1024
 MOST_NAME_BYTES = 120
 """A file system's 255 for a name, less the time and the process that a run's folder has beside it."""
 
 
-def check_rules(config: Config) -> None:
+def check_rules(config: RunConfig) -> None:
     """Raise the first rule that a configuration of right types breaks.
 
     Raises:
         UserError: one line with the value, the reason and the override that mends it.
     """
-    ranges = (_name, _beginning, _seeds, _training_length, _devices, _batches, check_sharding, _compression)
-    rules = (*ranges, check_exchange, _schedule, _closure, _graph, _averaging, _objective)
-    for rule in rules:
+    rules = (_name, _init_from, _devices, _batches, check_sharding, _compression, check_exchange)
+    for rule in (*rules, _schedule, _closure, _graph, _averaging, _objective):
         rule(config)
 
 
-def _name(config: Config) -> None:
-    name = config["name"]
+def _name(config: RunConfig) -> None:
+    name = config.name
     if (
         not name.strip()
         or not name.isprintable()
@@ -48,145 +41,107 @@ def _name(config: Config) -> None:
         )
 
 
-def _beginning(config: Config) -> None:
-    beginning = config.get("init_from")
+def _init_from(config: RunConfig) -> None:
+    beginning = config.init_from
     if beginning is not None and not beginning.strip():  # a shell's variable that was not set
         raise UserError("init_from= names no folder: init_from=<folder of a run>, or leave it out")
 
 
-def _seeds(config: Config) -> None:
-    for key, seed in (("seed", config["seed"]), ("data.split_seed", config["data"]["split_seed"])):
-        if not 0 <= seed < 2**32:
-            raise UserError(f"{key}={seed} is outside [0, 2**32), where generators take their seeds: {key}=0")
-
-
-def _training_length(config: Config) -> None:
-    trainer = config["trainer"]
-    counts = ("epochs", "max_steps", "accumulate", "threads", "val_every_n_epochs", "test_every_n_epochs")
-    for key in (*counts, "log_every_n_steps"):
-        _at_least(trainer[key], 1, f"trainer.{key}")
-    _at_least(trainer.get("lr_reference_batch"), 1, "trainer.lr_reference_batch")
-    if (trainer["threads"] or 1) > MOST_THREADS:
+def _batches(config: RunConfig) -> None:
+    data, trainer = config.data, config.trainer
+    if isinstance(data.val_size, float) and data.val_size >= 1:
         raise UserError(
-            f"trainer.threads={trainer['threads']} is more than {MOST_THREADS}: trainer.threads=null"
+            f"data.val_size={data.val_size} is no share below 1: data.val_size=0.1, or a number of images"
         )
-    _at_least(trainer["gradient_clip"], 0, "trainer.gradient_clip", strictly=True)
-    for key in ("limit_train_steps", "limit_eval_batches"):
-        _at_least(trainer[key], 1, f"trainer.{key}")
-    if trainer["steps_per_call"] != "auto":
-        _at_least(trainer["steps_per_call"], 1, "trainer.steps_per_call")
-    _at_least(config["checkpoint"]["keep_best"], 1, "checkpoint.keep_best")
-    _at_least(config["checkpoint"]["every_n_steps"], 1, "checkpoint.every_n_steps")
-    _at_least(config["checkpoint"]["every_n_minutes"], 0, "checkpoint.every_n_minutes", strictly=True)
-    _at_least(config["early_stopping"]["patience"], 1, "early_stopping.patience")
-    _at_least(config["early_stopping"]["min_delta"], 0, "early_stopping.min_delta")
-    _at_least(config["divergence"]["factor"], 1, "divergence.factor", strictly=True)
-    decay = config["ema"]["decay"]
-    if decay is not None and not 0 < decay < 1:
-        raise UserError(f"ema.decay={decay} is outside (0, 1): e.g. ema.decay=0.999")
-
-
-def _batches(config: Config) -> None:
-    data, trainer = config["data"], config["trainer"]
-    _at_least(data["total_batch_size"], 1, "data.total_batch_size")
-    _at_least(data["eval_batch_size"], 1, "data.eval_batch_size")
-    _at_least(data["train_size"], 1, "data.train_size")
-    _at_least(data["val_size"], 0, "data.val_size")
-    for key in ("crop_padding", "cutout"):
-        _at_least(data["augment"][key], 0, f"data.augment.{key}")
-    if isinstance(data["val_size"], float) and data["val_size"] >= 1:
-        raise UserError(
-            f"data.val_size={data['val_size']} is no share below 1: data.val_size=0.1, or a number of images"
-        )
-    devices, nodes = (1, 1) if is_asynchronous(trainer) else (trainer["devices"], trainer["num_nodes"])
-    parts = devices * nodes * trainer["accumulate"]
-    total = data["total_batch_size"]
+    devices, nodes = (1, 1) if trainer.is_asynchronous else (trainer.devices, trainer.num_nodes)
+    parts = devices * nodes * trainer.accumulate
+    total = data.total_batch_size
     if total % parts:
         near = max(parts, round(total / parts) * parts)
         raise UserError(
             f"data.total_batch_size={total} is not divisible by {devices} devices x "
-            f"{nodes} nodes x {trainer['accumulate']} accumulation = {parts}: "
+            f"{nodes} nodes x {trainer.accumulate} accumulation = {parts}: "
             f"data.total_batch_size={near}"
         )
     check_batch_fits(config)
 
 
-def _schedule(config: Config) -> None:
-    schedule = build_schedule(config["scheduler"])
-    momentum = config["optimizer"].get("momentum")
+def _schedule(config: RunConfig) -> None:
+    schedule = build_schedule(config.scheduler.node)
+    momentum = config.optimizer.get("momentum")
     if schedule.moves_momentum and not momentum:
-        keys = [key for key in config["scheduler"] if key.endswith("_momentum")]
+        keys = [key for key in config.scheduler.arguments if key.endswith("_momentum")]
         off = " ".join(f"scheduler.{key}=null" for key in keys)
-        kind = config["optimizer"]["_target_"].rpartition(".")[2]
+        kind = config.optimizer.target.rpartition(".")[2]
         raise UserError(
             f"the schedule moves momentum, but the optimizer {kind} has "
             f"{'none' if momentum is None else 'momentum 0'}: {off}, or optimizer=momentum"
         )
 
 
-def _compression(config: Config) -> None:
-    trainer = config["trainer"]
-    if (kind := trainer.get("compress")) is None:
+def _compression(config: RunConfig) -> None:
+    trainer = config.trainer
+    if (kind := trainer.compress) is None:
         return
-    if trainer["devices"] * trainer["num_nodes"] == 1:
+    if trainer.processes == 1:
         raise UserError(
             f"trainer.compress={kind} is of gradients that processes exchange, and there is one: "
             "trainer.compress=null, or trainer=ddp_cpu trainer.devices=2"
         )
-    if trainer["precision"] == "bf16-true":
+    if trainer.precision == "bf16-true":
         raise UserError(
             f"trainer.compress={kind} with trainer.precision=bf16-true: gradients have 16 bits already: "
             "trainer.compress=null"
         )
-    if trainer["precision"] == "64-true":
+    if trainer.precision == "64-true":
         raise UserError(
             f"trainer.compress={kind} rounds the float64 that trainer.precision=64-true asks for: "
             "trainer.compress=null, or trainer.precision=32-true"
         )
 
 
-def _closure(config: Config) -> None:
-    target, trainer = config["optimizer"]["_target_"], config["trainer"]
+def _closure(config: RunConfig) -> None:
+    target, trainer = config.optimizer.target, config.trainer
     if target not in WITH_CLOSURE:
         return
     kind = target.rpartition(".")[2]
-    if trainer["precision"] == "16-mixed":
+    if trainer.precision == "16-mixed":
         raise UserError(
             f"trainer.precision=16-mixed scales the loss that the line search of {kind} compares: "
             "trainer.precision=32-true"
         )
-    if trainer["gradient_clip"] is not None:
+    if trainer.gradient_clip is not None:
         raise UserError(
-            f"trainer.gradient_clip={trainer['gradient_clip']} gives {kind} a gradient that is not the slope "
+            f"trainer.gradient_clip={trainer.gradient_clip} gives {kind} a gradient that is not the slope "
             "of its loss: trainer.gradient_clip=null"
         )
     if target not in DIFFERENTIATING:
         return
-    if (devices := trainer["devices"] * trainer["num_nodes"]) > 1:
+    if (devices := trainer.processes) > 1:
         raise UserError(
             f"trainer.devices={devices}: {kind} takes second derivatives, which several processes do not "
             "exchange: trainer.devices=1, or optimizer=lbfgs"
         )
-    if trainer["compile"]:
+    if trainer.compile:
         raise UserError(
             f"trainer.compile=true: {kind} takes second derivatives, which compiled networks do not have: "
             "trainer.compile=false"
         )
 
 
-def _graph(config: Config) -> None:
-    trainer = config["trainer"]
-    if trainer.get("cuda_graph") is not True:
+def _graph(config: RunConfig) -> None:
+    trainer = config.trainer
+    if trainer.cuda_graph is not True:
         return
-    kind = config["optimizer"]["_target_"]
-    if trainer["accelerator"] in ("cpu", "mps"):
-        why = f"needs an NVIDIA GPU, and trainer.accelerator={trainer['accelerator']}"
-    elif trainer["devices"] * trainer["num_nodes"] > 1:
+    kind = config.optimizer.target
+    if trainer.accelerator in ("cpu", "mps"):
+        why = f"needs an NVIDIA GPU, and trainer.accelerator={trainer.accelerator}"
+    elif trainer.processes > 1:
         why = "records the steps of one process, which exchanges no gradients with others"
-    elif trainer["precision"] not in ("32-true", "bf16-mixed"):
-        why = f"takes steps of trainer.precision=32-true and bf16-mixed, none of {trainer['precision']}"
-    elif trainer["profiler"] is not None:
-        why = f"leaves the steps nothing that trainer.profiler={trainer['profiler']} could look at"
+    elif trainer.precision not in ("32-true", "bf16-mixed"):
+        why = f"takes steps of trainer.precision=32-true and bf16-mixed, none of {trainer.precision}"
+    elif trainer.profiler is not None:
+        why = f"leaves the steps nothing that trainer.profiler={trainer.profiler} could look at"
     elif kind in WITH_CLOSURE:
         why = f"is of steps with one pass over a batch, and {kind.rpartition('.')[2]} makes several"
     else:
@@ -194,20 +149,20 @@ def _graph(config: Config) -> None:
     raise UserError(f"trainer.cuda_graph=true {why}: trainer.cuda_graph=auto")
 
 
-def _averaging(config: Config) -> None:
-    if config["optimizer"]["_target_"] not in AVERAGING:
+def _averaging(config: RunConfig) -> None:
+    if config.optimizer.target not in AVERAGING:
         return
-    if config["optimizer"].get("momentum") == 0:
+    if config.optimizer.get("momentum") == 0:
         raise UserError(
             "optimizer.momentum=0: this optimizer finds its average by a division by momentum: "
             "optimizer.momentum=0.9"
         )
-    if config["ema"]["decay"] is not None:
+    if config.ema.decay is not None:
         raise UserError(
-            f"ema.decay={config['ema']['decay']}: this optimizer averages its weights itself: ema.decay=null"
+            f"ema.decay={config.ema.decay}: this optimizer averages its weights itself: ema.decay=null"
         )
-    if build_schedule(config["scheduler"]).moves_momentum:
-        keys = [key for key in config["scheduler"] if key.endswith("_momentum")]
+    if build_schedule(config.scheduler.node).moves_momentum:
+        keys = [key for key in config.scheduler.arguments if key.endswith("_momentum")]
         off = " ".join(f"scheduler.{key}=null" for key in keys)
         raise UserError(
             f"the schedule moves momentum, by which this optimizer mixes its weights: {off}, or "
@@ -215,41 +170,27 @@ def _averaging(config: Config) -> None:
         )
 
 
-def _objective(config: Config) -> None:
-    split = config["objective"].split("/")[0]
-    if config["data"]["val_size"] == 0:
+def _objective(config: RunConfig) -> None:
+    split = config.objective.split("/")[0]
+    if config.data.val_size == 0:
         if split == "val":
             raise UserError(
-                f"objective={config['objective']} needs validation images, and data.val_size=0: "
+                f"objective={config.objective} needs validation images, and data.val_size=0: "
                 "data.val_size=0.1, or objective=test/accuracy checkpoint.select=last"
             )
-        if config["checkpoint"]["select"] == "best":
+        if config.checkpoint.select == "best":
             raise UserError(
                 "checkpoint.select=best needs validation images, and data.val_size=0: checkpoint.select=last"
             )
-        if config["early_stopping"]["patience"] is not None:
+        if config.early_stopping.patience is not None:
             raise UserError(
                 "early_stopping.patience needs validation images, and data.val_size=0: data.val_size=0.1"
             )
 
 
-def _devices(config: Config) -> None:
-    trainer = config["trainer"]
-    for key in ("devices", "num_nodes"):
-        _at_least(trainer[key], 1, f"trainer.{key}")
-    if trainer.get("energy") and importlib.util.find_spec("codecarbon") is None:
+def _devices(config: RunConfig) -> None:
+    trainer = config.trainer
+    if trainer.energy and importlib.util.find_spec("codecarbon") is None:
         raise UserError("trainer.energy=true needs the package codecarbon: pip install -e '.[energy]'")
-    if trainer["backend"] == "nccl" and trainer["accelerator"] == "cpu":
+    if trainer.backend == "nccl" and trainer.accelerator == "cpu":
         raise UserError("trainer.backend=nccl needs GPUs, and trainer.accelerator=cpu: trainer.backend=gloo")
-
-
-def _at_least(value: float | None, least: float, where: str, strictly: bool = False) -> None:
-    if value is None:
-        return
-    if isinstance(value, int) and value > MOST_COUNT:
-        raise UserError(f"{where}={value} is more than anything here counts to: at most {where}={MOST_COUNT}")
-    if isinstance(value, float) and math.isinf(value) and value > 0:
-        raise UserError(f"{where}={value} must be finite: give {where}=<number>")
-    if value < least or (strictly and value == least):
-        bound = f"{'above' if strictly else 'at least'} {least}"
-        raise UserError(f"{where}={value} must be {bound}: e.g. {where}={least + strictly:g}")

@@ -1,132 +1,285 @@
-"""The keys that every run has, with their types: the parts of conf/train.yaml that build no object.
+"""The keys of a run's configuration: the type, default and range of each, in one place.
 
-The classes are read for their annotations and never made: as dataclasses they would take 8 ms of each start.
+`conf/train.yaml` lists the same keys with the same defaults for people to read; a test compares the two. The
+classes are plain dataclasses: pydantic would take most of the 0.2 s that the start of a script may cost, and
+values of `_target_`s, whose types are read from sources, need a checker of their own in any case.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from tempo.config.signature import check_types
+from tempo.errors import UserError
+
+MOST_COUNT = 2**31 - 1
+"""Largest whole number of a key that counts something."""
+T = TypeVar("T")
 
 
-class AugmentSettings:
-    """Random changes of a training image."""
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """The numbers that a key may have; None is in every range.
 
-    crop_padding: int
-    flip: bool
-    cutout: int
+    `note` says why there is an upper end. `example` stands in the message for a value out of range.
+    """
 
+    at_least: float | None = None
+    above: float | None = None
+    below: float | None = None
+    at_most: float = MOST_COUNT
+    note: str = ""
+    example: float | None = None
 
-class DataSettings:
-    """What every data set has, beside the keys of its own source."""
+    def check(self, value: object, where: str) -> None:
+        """Raise UserError if a number is out of range; `where` is its dotted key."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return
+        if isinstance(value, float) and math.isinf(value):
+            raise UserError(f"{where}={value} must be finite; set {where}={self._example}")
+        if wrong := self._broken_bound(value):
+            raise UserError(f"{where}={value} must be {wrong}; set e.g. {where}={self._example}")
 
-    total_batch_size: int
-    eval_batch_size: int
-    val_size: int | float
-    train_size: int | None
-    split_seed: int
-    normalize: Literal["channel", "unit"]
-    augment: dict[str, Any]
-    train_images: int | None
+    def _broken_bound(self, value: float) -> str:
+        if self.at_least is not None and value < self.at_least:
+            return f"at least {self.at_least:g}"
+        if self.above is not None and value <= self.above:
+            return f"above {self.above:g}"
+        if self.below is not None and value >= self.below:
+            return f"below {self.below:g}"
+        return f"at most {self.at_most:.0f}{self.note}" if value > self.at_most else ""
 
-
-class TrainerSettings:
-    """How and on what a network is trained."""
-
-    accelerator: Literal["auto", "cpu", "gpu", "mps"]
-    devices: int
-    num_nodes: int
-    epochs: int
-    max_steps: int | None
-    accumulate: int
-    method: Literal["ring", "ps_sync", "ps_async"]
-    compress: Literal["fp16", "bf16"] | None
-    shard: bool
-    lr_scaling: Literal["none", "linear", "sqrt"]
-    lr_reference_batch: int
-    precision: Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true"]
-    gradient_clip: float | None
-    channels_last: bool
-    deterministic: bool
-    matmul_precision: Literal["highest", "high", "medium"]
-    compile: bool
-    cuda_graph: bool | Literal["auto"]
-    threads: int | None
-    val_every_n_epochs: int
-    test_every_n_epochs: int | None
-    log_every_n_steps: int
-    steps_per_call: int | Literal["auto"]
-    backend: Literal["gloo", "nccl"] | None
-    energy: bool
-    profiler: Literal["simple", "advanced", "pytorch"] | None
-    limit_train_steps: int | None
-    limit_eval_batches: int | None
+    @property
+    def _example(self) -> str:
+        if self.example is not None:
+            return f"{self.example:g}"
+        return f"{self.at_least if self.at_least is not None else (self.above or 0) + 1:g}"
 
 
-class CheckpointSettings:
+def key(
+    default: T,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    at_most: float = MOST_COUNT,
+    note: str = "",
+    example: float | None = None,
+) -> T:
+    """Declare a key of a section: its default and its range."""
+    limits = Range(at_least=at_least, above=above, below=below, at_most=at_most, note=note, example=example)
+    value: T = field(default=default, metadata={"range": limits})
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Random changes of a training image: `data.augment`."""
+
+    crop_padding: int = key(0, at_least=0)
+    flip: bool = False
+    cutout: int = key(0, at_least=0)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A class or function named by `_target_`, and the keyword arguments that the configuration gives it."""
+
+    target: str
+    arguments: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the class or function, without its module."""
+        return self.target.rpartition(".")[2]
+
+    def get(self, argument: str, default: Any = None) -> Any:
+        """Return an argument, or the default if the configuration does not give it."""
+        return self.arguments.get(argument, default)
+
+    @property
+    def node(self) -> dict[str, Any]:
+        """The node as it stands in the configuration."""
+        return {"_target_": self.target, **self.arguments}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What every data set has; `source` is the data set itself with the keys of its own."""
+
+    source: Target
+    total_batch_size: int = key(128, at_least=1)
+    eval_batch_size: int = key(1000, at_least=1)
+    val_size: int | float = key(0.1, at_least=0)
+    train_size: int | None = key(None, at_least=1)
+    split_seed: int = key(0, at_least=0, at_most=2**32 - 1, note=", the seeds of generators")
+    normalize: Literal["channel", "unit"] = "channel"
+    augment: AugmentConfig = AugmentConfig()
+    train_images: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """How a network is trained, and on what."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    devices: int = key(1, at_least=1)
+    num_nodes: int = key(1, at_least=1)
+    epochs: int = key(20, at_least=1)
+    max_steps: int | None = key(None, at_least=1)
+    accumulate: int = key(1, at_least=1)
+    method: Literal["ring", "ps_sync", "ps_async"] = "ring"
+    compress: Literal["fp16", "bf16"] | None = None
+    shard: bool = False
+    lr_scaling: Literal["none", "linear", "sqrt"] = "none"
+    lr_reference_batch: int = key(256, at_least=1)
+    precision: Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true"] = "32-true"
+    gradient_clip: float | None = key(None, above=0)
+    channels_last: bool = True
+    deterministic: bool = True
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    compile: bool = False
+    cuda_graph: bool | Literal["auto"] = "auto"
+    threads: int | None = key(None, at_least=1, at_most=1024)
+    val_every_n_epochs: int = key(1, at_least=1)
+    test_every_n_epochs: int | None = key(None, at_least=1)
+    log_every_n_steps: int = key(50, at_least=1)
+    steps_per_call: int | Literal["auto"] = key("auto", at_least=1)
+    backend: Literal["gloo", "nccl"] | None = None
+    energy: bool = False
+    profiler: Literal["simple", "advanced", "pytorch"] | None = None
+    limit_train_steps: int | None = key(None, at_least=1)
+    limit_eval_batches: int | None = key(None, at_least=1)
+
+    @property
+    def processes(self) -> int:
+        """Number of processes that train together."""
+        return self.devices * self.num_nodes
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether several workers train without waiting for each other."""
+        return self.method == "ps_async" and self.devices > 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """The parameter server: `max_staleness` belongs to ps_async, the other keys to ps_sync."""
+
+    count: int = key(1, at_least=1)
+    placement: Literal["round_robin", "by_size", "sharded"] = "by_size"
+    reply: Literal["gradients", "parameters"] = "parameters"
+    max_staleness: int | None = key(None, at_least=0, example=4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
     """When the state is saved, and which state is tested."""
 
-    select: Literal["best", "last"]
-    keep_best: int
-    every_n_steps: int | None
-    every_n_minutes: float | None
+    select: Literal["best", "last"] = "best"
+    keep_best: int = key(1, at_least=1)
+    every_n_steps: int | None = key(None, at_least=1)
+    every_n_minutes: float | None = key(None, above=0)
 
 
-class EarlyStoppingSettings:
-    """When a run that gains no more is stopped."""
+@dataclass(frozen=True, kw_only=True)
+class EarlyStoppingConfig:
+    """When a run stops because the objective no longer improves."""
 
-    patience: int | None
-    min_delta: float
+    patience: int | None = key(None, at_least=1)
+    min_delta: float = key(0.0, at_least=0)
 
 
-class EmaSettings:
+@dataclass(frozen=True, kw_only=True)
+class EmaConfig:
     """Exponential moving average of the weights."""
 
-    decay: float | None
+    decay: float | None = key(None, above=0, below=1, example=0.999)
 
 
-class DivergenceSettings:
-    """What counts as a diverged run."""
+@dataclass(frozen=True, kw_only=True)
+class DivergenceConfig:
+    """Which loss ends a run as diverged."""
 
-    factor: float | None
-
-
-class ServerSection:
-    """The parameter server of `trainer.method`: `max_staleness` of ps_async, the rest of ps_sync."""
-
-    count: int
-    placement: Literal["round_robin", "by_size", "sharded"]
-    reply: Literal["gradients", "parameters"]
-    max_staleness: int | None
+    factor: float | None = key(10.0, above=1)
 
 
-class RunSettings:
-    """The keys of the root."""
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The checked configuration of a run."""
 
-    seed: int
+    seed: int = key(0, at_least=0, at_most=2**32 - 1, note=", the seeds of generators")
     name: str
     objective: Literal[
         "train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy"
-    ]
-    resume: str | None
-    init_from: str | None
-    preview: bool
-    scale: Literal["full", "smoke"]
-    paper: dict[str, Any] | None
+    ] = "val/accuracy"
+    resume: str | None = None
+    init_from: str | None = None
+    preview: bool = False
+    scale: Literal["full", "smoke"] = "full"
+    paper: Mapping[str, Any] | None = None
+    data: DataConfig
+    model: Target
+    optimizer: Target
+    scheduler: Target
+    logger: Target | None = None
+    trainer: TrainerConfig = TrainerConfig()
+    server: ServerConfig = ServerConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    ema: EmaConfig = EmaConfig()
+    divergence: DivergenceConfig = DivergenceConfig()
+    values: Mapping[str, Any] = field(repr=False)
+    """The same configuration as plain values, for records and their hashes."""
+
+    def with_trainer(self, **changes: Any) -> RunConfig:
+        """Return the configuration with other values of some keys of the trainer."""
+        values = {**self.values, "trainer": {**self.values["trainer"], **changes}}
+        return dataclasses.replace(self, trainer=dataclasses.replace(self.trainer, **changes), values=values)
+
+    # Until every room reads attributes, a configuration may also be read as the mapping of its plain values.
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.values
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a plain value."""
+        return self.values.get(name, default)
+
+    def keys(self) -> Any:
+        """Return the names of the plain values."""
+        return self.values.keys()
+
+    def items(self) -> Any:
+        """Return the plain values with their names."""
+        return self.values.items()
 
 
 SECTIONS: dict[str, type] = {
-    "trainer": TrainerSettings,
-    "checkpoint": CheckpointSettings,
-    "early_stopping": EarlyStoppingSettings,
-    "ema": EmaSettings,
-    "divergence": DivergenceSettings,
-    "server": ServerSection,
-    "data.augment": AugmentSettings,
+    "trainer": TrainerConfig,
+    "server": ServerConfig,
+    "checkpoint": CheckpointConfig,
+    "early_stopping": EarlyStoppingConfig,
+    "ema": EmaConfig,
+    "divergence": DivergenceConfig,
 }
-
-NODES = ("data", "model", "optimizer", "scheduler", "logger")
-"""The other keys of the root: what an option of a group fills."""
-
+"""Nodes of the root whose keys are all in this file."""
+GROUPS = ("data", "model", "optimizer", "scheduler")
+"""What every run is made of: one option of each group."""
+COMMON_DATA_KEYS = frozenset(key.name for key in dataclasses.fields(DataConfig)) - {"source"}
+"""Keys of the data node that do not belong to its source."""
+_BUILT = {*SECTIONS, *GROUPS, "logger", "values"}
+ROOT_KEYS = frozenset(key.name for key in dataclasses.fields(RunConfig)) - _BUILT
+"""Keys of the root that hold a value, not a node."""
 SEARCH_KEYS = (
     "n_trials",
     "sampler",
@@ -138,3 +291,25 @@ SEARCH_KEYS = (
     "batch",
 )
 """Keys of `hydra.sweeper` that may be written without that prefix: no run has keys of these names."""
+
+
+def field_types(section: type[Any]) -> dict[str, str]:
+    """Return the annotation of each key of a section, as text."""
+    return {name: str(annotation) for name, annotation in section.__annotations__.items()}
+
+
+def read_section(section: type[T], where: str, node: Mapping[str, Any], **built: Any) -> T:
+    """Check the node of a section and return it as an object; a missing key has its default.
+
+    `where` is the section's dotted key, empty for the root. `built` are fields that are objects already.
+
+    Raises:
+        UserError: an unknown key, a value of another type, or a number out of its range.
+    """
+    types = field_types(section)
+    check_types(where, node, {name: kind for name, kind in types.items() if name not in built})
+    for declared in dataclasses.fields(section):  # type: ignore[arg-type]
+        limits = declared.metadata.get("range")
+        if limits is not None and declared.name in node:
+            limits.check(node[declared.name], f"{where}.{declared.name}" if where else declared.name)
+    return section(**node, **built)

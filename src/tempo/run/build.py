@@ -17,6 +17,7 @@ from pytorch_lightning.plugins.precision import DoublePrecision
 from tempo.config.check import Config, source_keys
 from tempo.config.instantiate import instantiated
 from tempo.config.parallel_rules import fused_for_parts
+from tempo.config.run_length import schedule_of
 from tempo.data.augment import Augment, Preprocess, normalization
 from tempo.data.batches import BatchPlan, EvalBatches, TrainBatches
 from tempo.data.images import ImageData
@@ -30,7 +31,6 @@ from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
 from tempo.optimizer.names_and_ranges import AVERAGING
 from tempo.run.networks import build_network
-from tempo.scheduler.build import schedule_of
 from tempo.task.async_classifier import AsyncBatches, AsyncClassifier
 from tempo.task.classifier import Classifier
 from tempo.trainer.checkpoint_file import CheckpointFiles

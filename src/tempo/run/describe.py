@@ -35,8 +35,8 @@ def first_record(
     """The record of a run that starts now in this process, with one session, and the diff of its checkout."""
     git, diff = git_state()
     record = RunRecord(
-        config=dict(config),
-        config_hash=config_hash(config),
+        config=dict(config.values),
+        config_hash=config_hash(config.values),
         overrides=list(overrides),
         choices=choices,
         seed=config["seed"],

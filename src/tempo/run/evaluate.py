@@ -66,12 +66,9 @@ def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "au
     record = RunRecord.read(folder)
     check_named_by_conf(record.config)
     record.config = completed(record, folder)
-    check(record.config)
-    trainer = {**record.config["trainer"], "accelerator": accelerator, "devices": 1, "num_nodes": 1}
-    config = {
-        **record.config,
-        "trainer": {**trainer, "profiler": None, "compile": False, "cuda_graph": False},
-    }
+    config = check(record.config).with_trainer(
+        accelerator=accelerator, devices=1, num_nodes=1, profiler=None, compile=False, cuda_graph=False
+    )
     build.check_devices(config)
     quiet()
     if config["trainer"]["threads"] is not None:

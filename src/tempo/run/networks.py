@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from tempo.trainer.final_state import weights_sha256
 from tempo.trainer.tested_state import network_weights, tested_weights
 
 
-def build_network(config: Config, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+def build_network(
+    config: Config | Mapping[str, Any], input_shape: tuple[int, int, int], num_classes: int
+) -> nn.Module:
     """The network of conf/model for images `[C, H, W]`; its weights follow from `seed` alone."""
     node = config["model"]
     behind = {}
@@ -91,8 +94,7 @@ def network_of_run(folder: Path, input_shape: tuple[int, int, int], num_classes:
             "data.image_size=<twice that of the run>"
         )
     record.config = completed(record, folder)
-    check(record.config)
-    network = build_network(record.config, (channels, halved[1], halved[2]), num_classes)
+    network = build_network(check(record.config), (channels, halved[1], halved[2]), num_classes)
     try:
         network.load_state_dict(tested_weights(folder, record))
     except RuntimeError as error:

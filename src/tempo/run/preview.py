@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tempo.config.check import Config
-from tempo.config.run_length import planned_steps
-from tempo.scheduler.build import schedule_of
+from tempo.config.run_length import planned_steps, schedule_of
 from tempo.scheduler.preview import preview_figure, preview_table
 
 _POINTS_OF_AN_UNKNOWN_RUN = 1000

@@ -47,7 +47,7 @@ def launch_group(job: Job) -> RunRecord:
     logs.mkdir(parents=True, exist_ok=True)
     (logs / ERROR_FILE).unlink(missing_ok=True)
     job_values: dict[str, Any] = {
-        "config": config,
+        "config": config.values,
         "folder": str(folder),
         "overrides": job.overrides,
         "choices": job.choices,
@@ -98,7 +98,7 @@ def _of_this_node(job: Job, code: int, logs: Path) -> RunRecord:
     """What a node without rank 0 knows of the run: whether its part came to an end."""
     if code != 0:
         raise UserError(f"this node's part of the group failed, exit code {code}: see {logs}")
-    config = dict(job.config)
+    config = dict(job.config.values)
     return RunRecord(
         config=config, config_hash="", overrides=job.overrides, seed=config["seed"], status="completed"
     )

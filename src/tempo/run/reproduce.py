@@ -16,8 +16,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from tempo.command_line.script import new_folder
-from tempo.config.check import check, field_types
+from tempo.config.check import check
 from tempo.config.recorded import command_config, completed
+from tempo.config.schema import RunConfig, field_types
 from tempo.config.signature import check_types
 from tempo.config.targets import check_named_by_conf
 from tempo.errors import INTERRUPTED_CODE, UserError
@@ -102,7 +103,7 @@ def reproduce(asked: Asked) -> Verdict | Stopped:
     )
     if out.resolve() == folder.resolve():
         raise UserError(f"out={asked.out} is the recorded run itself: name another folder, or leave it out")
-    check_folder(config, out)
+    check_folder(config.values, out)
     wrong = [*_changed_config(record, folder)]
     _announce(record, folder)
     data = build.build_data(config)
@@ -165,7 +166,7 @@ def _stop_after(record: RunRecord, last_row: int, folder: Path) -> int | None:
     return steps
 
 
-def _config(record: RunRecord, folder: Path, asked: Asked) -> tuple[dict[str, Any], list[str]]:
+def _config(record: RunRecord, folder: Path, asked: Asked) -> tuple[RunConfig, list[str]]:
     """The configuration to run, checked, and what was changed in it, as overrides."""
     config = completed(record, folder)
     trainer = dict(config["trainer"])
@@ -182,11 +183,11 @@ def _config(record: RunRecord, folder: Path, asked: Asked) -> tuple[dict[str, An
         config["data"] = {**config["data"], "root": asked.data_root}
         changes["data.root"] = f"'{asked.data_root}'"
     try:
-        check(config)
+        checked = check(config)
     except UserError as error:
         commit = str(record.git.get("commit") or "unknown")[:12]
         raise UserError(f"{error} (the record is of commit {commit}: check that out to run it)") from error
-    return config, [f"{key}={'null' if value is None else value}" for key, value in changes.items()]
+    return checked, [f"{key}={'null' if value is None else value}" for key, value in changes.items()]
 
 
 def _changed_config(record: RunRecord, folder: Path) -> Iterator[Difference]:

@@ -11,7 +11,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from tempo.command_line.script import STARTED
-from tempo.config.check import check, plain
+from tempo.config.check import check
+from tempo.config.resolve import plain
 from tempo.distributed.process_group import check_layout, follows, has_group, leave_group, place
 from tempo.errors import INTERRUPTED_CODE
 from tempo.record.folder_lock import FolderLock
@@ -27,10 +28,9 @@ from tempo.trainer.search_trial import trial_of
 def run_from_hydra(config: DictConfig) -> float | None:
     """Run the job that Hydra composed, in the folder that Hydra made; the objective's value for a sweep."""
     hydra = HydraConfig.get()
-    values = plain(config)
-    check(values)
-    if values["preview"]:
-        show_preview(values, Path(hydra.runtime.output_dir))
+    checked = check(plain(config))
+    if checked.preview:
+        show_preview(checked, Path(hydra.runtime.output_dir))
         return None
     choices = {
         str(k): str(v) for k, v in hydra.runtime.choices.items() if v and not str(k).startswith("hydra")
@@ -38,13 +38,13 @@ def run_from_hydra(config: DictConfig) -> float | None:
     overrides = OmegaConf.to_container(hydra.overrides.task)
     assert isinstance(overrides, list)
     job = Job(
-        config=values,
+        config=checked,
         folder=Path(hydra.runtime.output_dir),
         overrides=list(map(str, overrides)),
         choices=choices,
         # A single run also pays for the imports; a sweep's job may share them with others.
         started=STARTED if hydra.mode == RunMode.RUN else time.perf_counter(),
-        trial=trial_of(hydra, values["trainer"]["epochs"]),
+        trial=trial_of(hydra, checked.trainer.epochs),
     )
     record = run(job)
     if record.status == "interrupted":

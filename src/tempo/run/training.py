@@ -13,6 +13,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from tempo.command_line.error_messages import task_line
 from tempo.config.check import Config
+from tempo.config.run_length import lr_factor
 from tempo.distributed.process_group import place
 from tempo.distributed.sharding import load_whole
 from tempo.distributed.strategy import StarStrategy
@@ -25,7 +26,6 @@ from tempo.run.callbacks import build_callbacks
 from tempo.run.describe import changes_since, describe, first_record, keep_diff
 from tempo.run.networks import start_from
 from tempo.run.run_request import Job
-from tempo.scheduler.build import lr_factor
 from tempo.task.async_classifier import AsyncClassifier
 from tempo.trainer.checkpoint_file import load
 from tempo.trainer.checkpoints import clear_traces, newest_whole
@@ -118,7 +118,7 @@ class Training:
             if self.rank == 0:
                 clear_traces(self.folder)  # of a run that came to nothing here
             return None
-        check_resumable(self.config, self.folder)
+        check_resumable(self.config.values, self.folder)
         self.before = before = RunRecord.read(self.folder)
         seconds = before.seconds
         known = (seconds.get("total", 0.0), seconds.get("startup", 0.0) + seconds.get("train", 0.0))

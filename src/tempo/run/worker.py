@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tempo.config.check import check
 from tempo.distributed.parent_death import die_with_parent
 from tempo.distributed.process_group import is_asynchronous
 from tempo.errors import UserError
@@ -30,7 +31,7 @@ def main() -> None:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())
     job = Job(
-        config=values["config"],
+        config=check(values["config"]),
         folder=folder,
         overrides=values["overrides"],
         choices=values["choices"],

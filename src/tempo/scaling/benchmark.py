@@ -8,15 +8,16 @@ import glob
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from tempo.config.check import Config, plain
+from tempo.config.resolve import plain
 from tempo.distributed.ray_server import ray_cluster, variables_of_server
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.record.folder_lock import FolderLock
@@ -31,6 +32,8 @@ from tempo.scaling.plan import Network, Planned, networks_of, plan_of
 from tempo.scaling.point import SUFFIX, ScalingPoint, cores, read_points, with_single
 from tempo.scaling.prediction import WORKERS, Calibration, predict_points
 from tempo.scaling.settings import ScalingSettings, settings_of, without_scaling
+
+Config = Mapping[str, Any]
 
 
 def run_from_hydra(config: DictConfig) -> None:

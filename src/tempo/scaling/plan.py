@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from typing import Any
 from hydra import compose
 from omegaconf import OmegaConf
 
-from tempo.config.check import Config
 from tempo.errors import UserError
 from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.cost_model import Method
@@ -23,6 +22,8 @@ from tempo.scaling.settings import ScalingSettings, server_of
 
 # What changes no number.
 _UNHASHED = ("point_file", "command", "single_images_per_second", "note")
+
+Config = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from tempo.command_line.check_before_run import CheckBeforeRun
 from tempo.command_line.error_messages import listed, options_of
-from tempo.config.check import Config, check, composed, field_types
+from tempo.config.check import check
+from tempo.config.resolve import composed
+from tempo.config.schema import field_types
 from tempo.config.signature import check_present, check_types
 from tempo.errors import UserError, nearest
+
+Config = Mapping[str, Any]
 
 MEASURED_PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "64-true")
 USED = {"model", "optimizer", "trainer", "server", "scaling", "seed", "name", "experiment", "scale"}

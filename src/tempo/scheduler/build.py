@@ -1,4 +1,4 @@
-"""From the configuration to the schedule of a run, at the run's batch size."""
+"""From the configuration's scheduler node to a schedule."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from tempo.errors import UserError
-from tempo.scheduler.scaled import Scaled, scale_factor
-from tempo.scheduler.schedule import Schedule
-
-Config = Mapping[str, Any]
 
 
 def build_schedule(node: Mapping[str, Any]) -> Any:
@@ -32,22 +28,3 @@ def build_schedule(node: Mapping[str, Any]) -> Any:
         return kind(**values)
     except (TypeError, ValueError) as error:
         raise UserError(f"scheduler: {error}") from error
-
-
-def schedule_of(config: Config) -> Schedule:
-    """The configured schedule, its rate scaled where `trainer.lr_scaling` says so."""
-    schedule: Schedule = build_schedule(config["scheduler"])
-    factor = lr_factor(config)
-    return schedule if factor == 1 else Scaled(schedule, factor)
-
-
-def lr_factor(config: Config) -> float:
-    """Of the learning rate, by the total batch size against `trainer.lr_reference_batch`."""
-    trainer = config["trainer"]
-    if trainer.get("lr_scaling", "none") == "none":  # records of before have no such key
-        return 1.0
-    return scale_factor(
-        rule=trainer["lr_scaling"],
-        total_batch_size=config["data"]["total_batch_size"],
-        reference_batch=trainer["lr_reference_batch"],
-    )

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from tempo.config.schema import RunConfig
 from tempo.errors import UserError
 from tempo.record.number_format import SMOKE
 from tempo.report.load import Run
@@ -37,7 +38,7 @@ class Procedure:
 
     runner: StageRunner
     settings: TuneSettings
-    config: dict[str, Any]
+    config: RunConfig
     """Of the default setting."""
     budget: Budget
     chosen: list[str] = field(default_factory=list)
@@ -46,7 +47,7 @@ class Procedure:
     comparison: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        self.metric = early_metric(str(self.config["model"]["_target_"]))
+        self.metric = early_metric(str(self.config.model.target))
         data = build.build_data(self.config)
         if data.val is None:
             raise UserError(NO_VALIDATION)
@@ -152,7 +153,7 @@ class Procedure:
         return weight_decays(self.settings.weight_decays, deep=self.deep, train_images=self.train_images)
 
     def _batch_sizes(self) -> list[Candidate]:
-        return batch_sizes(self.settings.batch_sizes, self.config, self.train_images)
+        return batch_sizes(self.settings.batch_sizes, self.config.values, self.train_images)
 
     def _stage(self, stage: str, candidates: list[Candidate]) -> None:
         tried: list[Candidate] = []

@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from tempo.config.check import plain
+from tempo.config.resolve import plain
 from tempo.run.train import run_from_hydra
 from tempo.tuning.range_figure import draw
 from tempo.tuning.range_test import analyse, text_of, use_it, write_json

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 from tempo.command_line.check_before_run import CheckBeforeRun
-from tempo.config.check import field_types
+from tempo.config.schema import field_types
 from tempo.config.signature import check_present, check_types
 from tempo.errors import UserError
 

@@ -11,7 +11,8 @@ from typing import Any
 from hydra import compose
 from omegaconf import OmegaConf
 
-from tempo.config.check import check, composed
+from tempo.config.check import check
+from tempo.config.resolve import composed
 from tempo.errors import UserError
 from tempo.record.folder_lock import FolderLock
 from tempo.record.run_folder import Need, move_aside, need_of, readable_record
@@ -82,7 +83,7 @@ class StageRunner:
         else:
             _make_room(folder, wanted)
             folder.mkdir(parents=True, exist_ok=True)
-            job = {**values, "resume": str(folder)} if need == "resume" else values
+            job = check({**values, "resume": str(folder)} if need == "resume" else values)
             overrides = [*self.overrides, *more]
             record = self._run(Job(config=job, folder=folder, overrides=overrides, choices=choices))
             if record.status == "interrupted":

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tempo.config.check import field_types
+from tempo.config.schema import field_types
 from tempo.config.signature import check_types
 from tempo.errors import UserError
 from tempo.record.run_record import FILE_NAME, write_atomically

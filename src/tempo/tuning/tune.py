@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from tempo.command_line.script import STARTED
+from tempo.config.check import check
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.record.folder_lock import FolderLock
 from tempo.record.number_format import SMOKE, duration, mean_and_sd, metric_name
@@ -56,7 +57,7 @@ def _tune(config: DictConfig, folder: Path) -> None:
         runner = StageRunner(folder, [*runner.overrides, "paper=null"])
         values, _ = runner.config([])
     settings = settings_of(config)
-    procedure = Procedure(runner, settings, values, Budget(settings, runner, STARTED))
+    procedure = Procedure(runner, settings, check(values), Budget(settings, runner, STARTED))
     if procedure.smoke:
         print(f"*** {SMOKE} ***")
     where = str(folder)

@@ -26,7 +26,7 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from tempo.config.check import composed
+from tempo.config.resolve import composed
 from tempo.distributed.parent_death import die_with_parent
 from tempo.distributed.process_group import place, take_names_of_torchrun
 from tempo.paths import register_resolvers

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from hydra.core.utils import JobReturn
 
-from tempo.config.check import composed
+from tempo.config.resolve import composed
 from tempo.config.signature import check_types, signature_of
 from tempo.errors import UserError
 from tempo.paths import ROOT

@@ -16,7 +16,7 @@ from typing import Any
 from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf
 
-from tempo.config.check import composed
+from tempo.config.resolve import composed
 from tempo.config.signature import check_types, signature_of
 from tempo.errors import UserError
 from tempo.record.run_record import config_hash

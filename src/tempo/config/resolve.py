@@ -1,0 +1,69 @@
+"""From what Hydra composed to plain values: interpolations and `auto` bounds resolved."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tempo.config.range_bounds import with_bounds
+from tempo.config.schedule_choice import with_own_values
+from tempo.errors import UserError
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Every interpolation and `auto` bound resolved, every node a plain dict or list.
+
+    Raises:
+        UserError: an interpolation that leads nowhere, a value that is still missing, an `auto` bound whose
+            range test cannot give it, or see `with_own_values`.
+    """
+    job = with_own_values(without_hydra(config) if "hydra" in config else config)
+    try:
+        values = OmegaConf.to_container(job, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}; give it a value") from error
+    assert isinstance(values, dict)
+    # A bound that still follows the optimizer's rate was set by nobody.
+    untouched = is_interpolation(job, "scheduler.min_lr")
+    return with_bounds({str(key): value for key, value in values.items()}, untouched)
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """The job's part of a configuration, interpolations as they are."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
+def is_interpolation(config: DictConfig, key: str) -> bool:
+    """Whether the value at a dotted key is `${..}` and no value of its own."""
+    parent, _, leaf = key.rpartition(".")
+    node = OmegaConf.select(config, parent)
+    return isinstance(node, DictConfig) and leaf in node and OmegaConf.is_interpolation(node, leaf)
+
+
+def composed(config: DictConfig) -> dict[str, Any]:
+    """The job's part of a configuration that still has its `hydra` node, as plain values."""
+    with hydra_knows(announced(config)):
+        return plain(config)
+
+
+def announced(config: DictConfig) -> Any:
+    """What HydraConfig holds once Hydra has announced this configuration."""
+    with hydra_knows(None):
+        HydraConfig.instance().set_config(config)
+        return HydraConfig.instance().cfg
+
+
+@contextlib.contextmanager
+def hydra_knows(config: Any) -> Iterator[None]:
+    """Let `${hydra:..}` be resolved from what was `announced`, before Hydra itself does so."""
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().cfg = config
+    try:
+        yield
+    finally:
+        HydraConfig.instance().cfg = before
