@@ -33,6 +33,7 @@ from tempo.run.networks import build_network
 from tempo.scheduler.build import schedule_of
 from tempo.task.async_classifier import AsyncBatches, AsyncClassifier
 from tempo.task.classifier import Classifier
+from tempo.task.lightning_internals import chunks_begun_in_epoch
 from tempo.trainer.checkpoint_file import CheckpointFiles
 from tempo.trainer.event_log import EventLog
 from tempo.trainer.freed_memory import keep_freed_memory
@@ -201,7 +202,7 @@ def build_train_batches(config: Config, data: Data, module: Classifier) -> Train
     if not isinstance(module, AsyncClassifier):
         return batches
     module.batches = batches
-    return AsyncBatches(batches, lambda: module.trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+    return AsyncBatches(batches, lambda: chunks_begun_in_epoch(module.trainer))
 
 
 def build_eval_batches(config: Config, data: ImageData, plan: BatchPlan) -> EvalBatches:
