@@ -10,7 +10,7 @@ from typing import Any
 
 from tempo.config.schema import DataSettings
 from tempo.errors import UserError
-from tempo.record.run_record import flatten
+from tempo.record.run_json import flatten
 
 FILE_NAME = "lr_range.json"
 KIND = "lr_range"

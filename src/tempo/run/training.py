@@ -17,9 +17,10 @@ from tempo.distributed.process_group import place
 from tempo.distributed.sharding import load_whole
 from tempo.distributed.strategy import StarStrategy
 from tempo.errors import UserError
+from tempo.record.atomic_write import remove_unfinished
 from tempo.record.run_folder import BEST, LAST, check_resumable, point_latest_at
-from tempo.record.run_record import RunRecord, remove_unfinished
-from tempo.report.run_figures import draw_confusion, draw_curves
+from tempo.record.run_json import RunRecord
+from tempo.report.curve_figures import draw_confusion, draw_curves
 from tempo.run import build
 from tempo.run.callbacks import build_callbacks
 from tempo.run.describe import changes_since, describe, first_record, keep_diff

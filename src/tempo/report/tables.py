@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tempo.record.number_format import (
+from tempo.report.failures import said_path
+from tempo.report.grouping import Setting, value_of
+from tempo.report.load_runs import Run
+from tempo.report.number_format import (
     ABSENT,
     SMOKE,
     amount,
@@ -19,10 +22,7 @@ from tempo.record.number_format import (
     mean_and_sd,
     short_keys,
 )
-from tempo.report.failures import said_path
-from tempo.report.grouping import Setting, value_of
-from tempo.report.load import Run
-from tempo.report.summarise import Summary, describe, statistics
+from tempo.report.statistics import Summary, describe, statistics
 
 SPLIT_ORDER = ("val", "test", "train")
 

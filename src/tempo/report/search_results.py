@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tempo.record.number_format import amount, human, metric_name, short_keys, unit
 from tempo.record.run_folder import SEARCH_FILE
-from tempo.report.load import Collection, Sweep, Unreadable
-from tempo.report.table import Cell, Table, number_cell, value_cell
+from tempo.report.load_runs import Collection, Sweep, Unreadable
+from tempo.report.number_format import amount, human, metric_name, short_keys, unit
+from tempo.report.tables import Cell, Table, number_cell, value_cell
 
 ENTRIES = {"objective": str, "mode": str, "sampler": str, "space": dict, "importance": dict, "trials": list}
 

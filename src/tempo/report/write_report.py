@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from tempo.errors import UserError, printable
-from tempo.record.number_format import SMOKE, metric_name
 from tempo.report.content import Content, content_of
 from tempo.report.figures import draw
-from tempo.report.load import load
+from tempo.report.html_page import announce_page, is_page, write_page
+from tempo.report.load_runs import load
 from tempo.report.markdown import write_markdown
-from tempo.report.page import announce_page, is_page, write_page
-from tempo.report.table import means_table, write_csv
+from tempo.report.number_format import SMOKE, metric_name
+from tempo.report.tables import means_table, write_csv
 
 MOST_TERMINAL_ROWS = 40
 TERMINAL_WIDTH = 160

@@ -11,9 +11,9 @@ import numpy as np
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 from tempo.errors import UserError, nearest
-from tempo.record.number_format import amount, metric_name, more_is_better, points
 from tempo.report.grouping import Setting, group
-from tempo.report.load import Run
+from tempo.report.load_runs import Run
+from tempo.report.number_format import amount, metric_name, more_is_better, points
 
 CONFIDENCE = 0.95
 EQUAL_BELOW = 1e-9

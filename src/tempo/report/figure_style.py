@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from tempo.record.number_format import human, is_share, shortened
-from tempo.report.load import Array
+from tempo.report.load_runs import Array
+from tempo.report.number_format import human, is_share, shortened
 
 # Okabe & Ito (2008), without the yellow that is too pale for a line; grey takes its place.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7A7A7A")

@@ -7,23 +7,19 @@ import hashlib
 import itertools
 import json
 import math
-import os
-import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tempo.errors import UserError
+from tempo.record.atomic_write import write_atomically
 
 SCHEMA_VERSION = 2
 """1 had no `environment`, `n_evaluated` and `init_from`: such a record is read, and they are empty."""
 FILE_NAME = "run.json"
 SWEEP_FILE = "sweep.json"
 """In the folder of a sweep: its jobs, the swept keys and the command."""
-UNFINISHED = re.compile(r"\..+\.\d+\.[0-9a-f]{4}")
-"""Names under which `write_atomically` writes."""
 _DEEPEST = 40
 """Levels of a record; the configuration's own has seven."""
 STATUSES = ("running", "completed", "diverged", "pruned", "interrupted", "failed")
@@ -173,27 +169,6 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write beside `path`, flush to the disk, then rename over it."""
-    data = content.encode() if isinstance(content, str) else content
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(2)}")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Remove what killed writers left of `write_atomically`, in a folder where no other process writes."""
-    for path in folder.glob(".*"):
-        if UNFINISHED.fullmatch(path.name):
-            path.unlink(missing_ok=True)
 
 
 def _parsed(text: str, where: str) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tempo.errors import UserError
-from tempo.record.run_record import FILE_NAME, SWEEP_FILE, RunRecord, flatten
+from tempo.record.run_json import FILE_NAME, SWEEP_FILE, RunRecord, flatten
 
 Array = NDArray[np.float64]
 CURVES_FILE = "metrics.csv"

@@ -10,13 +10,13 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from tempo.record.number_format import SMOKE, duration, human, metric_name
 from tempo.report.content import Content
 from tempo.report.failures import Failure, said_path
 from tempo.report.figures import Drawn
-from tempo.report.paper import paper_table
-from tempo.report.search import Search, trials_table
-from tempo.report.table import Cell, Table, means_table, runs_table
+from tempo.report.number_format import SMOKE, duration, human, metric_name
+from tempo.report.published_numbers import paper_table
+from tempo.report.search_results import Search, trials_table
+from tempo.report.tables import Cell, Table, means_table, runs_table
 
 LARGEST_SVG_BYTES = 400_000
 """A figure with more detail is embedded as PNG."""

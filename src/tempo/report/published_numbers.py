@@ -19,7 +19,9 @@ import yaml
 
 from tempo.errors import UserError, nearest
 from tempo.paths import ROOT
-from tempo.record.number_format import (
+from tempo.report.grouping import Setting
+from tempo.report.load_runs import Run
+from tempo.report.number_format import (
     ABSENT,
     SMOKE,
     amount,
@@ -30,10 +32,8 @@ from tempo.record.number_format import (
     points,
     unit,
 )
-from tempo.report.grouping import Setting
-from tempo.report.load import Run
-from tempo.report.summarise import Statistics, Summary, describe, statistics
-from tempo.report.table import Cell, Table, number_cell
+from tempo.report.statistics import Statistics, Summary, describe, statistics
+from tempo.report.tables import Cell, Table, number_cell
 
 EXPERIMENTS = ROOT / "conf" / "experiment"
 NOT_RUN = describe([])

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tempo.errors import UserError, nearest
-from tempo.record.number_format import (
+from tempo.report.load_runs import Run
+from tempo.report.number_format import (
     ABSENT,
     SMOKE,
     amount,
@@ -18,9 +19,8 @@ from tempo.record.number_format import (
     short_keys,
     unit,
 )
-from tempo.report.load import Run
-from tempo.report.summarise import Statistics, Summary, describe
-from tempo.report.table import Cell, Table, number_cell, value_cell
+from tempo.report.statistics import Statistics, Summary, describe
+from tempo.report.tables import Cell, Table, number_cell, value_cell
 
 
 @dataclass(frozen=True)
