@@ -42,6 +42,7 @@ LIGHT_FILES = {
     "tempo.distributed.parent_death",
     "tempo.distributed.placement",
     "tempo.optimizer.names_and_ranges",
+    "tempo.optimizer.traits",
     "tempo.trainer.search_trial",
 }
 """Files of other rooms that do not import torch either."""

@@ -12,7 +12,7 @@ from tempo.config.parallel_rules import check_exchange, check_sharding
 from tempo.config.run_length import check_batch_fits
 from tempo.distributed.process_group import is_asynchronous
 from tempo.errors import UserError
-from tempo.optimizer.names_and_ranges import AVERAGING, DIFFERENTIATING, WITH_CLOSURE
+from tempo.optimizer.traits import traits_of
 from tempo.scheduler.build import build_schedule
 
 Config = Mapping[str, Any]
@@ -147,7 +147,8 @@ def _compression(config: Config) -> None:
 
 def _closure(config: Config) -> None:
     target, trainer = config["optimizer"]["_target_"], config["trainer"]
-    if target not in WITH_CLOSURE:
+    traits = traits_of(target)
+    if not traits.needs_closure:
         return
     kind = target.rpartition(".")[2]
     if trainer["precision"] == "16-mixed":
@@ -160,7 +161,7 @@ def _closure(config: Config) -> None:
             f"trainer.gradient_clip={trainer['gradient_clip']} gives {kind} a gradient that is not the slope "
             "of its loss: trainer.gradient_clip=null"
         )
-    if target not in DIFFERENTIATING:
+    if not traits.takes_second_derivatives:
         return
     if (devices := trainer["devices"] * trainer["num_nodes"]) > 1:
         raise UserError(
@@ -187,7 +188,7 @@ def _graph(config: Config) -> None:
         why = f"takes steps of trainer.precision=32-true and bf16-mixed, none of {trainer['precision']}"
     elif trainer["profiler"] is not None:
         why = f"leaves the steps nothing that trainer.profiler={trainer['profiler']} could look at"
-    elif kind in WITH_CLOSURE:
+    elif traits_of(kind).needs_closure:
         why = f"is of steps with one pass over a batch, and {kind.rpartition('.')[2]} makes several"
     else:
         return
@@ -195,7 +196,7 @@ def _graph(config: Config) -> None:
 
 
 def _averaging(config: Config) -> None:
-    if config["optimizer"]["_target_"] not in AVERAGING:
+    if not traits_of(config["optimizer"]["_target_"]).averages_weights:
         return
     if config["optimizer"].get("momentum") == 0:
         raise UserError(

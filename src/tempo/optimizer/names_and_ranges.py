@@ -16,23 +16,6 @@ OUR_NAMES = {
 }
 """Torch's and the textbooks' names for the knobs that the configuration calls otherwise."""
 
-WITH_CLOSURE = frozenset(
-    {
-        "torch.optim.LBFGS",
-        "tempo.optimizer.lbfgs.LBFGS",
-        "tempo.optimizer.bfgs.BFGS",
-        "tempo.optimizer.newton_cg.NewtonCG",
-    }
-)
-"""Optimizers that compute the loss of a batch several times a step."""
-DIFFERENTIATING = frozenset({"tempo.optimizer.newton_cg.NewtonCG"})
-"""Those that take derivatives themselves, past DDP's exchange of gradients and torch.compile."""
-
-AVERAGING = frozenset({"schedulefree.AdamWScheduleFree"})
-"""Optimizers that train one set of weights and mean another, their average, to be evaluated."""
-COMPOSED = frozenset({"tempo.optimizer.muon.MuonWithAdamW"})
-"""Optimizers made of others, each with a state of its own."""
-
 _MAY_BE_NULL = ("max_eval",)
 _FLAGS = frozenset(
     {"amsgrad", "capturable", "centered", "decoupled_weight_decay", "differentiable", "foreach", "fused"}

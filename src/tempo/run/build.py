@@ -28,7 +28,7 @@ from tempo.distributed.strategy import RingStrategy, StarStrategy
 from tempo.distributed.sync_server import ServerSettings
 from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
-from tempo.optimizer.names_and_ranges import AVERAGING
+from tempo.optimizer.traits import traits_of
 from tempo.run.networks import build_network
 from tempo.scheduler.build import schedule_of
 from tempo.task.async_classifier import AsyncBatches, AsyncClassifier
@@ -174,7 +174,7 @@ def build_module(config: Config, data: Data, plan: BatchPlan) -> Classifier:
         num_classes=len(data.train.classes),
         gradient_clip=trainer["gradient_clip"],
         ema_decay=config["ema"]["decay"],
-        optimizer_averages=config["optimizer"]["_target_"] in AVERAGING,
+        optimizer_averages=traits_of(config["optimizer"]["_target_"]).averages_weights,
         log_every_n_steps=trainer["log_every_n_steps"],
         cuda_graph=trainer.get("cuda_graph", False),  # a record of earlier times has no such key
     )
