@@ -38,6 +38,7 @@ WITHOUT_TORCH = {"command_line", "config", "record", "report", "scheduler", "swe
 """Rooms that answer before torch is imported, but for WITH_TORCH."""
 WITH_TORCH = {"tempo.scheduler.adapter"}
 LIGHT_FILES = {
+    "tempo.data.sizes",
     "tempo.distributed.process_group",
     "tempo.distributed.parent_death",
     "tempo.distributed.placement",

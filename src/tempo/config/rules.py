@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tempo.config.parallel_rules import check_exchange, check_sharding
-from tempo.config.run_length import check_batch_fits
+from tempo.config.run_length import planned_images
+from tempo.data.sizes import check_batch_size, check_val_size
 from tempo.distributed.process_group import is_asynchronous
 from tempo.errors import UserError
 from tempo.optimizer.traits import traits_of
@@ -91,24 +92,15 @@ def _batches(config: Config) -> None:
     _at_least(data["total_batch_size"], 1, "data.total_batch_size")
     _at_least(data["eval_batch_size"], 1, "data.eval_batch_size")
     _at_least(data["train_size"], 1, "data.train_size")
-    _at_least(data["val_size"], 0, "data.val_size")
     for key in ("crop_padding", "cutout"):
         _at_least(data["augment"][key], 0, f"data.augment.{key}")
-    if isinstance(data["val_size"], float) and data["val_size"] >= 1:
-        raise UserError(
-            f"data.val_size={data['val_size']} is no share below 1: data.val_size=0.1, or a number of images"
-        )
-    devices, nodes = (1, 1) if is_asynchronous(trainer) else (trainer["devices"], trainer["num_nodes"])
-    parts = devices * nodes * trainer["accumulate"]
-    total = data["total_batch_size"]
-    if total % parts:
-        near = max(parts, round(total / parts) * parts)
-        raise UserError(
-            f"data.total_batch_size={total} is not divisible by {devices} devices x "
-            f"{nodes} nodes x {trainer['accumulate']} accumulation = {parts}: "
-            f"data.total_batch_size={near}"
-        )
-    check_batch_fits(config)
+    check_val_size(data["val_size"])
+    check_batch_size(
+        data["total_batch_size"],
+        devices=1 if is_asynchronous(trainer) else trainer["devices"] * trainer["num_nodes"],
+        accumulate=trainer["accumulate"],
+        images=planned_images(config),
+    )
 
 
 def _schedule(config: Config) -> None:
