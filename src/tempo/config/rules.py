@@ -15,6 +15,7 @@ from tempo.distributed.process_group import is_asynchronous
 from tempo.errors import UserError
 from tempo.optimizer.traits import traits_of
 from tempo.scheduler.build import build_schedule
+from tempo.scheduler.schedule import MOMENTUM_OFF, check_momentum
 
 Config = Mapping[str, Any]
 MOST_COUNT = 2**31 - 1
@@ -104,16 +105,9 @@ def _batches(config: Config) -> None:
 
 
 def _schedule(config: Config) -> None:
-    schedule = build_schedule(config["scheduler"])
-    momentum = config["optimizer"].get("momentum")
-    if schedule.moves_momentum and not momentum:
-        keys = [key for key in config["scheduler"] if key.endswith("_momentum")]
-        off = " ".join(f"scheduler.{key}=null" for key in keys)
-        kind = config["optimizer"]["_target_"].rpartition(".")[2]
-        raise UserError(
-            f"the schedule moves momentum, but the optimizer {kind} has "
-            f"{'none' if momentum is None else 'momentum 0'}: {off}, or optimizer=momentum"
-        )
+    optimizer = config["optimizer"]
+    kind = optimizer["_target_"].rpartition(".")[2]
+    check_momentum(build_schedule(config["scheduler"]), kind, optimizer.get("momentum"))
 
 
 def _compression(config: Config) -> None:
@@ -200,11 +194,9 @@ def _averaging(config: Config) -> None:
             f"ema.decay={config['ema']['decay']}: this optimizer averages its weights itself: ema.decay=null"
         )
     if build_schedule(config["scheduler"]).moves_momentum:
-        keys = [key for key in config["scheduler"] if key.endswith("_momentum")]
-        off = " ".join(f"scheduler.{key}=null" for key in keys)
         raise UserError(
-            f"the schedule moves momentum, by which this optimizer mixes its weights: {off}, or "
-            "scheduler=constant"
+            "the schedule changes momentum, by which this optimizer mixes its weights; "
+            f"set {MOMENTUM_OFF}, or scheduler=constant"
         )
 
 
