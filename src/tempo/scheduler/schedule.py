@@ -32,7 +32,7 @@ class Schedule(Protocol):
         return getattr(self, "min_momentum", None) is not None
 
     def at(self, step: int, total_steps: int) -> dict[str, float]:
-        """Return `{"lr": .., "momentum": ..}` for `step` in `[0, total_steps)`; "momentum" only if it changes.
+        """Return `{"lr": .., "momentum": ..}` for `step` in `[0, total_steps)`; momentum only if it changes.
 
         Raises ValueError for a step outside the run.
         """
