@@ -28,8 +28,8 @@ from rich.console import Console
 from rows import Row, Section
 from table import add, new_table
 
+from tempo.record.atomic_write import write_atomically
 from tempo.record.environment import cpu_name, git_state, versions
-from tempo.record.run_record import write_atomically
 
 SECTIONS: list[Section] = [
     each

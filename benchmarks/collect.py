@@ -18,7 +18,8 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from tempo.errors import UserError  # noqa: E402
 from tempo.paths import data_root  # noqa: E402
-from tempo.record.run_record import FILE_NAME, RunRecord, write_atomically  # noqa: E402
+from tempo.record.atomic_write import write_atomically  # noqa: E402
+from tempo.record.run_json import FILE_NAME, RunRecord  # noqa: E402
 
 STATE_FILE = "tune.json"
 RESULTS = ROOT / "docs" / "results"

@@ -22,7 +22,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from victims import ROOT, Victim, preload, rows, stamp
 
-from tempo.record.run_record import write_atomically
+from tempo.record.atomic_write import write_atomically
 
 TINY = ("model=mlp", "trainer=cpu", "trainer.threads=1")
 LONG = (*TINY, "data.train_size=640", "data.total_batch_size=32", "scheduler=onecycle", "optimizer.lr=0.01")

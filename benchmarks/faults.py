@@ -28,7 +28,8 @@ from typing import Any
 from victims import ROOT, Victim, first_difference, outcome, preload, rows, stamp, unfinished
 
 from tempo.errors import UserError
-from tempo.record.run_record import FILE_NAME, RunRecord, write_atomically
+from tempo.record.atomic_write import write_atomically
+from tempo.record.run_json import FILE_NAME, RunRecord
 
 TINY = (
     "model=mlp",

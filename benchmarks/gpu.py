@@ -31,8 +31,9 @@ from rich.table import Table
 from rows import Row
 
 import tempo.data.folder
+from tempo.record.atomic_write import write_atomically
 from tempo.record.environment import cpu_name, git_state, versions
-from tempo.record.run_record import RunRecord, write_atomically
+from tempo.record.run_json import RunRecord
 from tempo.run.run_request import Job
 from tempo.run.train import run
 

@@ -7,7 +7,7 @@ import time
 from jobs import InTurn, composed_config, train
 from rows import Row, Section
 
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 
 _SMALL = (
     "data=synthetic",

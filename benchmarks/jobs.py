@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from tempo.config.check import check, composed  # noqa: E402
 from tempo.paths import register_resolvers  # noqa: E402
-from tempo.record.run_record import RunRecord  # noqa: E402
+from tempo.record.run_json import RunRecord  # noqa: E402
 from tempo.run import build  # noqa: E402
 from tempo.run.run_request import Job  # noqa: E402
 from tempo.run.train import run  # noqa: E402

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from tempo.report.content import content_of  # noqa: E402
 from tempo.report.figures import draw  # noqa: E402
-from tempo.report.load import load  # noqa: E402
+from tempo.report.load_runs import load  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
 

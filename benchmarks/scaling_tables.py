@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from emulated import NETWORKS, SCALE, VARIANTS, Variant, calibration  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
-from tempo.record.run_record import write_atomically  # noqa: E402
+from tempo.record.atomic_write import write_atomically  # noqa: E402
 from tempo.scaling.cost_model import Machine, Servers, predict  # noqa: E402
 from tempo.scaling.link import Link  # noqa: E402
 from tempo.scaling.point import SUFFIX, ScalingPoint  # noqa: E402

@@ -32,8 +32,9 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from table import add, new_table  # noqa: E402
 
+from tempo.record.atomic_write import write_atomically  # noqa: E402
 from tempo.record.environment import cpu_name, git_state, versions  # noqa: E402
-from tempo.record.run_record import RunRecord, config_hash, write_atomically  # noqa: E402
+from tempo.record.run_json import RunRecord, config_hash  # noqa: E402
 
 N_CONFIGURED = 500
 N_JOBS = 8

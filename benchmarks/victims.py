@@ -19,10 +19,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+from tempo.record.atomic_write import UNFINISHED  # noqa: E402
 from tempo.record.environment import cpu_name, git_state, versions  # noqa: E402
-from tempo.record.run_record import UNFINISHED, RunRecord  # noqa: E402
+from tempo.record.run_json import RunRecord  # noqa: E402
 
-PRELOADED = ("tempo.run.train", "torch.utils.tensorboard", "tempo.report.build", "sklearn.datasets")
+PRELOADED = ("tempo.run.train", "torch.utils.tensorboard", "tempo.report.write_report", "sklearn.datasets")
 _LOOK_SECONDS = 0.0005
 _HANG_SECONDS = 300.0
 _NO_CLOCK = ("seconds",)

@@ -85,7 +85,7 @@ def report(
         UserError: no run, or none that can be read; a metric, a paper or a target that is not there.
     """
     # The folders are looked through before scipy and matplotlib take their second to import.
-    from tempo.report.load import load
+    from tempo.report.load_runs import load
 
     try:
         found = load(folders)
@@ -100,9 +100,9 @@ def report(
         first = found.unreadable[0]
         raise UserError(f"none of the {len(found.unreadable)} runs found can be read; the first: {first.why}")
 
-    with importing("tempo.report.build"):
-        from tempo.report.build import text_of, write_report
+    with importing("tempo.report.write_report"):
         from tempo.report.content import content_of
+        from tempo.report.write_report import text_of, write_report
 
     content = content_of(folders, found, metric, paper, target)
     page = write_report(content, out)

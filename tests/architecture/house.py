@@ -38,10 +38,12 @@ WITHOUT_TORCH = {"command_line", "config", "record", "report", "scheduler", "swe
 """Rooms that answer before torch is imported, but for WITH_TORCH."""
 WITH_TORCH = {"tempo.scheduler.adapter"}
 LIGHT_FILES = {
+    "tempo.data.sizes",
     "tempo.distributed.process_group",
     "tempo.distributed.parent_death",
     "tempo.distributed.placement",
     "tempo.optimizer.names_and_ranges",
+    "tempo.optimizer.traits",
     "tempo.trainer.search_trial",
 }
 """Files of other rooms that do not import torch either."""

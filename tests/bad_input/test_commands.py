@@ -70,7 +70,7 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("'name=\"a\nb\"'", ["name='a\\nb' is part of a folder's name"]),
     (f"name={'x' * 300}", ["is part of a folder's name: 1 to 120 bytes"]),
     ("scheduler=multistep scheduler.milestones=[0.9,0.5]", ["'scheduler.milestones=[0.5,0.9]'"]),
-    ("trainer.accumulate=64 trainer.devices=2", ["= 128: data.total_batch_size=128"]),
+    ("trainer.accumulate=64 trainer.devices=2", ["= 128; set data.total_batch_size=128"]),
     ("optimizer=muon optimizer.ns_steps=0", ["optimizer.ns_steps=0 must be in [1, 99]"]),
     ("optimizer=muon optimizer.ns_steps=1000000000", ["must be in [1, 99], e.g. optimizer.ns_steps=5"]),
     ("optimizer=lbfgs optimizer.max_eval=0", ["optimizer.max_eval=0 must be 1 or more, or null"]),

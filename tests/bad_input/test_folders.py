@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tempo.report.load import load
+from tempo.report.load_runs import load
 from tests.bad_input.conftest import Refused, assert_refused
 from tests.bad_input.warm import Warm
 

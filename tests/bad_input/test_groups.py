@@ -37,7 +37,7 @@ RUNS: list[tuple[str, list[str]]] = [
     ("trainer=fsdp2 optimizer=lbfgs", ["trainer.shard=true", "LBFGS", "optimizer=adamw"]),
     ("trainer=fsdp2 optimizer=bfgs", ["trainer.shard=true", "BFGS", "optimizer=adamw"]),
     ("trainer=fsdp2 optimizer=newton_cg", ["trainer.shard=true", "NewtonCG", "optimizer=adamw"]),
-    ("trainer=fsdp2 optimizer=muon", ["MuonWithAdamW orthogonalises", "optimizer=adamw"]),
+    ("trainer=fsdp2 optimizer=muon", ["MuonWithAdamW is made of", "optimizer=adamw"]),
     ("trainer=fsdp2 optimizer=schedule_free", ["AdamWScheduleFree keeps", "optimizer=adamw"]),
     ("trainer=fsdp2 optimizer.fused=true", ["no fused kernel of SGD", "optimizer.fused=null"]),
 ]

@@ -16,7 +16,7 @@ import torch
 
 from tempo.config.targets import check_named_by_conf
 from tempo.errors import UserError
-from tempo.report.build import build_report
+from tempo.report.write_report import build_report
 from tests.bad_input.conftest import SMALL, Refused, Trap, assert_refused, edit
 from tests.bad_input.warm import Warm
 from tests.report.example_runs import screen_text, write_run

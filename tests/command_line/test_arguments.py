@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tempo.command_line.error_messages import one_line, storage_line
 from tempo.command_line.script import known_flags, multirun_first, resumed
 from tempo.errors import UserError, nearest
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tests.jobs import compose_job
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tempo.paths import ROOT
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 
 # Runs a script as `python src/<script>` does, and says at the end whether torch was imported.
 PROGRAM = """

@@ -161,7 +161,7 @@ REFUSED: list[tuple[str, str, str]] = [
     ("model._target_=tempo.run.process_launch.os.system", "tempo.run.process_launch.os", "model=<option"),
     ("+foo=1", "foo is not a key", "seed"),
     ("+sede=1", "sede is not a key", "Did you mean 'seed'?"),
-    ("+experimnt=x", "experimnt is not a key", "Leave it out"),
+    ("+experimnt=x", "experimnt is not a key", "Remove it"),
     ("+early_stoping.patience=1", "early_stoping is not a key", "Did you mean 'early_stopping'?"),
     ("+optimizer.weight_decay=1e-4", "optimizer.weight_decay", "optimizer.wd"),
     ("+optimizer.betas=[0.9,0.99]", "optimizer.betas", "optimizer.momentum and optimizer.beta2"),

@@ -177,7 +177,6 @@ def test_global_random_state_is_neither_read_nor_moved() -> None:
     [
         ({"n": 100, "total_batch_size": 10, "world_size": 3}, "data.total_batch_size=9"),
         ({"n": 100, "total_batch_size": 2, "world_size": 3}, "data.total_batch_size=3"),
-        ({"n": 100, "total_batch_size": 0}, "data.total_batch_size=64"),
         ({"n": 100, "total_batch_size": 128, "accumulate": 8}, "data.total_batch_size=96"),
     ],
 )

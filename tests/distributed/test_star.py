@@ -12,7 +12,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from tempo.distributed.sync_server import ServerSettings, Star
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tests.conftest import Train, Trained
 from tests.jobs import SMALL, finish, start_group
 

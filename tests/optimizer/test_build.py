@@ -12,6 +12,7 @@ from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
 from tempo.optimizer.parameter_groups import parameter_groups
 from tempo.optimizer.torch_arguments import torch_arguments
+from tempo.optimizer.traits import traits_of_class
 from tests.optimizer.options import OPTIONS, settings, training_mode
 
 TORCH_CLASSES = ["ASGD", "Adadelta", "Adafactor", "Adamax", "LBFGS", "Muon", "RAdam", "Rprop", "SparseAdam"]
@@ -51,7 +52,7 @@ def test_spared_parameters_keep_still_without_a_gradient(option):
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
         loss = sum((0.0 * parameter).sum() for parameter in model.parameters())
-        if not getattr(optimizer, "differentiates", False):
+        if not traits_of_class(type(optimizer)).takes_second_derivatives:
             loss.backward()
         return loss
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
+from tempo.optimizer.traits import traits_of_class
 from tests.optimizer.options import SOLVERS, LeastSquares, float64, settings
 
 PROBLEM = LeastSquares()
@@ -50,7 +51,7 @@ def minimized(model, steps, **node):
         calls += 1
         optimizer.zero_grad()
         value = model.value()
-        if not getattr(optimizer, "differentiates", False):
+        if not traits_of_class(type(optimizer)).takes_second_derivatives:
             value.backward()
         return value
 

@@ -14,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 

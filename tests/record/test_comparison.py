@@ -16,7 +16,7 @@ from tempo.record.comparison import (
     result_differences,
     row_differences,
 )
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 
 CURVES = {
     "step": np.array([5.0, 5.0, 10.0]),

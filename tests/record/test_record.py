@@ -15,15 +15,8 @@ from hypothesis import strategies as st
 
 from tempo.errors import UserError
 from tempo.paths import ROOT
-from tempo.record.run_record import (
-    FILE_NAME,
-    SCHEMA_VERSION,
-    STATUSES,
-    RunRecord,
-    config_hash,
-    flatten,
-    write_atomically,
-)
+from tempo.record.atomic_write import write_atomically
+from tempo.record.run_json import FILE_NAME, SCHEMA_VERSION, STATUSES, RunRecord, config_hash, flatten
 
 NUMBERS = st.floats(allow_nan=False) | st.sampled_from([math.inf, -math.inf])
 SCALARS = (

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tempo.record.run_record import RunRecord, config_hash
-from tempo.report.build import text_of
+from tempo.record.run_json import RunRecord, config_hash
 from tempo.report.content import content_of
-from tempo.report.load import load
+from tempo.report.load_runs import load
+from tempo.report.write_report import text_of
 
 HEADER = "step,epoch,seconds,lr,momentum,train/loss,train/accuracy,val/loss,val/accuracy"
 

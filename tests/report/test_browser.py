@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tempo.report.build import build_report
+from tempo.report.write_report import build_report
 from tests.report.example_runs import weight_decay_sweep, write_run
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from matplotlib import rc_context
 
-from tempo.report.bars import finals, trade_off
-from tempo.report.charts import against_key, heat_map
-from tempo.report.curves import schedules, spread, training_curves
+from tempo.report.curve_figures import schedules, spread, training_curves
+from tempo.report.figure_style import MOST_POINTS, RC, thin
 from tempo.report.figures import draw
-from tempo.report.load import load
-from tempo.report.style import MOST_POINTS, RC, thin
-from tempo.report.summarise import Summary, summarise
+from tempo.report.load_runs import load
+from tempo.report.result_figures import against_key, finals, heat_map, trade_off
+from tempo.report.statistics import Summary, summarise
 from tests.report.example_runs import weight_decay_sweep, write_run
 
 

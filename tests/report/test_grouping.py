@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tempo.record.number_format import canonical, duration, human, natural, order, short_keys
 from tempo.report.grouping import ABSENT, differing, group, shared, value_of
-from tempo.report.load import load
+from tempo.report.load_runs import load
+from tempo.report.number_format import canonical, duration, human, natural, order, short_keys
 from tests.report.example_runs import weight_decay_sweep, write_run, write_sweep
 
 

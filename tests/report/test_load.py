@@ -9,7 +9,7 @@ import pytest
 
 from tempo.errors import UserError
 from tempo.paths import ROOT
-from tempo.report.load import load, read_curves
+from tempo.report.load_runs import load, read_curves
 from tests.report.example_runs import HEADER, weight_decay_sweep, write_run, write_sweep
 
 ACCURACIES = {1e-4: {0: 0.91, 1: 0.92}, 1e-5: {0: 0.90, 1: 0.905}}

@@ -8,10 +8,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from tempo.paths import ROOT
-from tempo.report.build import build_report
 from tempo.report.content import content_of
-from tempo.report.load import load
-from tempo.report.page import write_page
+from tempo.report.html_page import write_page
+from tempo.report.load_runs import load
+from tempo.report.write_report import build_report
 from tests.report.example_runs import write_run
 
 EVIL = "<script>alert('x')</script>"
@@ -53,7 +53,7 @@ def test_the_page_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     code = (
         "import sys; from pathlib import Path; from tempo.report.content import content_of; "
-        "from tempo.report.load import load; from tempo.report.page import write_page; "
+        "from tempo.report.load_runs import load; from tempo.report.html_page import write_page; "
         "folder, out = map(Path, sys.argv[1:]); write_page(content_of([folder], load([folder])), [], out)"
     )
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT / "src")}

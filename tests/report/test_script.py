@@ -8,7 +8,7 @@ import pytest
 
 from report import default_out, main
 from tempo.paths import ROOT
-from tempo.report.page import announce_page
+from tempo.report.html_page import announce_page
 from tests.report.example_runs import weight_decay_sweep, write_run
 
 SCRIPT = ROOT / "src/report.py"

@@ -8,10 +8,10 @@ import pytest
 from scipy import stats
 
 from tempo.errors import UserError
-from tempo.report.build import text_of
 from tempo.report.content import content_of
-from tempo.report.load import load
-from tempo.report.summarise import Comparison, Summary, compare, statistics, summarise
+from tempo.report.load_runs import load
+from tempo.report.statistics import Comparison, Summary, compare, statistics, summarise
+from tempo.report.write_report import text_of
 from tests.report.example_runs import weight_decay_sweep, write_run
 
 A = {0: 0.9131, 1: 0.9172, 2: 0.9118}

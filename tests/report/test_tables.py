@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tempo.report.build import build_report
 from tempo.report.content import content_of
-from tempo.report.load import load
+from tempo.report.html_page import write_page
+from tempo.report.load_runs import load
 from tempo.report.markdown import write_markdown
-from tempo.report.page import write_page
-from tempo.report.table import write_csv
+from tempo.report.tables import write_csv
+from tempo.report.write_report import build_report
 from tests.report.example_runs import screen_text, weight_decay_sweep, write_run
 
 ACCURACIES = {1e-4: {0: 0.91, 1: 0.92, 2: 0.915}, 0.0: {0: 0.90, 1: 0.905, 2: 0.895}}

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tempo.errors import UserError
-from tempo.report.build import text_of, write_report
 from tempo.report.content import content_of
-from tempo.report.load import load
+from tempo.report.load_runs import load
+from tempo.report.write_report import text_of, write_report
 from tests.report.example_runs import write_run
 
 HEAD = "step,epoch,seconds,lr,momentum,train/loss,train/accuracy,val/loss,val/accuracy\n"

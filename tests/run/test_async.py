@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tempo.paths import ROOT
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tests.jobs import rows_written
 
 pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tempo.paths import ROOT
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tests.jobs import SMALL
 
 NETWORK = """

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tempo.errors import UserError
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tests.conftest import Train
 
 # One step that changes next to nothing: what is tested is what the run began with.

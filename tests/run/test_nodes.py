@@ -13,7 +13,7 @@ import pytest
 from tempo.distributed.process_group import check_layout, place, rendezvous, take_names_of_torchrun
 from tempo.errors import UserError
 from tempo.paths import ROOT
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tests.jobs import SMALL
 
 SECONDS = 180

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tempo.errors import UserError
-from tempo.record.run_record import FILE_NAME, RunRecord, config_hash
+from tempo.record.run_json import FILE_NAME, RunRecord, config_hash
 from tempo.run.reproduce import COMPARISON_FILE, Asked, reproduce
 from tempo.run.run_request import Job
 from tempo.run.train import run

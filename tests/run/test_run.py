@@ -19,7 +19,7 @@ from tempo.data.digits import digits
 from tempo.data.split import split
 from tempo.errors import UserError
 from tempo.paths import ROOT
-from tempo.record.run_record import RunRecord, config_hash
+from tempo.record.run_json import RunRecord, config_hash
 from tempo.run import build, describe
 from tempo.run.evaluate import evaluate, evaluate_from_hydra
 from tempo.run.preview import planned_steps, show_preview
@@ -196,7 +196,7 @@ def _refusals_of_evaluate(tested: Trained) -> None:
         ("scheduler", "torch.hub.load"),
         ("model", "tempo.run.process_launch.os.system"),
         ("model", "tempo.run.process_launch.subprocess.run"),
-        ("data", "tempo.record.run_record.write_atomically"),
+        ("data", "tempo.record.atomic_write.write_atomically"),
         ("model", "tempo.data.digits.digits"),
         ("optimizer", "torch.optim.lr_scheduler.StepLR"),
         ("data", "tempo.data.folder.Path.write_text"),

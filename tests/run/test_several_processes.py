@@ -18,7 +18,7 @@ from PIL import Image
 from torch import distributed
 
 from tempo.paths import ROOT
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tempo.run.evaluate import evaluate
 from tests.conftest import Train, Trained
 from tests.jobs import SMALL, THREADS_AT_THE_END, rows_written, signal_at, start_group

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tempo.run.evaluate import evaluate
 from tests.conftest import Train, Trained
 from tests.jobs import SMALL, start_group

@@ -12,9 +12,9 @@ import pytest
 
 from tempo.command_line.script import new_folder, storage_line
 from tempo.record import run_folder
+from tempo.record.atomic_write import write_atomically
 from tempo.record.folder_lock import FolderLock
 from tempo.record.run_folder import point_latest_at
-from tempo.record.run_record import write_atomically
 
 OTHER_USER = 65534
 

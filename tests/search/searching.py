@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tempo.config.resolve import plain
 from tempo.paths import register_resolvers
-from tempo.record.run_record import FILE_NAME, RunRecord, config_hash
+from tempo.record.run_json import FILE_NAME, RunRecord, config_hash
 from tempo.trainer.search_trial import Reporting, trial_of
 from tests.jobs import CONF
 

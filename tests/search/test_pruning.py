@@ -11,7 +11,7 @@ import pytest
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed: pip install -e '.[search]'")
 
-from tempo.record.run_record import RunRecord  # noqa: E402
+from tempo.record.run_json import RunRecord  # noqa: E402
 from tempo.run.run_request import Job  # noqa: E402
 from tempo.run.train import run  # noqa: E402
 from tempo.trainer.search_trial import ENVIRONMENT_KEY, Reporting, Trial, make_pruner, open_storage  # noqa: E402

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tempo.record.run_record import SWEEP_FILE, RunRecord
-from tempo.report.build import build_report
-from tempo.report.load import load
-from tempo.report.search import Search, searches_of, trials_table
+from tempo.record.run_json import SWEEP_FILE, RunRecord
+from tempo.report.load_runs import load
 from tempo.report.search_figures import best_so_far, importance, slices
+from tempo.report.search_results import Search, searches_of, trials_table
+from tempo.report.write_report import build_report
 from tests.report.example_runs import screen_text
 
 ENDS = [("completed", 0.5), ("pruned", None), ("completed", 0.75), ("diverged", None), ("completed", 0.7)]

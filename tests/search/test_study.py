@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed: pip install -e '.[search]'")
 
 from tempo.errors import UserError  # noqa: E402
-from tempo.record.run_record import RunRecord  # noqa: E402
+from tempo.record.run_json import RunRecord  # noqa: E402
 from tempo.sweep.search.sampler import DistinctSampler  # noqa: E402
 from tempo.sweep.search.space import Space, parse_space  # noqa: E402
 from tempo.sweep.search.study import Drawn, Plan, SearchStudy  # noqa: E402

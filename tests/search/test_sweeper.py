@@ -91,7 +91,7 @@ def test_failures_in_a_row_stop_the_search(tmp_path: Path, capsys: pytest.Captur
 def test_a_point_that_cannot_be_composed_fails_alone(tmp_path: Path) -> None:
     """Each edge of the space works, but SGD without momentum does not go with 1cycle."""
     arguments = ("optimizer=sgd,momentum,nesterov", "scheduler=onecycle,constant")
-    with pytest.raises(UserError, match=r"scheduler=onecycle.*the schedule moves momentum"):
+    with pytest.raises(UserError, match=r"scheduler=onecycle.*the schedule changes momentum"):
         search(tmp_path, run, arguments)
     arguments = ("optimizer=momentum,sgd", "scheduler=onecycle,constant")
     with pytest.raises(UserError, match="1 of 4 jobs without a result"):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tempo.paths import ROOT
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 
 FAULTS = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(FAULTS), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from tempo.config.resolve import composed
 from tempo.errors import UserError
 from tempo.paths import register_resolvers
-from tempo.record.run_record import RunRecord, config_hash
+from tempo.record.run_json import RunRecord, config_hash
 from tempo.sweep.launcher.base import JobEnded, JobInterrupted, JobKilled, failed, failure
 from tempo.sweep.launcher.cluster_job import ClusterJob, Outcome
 from tempo.sweep.launcher.forked_job import ForkedJob

@@ -12,7 +12,7 @@ from hydra.plugins.launcher import Launcher
 
 from tempo.errors import UserError
 from tempo.record.folder_lock import FolderLock
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tempo.sweep.grid import Grid
 from tempo.sweep.grid_sweeper import GridSweeper
 from tempo.sweep.jobs import Job

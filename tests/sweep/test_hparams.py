@@ -15,7 +15,7 @@ from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, get_experiment, list_session_groups
 from tensorboard.plugins.hparams.backend_context import Context
 
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tests.conftest import Train
 
 METRICS = [f"final/{split}_{name}" for split in ("test", "train", "val") for name in ("accuracy", "loss")]

@@ -10,8 +10,8 @@ import pytest
 
 from tempo.errors import UserError
 from tempo.record.folder_lock import FolderLock
-from tempo.record.run_record import RunRecord
-from tempo.report.load import load
+from tempo.record.run_json import RunRecord
+from tempo.report.load_runs import load
 from tempo.sweep.jobs import Job, difference, distinct_jobs, write_sweep
 from tempo.sweep.launcher.slots import cores, slot_environments
 from tempo.sweep.progress import Progress, duration

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tests.sweep.command import finish, processes_naming, start, statuses, wait_until
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tests.sweep import slurm_cluster
 from tests.sweep.command import finish, start, statuses, wait_until
 

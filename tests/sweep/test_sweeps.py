@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tempo.paths import ROOT
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tests.sweep.command import finish, processes_naming, signal_all, start, statuses, train, wait_until
 
 SHORT = ("trainer.max_steps=4", "hydra.sweeper.report=false")

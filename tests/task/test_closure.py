@@ -13,11 +13,8 @@ from tempo.data.batches import BatchPlan
 from tempo.data.digits import digits
 from tempo.data.split import split
 from tempo.model.mlp import MLP
-from tempo.optimizer.build import build_optimizer
-from tempo.optimizer.names_and_ranges import WITH_CLOSURE
-from tempo.task.closure import StepClosure, needs_closure
+from tempo.task.closure import StepClosure
 from tests.conftest import Train
-from tests.optimizer.options import OPTIONS, settings
 
 STEPS = 7
 JOB = ("optimizer=lbfgs", "optimizer.max_iter=4", f"trainer.max_steps={STEPS}")
@@ -100,11 +97,3 @@ def test_dropout_is_the_same_at_each_evaluation(train: Train, monkeypatch: pytes
     train(*JOB, "model=cnn3", "model.dropout=0.5")
     assert len(seen) > STEPS
     assert len({loss for _, loss in seen}) > STEPS
-
-
-@pytest.mark.parametrize("option", OPTIONS)
-def test_the_rules_know_who_needs_a_closure(option: str) -> None:
-    """The check imports no torch, so it has a list."""
-    node = settings(option)
-    network = MLP(input_shape=(1, 8, 8), num_classes=10, hidden=(8, 8))
-    assert needs_closure(build_optimizer(network, node)) == (node["_target_"] in WITH_CLOSURE)

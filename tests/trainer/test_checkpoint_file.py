@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from tempo.errors import UserError
+from tempo.record.atomic_write import UNFINISHED
 from tempo.record.run_folder import BEST, LAST, PREVIOUS
-from tempo.record.run_record import UNFINISHED
 from tempo.trainer.checkpoint_file import CheckpointFiles, link, load
 from tempo.trainer.checkpoints import newest_whole
 from tests.conftest import Train

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tempo.paths import ROOT
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tempo.trainer.energy import EnergyMeter, _source
 from tests.conftest import Train
 from tests.jobs import SMALL

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tempo.run import training
 from tempo.trainer.interruption import Interrupted, Interruption
 from tests.conftest import Train

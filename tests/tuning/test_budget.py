@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tempo.errors import UserError
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tempo.tuning.budget import LEAST_SECONDS_A_RUN, Budget
 from tempo.tuning.plan import RUNS_OF, SAFETY, Price
 from tempo.tuning.settings import TuneSettings

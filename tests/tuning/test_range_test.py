@@ -15,8 +15,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from lr_range import epochs_count
 from tempo.errors import UserError
 from tempo.paths import ROOT
-from tempo.record.number_format import SMOKE
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
+from tempo.report.number_format import SMOKE
 from tempo.trainer.console import print_results
 from tempo.tuning.range_figure import draw
 from tempo.tuning.range_test import analyse, text_of, use_it, write_json

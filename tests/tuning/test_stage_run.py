@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from tempo.errors import UserError
 from tempo.paths import register_resolvers
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tempo.tuning.budget import Budget
 from tempo.tuning.choice import Candidate
 from tempo.tuning.procedure import Procedure

@@ -13,7 +13,7 @@ import pytest
 
 from tempo.errors import UserError
 from tempo.paths import ROOT
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tempo.tuning.settings import kept_overrides
 
 SMALL = (

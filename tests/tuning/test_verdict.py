@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tempo.record.run_record import RunRecord
-from tempo.report.load import Run
+from tempo.record.run_json import RunRecord
+from tempo.report.load_runs import Run
 from tempo.tuning.tune import comparison, comparison_lines, epochs_to, verdict
 
 

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tempo.config.schema import SEARCH_KEYS
 from tempo.errors import UserError, nearest
-from tempo.optimizer.names_and_ranges import OUR_NAMES
+from tempo.optimizer.names_and_ranges import our_name_for
 from tempo.paths import CONF, ROOT
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -221,8 +221,8 @@ def _unknown_key(key: str, config_name: str) -> str:
     siblings = sorted({each.rpartition(".")[2] for each in known if each.rpartition(".")[0] == parent})
     if not siblings:
         return f"{key} is no key.{nearest(key, known)} --cfg job shows those there are"
-    if parent == "optimizer" and leaf in OUR_NAMES:
-        return f"{key} is called {OUR_NAMES[leaf]} here: set it by that name"
+    if parent == "optimizer" and (line := our_name_for(leaf)):
+        return line
     has = f"{parent} has: {', '.join(siblings)}"
     if parent in ("optimizer", "logger"):  # elsewhere the check knows all keys there are
         has += f"; or add one with +{key}=..."

@@ -46,7 +46,7 @@ with importing("hydra"):
     from tempo.errors import INTERRUPTED_CODE, UserError, nearest
     from tempo.paths import CONF, register_resolvers
     from tempo.record.run_folder import named_run, noted_folder, quoted, remove_unused
-    from tempo.record.run_record import FILE_NAME, RunRecord
+    from tempo.record.run_json import FILE_NAME, RunRecord
 
 STARTED = time.perf_counter()
 """When this process had read its first imports: the begin of a single run's time."""

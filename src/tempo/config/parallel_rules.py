@@ -8,10 +8,7 @@ from typing import Any
 
 from tempo.config.schema import RunConfig
 from tempo.errors import UserError
-from tempo.optimizer.names_and_ranges import AVERAGING, COMPOSED, WITH_CLOSURE
-
-_FUSED_ON_PARTS = ("torch.optim.Adam", "torch.optim.AdamW")
-"""Classes whose fused kernel takes split tensors."""
+from tempo.optimizer.traits import traits_of
 
 
 def check_exchange(config: RunConfig) -> None:
@@ -57,6 +54,7 @@ def _staleness(bound: int | None, method: str) -> None:
 def _servers_step(config: RunConfig) -> None:
     """Of several servers each has its own variables and their optimizer's state, and nothing else."""
     trainer, server = config.trainer, config.server
+    optimizer = traits_of(config.optimizer.target)
     why = None
     if server.placement == "sharded":
         why = "server.placement=sharded cuts variables in parts, which no optimizer steps alone"
@@ -64,11 +62,11 @@ def _servers_step(config: RunConfig) -> None:
         why = "trainer.precision=16-mixed scales the loss by what every process finds in its gradients"
     elif trainer.gradient_clip is not None and server.count > 1:
         why = "trainer.gradient_clip needs all gradients in one place"
-    elif (target := config.optimizer.target) in WITH_CLOSURE:
+    elif optimizer.needs_closure:
         why = "a line search needs the gradient in every process"
-    elif target in AVERAGING:
+    elif optimizer.averages_weights:
         why = "every process evaluates the optimizer's average of the weights"
-    elif target in COMPOSED:
+    elif optimizer.is_composed:
         why = "the states of this optimizer's two parts are not gathered from the servers"
     if why:
         raise UserError(f"{why}, and server.reply=parameters leaves each its own: server.reply=gradients")
@@ -84,6 +82,7 @@ def _asynchronous(config: RunConfig) -> None:
                 f"parameters, steps and sends them: server.{key}={only}"
             )
     target = config.optimizer.target
+    optimizer = traits_of(target)
     why = None
     if trainer.num_nodes > 1:
         why, mend = f"trainer.num_nodes={trainer.num_nodes}: its workers are on one machine", "num_nodes=1"
@@ -95,7 +94,7 @@ def _asynchronous(config: RunConfig) -> None:
         why, mend = "trainer.energy=true: the first worker alone would be counted", "energy=false"
     elif decay is not None:
         why, mend = f"ema.decay={decay}: no worker sees the weights of every step", "method=ring"
-    elif target in WITH_CLOSURE | AVERAGING | COMPOSED:
+    elif optimizer.needs_closure or optimizer.averages_weights or optimizer.is_composed:
         kind = target.rpartition(".")[2]
         why, mend = f"{kind}: its server steps once for one gradient, with one optimizer", "method=ring"
     if why:
@@ -114,7 +113,7 @@ def check_sharding(config: RunConfig) -> None:
     if not trainer.shard:
         return
     target = optimizer.target
-    kind = target.rpartition(".")[2]
+    traits, kind = traits_of(target), target.rpartition(".")[2]
     if trainer.processes == 1:
         why = "splits a network over processes, and there is one: trainer.devices=2, or trainer.shard=false"
     elif trainer.method != "ring":
@@ -126,13 +125,13 @@ def check_sharding(config: RunConfig) -> None:
         why = "has no loss scale for trainer.precision=16-mixed: trainer.precision=bf16-mixed"
     elif trainer.compile:
         why = "gathers parameters where a compiled network expects them whole: trainer.compile=false"
-    elif target in WITH_CLOSURE:
+    elif traits.needs_closure:
         why = f"leaves no process the whole gradient that {kind} multiplies with others: optimizer=adamw"
-    elif target in COMPOSED:
-        why = f"leaves no process the whole matrices that {kind} orthogonalises: optimizer=adamw"
-    elif target in AVERAGING:
+    elif traits.is_composed:
+        why = f"does not split the states of the optimizers that {kind} is made of: optimizer=adamw"
+    elif traits.averages_weights:
         why = f"does not split the second set of weights that {kind} keeps: optimizer=adamw"
-    elif optimizer.get("fused") and target not in _FUSED_ON_PARTS:
+    elif optimizer.get("fused") and not traits.fused_takes_shards:
         why = f"has no fused kernel of {kind} for split tensors: optimizer.fused=null"
     else:
         return
@@ -142,4 +141,4 @@ def check_sharding(config: RunConfig) -> None:
 def fused_for_parts(optimizer: Mapping[str, Any]) -> bool | None:
     """The setting `fused` where the choice was left to us: off where there is no kernel for split tensors."""
     chosen: bool | None = optimizer.get("fused")
-    return chosen if chosen is not None or optimizer["_target_"] in _FUSED_ON_PARTS else False
+    return chosen if chosen is not None or traits_of(optimizer["_target_"]).fused_takes_shards else False

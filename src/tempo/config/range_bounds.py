@@ -10,16 +10,13 @@ from typing import Any
 
 from tempo.config.schema import COMMON_DATA_KEYS
 from tempo.errors import UserError
-from tempo.record.run_record import flatten
+from tempo.record.run_json import flatten
 
 FILE_NAME = "lr_range.json"
 KIND = "lr_range"
 SCHEMA_VERSION = 1
 AUTO = "auto"
 BOUNDS = ("min_lr", "max_lr")
-# Where images lie and how they are cached says nothing of what they are; the folder of data=folder does.
-_PLACES = ("root", "cache", "download")
-_FOLDER_SOURCE = "tempo.data.folder.folder"
 
 
 def essentials(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,7 +25,8 @@ def essentials(config: Mapping[str, Any]) -> dict[str, Any]:
     The learning rate itself is left out, and so is what the test does not depend on.
     """
     data = config["data"]
-    places = _PLACES[1:] if data["_target_"] == _FOLDER_SOURCE else _PLACES
+    # A data set that can be downloaded is the same in any folder; else the folder says which images it is.
+    places = ("root", "cache", "download") if "download" in data else ("cache",)
     nodes = {
         "model": config["model"],
         "data": {key: value for key, value in data.items() if key not in places},

@@ -19,7 +19,7 @@ from tempo.config.resolve import composed
 from tempo.config.targets import check_named_by_conf
 from tempo.errors import UserError
 from tempo.paths import CONF, data_root
-from tempo.record.run_record import FILE_NAME, RunRecord
+from tempo.record.run_json import FILE_NAME, RunRecord
 
 _ALWAYS = ("data", "model", "optimizer", "scheduler", "trainer", "checkpoint", "data.augment")
 

@@ -6,11 +6,13 @@ import importlib.util
 import re
 
 from tempo.config.parallel_rules import check_exchange, check_sharding
-from tempo.config.run_length import check_batch_fits
+from tempo.config.run_length import planned_images
 from tempo.config.schema import RunConfig
+from tempo.data.sizes import check_batch_size, check_val_size
 from tempo.errors import UserError
-from tempo.optimizer.names_and_ranges import AVERAGING, DIFFERENTIATING, WITH_CLOSURE
+from tempo.optimizer.traits import traits_of
 from tempo.scheduler.build import build_schedule
+from tempo.scheduler.schedule import MOMENTUM_OFF, check_momentum
 
 MOST_NAME_BYTES = 120
 """A file system's 255 for a name, less the time and the process that a run's folder has beside it."""
@@ -49,34 +51,19 @@ def _init_from(config: RunConfig) -> None:
 
 def _batches(config: RunConfig) -> None:
     data, trainer = config.data, config.trainer
-    if isinstance(data.val_size, float) and data.val_size >= 1:
-        raise UserError(
-            f"data.val_size={data.val_size} is no share below 1: data.val_size=0.1, or a number of images"
-        )
-    devices, nodes = (1, 1) if trainer.is_asynchronous else (trainer.devices, trainer.num_nodes)
-    parts = devices * nodes * trainer.accumulate
-    total = data.total_batch_size
-    if total % parts:
-        near = max(parts, round(total / parts) * parts)
-        raise UserError(
-            f"data.total_batch_size={total} is not divisible by {devices} devices x "
-            f"{nodes} nodes x {trainer.accumulate} accumulation = {parts}: "
-            f"data.total_batch_size={near}"
-        )
-    check_batch_fits(config)
+    check_val_size(data.val_size)
+    check_batch_size(
+        data.total_batch_size,
+        devices=1 if trainer.is_asynchronous else trainer.processes,
+        accumulate=trainer.accumulate,
+        images=planned_images(config),
+    )
 
 
 def _schedule(config: RunConfig) -> None:
-    schedule = build_schedule(config.scheduler.node)
-    momentum = config.optimizer.get("momentum")
-    if schedule.moves_momentum and not momentum:
-        keys = [key for key in config.scheduler.arguments if key.endswith("_momentum")]
-        off = " ".join(f"scheduler.{key}=null" for key in keys)
-        kind = config.optimizer.target.rpartition(".")[2]
-        raise UserError(
-            f"the schedule moves momentum, but the optimizer {kind} has "
-            f"{'none' if momentum is None else 'momentum 0'}: {off}, or optimizer=momentum"
-        )
+    optimizer = config.optimizer
+    kind = optimizer.target.rpartition(".")[2]
+    check_momentum(build_schedule(config.scheduler.node), kind, optimizer.get("momentum"))
 
 
 def _compression(config: RunConfig) -> None:
@@ -102,7 +89,8 @@ def _compression(config: RunConfig) -> None:
 
 def _closure(config: RunConfig) -> None:
     target, trainer = config.optimizer.target, config.trainer
-    if target not in WITH_CLOSURE:
+    traits = traits_of(target)
+    if not traits.needs_closure:
         return
     kind = target.rpartition(".")[2]
     if trainer.precision == "16-mixed":
@@ -115,7 +103,7 @@ def _closure(config: RunConfig) -> None:
             f"trainer.gradient_clip={trainer.gradient_clip} gives {kind} a gradient that is not the slope "
             "of its loss: trainer.gradient_clip=null"
         )
-    if target not in DIFFERENTIATING:
+    if not traits.takes_second_derivatives:
         return
     if (devices := trainer.processes) > 1:
         raise UserError(
@@ -142,7 +130,7 @@ def _graph(config: RunConfig) -> None:
         why = f"takes steps of trainer.precision=32-true and bf16-mixed, none of {trainer.precision}"
     elif trainer.profiler is not None:
         why = f"leaves the steps nothing that trainer.profiler={trainer.profiler} could look at"
-    elif kind in WITH_CLOSURE:
+    elif traits_of(kind).needs_closure:
         why = f"is of steps with one pass over a batch, and {kind.rpartition('.')[2]} makes several"
     else:
         return
@@ -150,7 +138,7 @@ def _graph(config: RunConfig) -> None:
 
 
 def _averaging(config: RunConfig) -> None:
-    if config.optimizer.target not in AVERAGING:
+    if not traits_of(config.optimizer.target).averages_weights:
         return
     if config.optimizer.get("momentum") == 0:
         raise UserError(
@@ -162,11 +150,9 @@ def _averaging(config: RunConfig) -> None:
             f"ema.decay={config.ema.decay}: this optimizer averages its weights itself: ema.decay=null"
         )
     if build_schedule(config.scheduler.node).moves_momentum:
-        keys = [key for key in config.scheduler.arguments if key.endswith("_momentum")]
-        off = " ".join(f"scheduler.{key}=null" for key in keys)
         raise UserError(
-            f"the schedule moves momentum, by which this optimizer mixes its weights: {off}, or "
-            "scheduler=constant"
+            "the schedule changes momentum, by which this optimizer mixes its weights; "
+            f"set {MOMENTUM_OFF}, or scheduler=constant"
         )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tempo.data.augment import Augment
 from tempo.data.images import ImageData
+from tempo.data.sizes import check_batch_size
 from tempo.errors import UserError
 
 # Streams of one seed; their counters never meet.
@@ -68,7 +69,7 @@ class BatchPlan:
         accumulate: micro-batches in one optimizer step.
 
     Raises:
-        UserError: TBS is no whole number of micro-batches or more than n.
+        UserError: TBS does not divide into equal micro-batches, or is more than n.
     """
 
     n: int
@@ -79,27 +80,12 @@ class BatchPlan:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        parts = self.world_size * self.accumulate
-        if not 0 <= self.rank < self.world_size or self.accumulate < 1:
-            raise ValueError(
-                f"rank {self.rank} of {self.world_size} with accumulate={self.accumulate} does not exist"
-            )
-        if self.total_batch_size < 1:
-            raise UserError(
-                f"data.total_batch_size={self.total_batch_size} is no number of images: "
-                "use data.total_batch_size=64."
-            )
-        if self.total_batch_size % parts:
-            below = self.total_batch_size // parts * parts
-            raise UserError(
-                f"data.total_batch_size={self.total_batch_size} does not divide by {self.world_size} devices "
-                f"x {self.accumulate} accumulation steps: use data.total_batch_size={below or parts}."
-            )
-        if self.total_batch_size > self.n:
-            raise UserError(
-                f"data.total_batch_size={self.total_batch_size} is more than the {self.n} training images: "
-                f"use data.total_batch_size={max(parts, self.n // parts * parts)} or less."
-            )
+        counts = self.total_batch_size, self.accumulate
+        if not 0 <= self.rank < self.world_size or min(counts) < 1:
+            raise ValueError(f"{self}: rank must be in [0, world_size), the counts at least 1")
+        check_batch_size(
+            self.total_batch_size, devices=self.world_size, accumulate=self.accumulate, images=self.n
+        )
 
     @property
     def steps_per_epoch(self) -> int:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tempo.model.initialisation import initialise
+from tempo.model.refusals import blocks_of_depth
 
 WIDTHS = (16, 32, 64)
 
 
 def shortcut(x: Tensor, *, stride: int, out_channels: int) -> Tensor:
-    """Option A of the paper, no parameters: every `stride`-th pixel, zeros for the channels that are new.
+    """Return the paper's option A, without parameters: every `stride`-th pixel, zeros in new channels.
 
     [N, C, H, W] -> [N, out_channels, ceil(H / stride), ceil(W / stride)].
     """
@@ -40,6 +43,15 @@ class BasicBlock(nn.Module):
         return F.relu(residual + identity, inplace=True)
 
 
+def group(
+    block: Callable[..., nn.Module], in_channels: int, out_channels: int, count: int, *, stride: int
+) -> nn.Sequential:
+    """Return `count` blocks in a row, the first of which changes the channels and has the stride."""
+    first = block(in_channels=in_channels, out_channels=out_channels, stride=stride)
+    others = [block(in_channels=out_channels, out_channels=out_channels, stride=1) for _ in range(count - 1)]
+    return nn.Sequential(first, *others)
+
+
 class ResNet(nn.Module):
     """6n + 2 layers: a 3x3 convolution, three groups of n blocks with 16, 32 and 64 channels, a linear layer.
 
@@ -61,18 +73,12 @@ class ResNet(nn.Module):
 
     def __init__(self, *, input_shape: tuple[int, int, int], num_classes: int, depth: int) -> None:
         super().__init__()
-        if depth < 8 or (depth - 2) % 6:
-            below = max(8, depth - (depth - 2) % 6)
-            raise ValueError(
-                f"model.depth={depth} does not fit a CIFAR ResNet, which has 6n + 2 layers: "
-                f"set model.depth={below} or {below + 6}"
-            )
-        blocks_per_group = (depth - 2) // 6
+        count = blocks_of_depth(depth, name="a CIFAR ResNet", step=6, offset=2)
         self.conv1 = nn.Conv2d(input_shape[0], WIDTHS[0], kernel_size=3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
-        self.group1 = _group(WIDTHS[0], WIDTHS[0], blocks_per_group, stride=1)
-        self.group2 = _group(WIDTHS[0], WIDTHS[1], blocks_per_group, stride=2)
-        self.group3 = _group(WIDTHS[1], WIDTHS[2], blocks_per_group, stride=2)
+        self.group1 = group(BasicBlock, WIDTHS[0], WIDTHS[0], count, stride=1)
+        self.group2 = group(BasicBlock, WIDTHS[0], WIDTHS[1], count, stride=2)
+        self.group3 = group(BasicBlock, WIDTHS[1], WIDTHS[2], count, stride=2)
         self.fc = nn.Linear(WIDTHS[2], num_classes)
         initialise(self)
 
@@ -81,15 +87,3 @@ class ResNet(nn.Module):
         x = F.relu(self.bn1(self.conv1(images)), inplace=True)
         x = self.group3(self.group2(self.group1(x)))
         return self.fc(x.mean(dim=(2, 3)))
-
-
-def _group(in_channels: int, out_channels: int, count: int, *, stride: int) -> nn.Sequential:
-    blocks = [
-        BasicBlock(
-            in_channels=out_channels if block else in_channels,
-            out_channels=out_channels,
-            stride=1 if block else stride,
-        )
-        for block in range(count)
-    ]
-    return nn.Sequential(*blocks)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tempo.model.image_size import require_side
 from tempo.model.initialisation import initialise
+from tempo.model.refusals import blocks_of_depth, check_dropout, require_side
 
 
 class DenseLayer(nn.Module):
@@ -78,9 +78,9 @@ class DenseNet(nn.Module):
         depth: layers with weights; depth - 4 divides by 3, with `bottleneck` by 6.
         growth_rate: k, channels that each layer adds.
         bottleneck: 1x1 convolution to 4k channels in front of each 3x3 one.
-        reduction: theta in (0, 1], share of the channels that a transition keeps; 1 keeps all.
-        dropout: probability in [0, 1) after each convolution but the first; the paper takes 0.2
-            where it does not augment the images, 0 where it does.
+        reduction: theta in (0, 1], fraction of the channels that a transition keeps.
+        dropout: probability in [0, 1) after each convolution but the first; the paper takes 0.2 without
+            augmentation and 0 with it.
 
     Raises:
         ValueError: a setting outside the ranges above, or images that are too small.
@@ -101,10 +101,14 @@ class DenseNet(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        _check_depth(depth, bottleneck)
-        _check_numbers(growth_rate, reduction, dropout)
+        kind = f"DenseNet with model.bottleneck={str(bottleneck).lower()}"
+        layers_per_block = blocks_of_depth(depth, name=kind, step=6 if bottleneck else 3, offset=4)
+        if growth_rate < 1:
+            raise ValueError(f"model.growth_rate={growth_rate} adds no features; set model.growth_rate=12")
+        if not 0 < reduction <= 1:
+            raise ValueError(f"model.reduction={reduction} is not in (0, 1]; set model.reduction=1.0")
+        check_dropout(dropout)
         require_side(name=f"DenseNet-{depth}", input_shape=input_shape, smallest_side=4, why="pooling twice")
-        layers_per_block = (depth - 4) // (6 if bottleneck else 3)
 
         def block(in_channels: int) -> DenseBlock:
             layers = [
@@ -143,23 +147,3 @@ class DenseNet(nn.Module):
         x = self.block3(self.transition2(self.block2(x)))
         x = F.relu(self.norm(x), inplace=True)
         return self.fc(x.mean(dim=(2, 3)))
-
-
-def _check_depth(depth: int, bottleneck: bool) -> None:
-    divisor = 6 if bottleneck else 3
-    if depth < 4 + divisor or (depth - 4) % divisor:
-        below = max(1, (depth - 4) // divisor) * divisor + 4
-        raise ValueError(
-            f"model.depth={depth} with model.bottleneck={str(bottleneck).lower()} does not fit DenseNet, "
-            f"whose three equal blocks need {divisor}n + 4 layers: "
-            f"set model.depth={below} or {below + divisor}"
-        )
-
-
-def _check_numbers(growth_rate: int, reduction: float, dropout: float) -> None:
-    if growth_rate < 1:
-        raise ValueError(f"model.growth_rate={growth_rate} adds no features: set model.growth_rate=12")
-    if not 0 < reduction <= 1:
-        raise ValueError(f"model.reduction={reduction} is no share in (0, 1]: set model.reduction=1.0")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"model.dropout={dropout} is no probability in [0, 1): set model.dropout=0.0")

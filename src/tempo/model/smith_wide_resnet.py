@@ -5,16 +5,16 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tempo.model.cifar_resnet import group
 from tempo.model.initialisation import initialise
-
-GROUPS = 3
+from tempo.model.refusals import blocks_of_depth, check_widths
 
 
 class WideBlock(nn.Module):
     """y = F(x) + shortcut(x), where F is two 3x3 convolutions with batch norm, ReLU between them.
 
-    No ReLU follows the sum. Where the channels change, the shortcut is a 2x2 convolution of stride 2 with
-    batch norm; elsewhere it is the identity.
+    No ReLU follows the sum. With a stride, the shortcut is a 2x2 convolution of stride 2 with batch norm;
+    without one, it is the identity.
     """
 
     def __init__(self, *, in_channels: int, out_channels: int, stride: int) -> None:
@@ -73,23 +73,13 @@ class SmithWideResNet(nn.Module):
         widths: tuple[int, ...],
     ) -> None:
         super().__init__()
-        if depth < 8 or (depth - 2) % 6:
-            below = max(8, depth - (depth - 2) % 6)
-            raise ValueError(
-                f"model.depth={depth} does not fit Smith's wide ResNet, which has 6n + 2 layers: "
-                f"set model.depth={below} or {below + 6}"
-            )
-        if len(widths) != GROUPS or min(widths) < 1:
-            raise ValueError(
-                f"model.widths={list(widths)} must be three channel counts of 1 or more: "
-                "set model.widths=[16,64,256]"
-            )
-        blocks_per_group = (depth - 2) // 6
+        count = blocks_of_depth(depth, name="Smith's wide ResNet", step=6, offset=2)
+        check_widths(widths, "[16,64,256]")
         self.conv1 = nn.Conv2d(input_shape[0], widths[0], kernel_size=3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
-        self.group1 = _group(widths[0], widths[0], blocks_per_group, stride=1)
-        self.group2 = _group(widths[0], widths[1], blocks_per_group, stride=2)
-        self.group3 = _group(widths[1], widths[2], blocks_per_group, stride=2)
+        self.group1 = group(WideBlock, widths[0], widths[0], count, stride=1)
+        self.group2 = group(WideBlock, widths[0], widths[1], count, stride=2)
+        self.group3 = group(WideBlock, widths[1], widths[2], count, stride=2)
         self.fc = nn.Linear(widths[2], num_classes)
         initialise(self)
 
@@ -98,15 +88,3 @@ class SmithWideResNet(nn.Module):
         x = F.relu(self.bn1(self.conv1(images)), inplace=True)
         x = self.group3(self.group2(self.group1(x)))
         return self.fc(x.mean(dim=(2, 3)))
-
-
-def _group(in_channels: int, out_channels: int, count: int, *, stride: int) -> nn.Sequential:
-    blocks = [
-        WideBlock(
-            in_channels=out_channels if block else in_channels,
-            out_channels=out_channels,
-            stride=1 if block else stride,
-        )
-        for block in range(count)
-    ]
-    return nn.Sequential(*blocks)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from tempo.model.image_size import refusal, require_forward
+from tempo.model.refusals import refusal, require_forward
 
 
 def timm_model(*, input_shape: tuple[int, int, int], num_classes: int, name: str) -> nn.Module:

@@ -8,7 +8,7 @@ from typing import Any
 import torchvision
 from torch import nn
 
-from tempo.model.image_size import refusal, require_forward
+from tempo.model.refusals import refusal, require_forward
 
 # Without these torchvision returns a pair of outputs in training, or warns that a default will change.
 AUXILIARY = {"aux_logits": False, "init_weights": True}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tempo.model.cifar_resnet import group
 from tempo.model.initialisation import initialise
+from tempo.model.refusals import blocks_of_depth, check_dropout
 
 STEM_WIDTH = 16
 
@@ -13,8 +17,8 @@ STEM_WIDTH = 16
 class PreactivationBlock(nn.Module):
     """y = shortcut(x) + F(x), where F is twice (batch norm, ReLU, 3x3 convolution), dropout in between.
 
-    Where the channels change, norm and ReLU come before the branching and the shortcut is a 1x1
-    convolution; elsewhere it is the identity.
+    If the channels change, norm and ReLU come before the branching and the shortcut is a 1x1 convolution;
+    otherwise it is the identity.
     """
 
     def __init__(self, *, in_channels: int, out_channels: int, stride: int, dropout: float) -> None:
@@ -67,26 +71,18 @@ class WideResNet(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        _check(depth=depth, widen_factor=widen_factor, dropout=dropout)
-        blocks_per_group = (depth - 4) // 6
+        count = blocks_of_depth(depth, name="a wide ResNet", step=6, offset=4)
+        if widen_factor < 1:
+            raise ValueError(
+                f"model.widen_factor={widen_factor} leaves no channels; set model.widen_factor=10"
+            )
+        check_dropout(dropout)
         widths = [16 * widen_factor, 32 * widen_factor, 64 * widen_factor]
-
-        def group(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
-            blocks = [
-                PreactivationBlock(
-                    in_channels=out_channels if block else in_channels,
-                    out_channels=out_channels,
-                    stride=1 if block else stride,
-                    dropout=dropout,
-                )
-                for block in range(blocks_per_group)
-            ]
-            return nn.Sequential(*blocks)
-
+        block = partial(PreactivationBlock, dropout=dropout)
         self.conv1 = nn.Conv2d(input_shape[0], STEM_WIDTH, kernel_size=3, padding=1, bias=False)
-        self.group1 = group(STEM_WIDTH, widths[0], stride=1)
-        self.group2 = group(widths[0], widths[1], stride=2)
-        self.group3 = group(widths[1], widths[2], stride=2)
+        self.group1 = group(block, STEM_WIDTH, widths[0], count, stride=1)
+        self.group2 = group(block, widths[0], widths[1], count, stride=2)
+        self.group3 = group(block, widths[1], widths[2], count, stride=2)
         self.bn = nn.BatchNorm2d(widths[2])
         self.fc = nn.Linear(widths[2], num_classes)
         initialise(self)
@@ -96,16 +92,3 @@ class WideResNet(nn.Module):
         x = self.group3(self.group2(self.group1(self.conv1(images))))
         x = F.relu(self.bn(x), inplace=True)
         return self.fc(x.mean(dim=(2, 3)))
-
-
-def _check(*, depth: int, widen_factor: int, dropout: float) -> None:
-    if depth < 10 or (depth - 4) % 6:
-        below = max(10, depth - (depth - 4) % 6)
-        raise ValueError(
-            f"model.depth={depth} does not fit a wide ResNet, which has 6n + 4 layers: "
-            f"set model.depth={below} or {below + 6}"
-        )
-    if widen_factor < 1:
-        raise ValueError(f"model.widen_factor={widen_factor} leaves no channels: set model.widen_factor=10")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"model.dropout={dropout} is no probability in [0, 1): set model.dropout=0.0")

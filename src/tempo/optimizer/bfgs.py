@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +33,8 @@ class BFGS(torch.optim.Optimizer):
 
     Raises UserError where H would take more than `max_memory_gb` (10^9 bytes).
     """
+
+    needs_closure: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ class LBFGS(torch.optim.LBFGS):
 
     `weight_decay` adds `wd/2 |p|^2` to the loss, for each group its own.
     """
+
+    needs_closure: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
 
     Raises UserError for a network without a hidden matrix.
     """
+
+    is_composed: ClassVar[bool] = True
 
     def __init__(
         self,

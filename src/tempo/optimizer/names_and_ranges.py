@@ -8,7 +8,7 @@ from typing import Any
 
 from tempo.errors import UserError
 
-OUR_NAMES = {
+_OUR_NAMES = {
     "weight_decay": "optimizer.wd",
     "learning_rate": "optimizer.lr",
     "betas": "optimizer.momentum and optimizer.beta2",
@@ -16,29 +16,25 @@ OUR_NAMES = {
 }
 """Torch's and the textbooks' names for the knobs that the configuration calls otherwise."""
 
-WITH_CLOSURE = frozenset(
-    {
-        "torch.optim.LBFGS",
-        "tempo.optimizer.lbfgs.LBFGS",
-        "tempo.optimizer.bfgs.BFGS",
-        "tempo.optimizer.newton_cg.NewtonCG",
-    }
-)
-"""Optimizers that compute the loss of a batch several times a step."""
-DIFFERENTIATING = frozenset({"tempo.optimizer.newton_cg.NewtonCG"})
-"""Those that take derivatives themselves, past DDP's exchange of gradients and torch.compile."""
-
-AVERAGING = frozenset({"schedulefree.AdamWScheduleFree"})
-"""Optimizers that train one set of weights and mean another, their average, to be evaluated."""
-COMPOSED = frozenset({"tempo.optimizer.muon.MuonWithAdamW"})
-"""Optimizers made of others, each with a state of its own."""
-
 _MAY_BE_NULL = ("max_eval",)
 _FLAGS = frozenset(
     {"amsgrad", "capturable", "centered", "decoupled_weight_decay", "differentiable", "foreach", "fused"}
     | {"maximize", "nesterov"}
 )
 """Switches of torch's optimizers, whose kernels fail on other things, or take them for true."""
+
+
+def our_name_for(key: str) -> str | None:
+    """Return a line that gives our name for a knob under another name, or None if `key` is not one."""
+    if key not in _OUR_NAMES:
+        return None
+    return f"optimizer.{key} is called {_OUR_NAMES[key]} here; set it under that name"
+
+
+def check_names(optimizer: Mapping[str, Any]) -> None:
+    """Raise UserError for the first key of the optimizer's node that has another name here."""
+    for line in filter(None, map(our_name_for, optimizer)):
+        raise UserError(line)
 
 
 def knob_types(signature: Mapping[str, str]) -> dict[str, str]:
@@ -77,8 +73,7 @@ def check_knobs(optimizer: Mapping[str, Any]) -> None:
         "forcing": (lambda x: 0 < x < 1, "in (0, 1), e.g. optimizer.forcing=0.5"),
         "max_memory_gb": (lambda x: x > 0, "above 0, e.g. optimizer.max_memory_gb=2"),
     }
-    for key in OUR_NAMES.keys() & optimizer.keys():
-        raise UserError(f"optimizer.{key} is called {OUR_NAMES[key]} here: set it by that name")
+    check_names(optimizer)
     for key, (holds, remedy) in ranges.items():
         if key not in optimizer:
             continue

@@ -26,11 +26,11 @@ class NewtonCG(torch.optim.Optimizer):
     gradient is `tolerance_grad` or less. `weight_decay` adds `wd/2 |x|^2` to the loss, for each group its
     own.
 
-    `differentiates`: the closure returns the loss with its graph and makes no backward pass.
     `hessian_products`: of the last step; each costs about as much as a loss with its gradient.
     """
 
-    differentiates: ClassVar[bool] = True
+    needs_closure: ClassVar[bool] = True
+    takes_second_derivatives: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tempo.errors import UserError, nearest
-from tempo.optimizer.names_and_ranges import OUR_NAMES
+from tempo.optimizer.names_and_ranges import check_names
 
 # Keys of the configuration that are not for the optimizer's constructor.
 _NOT_FOR_TORCH = ("decay_norm_and_bias",)
@@ -40,6 +40,7 @@ def torch_arguments(
     }
     if "fused" not in accepted and given.get("fused", False) is None:
         del given["fused"]  # null leaves the choice to us, and this class has none
+    check_names(given)
     _refuse_unknown(optimizer_class.__name__, given, _knobs(set(accepted)))
     if "wd" in given:
         given["weight_decay"] = given.pop("wd")
@@ -65,8 +66,6 @@ def _refuse_unknown(class_name: str, given: Mapping[str, Any], knobs: set[str]) 
     for name in given:
         if name in knobs:
             continue
-        if name in OUR_NAMES:
-            raise UserError(f"optimizer.{name} is called {OUR_NAMES[name]} here: set it by that name")
         raise UserError(
             f"optimizer.{name} is no setting of {class_name}.{nearest(name, knobs)} "
             f"Leave it out with ~optimizer.{name}, or use one of {', '.join(sorted(knobs))}"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tempo.record.run_record import RunRecord, flatten
+from tempo.record.run_json import RunRecord, flatten
 
 Curves = Mapping[str, NDArray[np.float64]]
 Word = Literal["identical", "same within", "different"]

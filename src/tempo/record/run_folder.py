@@ -14,7 +14,7 @@ from typing import Any, Literal
 from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.record.folder_lock import LOCK_FILE
-from tempo.record.run_record import FILE_NAME, RunRecord, flatten
+from tempo.record.run_json import FILE_NAME, RunRecord, flatten
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 SEARCH_FILE = "search.json"

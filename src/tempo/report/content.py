@@ -9,15 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tempo.record.number_format import canonical, human
 from tempo.report.failures import Failure, environment, failures, said_path
 from tempo.report.grouping import NOT_A_SETTING, NOT_A_SETTING_BELOW, differing, distinct, shared, value_of
-from tempo.report.load import Collection
-from tempo.report.paper import PaperRow, paper_rows
-from tempo.report.search import Search, searches_of
-from tempo.report.summarise import Comparison, Summary, summarise
-from tempo.report.table import Cell, Table, value_cell
-from tempo.report.target import Target, target_table
+from tempo.report.load_runs import Collection
+from tempo.report.number_format import canonical, human
+from tempo.report.published_numbers import PaperRow, paper_rows
+from tempo.report.search_results import Search, searches_of
+from tempo.report.statistics import Comparison, Summary, summarise
+from tempo.report.tables import Cell, Table, value_cell
+from tempo.report.time_to_target import Target, target_table
 
 ENDS = ("completed", "pruned", "diverged", "failed", "interrupted", "running")
 MOST_COLUMNS = 8

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tempo.paths import ROOT
-from tempo.record.number_format import shortened
-from tempo.report.load import Collection, Run, Unreadable
+from tempo.report.load_runs import Collection, Run, Unreadable
+from tempo.report.number_format import shortened
 
 REASON_LENGTH = 400
 

@@ -10,15 +10,14 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from tempo.record.number_format import SMOKE, metric_name
-from tempo.report.bars import cost, finals, trade_off
-from tempo.report.charts import MOST_BARS, against_key, heat_map
-from tempo.report.curves import schedules, training_curves
+from tempo.report.curve_figures import schedules, training_curves
+from tempo.report.figure_style import MOST_LINES, RC, save
 from tempo.report.grouping import Setting
-from tempo.report.search import Search
+from tempo.report.number_format import SMOKE, metric_name
+from tempo.report.result_figures import MOST_BARS, against_key, cost, finals, heat_map, trade_off
 from tempo.report.search_figures import search_figures
-from tempo.report.style import MOST_LINES, RC, save
-from tempo.report.summarise import Summary
+from tempo.report.search_results import Search
+from tempo.report.statistics import Summary
 
 MOST_KEYS = 4
 

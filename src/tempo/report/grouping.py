@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from tempo.record.number_format import ABSENT, canonical, human, order, short_keys
-from tempo.report.load import Run, override_key
+from tempo.report.load_runs import Run, override_key
+from tempo.report.number_format import ABSENT, canonical, human, order, short_keys
 
 FOLDER = "folder"
 """Stands for the folder that the user named: tells apart what has one configuration, such as two commits."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tempo.record.number_format import SMOKE, duration, human, metric_name
 from tempo.report.content import Content
 from tempo.report.failures import said_path
 from tempo.report.figures import Drawn
-from tempo.report.paper import paper_table
-from tempo.report.search import trials_table
-from tempo.report.table import escaped, markdown, means_table
+from tempo.report.number_format import SMOKE, duration, human, metric_name
+from tempo.report.published_numbers import paper_table
+from tempo.report.search_results import trials_table
+from tempo.report.tables import escaped, markdown, means_table
 
 
 def write_markdown(content: Content, figures: Sequence[Drawn], path: Path) -> None:

@@ -10,10 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tempo.record.number_format import canonical, head_of, human, metric_name
-from tempo.report.grouping import distinct
-from tempo.report.search import Search, SearchTrial
-from tempo.report.style import (
+from tempo.report.figure_style import (
     COLOURS,
     label_of,
     legend_below,
@@ -22,6 +19,9 @@ from tempo.report.style import (
     plain_log,
     value_axis,
 )
+from tempo.report.grouping import distinct
+from tempo.report.number_format import canonical, head_of, human, metric_name
+from tempo.report.search_results import Search, SearchTrial
 
 SLICES_A_ROW = 3
 MOST_SLICES = 12

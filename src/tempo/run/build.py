@@ -29,10 +29,11 @@ from tempo.distributed.strategy import RingStrategy, StarStrategy
 from tempo.distributed.sync_server import ServerSettings
 from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
-from tempo.optimizer.names_and_ranges import AVERAGING
+from tempo.optimizer.traits import traits_of
 from tempo.run.networks import build_network
 from tempo.task.async_classifier import AsyncBatches, AsyncClassifier
 from tempo.task.classifier import Classifier
+from tempo.task.lightning_internals import chunks_begun_in_epoch
 from tempo.trainer.checkpoint_file import CheckpointFiles
 from tempo.trainer.event_log import EventLog
 from tempo.trainer.freed_memory import keep_freed_memory
@@ -173,7 +174,7 @@ def build_module(config: Config, data: Data, plan: BatchPlan) -> Classifier:
         num_classes=len(data.train.classes),
         gradient_clip=trainer["gradient_clip"],
         ema_decay=config["ema"]["decay"],
-        optimizer_averages=config["optimizer"]["_target_"] in AVERAGING,
+        optimizer_averages=traits_of(config["optimizer"]["_target_"]).averages_weights,
         log_every_n_steps=trainer["log_every_n_steps"],
         cuda_graph=trainer.get("cuda_graph", False),  # a record of earlier times has no such key
     )
@@ -201,7 +202,7 @@ def build_train_batches(config: Config, data: Data, module: Classifier) -> Train
     if not isinstance(module, AsyncClassifier):
         return batches
     module.batches = batches
-    return AsyncBatches(batches, lambda: module.trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+    return AsyncBatches(batches, lambda: chunks_begun_in_epoch(module.trainer))
 
 
 def build_eval_batches(config: Config, data: ImageData, plan: BatchPlan) -> EvalBatches:

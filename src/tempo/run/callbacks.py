@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 
 from tempo.config.check import Config
 from tempo.data.batches import BatchPlan
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tempo.run import build
 from tempo.run.build import Data
 from tempo.run.describe import mode

@@ -13,6 +13,7 @@ import torch
 
 from tempo.config.check import Config
 from tempo.data.batches import BatchPlan
+from tempo.record.atomic_write import write_atomically
 from tempo.record.comparison import causes
 from tempo.record.environment import (
     DIFF_FILE,
@@ -24,7 +25,7 @@ from tempo.record.environment import (
     switches,
     versions,
 )
-from tempo.record.run_record import RunRecord, config_hash, write_atomically
+from tempo.record.run_json import RunRecord, config_hash
 from tempo.run.build import Data
 from tempo.task.classifier import Classifier
 

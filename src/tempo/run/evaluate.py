@@ -15,7 +15,8 @@ from tempo.config.check import check
 from tempo.config.recorded import completed
 from tempo.config.targets import check_named_by_conf
 from tempo.errors import UserError, nearest
-from tempo.record.run_record import RunRecord, write_atomically
+from tempo.record.atomic_write import write_atomically
+from tempo.record.run_json import RunRecord
 from tempo.run import build
 from tempo.trainer.checkpoint_file import load
 from tempo.trainer.console import console

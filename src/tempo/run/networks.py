@@ -15,7 +15,7 @@ from tempo.config.recorded import completed
 from tempo.config.signature import signature_of
 from tempo.config.targets import check_named_by_conf
 from tempo.errors import UserError
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tempo.trainer.final_state import weights_sha256
 from tempo.trainer.tested_state import network_weights, tested_weights
 

@@ -19,7 +19,8 @@ from tempo.config.check import Config
 from tempo.distributed.process_group import OURS, follows, is_asynchronous, rendezvous
 from tempo.errors import UserError
 from tempo.paths import ROOT
-from tempo.record.run_record import FILE_NAME, RunRecord, write_atomically
+from tempo.record.atomic_write import write_atomically
+from tempo.record.run_json import FILE_NAME, RunRecord
 from tempo.run.run_request import Job
 
 JOB_FILE = "job.json"

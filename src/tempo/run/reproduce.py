@@ -23,6 +23,7 @@ from tempo.config.signature import check_types
 from tempo.config.targets import check_named_by_conf
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.paths import ROOT
+from tempo.record.atomic_write import write_atomically
 from tempo.record.comparison import (
     Curves,
     Difference,
@@ -35,8 +36,8 @@ from tempo.record.comparison import (
 )
 from tempo.record.environment import git_state, same_source, versions
 from tempo.record.run_folder import LAST, check_folder, note_folder, remove_unused
-from tempo.record.run_record import RunRecord, config_hash, flatten, write_atomically
-from tempo.report.load import CURVES_FILE, read_curves
+from tempo.record.run_json import RunRecord, config_hash, flatten
+from tempo.report.load_runs import CURVES_FILE, read_curves
 from tempo.run import build
 from tempo.run.run_request import Job
 from tempo.run.train import run

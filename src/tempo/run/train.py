@@ -16,7 +16,7 @@ from tempo.config.resolve import plain
 from tempo.distributed.process_group import check_layout, follows, has_group, leave_group, place
 from tempo.errors import INTERRUPTED_CODE
 from tempo.record.folder_lock import FolderLock
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tempo.run import build
 from tempo.run.preview import show_preview
 from tempo.run.process_launch import launch_group, needs_group

@@ -18,15 +18,17 @@ from tempo.distributed.process_group import place
 from tempo.distributed.sharding import load_whole
 from tempo.distributed.strategy import StarStrategy
 from tempo.errors import UserError
+from tempo.record.atomic_write import remove_unfinished
 from tempo.record.run_folder import BEST, LAST, check_resumable, point_latest_at
-from tempo.record.run_record import RunRecord, remove_unfinished
-from tempo.report.run_figures import draw_confusion, draw_curves
+from tempo.record.run_json import RunRecord
+from tempo.report.curve_figures import draw_confusion, draw_curves
 from tempo.run import build
 from tempo.run.callbacks import build_callbacks
 from tempo.run.describe import changes_since, describe, first_record, keep_diff
 from tempo.run.networks import start_from
 from tempo.run.run_request import Job
 from tempo.task.async_classifier import AsyncClassifier
+from tempo.task.lightning_internals import count_running_epoch_as_done
 from tempo.trainer.checkpoint_file import load
 from tempo.trainer.checkpoints import clear_traces, newest_whole
 from tempo.trainer.console import print_header, print_results, schedule_line
@@ -208,11 +210,8 @@ class Training:
                 f"{done} optimizer steps were taken, the schedule has {self.module.total_steps}"
             )
         if val is not None and self.recorder.validated_step != done:
-            # The run ends within an epoch, where Lightning's loop does not validate. Where it was killed just
-            # before, its loop has nothing left to do, and does not count that epoch as completed.
-            epochs = self.trainer.fit_loop.epoch_progress
-            for count in (epochs.total, epochs.current):
-                count.completed = count.ready
+            # The run ends within an epoch, where Lightning's loop does not validate.
+            count_running_epoch_as_done(self.trainer)
             self.trainer.validate(self.module, val, verbose=False)
             self.checkpoints.save(self.trainer)
 

@@ -21,7 +21,7 @@ from tempo.config.resolve import plain
 from tempo.distributed.ray_server import ray_cluster, variables_of_server
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.record.folder_lock import FolderLock
-from tempo.record.number_format import SMOKE
+from tempo.report.number_format import SMOKE
 from tempo.scaling.calibrate import calibrate
 from tempo.scaling.group import run_group
 from tempo.scaling.link import Link

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tempo.config.signature import check_present, check_types
 from tempo.errors import UserError
-from tempo.record.run_record import write_atomically
+from tempo.record.atomic_write import write_atomically
 from tempo.scaling.cost_model import Method
 from tempo.scaling.point import Source
 

@@ -10,9 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tempo.record.number_format import SMOKE
-from tempo.report.figures import Drawn
-from tempo.report.style import (
+from tempo.report.figure_style import (
     COLOURS,
     MARKERS,
     MOST_LINES,
@@ -23,6 +21,8 @@ from tempo.report.style import (
     plain_log,
     save,
 )
+from tempo.report.figures import Drawn
+from tempo.report.number_format import SMOKE
 from tempo.scaling.point import METHODS, SOURCES, ScalingPoint, Source
 
 METHOD_NAMES = {

@@ -20,7 +20,7 @@ from torch import Tensor, distributed
 
 from tempo.distributed.parent_death import die_with_parent
 from tempo.errors import UserError
-from tempo.record.run_record import write_atomically
+from tempo.record.atomic_write import write_atomically
 from tempo.scaling.cost_model import Duplex
 
 _SMALL_ROUNDS, _LARGE_ROUNDS = 200, 5

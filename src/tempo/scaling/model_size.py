@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tempo.model.image_size import SIZE_ERRORS
+from tempo.model.refusals import SIZE_ERRORS
 from tempo.run.networks import build_network
 from tempo.scaling.model_table import PUBLISHED_SIDE, ModelSize
 from tempo.scaling.plan import Network

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tempo.record.number_format import ABSENT
-from tempo.record.run_record import write_atomically
-from tempo.report.table import Cell, Table, number_cell
+from tempo.record.atomic_write import write_atomically
+from tempo.report.number_format import ABSENT
+from tempo.report.tables import Cell, Table, number_cell
 
 FILE_NAME = "models.json"
 PUBLISHED_SIDE = 224

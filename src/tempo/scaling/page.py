@@ -9,11 +9,11 @@ from html import escape
 from pathlib import Path
 
 from tempo.errors import UserError
-from tempo.record.number_format import SMOKE
-from tempo.report.build import prepare
 from tempo.report.figures import Drawn
-from tempo.report.page import document, figure, sortable
-from tempo.report.table import escaped, markdown
+from tempo.report.html_page import document, figure, sortable
+from tempo.report.number_format import SMOKE
+from tempo.report.tables import escaped, markdown
+from tempo.report.write_report import prepare
 from tempo.scaling.figures import draw
 from tempo.scaling.model_table import ModelSize, models_table, read_sizes
 from tempo.scaling.point import SOURCES, ScalingPoint, read_points, with_single

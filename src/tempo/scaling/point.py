@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from tempo.config.signature import fits
 from tempo.errors import UserError
+from tempo.record.atomic_write import write_atomically
 from tempo.record.environment import cpu_name, versions
-from tempo.record.run_record import write_atomically
 from tempo.scaling.cost_model import Method
 
 SCHEMA_VERSION = 1

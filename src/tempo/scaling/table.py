@@ -13,9 +13,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from tempo.errors import printable
-from tempo.record.number_format import ABSENT
-from tempo.report.build import TERMINAL_WIDTH
-from tempo.report.table import Cell, Table, no_formula
+from tempo.report.number_format import ABSENT
+from tempo.report.tables import Cell, Table, no_formula
+from tempo.report.write_report import TERMINAL_WIDTH
 from tempo.scaling.point import METHODS, SOURCES, ScalingPoint
 
 NOTE = "note"

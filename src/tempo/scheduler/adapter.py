@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from tempo.errors import UserError
-from tempo.scheduler.schedule import Schedule
+from tempo.scheduler.schedule import Schedule, check_momentum
 
 
 class ScheduleAdapter:
@@ -21,8 +20,7 @@ class ScheduleAdapter:
     goes to `momentum`, or to beta1 (`betas[0]`) for the Adam family. The damped form of SGD,
     `dampening = momentum`, stays damped: both move together.
 
-    Raises UserError where the schedule moves the momentum of an optimizer that has none, or has 0, since
-    switching momentum on behind the user's back would change the algorithm and multiply its step size.
+    Raises UserError if the schedule changes the momentum of an optimizer without (see `check_momentum`).
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, schedule: Schedule, total_steps: int) -> None:
@@ -35,12 +33,7 @@ class ScheduleAdapter:
         # `defaults`, not the groups: a resumed run loads its groups, where the curve may stand at momentum 0.
         defaults = optimizer.defaults
         momentum = _momentum(defaults)
-        if schedule.moves_momentum and not momentum:
-            has = "no momentum" if momentum is None else "momentum 0"
-            raise UserError(
-                f"the schedule moves momentum, but the optimizer {type(optimizer).__name__} has {has}; set "
-                "scheduler.min_momentum=null scheduler.max_momentum=null, or optimizer=momentum"
-            )
+        check_momentum(schedule, type(optimizer).__name__, momentum)
         self._damped = bool(momentum) and defaults.get("dampening", 0.0) == momentum
 
     def apply(self, step: int) -> dict[str, float]:

@@ -5,22 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tempo.scheduler.bounds import check_rate
-from tempo.scheduler.schedule import progress
+from tempo.scheduler.schedule import Schedule, progress
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constant:
+class Constant(Schedule):
     """`lr(step) = lr`; momentum is left alone. Raises UserError for a rate that is not above 0."""
 
     lr: float
 
     def __post_init__(self) -> None:
         check_rate("lr", self.lr)
-
-    @property
-    def moves_momentum(self) -> bool:
-        """Never."""
-        return False
 
     def at(self, step: int, total_steps: int) -> dict[str, float]:
         """The same rate at every step of the run; ValueError outside it."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tempo.scheduler.bounds import check_fraction, check_rate
-from tempo.scheduler.schedule import cosine, progress
+from tempo.scheduler.schedule import Schedule, cosine, progress
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cosine:
+class Cosine(Schedule):
     """Half a cosine from `lr` to `final_fraction * lr` (SGDR without restarts, arXiv:1608.03983, eq. 5).
 
     The first `warmup_fraction` of the run rises in a straight line,
@@ -27,11 +27,6 @@ class Cosine:
         check_rate("lr", self.lr)
         check_fraction("warmup_fraction", self.warmup_fraction, 0.05)
         check_fraction("final_fraction", self.final_fraction, 0.0)
-
-    @property
-    def moves_momentum(self) -> bool:
-        """Never."""
-        return False
 
     def at(self, step: int, total_steps: int) -> dict[str, float]:
         """The rate of the warm-up or of the decay; ValueError outside the run."""

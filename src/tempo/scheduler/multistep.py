@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from tempo.errors import UserError
 from tempo.scheduler.bounds import check_rate
-from tempo.scheduler.schedule import progress
+from tempo.scheduler.schedule import Schedule, progress
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiStep:
+class MultiStep(Schedule):
     """`lr(step) = lr factor^k`, k = number of milestones m with `step / total_steps >= m`.
 
     A milestone counts the steps that are done: with (0.5, 0.75), the He et al. policy for CIFAR
@@ -41,11 +41,6 @@ class MultiStep:
             raise UserError(
                 f"scheduler.factor={self.factor} leaves no learning rate above 0; set scheduler.factor=0.1"
             )
-
-    @property
-    def moves_momentum(self) -> bool:
-        """Never."""
-        return False
 
     def at(self, step: int, total_steps: int) -> dict[str, float]:
         """The rate after the milestones that `step` has reached; ValueError outside the run."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from tempo.errors import UserError
 from tempo.scheduler.bounds import check_choice, check_fraction, check_momenta, check_rates
-from tempo.scheduler.schedule import cosine, linear, progress
+from tempo.scheduler.schedule import Schedule, cosine, linear, progress
 
 _CURVES = {"linear": linear, "cosine": cosine}
 # Two decimal fractions that make up the whole run may sum to a little more or less than 1.
@@ -15,7 +15,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneCycle:
+class OneCycle(Schedule):
     """The 1cycle policy of L. N. Smith (arXiv:1803.09820, section 4.1; arXiv:1708.07120), as in radiuk2020.
 
     Over the progress p = step / (total_steps - 1) of the run:
@@ -56,11 +56,6 @@ class OneCycle:
                 f"scheduler.fall_fraction={self.fall_fraction} together exceed the run; "
                 "set scheduler.rise_fraction=0.45 scheduler.fall_fraction=0.45"
             )
-
-    @property
-    def moves_momentum(self) -> bool:
-        """Whether momentum bounds are given."""
-        return self.min_momentum is not None
 
     def at(self, step: int, total_steps: int) -> dict[str, float]:
         """Rate and, where it moves, momentum; ValueError outside the run."""

@@ -7,13 +7,13 @@ from typing import Literal
 
 from tempo.errors import UserError
 from tempo.scheduler.bounds import check_choice, check_momenta, check_rates
-from tempo.scheduler.schedule import exponential, linear, progress
+from tempo.scheduler.schedule import Schedule, exponential, linear, progress
 
 _SPACINGS = {"exponential": exponential, "linear": linear}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RangeTest:
+class RangeTest(Schedule):
     """The LR range test of L. N. Smith (arXiv:1506.01186, section 3.3; arXiv:1803.09820, section 4.1).
 
     Over the progress p = step / (total_steps - 1): `lr = min_lr (max_lr / min_lr)^p`, equal steps on a log
@@ -37,11 +37,6 @@ class RangeTest:
                 f"set scheduler.max_lr={100 * self.max_lr:g}"
             )
         check_momenta(self.min_momentum, self.max_momentum)
-
-    @property
-    def moves_momentum(self) -> bool:
-        """Whether momentum bounds are given."""
-        return self.min_momentum is not None
 
     def at(self, step: int, total_steps: int) -> dict[str, float]:
         """Rate and, where it moves, momentum; ValueError outside the run."""

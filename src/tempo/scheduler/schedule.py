@@ -10,21 +10,45 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
+from tempo.errors import UserError
+
 Curve = Callable[[float, float, float], float]
 
 
+MOMENTUM_OFF = "scheduler.min_momentum=null scheduler.max_momentum=null"
+"""Overrides with which no schedule changes momentum."""
+
+
 class Schedule(Protocol):
-    """Learning rate and momentum as a pure function of the step; a frozen dataclass of plain values."""
+    """Learning rate and momentum as a pure function of the optimizer step.
+
+    A schedule is a frozen dataclass of plain values. One that can change momentum takes its bounds as
+    `min_momentum` and `max_momentum`, both None to leave it alone.
+    """
 
     @property
     def moves_momentum(self) -> bool:
-        """Whether `at` gives a momentum beside the learning rate."""
+        """Whether `at` returns a momentum."""
+        return getattr(self, "min_momentum", None) is not None
 
     def at(self, step: int, total_steps: int) -> dict[str, float]:
-        """`{"lr": .., "momentum": ..}` for `step` in `[0, total_steps)`; no momentum where it is left alone.
+        """Return `{"lr": .., "momentum": ..}` for `step` in `[0, total_steps)`; momentum only if it changes.
 
         Raises ValueError for a step outside the run.
         """
+
+
+def check_momentum(schedule: Schedule, optimizer: str, momentum: float | None) -> None:
+    """Raise UserError if a schedule changes the momentum of an optimizer that has none (None), or 0.
+
+    Switching momentum on behind the user's back would change the algorithm and multiply its step size.
+    """
+    if schedule.moves_momentum and not momentum:
+        has = "has none" if momentum is None else "has momentum 0"
+        raise UserError(
+            f"the schedule changes momentum, but the optimizer {optimizer} {has}; "
+            f"set {MOMENTUM_OFF}, or optimizer=momentum"
+        )
 
 
 def progress(step: int, total_steps: int) -> float:

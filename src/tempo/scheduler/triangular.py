@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from tempo.errors import UserError
 from tempo.scheduler.bounds import check_momenta, check_rates
-from tempo.scheduler.schedule import linear, progress
+from tempo.scheduler.schedule import Schedule, linear, progress
 
 
 @dataclass(frozen=True, kw_only=True)
-class Triangular:
+class Triangular(Schedule):
     """The triangular policy of L. N. Smith, *Cyclical learning rates* (arXiv:1506.01186).
 
     With c = cycles * progress, the position in cycles, and h = 1 - |2 (c - floor(c)) - 1|, the height:
@@ -31,11 +31,6 @@ class Triangular:
         check_momenta(self.min_momentum, self.max_momentum)
         if self.cycles < 1:
             raise UserError(f"scheduler.cycles={self.cycles} leaves no cycle to run; set scheduler.cycles=1")
-
-    @property
-    def moves_momentum(self) -> bool:
-        """Whether momentum bounds are given."""
-        return self.min_momentum is not None
 
     def at(self, step: int, total_steps: int) -> dict[str, float]:
         """Rate and, where it moves, momentum; ValueError outside the run."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tempo.errors import UserError
+from tempo.record.atomic_write import write_atomically
 from tempo.record.folder_lock import FolderLock
 from tempo.record.run_folder import (
     FIRST_FILES,
@@ -19,7 +20,7 @@ from tempo.record.run_folder import (
     need_of,
     readable_record,
 )
-from tempo.record.run_record import FILE_NAME, SWEEP_FILE, RunRecord, config_hash, write_atomically
+from tempo.record.run_json import FILE_NAME, SWEEP_FILE, RunRecord, config_hash
 
 SWEEP_VERSION = 1
 CONSOLE_FILE = "console.log"

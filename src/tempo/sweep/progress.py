@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 
 
 class Progress:

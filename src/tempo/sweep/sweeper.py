@@ -26,7 +26,7 @@ from tempo.config.signature import check_types, signature_of
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.record.folder_lock import FolderLock
 from tempo.record.run_folder import named_folder, note_folder, quoted
-from tempo.record.run_record import FILE_NAME, RunRecord
+from tempo.record.run_json import FILE_NAME, RunRecord
 from tempo.sweep.grid import Combination
 from tempo.sweep.job_configs import JobConfigs
 from tempo.sweep.jobs import Job
@@ -270,7 +270,7 @@ class RunSweeper(Sweeper):
 
     def _report(self) -> None:
         # Not at the top: this module is imported at every start, and figures take a second to load.
-        build = importlib.import_module("tempo.report.build")
+        build = importlib.import_module("tempo.report.write_report")
         content = build.content_of([self.folder], build.load([self.folder]))
         say(build.text_of(content).rstrip())
         say(f"report    {build.write_report(content, self.folder / 'report')}")

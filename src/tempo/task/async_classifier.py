@@ -18,6 +18,7 @@ from tempo.distributed.ray_server import ADDRESS, SERVER, AsyncWorker, connect, 
 from tempo.scheduler.adapter import ScheduleAdapter
 from tempo.scheduler.schedule import Schedule
 from tempo.task.classifier import Classifier
+from tempo.task.lightning_internals import set_steps_done
 from tempo.task.stepping import steps_of
 
 
@@ -146,8 +147,7 @@ class AsyncClassifier(Classifier):
                 self._send_gradients(self.worker.batch)
             elif self.worker.take() == "over":
                 raise Over
-        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total
-        progress.ready = progress.completed = self.worker.version
+        set_steps_done(self.trainer, self.worker.version)
         if self.index == 0:
             self._fetch_measured()
 

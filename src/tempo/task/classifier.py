@@ -20,9 +20,10 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from tempo.data.augment import Preprocess
 from tempo.data.batches import BatchPlan, Chunk
 from tempo.errors import UserError
+from tempo.optimizer.traits import traits_of_class
 from tempo.scheduler.adapter import ScheduleAdapter
 from tempo.scheduler.schedule import Schedule
-from tempo.task.closure import StepClosure, needs_closure
+from tempo.task.closure import StepClosure
 from tempo.task.step_graph import MicroBatches, StepGraph, is_recorded, parts_of
 from tempo.task.step_seed import step_seed
 from tempo.task.step_window import StepWindow
@@ -132,7 +133,7 @@ class Classifier(pl.LightningModule):
         """The optimizer of conf/optimizer over the network's parameters."""
         optimizer = self.build_optimizer(self.network)
         self.pace = ScheduleAdapter(optimizer, self.schedule, self.total_steps)
-        self.needs_closure = needs_closure(optimizer)
+        self.needs_closure = traits_of_class(type(optimizer)).needs_closure
         self._trained = [each for group in optimizer.param_groups for each in group["params"]]
         if self.optimizer_averages:
             optimizer.train()  # type: ignore[attr-defined]

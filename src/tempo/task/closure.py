@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from tempo.optimizer.traits import traits_of_class
+
 Evaluate = Callable[[bool], tuple[list[Tensor], list[Tensor]]]
 """Losses and outputs of a step's micro-batches, with or without a backward pass."""
-
-
-def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether a step computes the loss several times, so that it cannot be taken without a closure."""
-    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
-    return closure is not None and closure.default is closure.empty
 
 
 class StepClosure:
     """What an optimizer calls for the mean loss over one step's batch, the same function each time.
 
-    Gradients are left in `.grad`. An optimizer that says `differentiates = True` takes derivatives itself: it
-    gets the loss with its graph, and no backward pass is made.
+    Gradients are left in `.grad`, unless the optimizer takes second derivatives: then the loss comes with its
+    graph, and no backward pass is made.
 
     Attributes:
         losses, outputs: of the first call, micro-batch by micro-batch; what the step started from.
@@ -38,7 +33,7 @@ class StepClosure:
         self.optimizer = optimizer
         self.evaluate = evaluate
         self.mean_over_ranks = mean_over_ranks
-        self.differentiates = bool(getattr(optimizer, "differentiates", False))
+        self.backward = not traits_of_class(type(optimizer)).takes_second_derivatives
         self.losses: list[Tensor] = []
         self.outputs: list[Tensor] = []
         self.calls = 0
@@ -47,12 +42,12 @@ class StepClosure:
         """The mean loss; over all ranks, since each must take the same decisions in a line search."""
         self.calls += 1
         self.optimizer.zero_grad()
-        losses, outputs = self.evaluate(not self.differentiates)
+        losses, outputs = self.evaluate(self.backward)
         if not self.losses:
             self.losses = [each.detach() for each in losses]
             self.outputs = [each.detach() for each in outputs]
         mean = torch.stack(losses).mean()
-        return mean if self.differentiates else self.mean_over_ranks(mean.detach())
+        return self.mean_over_ranks(mean.detach()) if self.backward else mean
 
     @property
     def evaluations(self) -> int:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
+
+from tempo.task.lightning_internals import has_plain_precision, step_counter
 
 Backward = Callable[[Tensor], None]
 TakeStep = Callable[[], None]
@@ -29,13 +30,13 @@ def steps_of(module: pl.LightningModule, optimizer: LightningOptimizer) -> tuple
     if not goes_straight_to_torch(module.trainer):
         return module.manual_backward, optimizer.step
     inner: torch.optim.Optimizer = optimizer.optimizer
-    progress = module.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+    counter = step_counter(module.trainer)
 
     def take_step() -> None:
-        progress.increment_ready()
+        counter.increment_ready()
         module.on_before_optimizer_step(inner)
         inner.step()
-        progress.increment_completed()
+        counter.increment_completed()
 
     return Tensor.backward, take_step
 
@@ -51,13 +52,9 @@ def stop_asking_for_gpus() -> None:
 
 def goes_straight_to_torch(trainer: pl.Trainer) -> bool:
     """Whether neither strategy, loss scale, profiler nor callback has anything to do between two steps."""
-    precision, profiler = trainer.precision_plugin, trainer.profiler  # type: ignore[attr-defined]
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    without_scale = type(precision) is Precision or (
-        type(precision) is MixedPrecision and precision.scaler is None
-    )
+    profiler, callbacks = trainer.profiler, trainer.callbacks  # type: ignore[attr-defined]
     return (
-        without_scale
+        has_plain_precision(trainer)
         and type(trainer.strategy) is SingleDeviceStrategy
         and isinstance(profiler, PassThroughProfiler)
         and not any(_overrides(callback, hook) for callback in callbacks for hook in _HOOKS)

@@ -11,7 +11,7 @@ import torch
 from torch import distributed
 
 from tempo.errors import UserError
-from tempo.record.run_record import flatten
+from tempo.record.run_json import flatten
 
 
 class Agreement(pl.Callback):

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from tempo.errors import UserError
 from tempo.record.run_folder import BEST, LAST, PREVIOUS
 from tempo.task.classifier import Classifier
+from tempo.task.lightning_internals import is_last_chunk_of_epoch
 from tempo.trainer.checkpoint_file import flush_to_disk, link, load
 from tempo.trainer.recorder import Recorder
 from tempo.trainer.saved_state import check_state
@@ -79,7 +80,7 @@ class Checkpoints(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Save where the steps or minutes are over; the last chunk of an epoch waits for its validation."""
         step = trainer.global_step
-        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if is_last_chunk_of_epoch(trainer):
             return
         by_steps = self.every_n_steps is not None and (
             step // self.every_n_steps > self._saved_step // self.every_n_steps

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from tempo.record.number_format import SMOKE
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
+from tempo.report.number_format import SMOKE
 from tempo.scheduler.schedule import Schedule
 
 DATA_NOTES = {

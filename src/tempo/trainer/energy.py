@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 
 JOULES_PER_KWH = 3.6e6
 _NONE = {"cpu": 0.0, "gpu": 0.0}

@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import Logger
 from torch.utils.tensorboard.summary import hparams
 
 from tempo.distributed.sharding import whole
-from tempo.record.run_record import RunRecord, flatten
+from tempo.record.run_json import RunRecord, flatten
 from tempo.trainer.event_log import EventLog
 
 

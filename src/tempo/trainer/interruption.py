@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from tempo.task.classifier import Classifier
+from tempo.task.lightning_internals import is_last_chunk_of_epoch
 from tempo.trainer.checkpoints import Checkpoints
 
 STOPPED_AFTER = "the step to stop after"
@@ -77,7 +78,7 @@ class Interruption(pl.Callback):
         """Save and stop; after an epoch's last chunk its validation comes first."""
         if self.stop_after is not None and trainer.global_step >= self.stop_after:
             self.asked = self.asked or STOPPED_AFTER
-        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if is_last_chunk_of_epoch(trainer):
             return
         if self._all_agree(trainer):
             self.checkpoints.save(trainer)

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from tempo.record.run_record import write_atomically
+from tempo.record.atomic_write import write_atomically
 from tempo.trainer.checkpoint_file import flush_to_disk
 
 FILE_NAME = "metrics.csv"

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tempo.task.classifier import Classifier
 from tempo.task.step_window import Interval
 from tempo.trainer.divergence import DivergenceWatch

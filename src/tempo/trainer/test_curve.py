@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tempo.task.classifier import Classifier
+from tempo.task.lightning_internals import precision_of_tests
 from tempo.trainer.recorder import Recorder
 
 
@@ -35,7 +36,7 @@ class CurveOnTest(pl.Callback):
         pl_module.settle()
         pl_module.on_test_epoch_start()
         pl_module.eval()
-        with torch.no_grad(), trainer.precision_plugin.test_step_context():
+        with torch.no_grad(), precision_of_tests(trainer):
             for index, (images, labels) in enumerate(self.batches):
                 pl_module.test_step((images.to(pl_module.device), labels.to(pl_module.device)), index)
         pl_module.train()

@@ -8,7 +8,7 @@ from typing import Any
 from tempo.config.check import select
 from tempo.errors import UserError
 from tempo.record.run_folder import BEST, LAST
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tempo.trainer.checkpoint_file import load
 
 _AVERAGED, _TRAINED = "averaged.module.", "network."

@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tempo.tuning.plan import ROUNDING, RUNS_OF, SAFETY, Plan, Price, cut_words, fitted
 from tempo.tuning.settings import TuneSettings
 from tempo.tuning.stage_run import StageRunner

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from tempo.record.number_format import human
+from tempo.report.number_format import human
 from tempo.tuning.choice import Candidate
 from tempo.tuning.proposal import BOUNDS_RATIO, EDGE_MARGIN, Proposal, rounded_down, two_digits
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tempo.record.number_format import amount, metric_name, more_is_better, unit
-from tempo.report.load import Run
+from tempo.report.load_runs import Run
+from tempo.report.number_format import amount, metric_name, more_is_better, unit
 
 LOSS_MARGIN = 0.05
 ACCURACY_MARGIN = 0.005

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tempo.report.load import Array, read_curves
+from tempo.report.load_runs import Array, read_curves
 
 DECADES_SMOOTHED = 0.1
 """Lag of the running mean, in powers of ten of the learning rate."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from tempo.errors import UserError
-from tempo.record.number_format import duration
+from tempo.report.number_format import duration
 
 SAFETY = 1.15
 """Runs may turn out this much slower than measured."""

@@ -11,8 +11,8 @@ from torch import nn
 
 from tempo.config.schema import RunConfig
 from tempo.errors import UserError
-from tempo.record.number_format import SMOKE
-from tempo.report.load import Run
+from tempo.report.load_runs import Run
+from tempo.report.number_format import SMOKE
 from tempo.run import build
 from tempo.run.networks import build_network
 from tempo.tuning.budget import Budget

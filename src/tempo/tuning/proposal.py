@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tempo.record.number_format import human
-from tempo.report.load import Array
+from tempo.report.load_runs import Array
+from tempo.report.number_format import human
 from tempo.tuning.curve import Smoothed, lag_steps
 
 FEWEST_POINTS = 50

@@ -8,8 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
-from tempo.record.number_format import SMOKE
-from tempo.report.style import (
+from tempo.report.figure_style import (
     COLOURS,
     MOST_LINES,
     RC,
@@ -20,6 +19,7 @@ from tempo.report.style import (
     save,
     thin,
 )
+from tempo.report.number_format import SMOKE
 from tempo.tuning.curve import on_grid
 from tempo.tuning.proposal import slope_on_log_lr
 from tempo.tuning.range_test import RangeTestResult, SettingResult

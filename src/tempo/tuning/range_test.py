@@ -14,11 +14,11 @@ from typing import Any
 from tempo.config.range_bounds import FILE_NAME, KIND, SCHEMA_VERSION, essentials
 from tempo.config.schedule_choice import RANGE_TEST
 from tempo.errors import UserError
-from tempo.record.number_format import SMOKE, human
-from tempo.record.run_record import write_atomically
+from tempo.record.atomic_write import write_atomically
+from tempo.report.figure_style import thin
 from tempo.report.grouping import group
-from tempo.report.load import Run, load
-from tempo.report.style import thin
+from tempo.report.load_runs import Run, load
+from tempo.report.number_format import SMOKE, human
 from tempo.tuning.curve import Curve, Smoothed, mean_of, read_curve, smooth
 from tempo.tuning.proposal import (
     FEWEST_POINTS,

@@ -16,8 +16,8 @@ from tempo.config.resolve import composed
 from tempo.errors import UserError
 from tempo.record.folder_lock import FolderLock
 from tempo.record.run_folder import Need, move_aside, need_of, readable_record
-from tempo.record.run_record import FILE_NAME, RunRecord, config_hash
-from tempo.report.load import Run, read_curves
+from tempo.record.run_json import FILE_NAME, RunRecord, config_hash
+from tempo.report.load_runs import Run, read_curves
 from tempo.run.run_request import Job
 from tempo.run.train import run
 

@@ -11,7 +11,8 @@ from typing import Any
 from tempo.config.schema import field_types
 from tempo.config.signature import check_types
 from tempo.errors import UserError
-from tempo.record.run_record import FILE_NAME, write_atomically
+from tempo.record.atomic_write import write_atomically
+from tempo.record.run_json import FILE_NAME
 from tempo.tuning.plan import Plan, Price
 
 STATE_FILE = "tune.json"

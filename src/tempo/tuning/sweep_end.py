@@ -10,7 +10,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from tempo.record.run_record import SWEEP_FILE
+from tempo.record.run_json import SWEEP_FILE
 
 
 class SweepEnd(Callback):

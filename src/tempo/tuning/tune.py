@@ -14,14 +14,14 @@ from omegaconf import DictConfig
 from tempo.command_line.script import STARTED
 from tempo.config.check import check
 from tempo.errors import INTERRUPTED_CODE, UserError
+from tempo.record.atomic_write import write_atomically
 from tempo.record.folder_lock import FolderLock
-from tempo.record.number_format import SMOKE, duration, mean_and_sd, metric_name
 from tempo.record.run_folder import remove_unused
-from tempo.record.run_record import write_atomically
-from tempo.report.build import build_report
 from tempo.report.grouping import Setting
-from tempo.report.load import Array, Run
-from tempo.report.summarise import compare, statistics
+from tempo.report.load_runs import Array, Run
+from tempo.report.number_format import SMOKE, duration, mean_and_sd, metric_name
+from tempo.report.statistics import compare, statistics
+from tempo.report.write_report import build_report
 from tempo.tuning.budget import Budget
 from tempo.tuning.choice import Candidate, Choice, choose, score
 from tempo.tuning.procedure import Procedure

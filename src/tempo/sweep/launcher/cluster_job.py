@@ -31,7 +31,7 @@ from tempo.distributed.parent_death import die_with_parent
 from tempo.distributed.process_group import place, take_names_of_torchrun
 from tempo.paths import register_resolvers
 from tempo.record.run_folder import Need, need_of, quoted, readable_record
-from tempo.record.run_record import config_hash
+from tempo.record.run_json import config_hash
 from tempo.sweep.jobs import CONSOLE_FILE
 from tempo.sweep.launcher.base import JobEnded, JobInterrupted, JobKilled, failed, failure
 from tempo.sweep.launcher.forked_job import ForkedJob

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from tempo.config.resolve import composed
 from tempo.config.signature import check_types, signature_of
 from tempo.errors import UserError
-from tempo.record.run_record import config_hash
+from tempo.record.run_json import config_hash
 from tempo.sweep.launcher.base import Interrupts, IsolatingLauncher, JobKilled, failed
 from tempo.sweep.launcher.cluster_job import ClusterJob, Outcome
 from tempo.sweep.launcher.slurm_queue import JobIds, Place, Submitted, Watch, cancel, largest_array, queue

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tempo.errors import UserError
-from tempo.record.run_record import write_atomically
+from tempo.record.atomic_write import write_atomically
 
 # What a job comes out of by itself is not among them: REQUEUED, SUSPENDED, COMPLETING, ...
 _OVER = {

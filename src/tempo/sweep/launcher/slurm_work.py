@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tempo.record.run_record import write_atomically
+from tempo.record.atomic_write import write_atomically
 from tempo.sweep.launcher.cluster_job import ClusterJob, Outcome, wait_for
 from tempo.sweep.launcher.forked_job import ForkedJob
 from tempo.sweep.launcher.slurm_queue import Submitted

@@ -15,8 +15,8 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from tempo.errors import INTERRUPTED_CODE, UserError, nearest
+from tempo.record.atomic_write import write_atomically
 from tempo.record.run_folder import SEARCH_FILE, check_beginning, quoted
-from tempo.record.run_record import write_atomically
 from tempo.sweep.grid import Combination, Grid
 from tempo.sweep.jobs import Job, difference, write_sweep
 from tempo.sweep.launcher.base import IsolatingLauncher

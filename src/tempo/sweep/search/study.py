@@ -13,7 +13,7 @@ import sqlalchemy.exc
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tempo.errors import UserError
-from tempo.record.run_record import RunRecord
+from tempo.record.run_json import RunRecord
 from tempo.sweep.search.sampler import DistinctSampler, distributions
 from tempo.sweep.search.space import Choice, Space
 from tempo.trainer.search_trial import (

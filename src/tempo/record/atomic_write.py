@@ -1,0 +1,32 @@
+"""Write a file in one step: a reader sees the old content or the new one, never half of either."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from pathlib import Path
+
+UNFINISHED = re.compile(r"\..+\.\d+\.[0-9a-f]{4}")
+"""Temporary names of `write_atomically`; a killed process leaves such a file behind."""
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write beside `path`, flush to the disk, then rename over it."""
+    data = content.encode() if isinstance(content, str) else content
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(2)}")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed writers left of `write_atomically`, in a folder where no other process writes."""
+    for path in folder.glob(".*"):
+        if UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)
