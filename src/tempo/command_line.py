@@ -22,8 +22,7 @@ with importing("hydra"):
     import hydra
     from hydra._internal.utils import get_args_parser
     from hydra.core.hydra_config import HydraConfig
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import CompactHydraException, OverrideParseException
+    from hydra.errors import CompactHydraException
     from hydra.types import RunMode
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -41,12 +40,12 @@ with importing("hydra"):
         thread_error,
     )
     from tempo.errors import INTERRUPTED_CODE, UserError, nearest
+    from tempo.foreign import foreign_overrides, note_foreign
     from tempo.paths import register_resolvers
     from tempo.process_group import RUN_ID, follows, place, take_names_of_torchrun
     from tempo.quick_start import spare_hydra
     from tempo.record import FILE_NAME, RunRecord
     from tempo.run_folder import named_run, noted_folder, quoted, remove_unused
-    from tempo.targets import note_foreign
     from tempo.trial import SEARCH_KEYS
 
 STARTED = time.perf_counter()
@@ -216,8 +215,10 @@ def resumed(arguments: list[str]) -> list[str]:
 
     A run that was killed while it started has no record yet, only what Hydra wrote: it starts again there.
 
+    Of a recorded override that only its user may say, the one given anew beside `resume=` counts.
+
     Raises:
-        UserError: no run there, or a record whose overrides are more than keys of a run with their values.
+        UserError: no run there, or see `foreign_overrides`.
     """
     named = [each.partition("=")[2] for each in arguments if each.startswith("resume=")]
     if not named or named[-1] == "null":
@@ -226,13 +227,15 @@ def resumed(arguments: list[str]) -> list[str]:
     if not text.strip():
         raise UserError("resume= names no folder: resume=<folder of a run>, or leave it out")
     folder = Path(text).expanduser().absolute()
-    others = [each for each in arguments if not each.startswith("resume=")]
-    note_foreign()
+    others = [argument for argument in arguments if not argument.startswith("resume=")]
+    typed = note_foreign(others)
     asked = folder / ".hydra" / "overrides.yaml"
     if not (folder / FILE_NAME).exists() and asked.exists():  # killed before its first record
-        return [*recorded_overrides(_asked(asked), folder), *others, f"hydra.run.dir={quoted(str(folder))}"]
+        kept = foreign_overrides(_asked(asked), asked, typed=typed)
+        return [*kept, *others, f"hydra.run.dir={quoted(str(folder))}"]
     record = RunRecord.read(folder)
-    kept = [each for each in recorded_overrides(record.overrides, folder) if not each.startswith("resume=")]
+    kept = foreign_overrides(record.overrides, folder / FILE_NAME, record.config, typed)
+    kept = [override for override in kept if not override.startswith("resume=")]
     return [*kept, *others, f"resume={quoted(str(folder))}"]
 
 
@@ -254,28 +257,6 @@ def _asked(path: Path) -> list[str]:
         overrides = safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(overrides, list) or not all(isinstance(each, str) for each in overrides):
         raise UserError(f"{path} cannot be read: start a new run without resume=")
-    return overrides
-
-
-def recorded_overrides(overrides: list[str], folder: Path) -> list[str]:
-    """A record's overrides, which may come from a stranger: keys of the run itself and nothing else.
-
-    Raises:
-        UserError: a flag (Hydra has one that runs a pickle), a key of Hydra's own, or what is no override.
-    """
-    parser = OverridesParser.create()
-    for each in overrides:
-        try:
-            if each.startswith("-"):
-                raise ValueError
-            parsed = parser.parse_overrides([each])[0]
-            if re.split(r"[./]", parsed.key_or_group)[0] == "hydra" or parsed.package is not None:
-                raise ValueError
-        except (ValueError, OverrideParseException, RecursionError):
-            raise UserError(
-                f"{folder / FILE_NAME} has overrides with {each[:200]!r}, which no run records: the folder "
-                "was changed or is not of tempo; start a new run without resume="
-            ) from None
     return overrides
 
 

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tempo.complaints import one_line
 from tempo.errors import UserError, nearest
+from tempo.foreign import are_foreign, check_foreign_config, check_foreign_places, check_plain
 from tempo.knobs import check_knobs, knob_types
 from tempo.process_group import check_start
 from tempo.range_file import with_bounds
@@ -23,7 +24,7 @@ from tempo.run_folder import check_folder, named_folder, note_folder
 from tempo.schedule_choice import with_own_values
 from tempo.settings import NODES, SECTIONS, DataSettings, RunSettings
 from tempo.signature import Signature, check_present, check_types, required_by, signature_of
-from tempo.targets import are_foreign, check_findable, check_installed, check_named_by_conf
+from tempo.targets import check_findable, check_installed
 
 Config = Mapping[str, Any]
 """A composed configuration as plain values."""
@@ -71,6 +72,7 @@ def check(config: Config) -> None:
     Raises:
         UserError: one line with the value, the reason and the override that mends it.
     """
+    check_plain("", config)
     _check_sections(config)
     check_knobs(config["optimizer"])  # before the schedule, which takes its rates from optimizer.lr
     _check_targets(config)
@@ -86,8 +88,10 @@ class CheckBeforeRun(Callback):
             _check_not_a_table(config)
             values = composed(config)
             if values.get("resume") or are_foreign():
-                check_named_by_conf(values)
+                check_foreign_config(values)
             check(values)
+            if are_foreign():
+                check_foreign_places(values)
             check_start(values["trainer"])
             folder = _folder_of(config)
             note_folder(folder)

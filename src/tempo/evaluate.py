@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from tempo import compose
 from tempo.config import check
 from tempo.errors import UserError, nearest
+from tempo.foreign import check_foreign_config
 from tempo.record import RunRecord, write_atomically
 from tempo.recorded import completed
-from tempo.targets import check_named_by_conf
 from tempo.trainer.checkpoint_file import load
 from tempo.trainer.console import console
 from tempo.trainer.final_state import weights_sha256
@@ -64,7 +64,7 @@ def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "au
     if accelerator not in ("auto", "cpu", "gpu", "mps"):
         raise UserError(f"accelerator={accelerator} is unknown: accelerator=auto, cpu, gpu or mps")
     record = RunRecord.read(folder)
-    check_named_by_conf(record.config)
+    check_foreign_config(record.config)
     record.config = completed(record, folder)
     check(record.config)
     trainer = {**record.config["trainer"], "accelerator": accelerator, "devices": 1, "num_nodes": 1}

@@ -9,10 +9,12 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from tempo.errors import UserError
+from tempo.foreign import check_plain
 
 
 def instantiated(what: str, node: Mapping[str, Any], **arguments: Any) -> Any:
     """Build the object of a node; what its constructor refuses becomes one line."""
+    check_plain(what, node)  # which Hydra would resolve, and call what comes of it
     try:
         return instantiate(dict(node), **arguments, _convert_="all")
     except InstantiationException as error:

@@ -30,6 +30,7 @@ from tempo.comparison import (
 from tempo.config import check, field_types
 from tempo.environment import git_state, same_source, versions
 from tempo.errors import INTERRUPTED_CODE, UserError
+from tempo.foreign import check_foreign_config
 from tempo.job import Job
 from tempo.paths import ROOT
 from tempo.record import RunRecord, config_hash, flatten, write_atomically
@@ -38,7 +39,6 @@ from tempo.report.load import CURVES_FILE, read_curves
 from tempo.run import run
 from tempo.run_folder import LAST, check_folder, note_folder, remove_unused
 from tempo.signature import check_types
-from tempo.targets import check_named_by_conf
 from tempo.trainer.checkpoint_file import load
 from tempo.trainer.interruption import STOPPED_AFTER
 
@@ -91,7 +91,7 @@ def reproduce(asked: Asked) -> Verdict | Stopped:
         )
     folder = Path(asked.run).expanduser().absolute()
     record = RunRecord.read(folder)
-    check_named_by_conf(record.config)
+    check_foreign_config(record.config)
     curves = read_curves(folder / CURVES_FILE)
     stop_after = _stop_after(record, _last_row(curves, folder), folder)
     config, changes = _config(record, folder, asked)
@@ -179,7 +179,8 @@ def _config(record: RunRecord, folder: Path, asked: Asked) -> tuple[dict[str, An
     changes = {f"trainer.{key}": value for key, value in wanted.items() if value != trainer[key]}
     config |= {"trainer": trainer | wanted, "logger": {}, "resume": None, "preview": False}
     if asked.data_root is not None:
-        config["data"] = {**config["data"], "root": asked.data_root}
+        asked_data = {key: value for key, value in record.config["data"].items() if key == "download"}
+        config["data"] = {**config["data"], **asked_data, "root": asked.data_root}
         changes["data.root"] = f"'{asked.data_root}'"
     try:
         check(config)

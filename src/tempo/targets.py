@@ -1,16 +1,13 @@
-"""What a `_target_` may name: what can be found, and in a stranger's folder only what conf/ names."""
+"""What a `_target_` may name: what can be found."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import re
 import sys
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tempo.errors import UserError
-from tempo.paths import ROOT
 from tempo.signature import signature_of
 
 EXTRAS = {
@@ -21,19 +18,6 @@ EXTRAS = {
     "schedulefree.AdamWScheduleFree": ("schedulefree", "optimizers"),
 }
 """Targets that need a package which is not installed by default: the package, and the extra that has it."""
-
-
-_foreign: list[bool] = []
-
-
-def note_foreign() -> None:
-    """Keep in mind that this process's overrides come from a folder, which may be a stranger's."""
-    _foreign.append(True)
-
-
-def are_foreign() -> bool:
-    """Whether they do."""
-    return bool(_foreign)
 
 
 def check_installed(target: Any) -> None:
@@ -80,38 +64,3 @@ def _find(target: str) -> Any:
             importlib.import_module(path)
         found = getattr(found, name)
     return found
-
-
-def check_named_by_conf(config: Mapping[str, Any]) -> None:
-    """A run's folder may come from a stranger: it may name what conf/ names, and torch's optimizers.
-
-    Raises:
-        UserError: another `_target_`, or one in another place.
-    """
-    for where, target in _targets(config, ""):
-        group = where.partition(".")[0]
-        known = [
-            str(found)
-            for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
-            for found in re.findall(r"^_target_: (\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-        ]
-        optimizer = group == "optimizer" and re.fullmatch(r"torch\.optim\.[A-Z]\w*", str(target))
-        if where != f"{group}._target_" or not (optimizer or target in known):
-            raise UserError(
-                f"config.{where}={target} is named by no conf/{group}/*.yaml: a run's folder may name no "
-                "other code; if you trust it, add that file"
-            )
-
-
-def _targets(node: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """Where each `_target_` of a configuration stands, and what it says."""
-    prefix = f"{where}." if where else ""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key == "_target_":
-                yield f"{prefix}_target_", value
-            else:
-                yield from _targets(value, f"{prefix}{key}")
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from _targets(value, f"{prefix}{index}")
