@@ -33,6 +33,7 @@ from tempo.optimizer.build import build_optimizer
 from tempo.pace import schedule_of
 from tempo.process_group import is_asynchronous, place
 from tempo.sharding_rules import fused_for_parts
+from tempo.targets import check_own_targets
 from tempo.trainer.checkpoint_file import CheckpointFiles
 from tempo.trainer.cluster import cluster_environment
 from tempo.trainer.event_log import EventLog
@@ -88,6 +89,7 @@ def check_devices(config: Config) -> None:
 def build_data(config: Config) -> Data:
     """Read the source, then cut validation from its training images."""
     node = config["data"]
+    check_own_targets(config)
     train, test = instantiated("data", source_keys(node))
     if len(train.classes) < 2:
         raise UserError(

@@ -10,13 +10,14 @@ from hydra.utils import instantiate
 
 from tempo.errors import UserError
 from tempo.foreign import check_plain
+from tempo.targets import check_not_lightning
 
 
 def instantiated(what: str, node: Mapping[str, Any], **arguments: Any) -> Any:
     """Build the object of a node; what its constructor refuses becomes one line."""
     check_plain(what, node)  # which Hydra would resolve, and call what comes of it
     try:
-        return instantiate(dict(node), **arguments, _convert_="all")
+        built = instantiate(dict(node), **arguments, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):
@@ -28,3 +29,5 @@ def instantiated(what: str, node: Mapping[str, Any], **arguments: Any) -> Any:
         if cause is None:
             raise UserError(f"{what}: {error}") from error
         raise cause from error
+    check_not_lightning(what, node.get("_target_"), built)
+    return built
