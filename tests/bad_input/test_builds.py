@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.bad_input.conftest import Refused
+from tempo.config.targets import check_own_targets
+from tempo.errors import UserError
+from tests.bad_input.conftest import SMALL, Refused
 from tests.bad_input.warm import Warm
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -26,14 +28,14 @@ RUNS: list[tuple[str, list[str]]] = [
     ("optimizer._target_=nothing.Nothing", ["cannot be imported"]),
     ("+optimizer.foo=1 model=mlp", ["optimizer.foo is no setting of SGD", "~optimizer.foo"]),
     ("trainer.precision=bf16-true ema.decay=0.9", ["trainer.precision=bf16-mixed"]),
-    ("trainer.threads=100000", ["trainer.threads=100000 is more than 1024"]),
+    ("trainer.threads=100000", ["trainer.threads=100000 must be at most 1024"]),
     (
         "data.augment.crop_padding=8 model=mlp",
         ["data.augment.crop_padding=8 leaves nothing of images of 8x8"],
     ),
     ("data.augment.cutout=9 model=mlp", ["data.augment.cutout=9 leaves nothing of images of 8x8"]),
     (f"{SYNTHETIC} data.classes=1", ["has the one class '0'", "conf/data"]),
-    (f"{SYNTHETIC} data.train_images=3", ["data.total_batch_size=3 or less"]),
+    (f"{SYNTHETIC} data.train_images=10", ["data.total_batch_size=9 or less"]),
     (f"{SYNTHETIC} data.val_size=0.001", ["data.val_size=0.001 of 100 images is none", "data.val_size=0.1"]),
     (f"{SYNTHETIC} data.image_size=1000000", ["not enough memory"]),
     ("data=folder data.root=/nowhere", ["data.root=/nowhere is no folder"]),
@@ -70,3 +72,39 @@ def test_a_study_that_cannot_be_afforded(heavy: Warm, refused: Refused, tmp_path
     assert "at least tune.budget_epochs=" in refused(heavy, "tune.py", *given)
     given = ["model=mlp", "data=folder", "data.root=/nowhere", f"hydra.run.dir={tmp_path / 'a' / 'tune'}"]
     assert "data.root=/nowhere is no folder" in refused(heavy, "tune.py", *given)
+
+
+@pytest.mark.parametrize("name", ["OwnModule", "OwnSubclass", "own_module"])
+def test_a_lightning_module_is_not_taken_for_a_network(
+    name: str, heavy: Warm, refused: Refused, tmp_path: Path
+) -> None:
+    target = f"model._target_=tests.bad_input.own_modules.{name}"
+    # A class is refused before data is read: these images are not there.
+    data = ["data=folder", "data.root=/nowhere"] if name[0] == "O" else []
+    line = refused(
+        heavy, "train.py", *SMALL, "~model.hidden", target, *data, f"hydra.run.dir={tmp_path / 'a' / 'run'}"
+    )
+    assert f"{target} gives a LightningModule" in line
+    assert "for now, tempo trains networks (an nn.Module: images in, logits out)" in line
+
+
+def test_a_lightning_module_of_this_checkout_is_refused_before_data_is_read() -> None:
+    nodes = {"model": {"_target_": "tempo.task.classifier.Classifier"}, "data": {"_target_": "not.read"}}
+    with pytest.raises(
+        UserError, match=r"gives a LightningModule.*; model\._target_=<class of that network>"
+    ):
+        check_own_targets(nodes)
+
+
+@pytest.mark.parametrize("name", ["OwnData", "own_data"])
+def test_a_lightning_data_module_is_refused(name: str, heavy: Warm, refused: Refused, tmp_path: Path) -> None:
+    target = f"data._target_=tests.bad_input.own_modules.{name}"
+    line = refused(heavy, "train.py", *SMALL, target, f"hydra.run.dir={tmp_path / 'a' / 'run'}")
+    assert f"{target} gives a LightningDataModule" in line
+    assert "data._target_=<such a function>, or data=<option of conf/data>" in line
+
+
+def test_the_remedy_for_a_lightning_module_trains(heavy: Warm, tmp_path: Path) -> None:
+    given = [*SMALL, "model._target_=tempo.model.mlp.MLP", f"hydra.run.dir={tmp_path / 'run'}"]
+    done = heavy.call("train.py", *given, folder=tmp_path)
+    assert done.code == 0, done.err

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from tempo.config.targets import check_named_by_conf
 from tempo.errors import UserError
+from tempo.record.foreign_folder import check_foreign_config
 from tempo.report.write_report import build_report
 from tests.bad_input.conftest import SMALL, Refused, Trap, assert_refused, edit
 from tests.bad_input.warm import Warm
@@ -80,7 +80,7 @@ TARGETS: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("group", "node"), TARGETS, ids=lambda value: str(value)[:60])
 def test_a_target_that_conf_does_not_name(group: str, node: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="is named by no conf/"):
-        check_named_by_conf({"seed": 0, group: node})
+        check_foreign_config({"seed": 0, group: node})
 
 
 def test_a_target_in_a_folder_is_refused_by_every_script(

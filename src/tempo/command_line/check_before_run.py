@@ -13,9 +13,9 @@ from omegaconf.errors import OmegaConfBaseException
 from tempo.command_line.error_messages import one_line
 from tempo.config.check import check
 from tempo.config.resolve import announced, composed, hydra_knows
-from tempo.config.targets import are_foreign, check_named_by_conf
 from tempo.distributed.process_group import check_start
 from tempo.errors import UserError
+from tempo.record.foreign_folder import are_foreign, check_foreign_config, check_foreign_places
 from tempo.record.run_folder import check_folder, named_folder, note_folder
 
 
@@ -28,8 +28,10 @@ class CheckBeforeRun(Callback):
             _check_not_a_table(config)
             values = composed(config)
             if values.get("resume") or are_foreign():
-                check_named_by_conf(values)
+                check_foreign_config(values)
             check(values)
+            if are_foreign():
+                check_foreign_places(values)
             check_start(values["trainer"])
             folder = _folder_of(config)
             note_folder(folder)

@@ -39,12 +39,11 @@ with importing("hydra"):
         thread_error,
     )
     from tempo.command_line.quick_start import spare_hydra
-    from tempo.config.recorded import recorded_overrides
     from tempo.config.schema import SEARCH_KEYS
-    from tempo.config.targets import note_foreign
     from tempo.distributed.process_group import RUN_ID, follows, place, take_names_of_torchrun
     from tempo.errors import INTERRUPTED_CODE, UserError, nearest
     from tempo.paths import CONF, register_resolvers
+    from tempo.record.foreign_folder import foreign_overrides, note_foreign
     from tempo.record.run_folder import named_run, noted_folder, quoted, remove_unused
     from tempo.record.run_json import FILE_NAME, RunRecord
 
@@ -215,8 +214,10 @@ def resumed(arguments: list[str]) -> list[str]:
 
     A run that was killed while it started has no record yet, only what Hydra wrote: it starts again there.
 
+    Of a recorded override that only its user may say, the one given anew beside `resume=` counts.
+
     Raises:
-        UserError: no run there, or a record whose overrides are more than keys of a run with their values.
+        UserError: no run there, or see `foreign_overrides`.
     """
     named = [each.partition("=")[2] for each in arguments if each.startswith("resume=")]
     if not named or named[-1] == "null":
@@ -225,13 +226,15 @@ def resumed(arguments: list[str]) -> list[str]:
     if not text.strip():
         raise UserError("resume= names no folder: resume=<folder of a run>, or leave it out")
     folder = Path(text).expanduser().absolute()
-    others = [each for each in arguments if not each.startswith("resume=")]
-    note_foreign()
+    others = [argument for argument in arguments if not argument.startswith("resume=")]
+    typed = note_foreign(others)
     asked = folder / ".hydra" / "overrides.yaml"
     if not (folder / FILE_NAME).exists() and asked.exists():  # killed before its first record
-        return [*recorded_overrides(_asked(asked), folder), *others, f"hydra.run.dir={quoted(str(folder))}"]
+        kept = foreign_overrides(_asked(asked), asked, typed=typed)
+        return [*kept, *others, f"hydra.run.dir={quoted(str(folder))}"]
     record = RunRecord.read(folder)
-    kept = [each for each in recorded_overrides(record.overrides, folder) if not each.startswith("resume=")]
+    kept = foreign_overrides(record.overrides, folder / FILE_NAME, record.config, typed)
+    kept = [override for override in kept if not override.startswith("resume=")]
     return [*kept, *others, f"resume={quoted(str(folder))}"]
 
 

@@ -21,6 +21,7 @@ from tempo.config.signature import check_present, check_types, required_by, sign
 from tempo.config.targets import check_findable, check_installed
 from tempo.errors import UserError, nearest
 from tempo.optimizer.names_and_ranges import check_knobs, knob_types
+from tempo.record.foreign_folder import check_plain
 
 Config = RunConfig
 GLOBAL_GROUPS = ("experiment", "scale", "debug")
@@ -33,6 +34,7 @@ def check(values: Mapping[str, Any]) -> RunConfig:
     Raises:
         UserError: one line with the value, the reason and the override that helps, for the first fault.
     """
+    check_plain("", values)
     _check_root(values)
     for name in SECTIONS:
         values = {**values, name: select(values, name) if name in values else {}}

@@ -8,13 +8,16 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
+from tempo.config.targets import check_not_lightning
 from tempo.errors import UserError
+from tempo.record.foreign_folder import check_plain
 
 
 def instantiated(what: str, node: Mapping[str, Any], **arguments: Any) -> Any:
     """Build the object of a node; what its constructor refuses becomes one line."""
+    check_plain(what, node)  # which Hydra would resolve, and call what comes of it
     try:
-        return instantiate(dict(node), **arguments, _convert_="all")
+        built = instantiate(dict(node), **arguments, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):
@@ -26,3 +29,5 @@ def instantiated(what: str, node: Mapping[str, Any], **arguments: Any) -> Any:
         if cause is None:
             raise UserError(f"{what}: {error}") from error
         raise cause from error
+    check_not_lightning(what, node.get("_target_"), built)
+    return built

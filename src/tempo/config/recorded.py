@@ -16,9 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tempo.config.check import select
 from tempo.config.resolve import composed
-from tempo.config.targets import check_named_by_conf
 from tempo.errors import UserError
-from tempo.paths import CONF, data_root
+from tempo.paths import CONF
+from tempo.record.foreign_folder import check_foreign_config, foreign_overrides, without_foreign_places
 from tempo.record.run_json import FILE_NAME, RunRecord
 
 _ALWAYS = ("data", "model", "optimizer", "scheduler", "trainer", "checkpoint", "data.augment")
@@ -52,8 +52,9 @@ def command_config(record: RunRecord, folder: Path) -> dict[str, Any] | None:
     Raises:
         UserError: overrides that no run records.
     """
-    overrides = recorded_overrides(record.overrides, folder)
-    return _compose(Path(record.script).stem, [each for each in overrides if not each.startswith("resume=")])
+    overrides = foreign_overrides(record.overrides, folder / FILE_NAME, record.config)
+    kept = [override for override in overrides if not override.startswith("resume=")]
+    return _compose(Path(record.script).stem, kept)
 
 
 def completed(record: RunRecord, folder: Path) -> dict[str, Any]:
@@ -70,12 +71,10 @@ def completed(record: RunRecord, folder: Path) -> dict[str, Any]:
         known = [
             f"{g}={option}" for g, option in record.choices.items() if (CONF / g / f"{option}.yaml").exists()
         ]
-        today = _compose("train", known) or {}
+        today = _compose("train", foreign_overrides(known, folder / FILE_NAME)) or {}
     config = _filled(record.config, today)
-    check_named_by_conf(config)
-    if config["data"].get("cache") is not None:  # a place where files are written is not for a record to name
-        config["data"] = {**config["data"], "cache": str(Path(data_root()) / "cache")}
-    return config
+    check_foreign_config(config)
+    return without_foreign_places(config)
 
 
 def _filled(config: Mapping[str, Any], today: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,17 +1,15 @@
-"""What a `_target_` may name: what can be found, and in a stranger's folder only what conf/ names."""
+"""What a `_target_` may name: what can be found."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tempo.config.signature import signature_of
 from tempo.errors import UserError
-from tempo.paths import ROOT
 
 EXTRAS = {
     "pytorch_lightning.loggers.WandbLogger": ("wandb", "wandb"),
@@ -22,18 +20,16 @@ EXTRAS = {
 }
 """Targets that need a package which is not installed by default: the package, and the extra that has it."""
 
-
-_foreign: list[bool] = []
-
-
-def note_foreign() -> None:
-    """Keep in mind that this process's overrides come from a folder, which may be a stranger's."""
-    _foreign.append(True)
-
-
-def are_foreign() -> bool:
-    """Whether they do."""
-    return bool(_foreign)
+_LIGHTNING = ("pytorch_lightning", "lightning")
+_INSTEAD = {
+    "model": "whose own steps and loss would not be used: for now, tempo trains networks (an nn.Module: "
+    "images in, logits out) by cross-entropy; model._target_=<class of that network>, or "
+    "model=<option of conf/model>",
+    "data": "whose loaders would not be used: for now, tempo takes a function that returns the training and "
+    "the test images (two tempo.data.images.ImageData); data._target_=<such a function>, or "
+    "data=<option of conf/data>",
+}
+"""What tempo takes under `model` and `data`."""
 
 
 def check_installed(target: Any) -> None:
@@ -41,6 +37,17 @@ def check_installed(target: Any) -> None:
     package, extra = EXTRAS.get(str(target), ("sys", ""))
     if importlib.util.find_spec(package) is None:
         raise UserError(f"the package {package} is not installed: pip install -e '.[{extra}]'")
+
+
+def check_own_targets(config: Mapping[str, Any]) -> None:
+    """Refuse a Lightning class of this checkout, which `check_findable` has only looked up in its source.
+
+    Raises:
+        UserError: see `check_not_lightning`.
+    """
+    for group in _INSTEAD:
+        target = str(config[group]["_target_"])
+        check_not_lightning(group, target, find(target))
 
 
 def check_findable(group: str, target: Any) -> None:
@@ -64,14 +71,31 @@ def check_findable(group: str, target: Any) -> None:
     if package == "tempo":
         raise UserError(f"{where} cannot be found: there is no module {module}; {remedy}")
     try:
-        found = _find(target)
+        found = find(target)
     except (ImportError, ValueError) as error:
         raise UserError(f"{where} cannot be found: {error}; {remedy}") from error
     if not callable(found):
         raise UserError(f"{where} is a {type(found).__name__}, no class or function: {remedy}")
+    check_not_lightning(group, target, found)
 
 
-def _find(target: str) -> Any:
+def check_not_lightning(group: str, target: Any, found: Any) -> None:
+    """Refuse a LightningModule or LightningDataModule, be it the class or an instance that a function gave.
+
+    By the names of its classes: nothing here may import Lightning for it.
+
+    Raises:
+        UserError: one under `model` or `data`.
+    """
+    bases = (found if isinstance(found, type) else type(found)).__mro__
+    kinds = {base.__name__ for base in bases if base.__module__.partition(".")[0] in _LIGHTNING}
+    for kind in ("LightningModule", "LightningDataModule"):
+        if kind in kinds and group in _INSTEAD:
+            raise UserError(f"{group}._target_={target} gives a {kind}, {_INSTEAD[group]}")
+
+
+def find(target: str) -> Any:
+    """Import what a dotted name stands for."""
     first, *others = target.split(".")
     found, path = importlib.import_module(first), first
     for name in others:
@@ -80,38 +104,3 @@ def _find(target: str) -> Any:
             importlib.import_module(path)
         found = getattr(found, name)
     return found
-
-
-def check_named_by_conf(config: Mapping[str, Any]) -> None:
-    """A run's folder may come from a stranger: it may name what conf/ names, and torch's optimizers.
-
-    Raises:
-        UserError: another `_target_`, or one in another place.
-    """
-    for where, target in _targets(config, ""):
-        group = where.partition(".")[0]
-        known = [
-            str(found)
-            for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
-            for found in re.findall(r"^_target_: (\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-        ]
-        optimizer = group == "optimizer" and re.fullmatch(r"torch\.optim\.[A-Z]\w*", str(target))
-        if where != f"{group}._target_" or not (optimizer or target in known):
-            raise UserError(
-                f"config.{where}={target} is named by no conf/{group}/*.yaml: a run's folder may name no "
-                "other code; if you trust it, add that file"
-            )
-
-
-def _targets(node: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """Where each `_target_` of a configuration stands, and what it says."""
-    prefix = f"{where}." if where else ""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key == "_target_":
-                yield f"{prefix}_target_", value
-            else:
-                yield from _targets(value, f"{prefix}{key}")
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from _targets(value, f"{prefix}{index}")

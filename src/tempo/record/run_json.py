@@ -14,6 +14,7 @@ from typing import Any
 
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
+from tempo.record.foreign_folder import check_plain
 
 SCHEMA_VERSION = 2
 """1 had no `environment`, `n_evaluated` and `init_from`: such a record is read, and they are empty."""
@@ -131,6 +132,7 @@ class RunRecord:
                     f"{where} has {name}={str(value)[:80]!r} where {known[name].type} belongs: the record is "
                     "damaged; run it again"
                 )
+        check_plain(f"{where}: config", values["config"])
         for name in set(values) & {"epochs", "images_per_second"}:
             values[name] = float(values[name])
         return cls(**values)

@@ -18,6 +18,7 @@ from tempo.config.check import Config, source_keys
 from tempo.config.instantiate import instantiated
 from tempo.config.parallel_rules import fused_for_parts
 from tempo.config.run_length import schedule_of
+from tempo.config.targets import check_own_targets
 from tempo.data.augment import Augment, Preprocess, normalization
 from tempo.data.batches import BatchPlan, EvalBatches, TrainBatches
 from tempo.data.images import ImageData
@@ -89,6 +90,7 @@ def check_devices(config: Config) -> None:
 def build_data(config: Config) -> Data:
     """Read the source, then cut validation from its training images."""
     node = config["data"]
+    check_own_targets(config.values)
     train, test = instantiated("data", source_keys(node))
     if len(train.classes) < 2:
         raise UserError(

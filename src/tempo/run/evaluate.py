@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from tempo.config.check import check
 from tempo.config.recorded import completed
-from tempo.config.targets import check_named_by_conf
 from tempo.errors import UserError, nearest
 from tempo.record.atomic_write import write_atomically
+from tempo.record.foreign_folder import check_foreign_config
 from tempo.record.run_json import RunRecord
 from tempo.run import build
 from tempo.trainer.checkpoint_file import load
@@ -65,7 +65,7 @@ def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "au
     if accelerator not in ("auto", "cpu", "gpu", "mps"):
         raise UserError(f"accelerator={accelerator} is unknown: accelerator=auto, cpu, gpu or mps")
     record = RunRecord.read(folder)
-    check_named_by_conf(record.config)
+    check_foreign_config(record.config)
     record.config = completed(record, folder)
     config = check(record.config).with_trainer(
         accelerator=accelerator, devices=1, num_nodes=1, profiler=None, compile=False, cuda_graph=False

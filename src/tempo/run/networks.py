@@ -13,8 +13,8 @@ from tempo.config.check import Config, check
 from tempo.config.instantiate import instantiated
 from tempo.config.recorded import completed
 from tempo.config.signature import signature_of
-from tempo.config.targets import check_named_by_conf
 from tempo.errors import UserError
+from tempo.record.foreign_folder import check_foreign_config
 from tempo.record.run_json import RunRecord
 from tempo.trainer.final_state import weights_sha256
 from tempo.trainer.tested_state import network_weights, tested_weights
@@ -45,7 +45,12 @@ def start_from(network: nn.Module, place: str) -> dict[str, str]:
         UserError: no such weights, or weights of another network.
     """
     path = Path(place).expanduser().absolute()
-    weights = network_weights(path) if path.is_file() else tested_weights(path, RunRecord.read(path))
+    if path.is_file():
+        weights = network_weights(path)
+    else:
+        record = RunRecord.read(path)
+        check_foreign_config(record.config)
+        weights = tested_weights(path, record)
     wanted = network.state_dict()
     for name in sorted(wanted.keys() | weights.keys()):
         here, there = (_shape(each.get(name)) for each in (wanted, weights))
@@ -80,7 +85,7 @@ def network_of_run(folder: Path, input_shape: tuple[int, int, int], num_classes:
             f"model.run={folder} cannot stand behind images of {height}x{width}: take larger ones"
         )
     record = RunRecord.read(folder)
-    check_named_by_conf(record.config)
+    check_foreign_config(record.config)
     halved = [channels, (height + 1) // 2, (width + 1) // 2]
     trained_on, classes = record.data.get("shape"), record.data.get("classes")
     if record.status != "completed" or trained_on is None:

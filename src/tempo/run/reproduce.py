@@ -20,7 +20,6 @@ from tempo.config.check import check
 from tempo.config.recorded import command_config, completed
 from tempo.config.schema import RunConfig, field_types
 from tempo.config.signature import check_types
-from tempo.config.targets import check_named_by_conf
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.paths import ROOT
 from tempo.record.atomic_write import write_atomically
@@ -35,6 +34,7 @@ from tempo.record.comparison import (
     row_differences,
 )
 from tempo.record.environment import git_state, same_source, versions
+from tempo.record.foreign_folder import check_foreign_config
 from tempo.record.run_folder import LAST, check_folder, note_folder, remove_unused
 from tempo.record.run_json import RunRecord, config_hash, flatten
 from tempo.report.load_runs import CURVES_FILE, read_curves
@@ -93,7 +93,7 @@ def reproduce(asked: Asked) -> Verdict | Stopped:
         )
     folder = Path(asked.run).expanduser().absolute()
     record = RunRecord.read(folder)
-    check_named_by_conf(record.config)
+    check_foreign_config(record.config)
     curves = read_curves(folder / CURVES_FILE)
     stop_after = _stop_after(record, _last_row(curves, folder), folder)
     config, changes = _config(record, folder, asked)
@@ -181,7 +181,8 @@ def _config(record: RunRecord, folder: Path, asked: Asked) -> tuple[RunConfig, l
     changes = {f"trainer.{key}": value for key, value in wanted.items() if value != trainer[key]}
     config |= {"trainer": trainer | wanted, "logger": {}, "resume": None, "preview": False}
     if asked.data_root is not None:
-        config["data"] = {**config["data"], "root": asked.data_root}
+        asked_data = {key: value for key, value in record.config["data"].items() if key == "download"}
+        config["data"] = {**config["data"], **asked_data, "root": asked.data_root}
         changes["data.root"] = f"'{asked.data_root}'"
     try:
         checked = check(config)

@@ -1,0 +1,202 @@
+"""What a run's folder may say, which may come from a stranger: plain values, and code that conf/ names."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from tempo.errors import UserError
+from tempo.paths import ROOT, data_root, root
+
+_INTERPOLATION = "${"
+"""What OmegaConf resolves, and with `oc.env` and `oc.create` reads the environment and makes nodes."""
+_LOGGER_WORDS = {"_target_", "project", "name", "experiment_name", "run_name", "offline", "group", "tags"}
+"""Keys of a logger that name no place where it writes or sends."""
+_OPTION = re.compile(r"[\w-]+(/[\w-]+)*")
+
+_typed: list[frozenset[str]] = []
+
+
+def note_foreign(arguments: Iterable[str]) -> frozenset[str]:
+    """Keep in mind that a folder gives this process overrides; the keys of those that its user typed."""
+    _typed.append(frozenset(map(_key, arguments)))
+    return _typed[-1]
+
+
+def are_foreign() -> bool:
+    """Whether overrides of this process come from a folder."""
+    return bool(_typed)
+
+
+def check_plain(where: str, values: Any) -> None:
+    """Refuse interpolations in a configuration that is resolved: Hydra would resolve them once more.
+
+    Raises:
+        UserError: a text or a key with `${`, at any depth.
+    """
+    for key, text in _texts(values, where):
+        if _INTERPOLATION in text:
+            raise UserError(
+                f"{key}={text[:200]!r} has an interpolation where only plain values may stand, for it could "
+                "read secrets or run code: write the value itself in its place"
+            )
+
+
+def check_foreign_config(config: Mapping[str, Any]) -> None:
+    """Refuse what a folder's configuration may not say: all that reads one passes here.
+
+    Raises:
+        UserError: an interpolation, a `_target_` that conf/ does not name, or one in another place; torch's
+            optimizers may be named too.
+    """
+    check_plain("config", config)
+    for where, target in _targets(config, ""):
+        group = where.partition(".")[0]
+        known = [
+            str(found)
+            for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
+            for found in re.findall(r"^_target_: (\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        ]
+        optimizer = group == "optimizer" and re.fullmatch(r"torch\.optim\.[A-Z]\w*", str(target))
+        if where != f"{group}._target_" or not (optimizer or target in known):
+            raise UserError(
+                f"config.{where}={target} is named by no conf/{group}/*.yaml: a run's folder may name no "
+                "other code; if you trust it, add that file"
+            )
+
+
+def check_foreign_places(config: Mapping[str, Any]) -> None:
+    """Refuse places where a resumed run would write or send, unless its user typed them.
+
+    Raises:
+        UserError: a cache that is not today's, a download into a new folder, or a logger's place.
+    """
+    typed = _typed[-1] if _typed else frozenset()
+    data, logger = config["data"], config.get("logger")
+    logger = logger if isinstance(logger, Mapping) else {}
+    words = _LOGGER_WORDS | ({"tracking_uri"} if logger.get("tracking_uri") == root("logs/mlruns") else set())
+    places = {f"logger.{key}": value for key, value in logger.items() if key not in words}
+    if data.get("cache") not in (None, own_cache()):
+        places["data.cache"] = data["cache"]
+    images = Path(str(data.get("root", data_root()))).expanduser()
+    if data.get("download") and images != Path(data_root()) and not images.is_dir():
+        places["data.root"] = data["root"]
+    for key, place in places.items():
+        if not any(known == key or key.startswith(f"{known}.") for known in typed):
+            raise UserError(
+                f"{key}={str(place)[:200]!r} comes from the run's folder, which may not say where to write: "
+                f"if it is yours, give it again beside resume=: {key}={json.dumps(place)}"
+            )
+
+
+def without_foreign_places(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Take from a recorded configuration the places where it would write, download or log."""
+    data = dict(config["data"])
+    if data.get("cache") is not None:
+        data["cache"] = own_cache()
+    if "download" in data and data.get("root") != data_root():
+        data["download"] = False
+    return {**config, "data": data, "logger": {}}
+
+
+def own_cache() -> str:
+    """The cache of decoded images that conf/ names."""
+    return str(Path(data_root()) / "cache")
+
+
+def foreign_overrides(
+    overrides: Sequence[str],
+    file: Path,
+    config: Mapping[str, Any] | None = None,
+    typed: frozenset[str] = frozenset(),
+) -> list[str]:
+    """A folder's overrides, if each is a plain value of a key of the run itself.
+
+    `config` is the record's, for the value that mends an override; one with an interpolation whose key the
+    user typed is left out.
+
+    Raises:
+        UserError: a flag (Hydra has one that runs a pickle), a key of Hydra's own, a path where the option of
+            a group belongs, an interpolation, or what is no override.
+    """
+    parser, kept = OverridesParser.create(), []
+    for override in overrides:
+        try:
+            if override.startswith("-"):
+                raise ValueError
+            value = _value(parser.parse_overrides([override])[0])
+        except (ValueError, HydraException, RecursionError):
+            raise UserError(
+                f"{file} has overrides with {override[:200]!r}, which no run records: the folder was changed "
+                "or is not of tempo; start a new run without resume="
+            ) from None
+        # Of the parsed value: the grammar takes `$\{` for `${`.
+        if not any(_INTERPOLATION in text for _, text in _texts([override, value], "")):
+            kept.append(override)
+        elif _key(override) not in typed:
+            raise UserError(
+                f"{file} has overrides with {override[:200]!r}: an interpolation from a folder could read "
+                f"secrets or run code; if the run is yours, write the value itself in its place there: "
+                f"{_plain_override(_key(override), config)}"
+            )
+    return kept
+
+
+def _value(override: Override) -> Any:
+    """The value of a parsed override; ValueError where no run records such a one."""
+    group = override.key_or_group
+    if re.split(r"[./]", group)[0] == "hydra" or override.package is not None or override.is_sweep_override():
+        raise ValueError
+    value = override.value()
+    is_group = "/" in group or (ROOT / "conf" / group).is_dir()
+    # Hydra would read the file that a path leads to, callbacks and all.
+    if is_group and isinstance(value, str) and _INTERPOLATION not in value and not _OPTION.fullmatch(value):
+        raise ValueError
+    return value
+
+
+def _plain_override(key: str, config: Mapping[str, Any] | None) -> str:
+    node: Any = config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    if node is None or isinstance(node, (Mapping, list)):
+        return f"{key}=<value>"
+    return f"{key}={json.dumps(node, ensure_ascii=True)}"
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _texts(node: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Where each text of a configuration stands, keys included."""
+    if isinstance(node, str):
+        yield where, node
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            yield where, str(key)
+            yield from _texts(value, f"{where}.{key}" if where else str(key))
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            yield from _texts(value, f"{where}.{index}" if where else str(index))
+
+
+def _targets(node: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Where each `_target_` of a configuration stands, and what it says."""
+    prefix = f"{where}." if where else ""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key == "_target_":
+                yield f"{prefix}_target_", value
+            else:
+                yield from _targets(value, f"{prefix}{key}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _targets(value, f"{prefix}{index}")
