@@ -20,7 +20,7 @@ RUNS: list[tuple[str, list[str]]] = [
     ("model=cnn3 model.widths=[0,0,0]", ["model.widths=[32,64,128]"]),
     ("model=torchvision model.name=nothing", ["model.name=resnet50"]),
     ("model=torchvision model.name=vgg16 data=synthetic data.image_size=8", ["8x8", "data.image_size"]),
-    ("model=frugal model.run=/nowhere", ["/nowhere holds no run.json"]),
+    ("model=frugal model.run=/nowhere", ["/nowhere has no run.json"]),
     ("model._target_=torch.nn.ReLU", ["model: ReLU", "model=<option of conf/model>"]),
     ("optimizer._target_=torch.nn.Linear", ["is no optimizer", "optimizer._target_=torch.optim.SGD"]),
     ("optimizer._target_=nothing.Nothing", ["cannot be imported"]),

@@ -289,11 +289,11 @@ def test_what_may_not_be_resumed(train: Train) -> None:
     assert (done.folder / "run.json").read_bytes() == before, "the record of a finished run was touched"
     folder = copy_as_running(done, "running")
     for change, words in (
-        ("trainer.epochs=2", ["trainer.epochs=2 now", "trainer.epochs=1 when"]),
-        ("optimizer.lr=0.2", ["optimizer.lr=0.2 now", "leave optimizer.lr out"]),
+        ("trainer.epochs=2", ["trainer.epochs was 1 when the run began and is now 2"]),
+        ("optimizer.lr=0.2", ["and is now 0.2", "leave optimizer.lr out"]),
         ("model.hidden=[8]", ["model.hidden"]),
         ("optimizer=adam", ["optimizer."]),
-        ("seed=1", ["seed=1 now"]),
+        ("seed=1", ["seed was 0", "is now 1"]),
     ):
         before = (folder / "run.json").read_bytes()
         with pytest.raises(UserError) as caught:
@@ -304,6 +304,8 @@ def test_what_may_not_be_resumed(train: Train) -> None:
     for overrides in ([f"resume={folder}"], ["trainer.devices=2"]):
         with (
             FolderLock(folder, what="another run", remedy="wait"),
-            pytest.raises(UserError, match=f"another run is at work in .* as process {os.getpid()}"),
+            pytest.raises(
+                UserError, match=rf"another run is already running in .* \(process {os.getpid()}\)"
+            ),
         ):
             train("trainer.epochs=1", *overrides, folder="running")

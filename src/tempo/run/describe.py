@@ -71,8 +71,15 @@ def describe(
     network = module.network
     record.world_size = plan.world_size
     record.device = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
-    record.data = {"name": data.train.name, "sha256": data.sha256, **data.sizes}
-    record.data |= {"shape": list(data.train.shape), "classes": len(data.train.classes)}
+    record.data = {
+        "name": data.train.name,
+        "sha256": data.sha256,
+        "train": data.sizes["train"],
+        "val": data.sizes["val"],
+        "test": data.sizes["test"],
+        "shape": list(data.train.shape),
+        "classes": len(data.train.classes),
+    }
     record.parameters = {
         "total": sum(each.numel() for each in network.parameters()),
         "trainable": sum(each.numel() for each in network.parameters() if each.requires_grad),

@@ -241,7 +241,7 @@ class Training:
         if best:
             record.metrics["val"] = checkpoints.best_metrics
             record.selected = {
-                "by": checkpoints.monitor,
+                "by": str(checkpoints.monitor),
                 "value": checkpoints.best_value,
                 "step": checkpoints.best_step,
             }
