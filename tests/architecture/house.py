@@ -41,7 +41,6 @@ LIGHT_FILES = {
     "tempo.data.sizes",
     "tempo.distributed.process_group",
     "tempo.distributed.parent_death",
-    "tempo.distributed.placement",
     "tempo.optimizer.names_and_ranges",
     "tempo.optimizer.traits",
     "tempo.trainer.search_trial",

@@ -10,7 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from tempo.distributed.cluster_environment import cluster_environment
+from tempo.distributed.process_group import cluster_environment
 from tempo.run import build
 from tests.jobs import SMALL, compose_job
 

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins import MixedPrecision
 
-from tempo.distributed.cluster_environment import cluster_environment
+from tempo.distributed.process_group import cluster_environment
 from tempo.errors import UserError
 from tempo.run import build
 from tests.conftest import Train

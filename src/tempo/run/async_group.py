@@ -12,7 +12,7 @@ import sys
 from types import FrameType
 
 from tempo.distributed.parent_death import die_with_parent
-from tempo.distributed.ray_server import SERVER, lose_worker, ray_cluster, variables_of_server
+from tempo.distributed.ps_async_ray import SERVER, lose_worker, ray_cluster, variables_of_server
 
 _LOOK_SECONDS = 0.2
 _LEAVE_SECONDS = 5.0

@@ -21,11 +21,10 @@ from tempo.data.augment import Augment, Preprocess, normalization
 from tempo.data.batches import BatchPlan, EvalBatches, TrainBatches
 from tempo.data.images import ImageData
 from tempo.data.split import split, stratified
-from tempo.distributed.cluster_environment import cluster_environment
-from tempo.distributed.process_group import is_asynchronous, place
-from tempo.distributed.sharded_strategy import ShardedStrategy
-from tempo.distributed.strategy import RingStrategy, StarStrategy
-from tempo.distributed.sync_server import ServerSettings
+from tempo.distributed.fsdp2 import ShardedStrategy
+from tempo.distributed.process_group import cluster_environment, is_asynchronous, place
+from tempo.distributed.ps_sync import ServerSettings, SyncServerStrategy
+from tempo.distributed.ring import RingStrategy
 from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
 from tempo.optimizer.traits import traits_of
@@ -281,16 +280,10 @@ def _strategy(config: Config) -> Any:
         return ShardedStrategy(
             processes=processes, compress=node["compress"], process_group_backend=node["backend"]
         )
-    # Running statistics are averaged once before each evaluation instead of sent around at every step.
-    arguments = {
-        "process_group_backend": node["backend"],
-        "broadcast_buffers": False,
-        "gradient_as_bucket_view": True,
-        "compress": node.get("compress"),
-    }
+    arguments = {"process_group_backend": node["backend"], "compress": node.get("compress")}
     if node.get("method", "ring") == "ps_sync":
         server = {key: config["server"][key] for key in ("count", "placement", "reply")}
-        return StarStrategy(servers=ServerSettings(**server), **arguments)
+        return SyncServerStrategy(servers=ServerSettings(**server), **arguments)
     return RingStrategy(**arguments)
 
 

@@ -13,9 +13,9 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from tempo.command_line.error_messages import task_line
 from tempo.config.check import Config
+from tempo.distributed.fsdp2 import load_whole
 from tempo.distributed.process_group import place
-from tempo.distributed.sharding import load_whole
-from tempo.distributed.strategy import StarStrategy
+from tempo.distributed.ps_sync import SyncServerStrategy
 from tempo.errors import UserError
 from tempo.record.atomic_write import remove_unfinished
 from tempo.record.run_folder import BEST, LAST, check_resumable, point_latest_at
@@ -219,7 +219,7 @@ class Training:
         if isinstance(self.module, AsyncClassifier):
             self.record.exchange = self.module.exchange
             self.record.world_size = len(self.module.counts.steps_of_workers) or self.world_size
-        elif isinstance(self.trainer.strategy, StarStrategy):
+        elif isinstance(self.trainer.strategy, SyncServerStrategy):
             self.record.exchange = self.trainer.strategy.exchange
 
     def _refuse_state(self, checkpoint: Path, error: Exception) -> None:

@@ -13,8 +13,8 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 
 from tempo.data.batches import Chunk, TrainBatches
-from tempo.distributed.async_server import Counts, Pace, served_parameters
-from tempo.distributed.ray_server import ADDRESS, SERVER, AsyncWorker, connect, serve
+from tempo.distributed.ps_async_ray import ADDRESS, SERVER, AsyncWorker, connect, serve
+from tempo.distributed.ps_async_server import Counts, SetSchedule, served_parameters
 from tempo.scheduler.adapter import ScheduleAdapter
 from tempo.scheduler.schedule import Schedule
 from tempo.task.classifier import Classifier
@@ -78,12 +78,12 @@ class AsyncClassifier(Classifier):
         connect(os.environ[ADDRESS])
         optimizer, name = self.pace.optimizer, os.environ[SERVER]
         if self.index == 0:
-            pace = partial(_pace, schedule=self.schedule, total_steps=self.total_steps)
+            build_schedule = partial(_build_schedule, schedule=self.schedule, total_steps=self.total_steps)
             version = self.trainer.global_step
             serve(
                 optimizer,
                 name,
-                build_pace=pace,
+                build_schedule=build_schedule,
                 version=version,
                 max_staleness=self.max_staleness,
                 until=version,
@@ -143,9 +143,9 @@ class AsyncClassifier(Classifier):
     def _work(self, version: int) -> None:
         """Take batches and send their gradients until the server is at `version`."""
         while self.worker.version < version:
-            if self.worker.word == "work":
+            if self.worker.instruction == "work":
                 self._send_gradients(self.worker.batch)
-            elif self.worker.take() == "over":
+            elif self.worker.take() == "finished":
                 raise Over
         set_steps_done(self.trainer, self.worker.version)
         if self.index == 0:
@@ -188,5 +188,5 @@ class Beginning(pl.Callback):
         pl_module.begin()
 
 
-def _pace(optimizer: torch.optim.Optimizer, *, schedule: Schedule, total_steps: int) -> Pace:
+def _build_schedule(optimizer: torch.optim.Optimizer, *, schedule: Schedule, total_steps: int) -> SetSchedule:
     return ScheduleAdapter(optimizer, schedule, total_steps).apply
