@@ -32,7 +32,7 @@ from tempo.config.check import check, composed  # noqa: E402
 from tempo.paths import register_resolvers  # noqa: E402
 from tempo.record.run_json import RunRecord  # noqa: E402
 from tempo.run import build  # noqa: E402
-from tempo.run.run_request import Job  # noqa: E402
+from tempo.run.run_request import RunRequest  # noqa: E402
 from tempo.run.train import run  # noqa: E402
 from tempo.task.classifier import Classifier  # noqa: E402
 
@@ -254,7 +254,7 @@ def train(config: Config, *callbacks: pl.Callback) -> RunRecord:
         contextlib.redirect_stdout(io.StringIO()),
         patch.object(build, "build_trainer", with_callbacks),
     ):
-        return run(Job(config={**config, "name": "bench"}, folder=folder, overrides=[], choices={}))
+        return run(RunRequest(config={**config, "name": "bench"}, folder=folder, overrides=[], choices={}))
 
 
 def built(config: Config) -> tuple[build.Data, Classifier]:

@@ -40,7 +40,8 @@ WITH_TORCH = {"tempo.scheduler.adapter"}
 LIGHT_FILES = {
     "tempo.data.sizes",
     "tempo.distributed.process_group",
-    "tempo.distributed.parent_death",
+    "tempo.distributed.child_process",
+    "tempo.distributed.stop_signals",
     "tempo.optimizer.names_and_ranges",
     "tempo.optimizer.traits",
     "tempo.trainer.search_trial",

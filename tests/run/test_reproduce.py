@@ -16,7 +16,7 @@ import torch
 from tempo.errors import UserError
 from tempo.record.run_json import FILE_NAME, RunRecord, config_hash
 from tempo.run.reproduce import COMPARISON_FILE, Asked, reproduce
-from tempo.run.run_request import Job
+from tempo.run.run_request import RunRequest
 from tempo.run.train import run
 from tests.conftest import Train, Trained
 from tests.jobs import SMALL, finish, rows_written, signal_at, start_job
@@ -197,7 +197,9 @@ def reproduced_until(folder: Path, step: int, out: Path) -> RunRecord:
     """The same run, ended after a step."""
     record = RunRecord.read(folder)
     out.mkdir()
-    job = Job(config=record.config, folder=out, overrides=record.overrides, choices={}, stop_after=step)
+    job = RunRequest(
+        config=record.config, folder=out, overrides=record.overrides, choices={}, stop_after=step
+    )
     return run(job)
 
 

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tempo.errors import UserError
 from tempo.record.folder_lock import FolderLock
-from tempo.run.run_request import Job
+from tempo.run.run_request import RunRequest
 from tempo.run.train import run
 from tests.conftest import Train, Trained
 from tests.jobs import SMALL, compose_job, finish, kill_at, rows_written, signal_at, start_job
@@ -216,7 +216,9 @@ def test_an_interval_that_was_cut_is_whole_again(train: Train) -> None:
     folder = expected.folder.with_name("cut")
     folder.mkdir()
     config, choices = compose_job([*SMALL, *overrides])
-    job = Job(config=config, folder=folder, overrides=[*SMALL, *overrides], choices=choices, stop_after=6)
+    job = RunRequest(
+        config=config, folder=folder, overrides=[*SMALL, *overrides], choices=choices, stop_after=6
+    )
     assert (run(job).status, run_steps(folder)) == ("interrupted", [4])
     resumed = train(*overrides, f"resume={folder}", folder="cut")
     assert run_steps(folder) == [4, 8, 10, 10, 12, 13, 13]

@@ -12,7 +12,7 @@ from tempo.record.run_json import RunRecord
 from tempo.run import build
 from tempo.run.build import Data
 from tempo.run.describe import mode
-from tempo.run.run_request import Job
+from tempo.run.run_request import RunRequest
 from tempo.task.async_classifier import AsyncClassifier, Beginning
 from tempo.task.classifier import Classifier
 from tempo.trainer.agreement import Agreement
@@ -37,7 +37,12 @@ class Callbacks:
 
 
 def build_callbacks(
-    job: Job, record: RunRecord, data: Data, plan: BatchPlan, module: Classifier, interruption: Interruption
+    job: RunRequest,
+    record: RunRecord,
+    data: Data,
+    plan: BatchPlan,
+    module: Classifier,
+    interruption: Interruption,
 ) -> Callbacks:
     """What conf/ asks for: ranks agree first; a checkpoint is written before anything may stop the run."""
     config, monitor = job.config, monitor_of(job.config, data)

@@ -38,7 +38,7 @@ from tempo.record.run_folder import LAST, check_folder, note_folder, remove_unus
 from tempo.record.run_json import RunRecord, config_hash, flatten
 from tempo.report.load_runs import CURVES_FILE, read_curves
 from tempo.run import build
-from tempo.run.run_request import Job
+from tempo.run.run_request import RunRequest
 from tempo.run.train import run
 from tempo.trainer.checkpoint_file import load
 from tempo.trainer.interruption import STOPPED_AFTER
@@ -122,7 +122,7 @@ def reproduce(asked: Asked) -> Verdict | Stopped:
             f"{error.filename}: {error.strerror}; choose another folder with out=<folder>"
         ) from error
     kept = [each for each in record.overrides if not each.startswith("resume=")]
-    job = Job(
+    job = RunRequest(
         config=config,
         folder=out,
         overrides=[*kept, *changes],

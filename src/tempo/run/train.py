@@ -19,7 +19,7 @@ from tempo.record.run_json import RunRecord
 from tempo.run import build
 from tempo.run.preview import show_preview
 from tempo.run.process_launch import launch_group, needs_group
-from tempo.run.run_request import Job
+from tempo.run.run_request import RunRequest
 from tempo.run.training import Training
 from tempo.trainer.search_trial import trial_of
 
@@ -37,7 +37,7 @@ def run_from_hydra(config: DictConfig) -> float | None:
     }
     overrides = OmegaConf.to_container(hydra.overrides.task)
     assert isinstance(overrides, list)
-    job = Job(
+    job = RunRequest(
         config=values,
         folder=Path(hydra.runtime.output_dir),
         overrides=list(map(str, overrides)),
@@ -52,7 +52,7 @@ def run_from_hydra(config: DictConfig) -> float | None:
     return record.objective.get("value")
 
 
-def run(job: Job) -> RunRecord:
+def run(job: RunRequest) -> RunRecord:
     """Train, choose by validation, test once, write the record; from a checkpoint on where it is resumed.
 
     Raises:

@@ -25,7 +25,7 @@ from tempo.run import build
 from tempo.run.callbacks import build_callbacks
 from tempo.run.describe import changes_since, describe, first_record, keep_diff
 from tempo.run.networks import start_from
-from tempo.run.run_request import Job
+from tempo.run.run_request import RunRequest
 from tempo.scheduler.build import lr_factor
 from tempo.task.async_classifier import AsyncClassifier
 from tempo.task.lightning_internals import count_running_epoch_as_done
@@ -51,7 +51,7 @@ class Training:
     `world_size` and `rank` are those that torchrun gave this process; 1 and 0 without it.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: RunRequest) -> None:
         self.job = job
         self.config = job.config
         self.folder = job.folder
