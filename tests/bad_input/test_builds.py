@@ -22,9 +22,9 @@ RUNS: list[tuple[str, list[str]]] = [
     ("model=torchvision model.name=vgg16 data=synthetic data.image_size=8", ["8x8", "data.image_size"]),
     ("model=frugal model.run=/nowhere", ["/nowhere has no run.json"]),
     ("model._target_=torch.nn.ReLU", ["model: ReLU", "model=<option of conf/model>"]),
-    ("optimizer._target_=torch.nn.Linear", ["is no optimizer", "optimizer._target_=torch.optim.SGD"]),
+    ("optimizer._target_=torch.nn.Linear", ["is not an optimizer", "optimizer._target_=torch.optim.SGD"]),
     ("optimizer._target_=nothing.Nothing", ["cannot be imported"]),
-    ("+optimizer.foo=1 model=mlp", ["optimizer.foo is no setting of SGD", "~optimizer.foo"]),
+    ("+optimizer.foo=1 model=mlp", ["optimizer.foo is not a setting of SGD", "~optimizer.foo"]),
     ("trainer.precision=bf16-true ema.decay=0.9", ["trainer.precision=bf16-mixed"]),
     ("trainer.threads=100000", ["trainer.threads=100000 is more than 1024"]),
     (
