@@ -6,9 +6,8 @@ import csv
 
 import pytest
 
-from tempo.scheduler.build import lr_factor, schedule_of
+from tempo.scheduler.build import Scaled, lr_factor, schedule_of
 from tempo.scheduler.onecycle import OneCycle
-from tempo.scheduler.scaled import Scaled
 from tests.conftest import Train
 
 

@@ -1,53 +1,73 @@
-"""From the configuration to the schedule of a run, at the run's batch size."""
+"""Build the schedule of a run from its configuration, and scale its learning rate to the batch size."""
 
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tempo.errors import UserError
-from tempo.scheduler.scaled import Scaled, scale_factor
 from tempo.scheduler.schedule import Schedule
 
-Config = Mapping[str, Any]
+
+@dataclass(frozen=True)
+class Scaled(Schedule):
+    """Another schedule with `factor` times its learning rate."""
+
+    schedule: Schedule
+    factor: float
+
+    @property
+    def moves_momentum(self) -> bool:
+        """Whether the other schedule returns a momentum."""
+        return self.schedule.moves_momentum
+
+    def at(self, step: int, total_steps: int) -> dict[str, float]:
+        """Return the values of the other schedule, the rate scaled."""
+        values = self.schedule.at(step, total_steps)
+        return {**values, "lr": self.factor * values["lr"]}
 
 
-def build_schedule(node: Mapping[str, Any]) -> Any:
-    """The schedule of `conf/scheduler`; schedules are pure values, so this costs no import of torch."""
+def build_schedule(node: Mapping[str, Any]) -> Schedule:
+    """Return the schedule of a `conf/scheduler` node: `_target_` and its arguments. Imports no torch.
+
+    Raises:
+        UserError: there is no such class, or it refuses an argument.
+    """
     module, _, name = str(node["_target_"]).rpartition(".")
     try:
-        kind = getattr(importlib.import_module(module), name)
+        schedule_class = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
             f"scheduler._target_={node['_target_']} cannot be imported: {error}; "
-            "scheduler=<option of conf/scheduler>"
+            "set scheduler=<option of conf/scheduler>"
         ) from error
-    values = {
-        key: tuple(each) if isinstance(each, list) else each
-        for key, each in node.items()
+    arguments = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in node.items()
         if key != "_target_"
     }
     try:
-        return kind(**values)
+        schedule: Schedule = schedule_class(**arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"scheduler: {error}") from error
+    return schedule
 
 
-def schedule_of(config: Config) -> Schedule:
-    """The configured schedule, its rate scaled where `trainer.lr_scaling` says so."""
-    schedule: Schedule = build_schedule(config["scheduler"])
-    factor = lr_factor(config)
+def schedule_of(config: Mapping[str, Any]) -> Schedule:
+    """Return the configured schedule, its learning rate scaled by `trainer.lr_scaling`."""
+    schedule, factor = build_schedule(config["scheduler"]), lr_factor(config)
     return schedule if factor == 1 else Scaled(schedule, factor)
 
 
-def lr_factor(config: Config) -> float:
-    """Of the learning rate, by the total batch size against `trainer.lr_reference_batch`."""
+def lr_factor(config: Mapping[str, Any]) -> float:
+    """Return the factor of the learning rate for the total batch size B and `trainer.lr_reference_batch` R.
+
+    It is B / R with `lr_scaling=linear` (Goyal et al. 2017, arXiv:1706.02677), sqrt(B / R) with `sqrt`
+    (Krizhevsky 2014, arXiv:1404.5997), and 1 with `none`.
+    """
     trainer = config["trainer"]
-    if trainer.get("lr_scaling", "none") == "none":  # records of before have no such key
-        return 1.0
-    return scale_factor(
-        rule=trainer["lr_scaling"],
-        total_batch_size=config["data"]["total_batch_size"],
-        reference_batch=trainer["lr_reference_batch"],
-    )
+    ratio = config["data"]["total_batch_size"] / trainer.get("lr_reference_batch", 1)
+    return {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[trainer.get("lr_scaling", "none")]
