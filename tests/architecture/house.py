@@ -39,6 +39,7 @@ WITHOUT_TORCH = {"command_line", "config", "record", "report", "scheduler", "swe
 WITH_TORCH = {"tempo.scheduler.adapter"}
 LIGHT_FILES = {
     "tempo.data.sizes",
+    "tempo.distributed.exchange",
     "tempo.distributed.process_group",
     "tempo.distributed.child_process",
     "tempo.distributed.stop_signals",

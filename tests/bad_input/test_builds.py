@@ -32,7 +32,7 @@ RUNS: list[tuple[str, list[str]]] = [
         ["data.augment.crop_padding=8 leaves nothing of images of 8x8"],
     ),
     ("data.augment.cutout=9 model=mlp", ["data.augment.cutout=9 leaves nothing of images of 8x8"]),
-    (f"{SYNTHETIC} data.classes=1", ["has the one class '0'", "conf/data"]),
+    (f"{SYNTHETIC} data.classes=1", ["has only the class '0'", "conf/data"]),
     (f"{SYNTHETIC} data.train_images=3", ["data.total_batch_size=3 or less"]),
     (f"{SYNTHETIC} data.val_size=0.001", ["data.val_size=0.001 of 100 images is none", "data.val_size=0.1"]),
     (f"{SYNTHETIC} data.image_size=1000000", ["not enough memory"]),

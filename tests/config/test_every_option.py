@@ -14,7 +14,9 @@ import torch
 from PIL import Image
 
 from tempo.config.check import check
-from tempo.run import build
+from tempo.run.build_data import build_data, build_plan, build_train_batches
+from tempo.run.build_module import build_module
+from tempo.run.build_trainer import build_loggers, build_trainer
 from tempo.trainer.quiet import quiet
 from tests.jobs import CONF, compose_job, options, run_job, trains
 
@@ -108,14 +110,14 @@ def test_composes_builds_and_takes_a_step(
     check(config)
     assert choices[group] == option
     quiet()
-    data = build.build_data(config)
-    plan = build.build_plan(config, len(data.train), 1, 0)
-    module = build.build_module(config, data, plan)
+    data = build_data(config)
+    plan = build_plan(config, len(data.train), 1, 0)
+    module = build_module(config, data, plan)
     before = {name: value.clone() for name, value in module.network.named_parameters()}
 
-    trainer = build.build_trainer(config, tmp_path, plan, [], build.build_loggers(config, tmp_path, 0))
+    trainer = build_trainer(config, tmp_path, plan, [], build_loggers(config, tmp_path, 0))
     assert isinstance(trainer, pl.Trainer)
-    trainer.fit(module, build.build_train_batches(config, data, module))
+    trainer.fit(module, build_train_batches(config, data, module))
 
     assert trainer.global_step == 1
     _, losses, _ = module.window.flush()

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from tempo.config.check import check
 from tempo.errors import UserError
-from tempo.run.build import build_network
+from tempo.run.build_network import build_network
 from tests.jobs import CONF, compose_job
 
 NETWORKS = ("search_vgg16", "search_resnet50", "search_inception_v3")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tempo.errors import UserError
+from tempo.run.build_network import network_of_run
 from tempo.run.evaluate import evaluate
-from tempo.run.networks import network_of_run
 from tests.conftest import Train
 
 IMAGES = (

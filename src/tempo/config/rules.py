@@ -11,7 +11,7 @@ from typing import Any
 from tempo.config.parallel_rules import check_exchange, check_sharding
 from tempo.config.run_length import planned_images
 from tempo.data.sizes import check_batch_size, check_val_size
-from tempo.distributed.process_group import is_asynchronous
+from tempo.distributed.exchange import exchange_of
 from tempo.errors import UserError
 from tempo.optimizer.traits import traits_of
 from tempo.scheduler.build import build_schedule
@@ -98,7 +98,7 @@ def _batches(config: Config) -> None:
     check_val_size(data["val_size"])
     check_batch_size(
         data["total_batch_size"],
-        devices=1 if is_asynchronous(trainer) else trainer["devices"] * trainer["num_nodes"],
+        devices=math.prod(exchange_of(trainer).batch_layout),
         accumulate=trainer["accumulate"],
         images=planned_images(config),
     )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tempo.distributed.exchange import exchange_of
 from tempo.errors import UserError
 
 OURS = "TEMPO_GROUP"
@@ -30,11 +31,6 @@ class Place:
     def is_ours(self) -> bool:
         """Whether tempo started the group, on a configuration that it had resolved."""
         return OURS in os.environ
-
-
-def is_asynchronous(trainer: Mapping[str, Any]) -> bool:
-    """Whether several workers train without waiting for each other, so that they form no group."""
-    return trainer.get("method") == "ps_async" and trainer["devices"] > 1
 
 
 def started_by_srun() -> bool:
@@ -106,7 +102,7 @@ def check_layout(trainer: Mapping[str, Any]) -> None:
     here = place()
     if here is None:
         return
-    if is_asynchronous(trainer) and not here.is_ours:
+    if exchange_of(trainer).is_asynchronous and not here.is_ours:
         raise UserError(
             "trainer.method=ps_async starts its own workers, but torchrun or srun started this process; run "
             "python src/train.py without them, or set trainer.method=ring"

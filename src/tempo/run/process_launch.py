@@ -13,7 +13,8 @@ from typing import Any
 
 from tempo.config.check import Config
 from tempo.distributed.child_process import ChildProcess, exit_reason, last_line
-from tempo.distributed.process_group import OURS, follows, is_asynchronous, rendezvous
+from tempo.distributed.exchange import exchange_of
+from tempo.distributed.process_group import OURS, follows, rendezvous
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 from tempo.record.run_json import FILE_NAME, RunRecord
@@ -59,7 +60,7 @@ def launch_group(job: RunRequest) -> RunRecord:
     variables |= job.trial.environment() if job.trial else {}
     worker = ["-m", "tempo.distributed.child_process", "tempo.run.worker"]
     starter = ["torch.distributed.run", *meeting, f"--nproc-per-node={devices}", *worker]
-    if is_asynchronous(config["trainer"]):
+    if exchange_of(config["trainer"]).is_asynchronous:
         starter = ["tempo.run.async_group", str(devices)]
     with (logs / "torchrun.log").open("w", encoding="utf-8") as errors:
         code = ChildProcess.run_module(*starter, str(job_file), environment=variables, stderr=errors).wait()

@@ -8,19 +8,19 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-import torch
-
-from tempo.distributed.process_group import is_asynchronous
+from tempo.distributed.exchange import exchange_of
 from tempo.errors import UserError
-from tempo.run import build
+from tempo.run.build_data import build_data, build_plan, build_train_batches, on_best_device
+from tempo.run.build_module import build_module
+from tempo.run.build_trainer import build_trainer
 from tempo.run.process_launch import ERROR_FILE
 from tempo.run.run_request import RunRequest
-from tempo.run.train import run
-from tempo.task.async_classifier import Beginning, Over
+from tempo.run.train import run, seed_process
+from tempo.task.async_classifier import Over
 from tempo.trainer.quiet import quiet
 from tempo.trainer.search_trial import Trial
 
@@ -43,7 +43,7 @@ def main() -> None:
         trial=Trial.from_environment(),
     )
     # The first worker of an asynchronous server runs and records; the failure of another one costs no run.
-    only_trains = rank > 0 and is_asynchronous(request.config["trainer"])
+    only_trains = rank > 0 and exchange_of(request.config["trainer"]).is_asynchronous
     try:
         (train_only if only_trains else run)(request)
     except UserError as error:
@@ -64,16 +64,14 @@ def train_only(request: RunRequest) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first worker stops, and so ends the others
     quiet()
     config = request.config
-    if config["trainer"]["threads"] is not None:
-        torch.set_num_threads(config["trainer"]["threads"])
-    pl.seed_everything(config["seed"], verbose=False)
-    data = build.build_data(config)
-    plan = build.build_plan(config, len(data.train), world_size=1, rank=0)
-    module = build.build_module(config, data, plan)
-    trainer = build.build_trainer(config, request.folder, plan, [Beginning()], [])
-    data.train = build.on_best_device(data.train, trainer.strategy.root_device)
+    seed_process(config)
+    data = build_data(config)
+    plan = build_plan(config, len(data.train), world_size=1, rank=0)
+    module = build_module(config, data, plan)
+    trainer = build_trainer(config, request.folder, plan, module.first_callbacks(), [])
+    data = replace(data, train=on_best_device(data.train, trainer.strategy.root_device))
     with contextlib.suppress(Over):
-        trainer.fit(module, build.build_train_batches(config, data, module))
+        trainer.fit(module, module.loader(build_train_batches(config, data, module)))
 
 
 def _report(folder: Path, cause: dict[str, Any]) -> None:

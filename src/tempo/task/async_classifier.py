@@ -18,7 +18,7 @@ from tempo.distributed.ps_async_server import Counts, SetSchedule, served_parame
 from tempo.scheduler.adapter import ScheduleAdapter
 from tempo.scheduler.schedule import Schedule
 from tempo.task.classifier import Classifier
-from tempo.task.lightning_internals import set_steps_done
+from tempo.task.lightning_internals import chunks_begun_in_epoch, set_steps_done
 from tempo.task.stepping import steps_of
 
 
@@ -72,6 +72,15 @@ class AsyncClassifier(Classifier):
         self._begun = False
         """False as well in a run that is resumed after its last step."""
         self._state_version = -1
+
+    def first_callbacks(self) -> list[pl.Callback]:
+        """Start the exchange before the recorder's clock runs."""
+        return [Beginning()]
+
+    def loader(self, batches: TrainBatches) -> AsyncBatches:
+        """Return spans of steps; their batches are taken from the server."""
+        self.batches = batches
+        return AsyncBatches(batches, lambda: chunks_begun_in_epoch(self.trainer))
 
     def begin(self) -> None:
         """Start the server, or find it; worker 0 waits until all are there, and no clock runs yet."""
