@@ -19,7 +19,7 @@ from torchvision import transforms
 from torchvision.datasets import CIFAR10, MNIST
 
 from tempo.data.images import ImageData
-from tempo.run import build
+from tempo.run.build_data import Data
 from tempo.task.classifier import Classifier
 from tempo.trainer.quiet import quiet
 
@@ -59,7 +59,7 @@ def conventional(config: Config, steps: int) -> dict[str, float]:
     return clock.cost.values()
 
 
-def conventional_loader(config: Config, data: build.Data, module: Classifier, size: int) -> DataLoader[Any]:
+def conventional_loader(config: Config, data: Data, module: Classifier, size: int) -> DataLoader[Any]:
     """Crop, flip and normalisation as torchvision's transforms."""
     augment, mean, std = config["data"]["augment"], module.train_preprocess.mean, module.train_preprocess.std
     steps: list[Any] = []

@@ -34,7 +34,7 @@ import emulated_async  # noqa: E402
 import torch  # noqa: E402
 from torchvision import models  # noqa: E402
 
-from tempo.distributed.placement import Placement  # noqa: E402
+from tempo.distributed.ps_sync import Placement  # noqa: E402
 from tempo.scaling.benchmark_job import BenchmarkJob, Sleep  # noqa: E402
 from tempo.scaling.cost_model import Method  # noqa: E402
 from tempo.scaling.link import Link  # noqa: E402

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import distributed
 
-from tempo.distributed.async_server import AsyncServer
-from tempo.distributed.ray_server import AsyncWorker, connect
+from tempo.distributed.ps_async_ray import AsyncWorker, connect
+from tempo.distributed.ps_async_server import AsyncServer
 from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
 from tempo.scaling.benchmark_job import BenchmarkJob
@@ -144,7 +144,7 @@ def _window(job: BenchmarkJob, name: str, index: int) -> Window:
 
 
 def _take(worker: AsyncWorker) -> None:
-    while worker.word != "work":
+    while worker.instruction != "work":
         worker.take()
 
 

@@ -34,7 +34,7 @@ import tempo.data.folder
 from tempo.record.atomic_write import write_atomically
 from tempo.record.environment import cpu_name, git_state, versions
 from tempo.record.run_json import RunRecord
-from tempo.run.run_request import Job
+from tempo.run.run_request import RunRequest
 from tempo.run.train import run
 
 _START_SECONDS = 15.0
@@ -180,7 +180,7 @@ class Session:
         folder = self.arguments.out / "runs" / name
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            record = run(Job(config={**config, "name": name}, folder=folder, overrides=[], choices={}))
+            record = run(RunRequest(config={**config, "name": name}, folder=folder, overrides=[], choices={}))
         except Exception as error:
             if self.arguments.shorten:
                 raise

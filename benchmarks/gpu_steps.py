@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytorch_lightning as pl
 import torch
@@ -11,7 +12,7 @@ from jobs import Config, PlainLoop, built, train
 from rows import Row
 from torch import Tensor
 
-from tempo.run import build
+from tempo.run.build_data import build_train_batches, on_best_device
 from tempo.task.classifier import Classifier
 from tempo.trainer.numerics import set_numerics
 
@@ -116,8 +117,8 @@ def tempo_speed(config: Config, name: str) -> Row:
 def loader_speed(config: Config, device: str, rounds: int) -> Row:
     """Images per second of order, crop, flip and normalisation alone, where the images are."""
     data, module = built(config)
-    data.train = build.on_best_device(data.train, torch.device(device))
-    batches = build.build_train_batches(config, data, module)
+    data = replace(data, train=on_best_device(data.train, torch.device(device)))
+    batches = build_train_batches(config, data, module)
     values = []
     for epoch in range(rounds + 1):
         batches.next_step = lambda epoch=epoch: epoch * module.plan.steps_per_epoch  # type: ignore[misc]

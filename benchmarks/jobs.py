@@ -31,8 +31,10 @@ sys.path.insert(0, str(ROOT / "src"))
 from tempo.config.check import check, composed  # noqa: E402
 from tempo.paths import register_resolvers  # noqa: E402
 from tempo.record.run_json import RunRecord  # noqa: E402
-from tempo.run import build  # noqa: E402
-from tempo.run.run_request import Job  # noqa: E402
+from tempo.run import build_run  # noqa: E402
+from tempo.run.build_data import Data, build_data, build_plan, build_train_batches  # noqa: E402
+from tempo.run.build_module import build_module  # noqa: E402
+from tempo.run.run_request import RunRequest  # noqa: E402
 from tempo.run.train import run  # noqa: E402
 from tempo.task.classifier import Classifier  # noqa: E402
 
@@ -153,7 +155,7 @@ class PlainLoop:
         self.network = module.network.to(device).train()
         self.optimizer = module.build_optimizer(self.network)
         single = {**config, "trainer": {**config["trainer"], "steps_per_call": 1}}
-        batches = build.build_train_batches(single, data, module)
+        batches = build_train_batches(single, data, module)
         batches.next_step = lambda: 0
         self.ready = [
             (module.train_preprocess(each.images, each.draws).to(device), each.labels.to(device))
@@ -241,7 +243,7 @@ def tempo_and_raw(config: Config) -> dict[str, dict[str, float]]:
 
 def train(config: Config, *callbacks: pl.Callback) -> RunRecord:
     """A run in a folder of its own that is removed; `callbacks` are asked after the recorder."""
-    build_trainer = build.build_trainer
+    build_trainer = build_run.build_trainer
 
     def with_callbacks(
         config: Config, folder: Path, plan: Any, own: list[pl.Callback], loggers: Any
@@ -251,16 +253,16 @@ def train(config: Config, *callbacks: pl.Callback) -> RunRecord:
     with (
         temporary_folder() as folder,
         contextlib.redirect_stdout(io.StringIO()),
-        patch.object(build, "build_trainer", with_callbacks),
+        patch.object(build_run, "build_trainer", with_callbacks),
     ):
-        return run(Job(config={**config, "name": "bench"}, folder=folder, overrides=[], choices={}))
+        return run(RunRequest(config={**config, "name": "bench"}, folder=folder, overrides=[], choices={}))
 
 
-def built(config: Config) -> tuple[build.Data, Classifier]:
+def built(config: Config) -> tuple[Data, Classifier]:
     """Data and module of one process."""
-    data = build.build_data(config)
-    plan = build.build_plan(config, len(data.train), world_size=1, rank=0)
-    return data, build.build_module(config, data, plan)
+    data = build_data(config)
+    plan = build_plan(config, len(data.train), world_size=1, rank=0)
+    return data, build_module(config, data, plan)
 
 
 def fresh_process() -> ProcessPoolExecutor:

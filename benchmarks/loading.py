@@ -9,7 +9,7 @@ from conventional import conventional_loader
 from jobs import SHAPED_LIKE_CIFAR10, built, composed_config
 from rows import Row, Section, ratio
 
-from tempo.run import build
+from tempo.run.build_data import Data, build_train_batches
 
 _JOB = (*SHAPED_LIKE_CIFAR10, "data.train_images=22222", "data.test_images=10", "data.normalize=unit")
 _DATALOADER_IMAGES = 1280
@@ -22,9 +22,9 @@ def measure(rounds: int) -> list[Row]:
     try:
         config = composed_config(*_JOB, "trainer=cpu", "model=mlp")
         data, module = built(config)
-        batches = build.build_train_batches(config, data, module)
+        batches = build_train_batches(config, data, module)
         few = data.train.take(range(_DATALOADER_IMAGES))
-        data_of_loader = build.Data(few, None, data.test, "")
+        data_of_loader = Data(few, None, data.test, "")
         loader = conventional_loader(config, data_of_loader, module, config["data"]["total_batch_size"])
         found: dict[str, list[float]] = {"tempo": [], "dataloader": []}
         for epoch in range(rounds + 1):

@@ -70,14 +70,16 @@ def checked_job(overrides: Sequence[str]) -> tuple[RunConfig, dict[str, str]]:
 def run_job(folder: Path, overrides: Sequence[str]) -> Any:
     """Compose, check and run in this process; the record."""
     # torch is imported late: the tests of the configuration must not need it.
-    from tempo.run.run_request import Job
+    from tempo.run.run_request import RunRequest
     from tempo.run.train import run
     from tempo.trainer.search_trial import Trial
 
     config, choices = checked_job(overrides)
     folder.mkdir(parents=True, exist_ok=True)
     trial = Trial.from_environment()
-    return run(Job(config=config, folder=folder, overrides=list(overrides), choices=choices, trial=trial))
+    return run(
+        RunRequest(config=config, folder=folder, overrides=list(overrides), choices=choices, trial=trial)
+    )
 
 
 def _child(folder: str, overrides: Sequence[str], environment: dict[str, str]) -> None:

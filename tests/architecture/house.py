@@ -39,9 +39,10 @@ WITHOUT_TORCH = {"command_line", "config", "record", "report", "scheduler", "swe
 WITH_TORCH = {"tempo.scheduler.adapter"}
 LIGHT_FILES = {
     "tempo.data.sizes",
+    "tempo.distributed.exchange",
     "tempo.distributed.process_group",
-    "tempo.distributed.parent_death",
-    "tempo.distributed.placement",
+    "tempo.distributed.child_process",
+    "tempo.distributed.stop_signals",
     "tempo.optimizer.names_and_ranges",
     "tempo.optimizer.traits",
     "tempo.trainer.search_trial",

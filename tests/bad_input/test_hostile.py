@@ -150,10 +150,10 @@ def test_a_resumed_run_writes_through_no_link(run: Path, light: Warm, refused: R
     treasure.write_text("years of work")
     (run / "metrics.csv").unlink()
     (run / "metrics.csv").symlink_to(treasure)
-    assert "is a link out of the run's folder or to itself" in refused(light, "train.py", f"resume={run}")
+    assert "is a link to itself or out of the run's folder" in refused(light, "train.py", f"resume={run}")
     (run / "metrics.csv").unlink()
     (run / "metrics.csv").symlink_to("metrics.csv")
-    assert "is a link out of the run's folder or to itself" in refused(light, "train.py", f"resume={run}")
+    assert "is a link to itself or out of the run's folder" in refused(light, "train.py", f"resume={run}")
 
 
 def test_a_report_writes_through_no_link(tmp_path: Path) -> None:

@@ -93,7 +93,8 @@ def test_a_state_that_does_not_fit_is_one_line(
     torch.save(change(load(path), where, value), path)
     done = heavy.call("train.py", f"resume={run}", folder=tmp_path)
     assert_refused(done)
-    assert "last.ckpt is no state that this run can go on from (" in done.err
+    assert "last.ckpt (" in done.err
+    assert "the run cannot continue from" in done.err
     assert "remove it to go on from the one before it, or start a new run without resume=" in done.err
 
 

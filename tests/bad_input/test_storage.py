@@ -28,18 +28,18 @@ def held(tmp_path: Path) -> Iterator[Path]:
 def test_a_folder_that_is_taken(held: Path, heavy: Warm, tmp_path: Path) -> None:
     done = heavy.call("train.py", *SMALL, f"hydra.run.dir={held}", folder=tmp_path)
     assert_refused(done)
-    assert f"process {os.getpid()}: wait for it, or choose another hydra.run.dir=<folder>" in done.err
+    assert f"(process {os.getpid()}); wait for it, or choose another hydra.run.dir=<folder>" in done.err
     assert not (held / "run.json").exists()
 
 
 def test_a_sweep_that_is_at_work(held: Path, light: Warm, refused: Refused) -> None:
     line = refused(light, "train.py", *SMALL, "seed=0,1", f"hydra.sweep.dir={held}", "-m")
-    assert f"the same sweep is at work in {held} as process {os.getpid()}" in line
+    assert f"the same sweep is already running in {held} (process {os.getpid()})" in line
 
 
 def test_a_folder_with_a_result(run: Path, light: Warm, refused: Refused) -> None:
     line = refused(light, "train.py", *SMALL, f"hydra.run.dir={run}")
-    assert "holds a run that is completed: choose another folder" in line
+    assert "already contains a completed run; choose another folder" in line
 
 
 def test_a_folder_that_may_not_be_written(light: Warm, refused: Refused, tmp_path: Path) -> None:

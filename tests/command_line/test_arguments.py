@@ -53,7 +53,7 @@ def test_resuming_brings_the_overrides_back(tmp_path: Path) -> None:
     for empty in ("resume=", "resume=''", "resume= "):
         with pytest.raises(UserError, match="names no folder"):
             resumed([empty])
-    with pytest.raises(UserError, match=r"holds no run\.json"):
+    with pytest.raises(UserError, match=r"has no run\.json"):
         resumed([f"resume={tmp_path / 'absent'}"])
 
 

@@ -79,8 +79,8 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
 def test_the_folder_of_a_sweeps_run_needs_no_quotes(tmp_path: Path) -> None:
     folder = tmp_path / "lr=0.1,it's"
     folder.mkdir()
-    assert_refused(call("evaluate.py", f"run={folder}"), f"{folder} holds no run.json")
-    assert_refused(call("train.py", f"init_from={folder}"), f"{folder} holds no run.json")
+    assert_refused(call("evaluate.py", f"run={folder}"), f"{folder} has no run.json")
+    assert_refused(call("train.py", f"init_from={folder}"), f"{folder} has no run.json")
 
 
 def test_missing_data_leaves_no_folder(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_evaluate_without_a_run(tmp_path: Path) -> None:
 def test_a_folder_that_stands_alone_is_the_run(script: str, tmp_path: Path) -> None:
     absent = tmp_path / "seed=0"
     done = call(script, str(absent), "accelerator=cpu")
-    assert_refused(done, f"{absent} holds no run.json")
+    assert_refused(done, f"{absent} has no run.json")
     assert done.stdout.splitlines()[-1] == "no torch"
 
 

@@ -13,7 +13,9 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 
-from tempo.run import build
+from tempo.run.build_data import build_data, build_plan, build_train_batches
+from tempo.run.build_module import build_module
+from tempo.run.build_trainer import build_loggers, build_trainer
 from tempo.trainer.quiet import quiet
 from tests.jobs import CONF, checked_job, options, run_job, trains
 
@@ -106,14 +108,14 @@ def test_composes_builds_and_takes_a_step(
     config, choices = checked_job([*overrides, "trainer.max_steps=1", "trainer.threads=1"])
     assert choices[group] == option
     quiet()
-    data = build.build_data(config)
-    plan = build.build_plan(config, len(data.train), 1, 0)
-    module = build.build_module(config, data, plan)
+    data = build_data(config)
+    plan = build_plan(config, len(data.train), 1, 0)
+    module = build_module(config, data, plan)
     before = {name: value.clone() for name, value in module.network.named_parameters()}
 
-    trainer = build.build_trainer(config, tmp_path, plan, [], build.build_loggers(config, tmp_path, 0))
+    trainer = build_trainer(config, tmp_path, plan, [], build_loggers(config, tmp_path, 0))
     assert isinstance(trainer, pl.Trainer)
-    trainer.fit(module, build.build_train_batches(config, data, module))
+    trainer.fit(module, build_train_batches(config, data, module))
 
     assert trainer.global_step == 1
     _, losses, _ = module.window.flush()

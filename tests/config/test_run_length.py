@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tempo.config.run_length import planned_images, planned_steps
-from tempo.run import build
+from tempo.run.build_data import build_data, build_plan, total_steps
 from tests.jobs import checked_job
 
 
@@ -24,9 +24,9 @@ from tests.jobs import checked_job
 )
 def test_planned_steps_are_those_of_the_data_that_is_read(overrides: list[str]) -> None:
     config, _ = checked_job(overrides)
-    data = build.build_data(config)
-    plan = build.build_plan(config, len(data.train), 1, 0)
-    assert planned_steps(config) == build.total_steps(config, plan.steps_per_epoch)
+    data = build_data(config)
+    plan = build_plan(config, len(data.train), 1, 0)
+    assert planned_steps(config) == total_steps(config, plan.steps_per_epoch)
     if config["trainer"]["limit_train_steps"] is None:
         assert planned_images(config) == len(data.train)
 

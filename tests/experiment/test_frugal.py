@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from tempo.errors import UserError
-from tempo.run.build import build_network
+from tempo.run.build_network import build_network
 from tests.jobs import CONF, checked_job
 
 NETWORKS = ("search_vgg16", "search_resnet50", "search_inception_v3")

@@ -9,9 +9,7 @@ import torch
 from torch import nn
 
 from tempo.errors import UserError
-from tempo.optimizer.build import build_optimizer
-from tempo.optimizer.parameter_groups import parameter_groups
-from tempo.optimizer.torch_arguments import torch_arguments
+from tempo.optimizer.build import build_optimizer, parameter_groups, torch_arguments
 from tempo.optimizer.traits import traits_of_class
 from tests.optimizer.options import OPTIONS, settings, training_mode
 
@@ -147,10 +145,14 @@ def test_a_list_becomes_the_tuple_that_torch_wants():
 @pytest.mark.parametrize(
     ("option", "overrides", "part"),
     [
-        ("momentum", {"momentun": 0.9}, "optimizer.momentun is no setting of SGD. Did you mean 'momentum'?"),
-        ("momentum", {"beta2": 0.9}, "Leave it out with ~optimizer.beta2"),
-        ("adagrad", {"momentum": 0.9}, "optimizer.momentum is no setting of Adagrad"),
-        ("rmsprop", {"fused": True}, "optimizer.fused is no setting of RMSprop"),
+        (
+            "momentum",
+            {"momentun": 0.9},
+            "optimizer.momentun is not a setting of SGD. Did you mean 'momentum'?",
+        ),
+        ("momentum", {"beta2": 0.9}, "Remove it with ~optimizer.beta2"),
+        ("adagrad", {"momentum": 0.9}, "optimizer.momentum is not a setting of Adagrad"),
+        ("rmsprop", {"fused": True}, "optimizer.fused is not a setting of RMSprop"),
         ("sgd", {"weight_decay": 0.1}, "is called optimizer.wd here"),
         ("adam", {"betas": [0.9, 0.99]}, "is called optimizer.momentum and optimizer.beta2 here"),
         ("nesterov", {"dampening": 0.5}, "Nesterov momentum requires"),
@@ -159,9 +161,9 @@ def test_a_list_becomes_the_tuple_that_torch_wants():
         ("bfgs", {"max_memory_gb": 1e-9}, "6 parameters takes 6^2 x 4 bytes = 0.00 GB, more than"),
         ("sgd", {"_target_": "torch.optim.SDG"}, "Did you mean 'SGD'?"),
         ("sgd", {"_target_": "torch.optin.SGD"}, "cannot be imported (No module named 'torch.optin')"),
-        ("sgd", {"_target_": "torch.nn.Linear"}, "is no optimizer"),
-        ("sgd", {"_target_": "SGD"}, "no dotted path"),
-        ("sgd", {"_target_": ""}, "no dotted path"),
+        ("sgd", {"_target_": "torch.nn.Linear"}, "is not an optimizer"),
+        ("sgd", {"_target_": "SGD"}, "not the dotted path"),
+        ("sgd", {"_target_": ""}, "not the dotted path"),
     ],
 )
 def test_refused_in_one_line(option, overrides, part):

@@ -56,7 +56,7 @@ def test_damaged_and_absent_jobs_are_listed_with_their_command(tmp_path: Path) -
     assert len(found.runs) == 1
     lost = {each.folder.name: each for each in found.unreadable}
     assert sorted(lost) == ["seed=1", "seed=2", "seed=3"]
-    assert "no JSON" in lost["seed=1"].why
+    assert "not JSON" in lost["seed=1"].why
     assert "run.json" in lost["seed=2"].why
     assert "never started" in lost["seed=3"].why
     assert lost["seed=3"].again == "python src/train.py model=resnet20 seed=3"

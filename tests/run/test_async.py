@@ -23,6 +23,8 @@ JOB = ["model=mlp", "trainer=ddp_cpu", "trainer.method=ps_async", "trainer.threa
 JOB += ["data.total_batch_size=16", "trainer.log_every_n_steps=7", "trainer.steps_per_call=10"]
 LONG = "trainer.epochs=100000"
 PATIENCE_SECONDS = 180
+MARK = "TEMPO_TEST_RUN"
+"""In the environment of all processes of a run."""
 
 
 class Script:
@@ -36,19 +38,20 @@ class Script:
             stdin=subprocess.DEVNULL,
             text=True,
             start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", MARK: str(folder)},
         )
+        self.mark = f"{MARK}={folder}"
 
     def processes(self) -> Iterator[tuple[int, str, list[str]]]:
-        """Id, title and environment of every process of the run's session, Ray's included, that is alive."""
+        """Id, title and environment of every process of the run, Ray's included, that is alive."""
         for path in Path("/proc").glob("[0-9]*"):
             try:
-                state, *_, session = (path / "stat").read_text().rpartition(")")[2].split()[:4]
+                state = (path / "stat").read_text().rpartition(")")[2].split()[0]
                 environment = (path / "environ").read_bytes().decode(errors="replace").split("\0")
                 title = (path / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
             except OSError:
                 continue
-            if int(session) == self.process.pid and state != "Z":
+            if self.mark in environment and state != "Z":
                 yield int(path.name), title, environment
 
     def worker(self, rank: int) -> int:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tempo.errors import UserError
+from tempo.run.build_network import network_of_run
 from tempo.run.evaluate import evaluate
-from tempo.run.networks import network_of_run
 from tests.conftest import Train
 
 IMAGES = (
@@ -54,7 +54,7 @@ def test_stem_needs_a_network_for_images_of_half_the_size(train: Train) -> None:
     below = train(*IMAGES, "data.image_size=8", folder="below")
     with pytest.raises(UserError, match=r"it must have been \[3, 16, 16\]"):
         train(*IMAGES, "data.image_size=32", "model=frugal", f"model.run={below.folder}", folder="above")
-    with pytest.raises(UserError, match=r"holds no run\.json"):
+    with pytest.raises(UserError, match=r"has no run\.json"):
         train(*IMAGES, "model=frugal", f"model.run={below.folder}/nowhere", folder="lost")
 
 

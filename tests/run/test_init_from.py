@@ -56,5 +56,5 @@ def test_weights_of_another_network_are_refused(train: Train, tmp_path: Path) ->
     for change, words in (("model.hidden=[128, 64, 31]", narrow), ("model=cnn3", "absent")):
         with pytest.raises(UserError, match=words):
             train("trainer.max_steps=1", change, f"init_from={other.folder}", folder="refused")
-    with pytest.raises(UserError, match=r"holds no run\.json"):
+    with pytest.raises(UserError, match=r"has no run\.json"):
         train("trainer.max_steps=1", f"init_from={tmp_path / 'nowhere'}", folder="nowhere")

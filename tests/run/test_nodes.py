@@ -109,7 +109,7 @@ def test_where_nodes_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="needs MASTER_PORT and NODE_RANK, which are not set"):
         rendezvous(2)
     monkeypatch.setenv("MASTER_PORT", "1")
-    with pytest.raises(UserError, match=r"needs NODE_RANK, which is not set: .*trainer\.num_nodes=1"):
+    with pytest.raises(UserError, match=r"needs NODE_RANK, which is not set; .*trainer\.num_nodes=1"):
         rendezvous(2)
     for name, value in {"MASTER_ADDR": "a", "MASTER_PORT": "1", "NODE_RANK": "2"}.items():
         monkeypatch.setenv(name, value)

@@ -16,7 +16,7 @@ import torch
 from tempo.errors import UserError
 from tempo.record.run_json import FILE_NAME, RunRecord, config_hash
 from tempo.run.reproduce import COMPARISON_FILE, Asked, reproduce
-from tempo.run.run_request import Job
+from tempo.run.run_request import RunRequest
 from tempo.run.train import run
 from tests.conftest import Train, Trained
 from tests.jobs import SMALL, finish, rows_written, signal_at, start_job
@@ -197,7 +197,9 @@ def reproduced_until(folder: Path, step: int, out: Path) -> RunRecord:
     """The same run, ended after a step."""
     record = RunRecord.read(folder)
     out.mkdir()
-    job = Job(config=record.config, folder=out, overrides=record.overrides, choices={}, stop_after=step)
+    job = RunRequest(
+        config=record.config, folder=out, overrides=record.overrides, choices={}, stop_after=step
+    )
     return run(job)
 
 
@@ -216,13 +218,10 @@ def test_a_line_to_copy_is_no_command_of_a_stranger(
     assert "git checkout" not in capsys.readouterr().out
 
 
-def test_a_record_of_the_first_version_and_without_checkpoints(recorded: Trained) -> None:
-    """What docs/results has; keys that this checkout has added take the values they have by default."""
+def test_a_record_without_checkpoints_and_without_a_key_of_today(recorded: Trained) -> None:
+    """As in docs/results; keys that were added since take their default values."""
 
     def old(values: dict[str, Any]) -> None:
-        for name in ("environment", "n_evaluated", "init_from"):
-            values.pop(name)
-        values["schema_version"] = 1
         del values["config"]["trainer"]["steps_per_call"]
         values["config_hash"] = config_hash({k: v for k, v in values["config"].items() if k != "resume"})
 
@@ -266,9 +265,9 @@ def test_what_is_refused(recorded: Trained, tmp_path: Path) -> None:
     refused("failed .ValueError: x.: there is no result to compare", failed)
     refused("is interrupted before a step", lambda v: v.update(status="interrupted", steps=0))
     refused("is the recorded run itself", lambda v: None, out=str(tmp_path / "changed"))
-    refused("holds a run that is completed", lambda v: None, out=str(recorded.folder))
+    refused("already contains a completed run", lambda v: None, out=str(recorded.folder))
     refused("trainer.threads=0", lambda v: None, threads=0)
-    with pytest.raises(UserError, match=r"holds no run\.json"):
+    with pytest.raises(UserError, match=r"has no run\.json"):
         reproduce(Asked(run=str(tmp_path)))
 
 

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tempo.errors import UserError
 from tempo.record.folder_lock import FolderLock
-from tempo.run.run_request import Job
+from tempo.run.run_request import RunRequest
 from tempo.run.train import run
 from tests.conftest import Train, Trained
 from tests.jobs import SMALL, checked_job, finish, kill_at, rows_written, signal_at, start_job
@@ -216,7 +216,9 @@ def test_an_interval_that_was_cut_is_whole_again(train: Train) -> None:
     folder = expected.folder.with_name("cut")
     folder.mkdir()
     config, choices = checked_job([*SMALL, *overrides])
-    job = Job(config=config, folder=folder, overrides=[*SMALL, *overrides], choices=choices, stop_after=6)
+    job = RunRequest(
+        config=config, folder=folder, overrides=[*SMALL, *overrides], choices=choices, stop_after=6
+    )
     assert (run(job).status, run_steps(folder)) == ("interrupted", [4])
     resumed = train(*overrides, f"resume={folder}", folder="cut")
     assert run_steps(folder) == [4, 8, 10, 10, 12, 13, 13]
@@ -260,22 +262,22 @@ def test_it_goes_on_with_its_own_images_only(train: Train) -> None:
     done = train("trainer.epochs=1", folder="done")
     folder = copy_as_running(done, "running", data={**done.record.data, "sha256": "0" * 64})
     for _ in range(2):  # a refusal does not forget what the images were
-        with pytest.raises(UserError, match="the images are not those that the run began with"):
+        with pytest.raises(UserError, match="the images are not those that the run started with"):
             train("trainer.epochs=1", f"resume={folder}", folder="running")
 
 
 def test_a_run_that_goes_on_elsewhere_says_so(train: Train, caplog: pytest.LogCaptureFixture) -> None:
     done = train("trainer.epochs=1", folder="done")
-    assert "other conditions" not in caplog.text
+    assert "different conditions" not in caplog.text
     train("trainer.epochs=1", f"resume={copy_as_running(done, 'same')}", folder="same")
-    assert "other conditions" not in caplog.text
+    assert "different conditions" not in caplog.text
     versions = {**done.record.versions, "torch": "1.0"}
     surroundings = done.record.environment | {"threads": {"intra_op": 7, "inter_op": 7}}
     folder = copy_as_running(done, "other", versions=versions, environment=surroundings, device="abacus")
     train("trainer.epochs=1", f"resume={folder}", folder="other")
-    assert "other conditions, the same bits are not promised: torch: 1.0 -> " in caplog.text
-    assert "not promised: threads.intra_op: 7 -> 1" in caplog.text
-    assert "not promised: device: abacus -> " in caplog.text
+    assert "different conditions, results may not be bit-identical: torch: 1.0 -> " in caplog.text
+    assert "bit-identical: threads.intra_op: 7 -> 1" in caplog.text
+    assert "bit-identical: device: abacus -> " in caplog.text
 
 
 def test_what_may_not_be_resumed(train: Train) -> None:
@@ -289,11 +291,11 @@ def test_what_may_not_be_resumed(train: Train) -> None:
     assert (done.folder / "run.json").read_bytes() == before, "the record of a finished run was touched"
     folder = copy_as_running(done, "running")
     for change, words in (
-        ("trainer.epochs=2", ["trainer.epochs=2 now", "trainer.epochs=1 when"]),
-        ("optimizer.lr=0.2", ["optimizer.lr=0.2 now", "leave optimizer.lr out"]),
+        ("trainer.epochs=2", ["trainer.epochs was 1 when the run began and is now 2"]),
+        ("optimizer.lr=0.2", ["and is now 0.2", "leave optimizer.lr out"]),
         ("model.hidden=[8]", ["model.hidden"]),
         ("optimizer=adam", ["optimizer."]),
-        ("seed=1", ["seed=1 now"]),
+        ("seed=1", ["seed was 0", "is now 1"]),
     ):
         before = (folder / "run.json").read_bytes()
         with pytest.raises(UserError) as caught:
@@ -304,6 +306,8 @@ def test_what_may_not_be_resumed(train: Train) -> None:
     for overrides in ([f"resume={folder}"], ["trainer.devices=2"]):
         with (
             FolderLock(folder, what="another run", remedy="wait"),
-            pytest.raises(UserError, match=f"another run is at work in .* as process {os.getpid()}"),
+            pytest.raises(
+                UserError, match=rf"another run is already running in .* \(process {os.getpid()}\)"
+            ),
         ):
             train("trainer.epochs=1", *overrides, folder="running")

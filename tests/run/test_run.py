@@ -12,19 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 
+from tempo.config.run_length import planned_steps
 from tempo.data.digits import digits
 from tempo.data.split import split
 from tempo.errors import UserError
 from tempo.paths import ROOT
-from tempo.record.run_json import RunRecord, config_hash
-from tempo.run import build, describe
-from tempo.run.evaluate import evaluate, evaluate_from_hydra
-from tempo.run.preview import planned_steps, show_preview
+from tempo.record.run_json import RunRecord
+from tempo.run import fill_record
+from tempo.run.build_data import build_data, build_plan, total_steps
+from tempo.run.evaluate import evaluate
+from tempo.run.train import show_preview
 from tempo.trainer.metrics_file import MetricsFile
-from tests.conftest import Train, Trained
+from tests.conftest import Train
 from tests.jobs import checked_job
 
 
@@ -93,7 +94,7 @@ def test_divergence_keeps_the_last_good_checkpoint(train: Train) -> None:
     step = int(diverged.record.reason.split()[3].rstrip(":"))
     assert state["global_step"] <= step
     assert evaluate(diverged.folder).accuracy > 0.3
-    with pytest.raises(UserError, match="is diverged"):
+    with pytest.raises(UserError, match=r"diverged after .* and cannot be resumed"):
         train(f"resume={diverged.folder}", folder="run")
 
 
@@ -136,99 +137,6 @@ def test_warnings_are_not_silenced_for_others(train: Train) -> None:
         warnings.warn("something else", UserWarning, stacklevel=1)
 
 
-@pytest.fixture
-def tested(train: Train) -> Trained:
-    return train("trainer.epochs=2", "ema.decay=0.9")
-
-
-def test_evaluate_gives_the_numbers_of_the_record(tested: Trained) -> None:
-    again = evaluate(tested.folder)
-    assert again.against_record == "the record's numbers"
-    assert again.loss == tested.record.metrics["test"]["loss"]
-    assert again.accuracy == tested.record.metrics["test"]["accuracy"]
-    assert again.images == 359
-    assert again.weights_sha256 == tested.record.weights_sha256
-    by_name = evaluate(tested.folder, checkpoint=str(tested.folder / "checkpoints" / "best.ckpt"))
-    assert by_name.against_record == "the record's numbers"
-    previous = evaluate(tested.folder, checkpoint=str(tested.folder / "checkpoints" / "previous.ckpt"))
-    assert previous.weights_sha256 != tested.record.weights_sha256
-    _refusals_of_evaluate(tested)
-
-
-def test_evaluate_on_a_machine_without_the_gpu_that_trained(tested: Trained) -> None:
-    record = RunRecord.read(tested.folder)
-    record.config["trainer"] |= {"accelerator": "gpu", "cuda_graph": True, "compile": True}
-    record.config_hash = config_hash(record.config)
-    record.write(tested.folder)
-    checkpoint = str(tested.folder / "checkpoints" / "best.ckpt")
-    assert evaluate(tested.folder, checkpoint=checkpoint, accelerator="cpu").images == 359
-
-
-def test_evaluate_where_nothing_can_be_written(tested: Trained, capsys: pytest.CaptureFixture[str]) -> None:
-    """A folder in the place of the file refuses it to everybody; permissions do not bind root."""
-    (tested.folder / "evaluation.json").mkdir()
-    evaluate_from_hydra(
-        OmegaConf.create({"run": str(tested.folder), "checkpoint": "tested", "accelerator": "auto"})
-    )
-    result, complaint = capsys.readouterr().out.splitlines()[-2:]
-    assert "the record's numbers" in result
-    assert complaint.startswith(f"not written: {tested.folder / 'evaluation.json'}: ")
-
-
-def _refusals_of_evaluate(tested: Trained) -> None:
-    """Same run, what a stranger or an accident could have done to it."""
-    folder = tested.folder
-    original = (folder / "run.json").read_text(encoding="utf-8")
-
-    def refused(*words: str, **arguments: str) -> None:
-        with pytest.raises(UserError) as caught:
-            evaluate(folder, **arguments)
-        for word in words:
-            assert word in str(caught.value)
-
-    refused("accelerator=abacus", accelerator="abacus")
-    refused("checkpoint=bset", "Did you mean 'best'", checkpoint="bset")
-    for where, target in (
-        ("model", "os.system"),
-        ("model", "subprocess.Popen"),
-        ("data", "builtins.eval"),
-        ("optimizer", "tempo_evil.SGD"),
-        ("scheduler", "torch.hub.load"),
-        ("model", "tempo.run.process_launch.os.system"),
-        ("model", "tempo.run.process_launch.subprocess.run"),
-        ("data", "tempo.record.atomic_write.write_atomically"),
-        ("model", "tempo.data.digits.digits"),
-        ("optimizer", "torch.optim.lr_scheduler.StepLR"),
-        ("data", "tempo.data.folder.Path.write_text"),
-        ("model", ["os.system"]),
-    ):
-        values = json.loads(original)
-        values["config"][where] = {"_target_": target, "command": "touch /tmp/x"}
-        (folder / "run.json").write_text(json.dumps(values), encoding="utf-8")
-        refused("_target_")
-    values = json.loads(original)
-    values["config"]["model"]["hidden"] = [{"_target_": "os.getcwd"}]
-    (folder / "run.json").write_text(json.dumps(values), encoding="utf-8")
-    refused("_target_=os.getcwd")
-    values = json.loads(original)
-    values["config"]["model"]["hidden"] = [128, 64, 31]
-    (folder / "run.json").write_text(json.dumps(values), encoding="utf-8")
-    refused("does not fit")
-    values = json.loads(original)
-    values["data"]["sha256"] = "0" * 64
-    (folder / "run.json").write_text(json.dumps(values), encoding="utf-8")
-    refused("not those of the run")
-    for broken in ({"config": {}}, {"config": {"trainer": 3}}):
-        (folder / "run.json").write_text(json.dumps(json.loads(original) | broken), encoding="utf-8")
-        refused(".<key>=")
-    (folder / "run.json").write_text(original, encoding="utf-8")
-    best = folder / "checkpoints" / "best.ckpt"
-    content = best.read_bytes()
-    best.unlink()
-    best.write_bytes(content[: len(content) // 2])
-    refused("best.ckpt is damaged")
-
-
 PREVIEW = ["scheduler=onecycle", "preview=true", "trainer.epochs=12"]
 
 
@@ -236,7 +144,7 @@ def test_preview_reads_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str
     config, _ = checked_job([*PREVIEW, "data=mnist", f"data.root={tmp_path / 'absent'}"])
     show_preview(config, tmp_path)
     assert (tmp_path / "schedule.png").read_bytes().startswith(b"\x89PNG")
-    assert "learning rate over 5,148 steps" in capsys.readouterr().out  # 12 epochs of 55,000 // 128
+    assert "over 5,148 steps" in capsys.readouterr().out  # 12 epochs of 55,000 // 128
 
 
 @pytest.mark.parametrize("val_size", [0, 1, 100, 0.1, 0.333])
@@ -254,9 +162,9 @@ def test_previewed_steps_are_the_steps_of_the_run(
     ]
     config, _ = checked_job([*overrides, "objective=test/loss", "checkpoint.select=last"])
     kept, _ = split(digits()[0], val_size=val_size, train_size=train_size, split_seed=0)
-    plan = build.build_plan(config, len(kept), 1, 0)
+    plan = build_plan(config, len(kept), 1, 0)
     assert config["data"]["train_images"] == len(digits()[0])
-    assert planned_steps(config) == build.total_steps(config, plan.steps_per_epoch)
+    assert planned_steps(config) == total_steps(config, plan.steps_per_epoch)
 
 
 def test_previewed_steps_where_they_are_given_or_unknown() -> None:
@@ -271,12 +179,12 @@ def test_one_pixel_of_training_or_test_images_makes_other_images(tmp_path: Path)
         path.parent.mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(path)
     config, _ = checked_job(["data=folder", f"data.root={tmp_path}", "data.val_size=1"])
-    found = {build.build_data(config).sha256}
+    found = {build_data(config).sha256}
     for path in images:
         changed = Image.new("RGB", (8, 8))
         changed.putpixel((3, 5), (0, 0, 1))
         changed.save(path)
-        found.add(build.build_data(config).sha256)
+        found.add(build_data(config).sha256)
     assert len(found) == 1 + len(images)
 
 
@@ -298,7 +206,7 @@ def test_a_run_takes_no_state_of_another_one_in_its_folder(train: Train) -> None
 
 
 def test_the_record_has_what_another_run_needs(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(describe, "git_state", lambda: ({"commit": "c", "diff_sha256": "ab" * 32}, b"+ x"))
+    monkeypatch.setattr(fill_record, "git_state", lambda: ({"commit": "c", "diff_sha256": "ab" * 32}, b"+ x"))
     trained = train("trainer.max_steps=2", "trainer.threads=2")
     found = RunRecord.read(trained.folder)
     assert found.n_evaluated == 359
@@ -312,7 +220,7 @@ def test_the_record_has_what_another_run_needs(train: Train, monkeypatch: pytest
     assert found.sessions[0]["environment"] == found.environment
     values = json.loads((trained.folder / "run.json").read_text())
     (trained.folder / "run.json").write_text(json.dumps(values | {"status": "interrupted"}))
-    monkeypatch.setattr(describe, "git_state", lambda: ({"commit": "c", "diff_sha256": "cd" * 32}, b"+ y"))
+    monkeypatch.setattr(fill_record, "git_state", lambda: ({"commit": "c", "diff_sha256": "cd" * 32}, b"+ y"))
     resumed = train("trainer.max_steps=2", "trainer.threads=2", f"resume={trained.folder}")
     assert resumed.record.git["diff"] == "git_cdcdcdcdcdcd.diff"
     assert (trained.folder / "git.diff").read_bytes() == b"+ x"

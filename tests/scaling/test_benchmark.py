@@ -58,7 +58,9 @@ def test_two_processes_and_a_server(tmp_path: Path) -> None:
 
 def test_a_worker_that_refuses_its_job_is_one_line(tmp_path: Path) -> None:
     wrong = job(tmp_path, optimizer={"_target_": "torch.optim.SDG", "lr": 0.1}, method="ring")
-    with pytest.raises(UserError, match=r"torch.optim.SDG is no optimizer. Did you mean 'SGD'.*rank0.log"):
+    with pytest.raises(
+        UserError, match=r"torch.optim.SDG is not an optimizer. Did you mean 'SGD'.*rank0.log"
+    ):
         run_group(wrong, 1, folder=tmp_path / "logs", limit_seconds=120)
 
 

@@ -7,8 +7,8 @@ import csv
 import pytest
 
 from tempo.config.run_length import lr_factor, schedule_of
+from tempo.scheduler.build import Scaled
 from tempo.scheduler.onecycle import OneCycle
-from tempo.scheduler.scaled import Scaled
 from tests.conftest import Train
 
 

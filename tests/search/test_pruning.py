@@ -12,7 +12,7 @@ import pytest
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed: pip install -e '.[search]'")
 
 from tempo.record.run_json import RunRecord  # noqa: E402
-from tempo.run.run_request import Job  # noqa: E402
+from tempo.run.run_request import RunRequest  # noqa: E402
 from tempo.run.train import run  # noqa: E402
 from tempo.trainer.search_trial import ENVIRONMENT_KEY, Reporting, Trial, make_pruner, open_storage  # noqa: E402
 from tests.conftest import Trained  # noqa: E402
@@ -44,7 +44,9 @@ def reported(trial: Trial) -> dict[int, float]:
 def train(folder: Path, trial: Trial, *more: str) -> Trained:
     config, choices = checked_job([*OVERRIDES, *more])
     folder.mkdir(exist_ok=True)
-    job = Job(config=config, folder=folder, overrides=[*OVERRIDES, *more], choices=choices, trial=trial)
+    job = RunRequest(
+        config=config, folder=folder, overrides=[*OVERRIDES, *more], choices=choices, trial=trial
+    )
     return Trained(folder, run(job))
 
 

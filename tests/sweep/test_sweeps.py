@@ -94,7 +94,7 @@ def test_cut_sweeps_go_on_and_end_as_if_never_cut(tmp_path: Path) -> None:
     code, output = train("-m", "seed=0,1", *LONG, place)
     signal_all(of_first, signal.SIGCONT)
     assert code == 1
-    assert f"at work in {sweep} as process {first.pid}" in output.splitlines()[-1]
+    assert f"already running in {sweep} (process {first.pid})" in output.splitlines()[-1]
 
     first.send_signal(signal.SIGINT)
     code, output = finish(first)

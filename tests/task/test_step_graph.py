@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tempo.errors import UserError
-from tempo.run.networks import build_network
+from tempo.run.build_network import build_network
 from tempo.task.step_graph import MicroBatches, StepGraph, difference, is_fixed, is_recorded, parts_of
 from tests.jobs import checked_job
 

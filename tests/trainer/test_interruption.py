@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tempo.record.run_json import RunRecord
-from tempo.run import training
+from tempo.run import train as training
 from tempo.trainer.interruption import Interrupted, Interruption
 from tests.conftest import Train
 

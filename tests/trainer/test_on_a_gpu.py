@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tempo.errors import UserError
-from tempo.run.run_request import Job
+from tempo.run.run_request import RunRequest
 from tempo.run.train import run
 from tests.conftest import Train, Trained
 from tests.jobs import SMALL, checked_job
@@ -57,7 +57,7 @@ def test_resumed_within_an_epoch(train: Train, tmp_path: Path) -> None:
     whole = train(*overrides, folder="whole")
     config, choices = checked_job(overrides)
     (folder := tmp_path / "cut").mkdir()
-    cut = run(Job(config=config, folder=folder, overrides=overrides, choices=choices, stop_after=7))
+    cut = run(RunRequest(config=config, folder=folder, overrides=overrides, choices=choices, stop_after=7))
     assert (cut.status, cut.steps) == ("interrupted", 7)
     assert_same_bits(train(*overrides, f"resume={folder}", folder="cut"), whole)
 

@@ -9,9 +9,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins import MixedPrecision
 
-from tempo.distributed.cluster_environment import cluster_environment
+from tempo.distributed.process_group import cluster_environment
 from tempo.errors import UserError
-from tempo.run import build
+from tempo.run.build_data import build_data, build_eval_batches, build_plan, build_train_batches
+from tempo.run.build_module import build_module
 from tests.conftest import Train
 from tests.jobs import SMALL, checked_job
 
@@ -43,17 +44,17 @@ def test_a_gradient_is_clipped_at_its_own_size(precision: str, tmp_path: Path) -
         how: dict[str, object] = {"plugins": [plugin, cluster_environment()]}
     else:
         how = {"precision": precision, "plugins": [cluster_environment()]}
-    data = build.build_data(config)
-    plan = build.build_plan(config, len(data.train), world_size=1, rank=0)
-    module = build.build_module(config, data, plan)
+    data = build_data(config)
+    plan = build_plan(config, len(data.train), world_size=1, rank=0)
+    module = build_module(config, data, plan)
     before = torch.cat([each.detach().flatten().clone() for each in module.network.parameters()])
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=tmp_path, **how,  # type: ignore[arg-type]
     )  # fmt: skip
     assert data.val is not None
-    val = build.build_eval_batches(config, data.val, plan)
-    trainer.fit(module, build.build_train_batches(config, data, module), val)
+    val = build_eval_batches(config, data.val, plan)
+    trainer.fit(module, build_train_batches(config, data, module), val)
     after = torch.cat([each.detach().flatten() for each in module.network.parameters()])
     assert trainer.global_step == 1
     assert float((after - before).norm()) == pytest.approx(CLIP, rel=0.01)

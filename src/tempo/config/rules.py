@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
 
 from tempo.config.parallel_rules import check_exchange, check_sharding
@@ -54,7 +55,7 @@ def _batches(config: RunConfig) -> None:
     check_val_size(data.val_size)
     check_batch_size(
         data.total_batch_size,
-        devices=1 if trainer.is_asynchronous else trainer.processes,
+        devices=math.prod(trainer.exchange.batch_layout),
         accumulate=trainer.accumulate,
         images=planned_images(config),
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from tempo.config.schema import RunConfig
 from tempo.data.sizes import split_sizes
-from tempo.scheduler.build import build_schedule
-from tempo.scheduler.scaled import Scaled, scale_factor
+from tempo.scheduler.build import Scaled, build_schedule
 from tempo.scheduler.schedule import Schedule
 
 
@@ -37,19 +38,16 @@ def planned_steps(config: RunConfig) -> int | None:
 
 
 def schedule_of(config: RunConfig) -> Schedule:
-    """Return the configured schedule, its learning rate scaled as `trainer.lr_scaling` asks."""
-    schedule: Schedule = build_schedule(config.scheduler.node)
-    factor = lr_factor(config)
+    """Return the configured schedule, its learning rate scaled by `trainer.lr_scaling`."""
+    schedule, factor = build_schedule(config.scheduler.node), lr_factor(config)
     return schedule if factor == 1 else Scaled(schedule, factor)
 
 
 def lr_factor(config: RunConfig) -> float:
-    """Return the factor of the learning rate by the total batch size and `trainer.lr_reference_batch`."""
-    trainer = config.trainer
-    if trainer.lr_scaling == "none":
-        return 1.0
-    return scale_factor(
-        rule=trainer.lr_scaling,
-        total_batch_size=config.data.total_batch_size,
-        reference_batch=trainer.lr_reference_batch,
-    )
+    """Return the factor of the learning rate for the total batch size B and `trainer.lr_reference_batch` R.
+
+    It is B / R with `lr_scaling=linear` (Goyal et al. 2017, arXiv:1706.02677), sqrt(B / R) with `sqrt`
+    (Krizhevsky 2014, arXiv:1404.5997), and 1 with `none`.
+    """
+    ratio = config.data.total_batch_size / config.trainer.lr_reference_batch
+    return {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[config.trainer.lr_scaling]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from tempo.config.signature import check_types
+from tempo.distributed.exchange import Exchange, exchange_of
 from tempo.errors import UserError
 
 MOST_COUNT = 2**31 - 1
@@ -161,9 +162,9 @@ class TrainerConfig:
         return self.devices * self.num_nodes
 
     @property
-    def is_asynchronous(self) -> bool:
-        """Whether several workers train without waiting for each other."""
-        return self.method == "ps_async" and self.devices > 1
+    def exchange(self) -> Exchange:
+        """How the processes exchange gradients, and which of them share the batch of a step."""
+        return exchange_of({"method": self.method, "devices": self.devices, "num_nodes": self.num_nodes})
 
 
 @dataclass(frozen=True, kw_only=True)

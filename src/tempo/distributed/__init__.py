@@ -1,4 +1,4 @@
-"""Processes that train together: their group, strategies, parameter servers, split parameters.
+"""The processes of a run and what they send each other, one file per way of exchanging gradients.
 
-It does not know what they train.
+Nothing here knows a model, data or the configuration.
 """

@@ -1,4 +1,4 @@
-"""Which process of a group this one is, whoever started the group: tempo itself, torchrun or srun."""
+"""The position of this process in its group, started by tempo, torchrun or srun; does not import torch."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tempo.distributed.exchange import exchange_of
 from tempo.errors import UserError
 
 OURS = "TEMPO_GROUP"
-"""Set for the processes of a group that tempo started: its starter holds the run's folder."""
+"""Set for the processes of a group that tempo started; the starting process holds the lock on the folder."""
 RUN_ID = "TEMPO_RUN_ID"
 
 
 @dataclass(frozen=True)
 class Place:
-    """A process in its group; `shared_id` is a word that all of them know, "" where there is none."""
+    """Position of a process in its group; `shared_id` is a string shared by all of them, or empty."""
 
     rank: int
     world_size: int
@@ -28,25 +29,36 @@ class Place:
 
     @property
     def is_ours(self) -> bool:
-        """Whether tempo started the group on a configuration that it had resolved."""
+        """Whether tempo started the group, on a configuration that it had resolved."""
         return OURS in os.environ
 
 
-def is_asynchronous(trainer: Mapping[str, Any]) -> bool:
-    """Whether several workers train, each at its own pace: no group that does things together."""
-    return trainer.get("method") == "ps_async" and trainer["devices"] > 1
-
-
 def started_by_srun() -> bool:
-    """Whether this process is one of several tasks of srun.
+    """Whether srun started this process as one of several tasks.
 
-    SLURM_STEP_NUM_TASKS is there in the tasks of srun alone, not in a batch script.
+    Only tasks of srun have SLURM_STEP_NUM_TASKS, a batch script does not.
     """
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
+def cluster_environment() -> Any:
+    """Return the environment in which Lightning finds this process's rank: torchrun's, srun's or none.
+
+    Lightning's own choice takes any process in a SLURM allocation for a task of srun, warns wherever srun is
+    installed, and would requeue a job by itself, next to the sweep's launcher.
+    """
+    # Not above: these import torch.
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    return SLURMEnvironment(auto_requeue=False) if started_by_srun() else LightningEnvironment()
+
+
 def take_names_of_torchrun() -> None:
-    """Where srun started several tasks, give their places under torchrun's names too."""
+    """Set torchrun's environment variables from those of srun, if srun started several tasks."""
     if "LOCAL_RANK" in os.environ or not started_by_srun():
         return
     tasks = os.environ["SLURM_STEP_NUM_TASKS"]
@@ -60,7 +72,7 @@ def take_names_of_torchrun() -> None:
 
 
 def place() -> Place | None:
-    """This process's place; None in a process of its own."""
+    """Return the position of this process; None if it runs alone."""
     if "LOCAL_RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return None
     world_size = int(os.environ["WORLD_SIZE"])
@@ -75,55 +87,56 @@ def place() -> Place | None:
 
 
 def follows() -> bool:
-    """Whether another process of the run writes its record: a rank above 0, or a node above 0."""
+    """Whether another process writes the run's record: this is a rank or a node above 0."""
     here = place()
     return here.rank > 0 if here else int(os.environ.get("NODE_RANK", "0")) > 0
 
 
 def check_layout(trainer: Mapping[str, Any]) -> None:
-    """Refuse a group that is another than the configuration says; Lightning lets some of them pass.
+    """Check the number of processes, of which Lightning accepts some that are wrong.
 
     Raises:
-        UserError: the number of processes, or of those on this node, is not what trainer.* asks for.
+        UserError: the group does not have trainer.devices x trainer.num_nodes processes, or this node not
+            trainer.devices.
     """
     here = place()
     if here is None:
         return
-    if is_asynchronous(trainer) and not here.is_ours:
+    if exchange_of(trainer).is_asynchronous and not here.is_ours:
         raise UserError(
-            "trainer.method=ps_async starts its own workers, and torchrun or srun has started this process: "
-            "python src/train.py without them, or trainer.method=ring"
+            "trainer.method=ps_async starts its own workers, but torchrun or srun started this process; run "
+            "python src/train.py without them, or set trainer.method=ring"
         )
     devices, nodes = trainer["devices"], trainer["num_nodes"]
     if (here.world_size, here.local_world_size) != (devices * nodes, devices):
         raise UserError(
-            f"{here.world_size} processes were started, {here.local_world_size} on this node, and "
-            f"trainer.devices={devices} x trainer.num_nodes={nodes} asks for {devices * nodes}, {devices} a "
-            f"node: trainer.devices={here.local_world_size} "
+            f"{here.world_size} processes were started, {here.local_world_size} on this node, but "
+            f"trainer.devices={devices} x trainer.num_nodes={nodes} needs {devices * nodes}, {devices} per "
+            f"node; set trainer.devices={here.local_world_size} "
             f"trainer.num_nodes={max(1, here.world_size // here.local_world_size)}"
         )
 
 
 def has_group() -> bool:
-    """Whether this process is in a group of torch.distributed."""
+    """Whether this process has joined a group of torch.distributed."""
     distributed = sys.modules.get("torch.distributed")
     return distributed is not None and distributed.is_initialized()
 
 
 def leave_group() -> None:
-    """Leave this process's group, all of whose work is done, and join its threads.
+    """Leave the group once all its work is done, and join its threads.
 
-    A thread of gloo may still hold the tensors of the last exchange. Dropping them takes Python's lock; a
-    Python that has begun to end ends the thread instead, and C++ the process: SIGABRT after a whole run. The
-    groups of a split network's meshes live on in caches of torch; they were used before the run's own.
+    A thread of gloo may still hold the tensors of the last exchange, and freeing them takes Python's lock. If
+    Python is already shutting down, it ends that thread, whereupon C++ aborts the process: SIGABRT after a
+    complete run. The groups of FSDP2's meshes stay in caches of torch, but their last use was earlier.
     """
     if has_group():
-        gc.collect()  # a group's threads are joined once nothing refers to it, and a trainer lies in cycles
+        gc.collect()  # threads are joined once nothing refers to the group, and a trainer refers to itself
         sys.modules["torch.distributed"].destroy_process_group()
 
 
 def check_start(trainer: Mapping[str, Any]) -> None:
-    """Refuse, before anything is read, processes or nodes that cannot come together.
+    """Check that processes and nodes can form a group, before anything is read.
 
     Raises:
         UserError: see `check_layout` and `rendezvous`.
@@ -134,10 +147,10 @@ def check_start(trainer: Mapping[str, Any]) -> None:
 
 
 def rendezvous(nodes: int) -> list[str]:
-    """Arguments of torchrun that bring the nodes of a run together.
+    """Return the arguments of torchrun with which the nodes of a run find each other.
 
     Raises:
-        UserError: several nodes, and nothing says where they meet.
+        UserError: there are several nodes, but no usable address, port or number of this node is set.
     """
     if nodes == 1:
         return ["--standalone"]
@@ -145,15 +158,15 @@ def rendezvous(nodes: int) -> list[str]:
     if missing := [name for name in names if not os.environ.get(name)]:
         unset = " and ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))
         raise UserError(
-            f"trainer.num_nodes={nodes} needs {unset}, which {'is' if len(missing) == 1 else 'are'} not set: "
-            "start the same command on each node, with MASTER_ADDR=<first node> MASTER_PORT=29500 "
-            "NODE_RANK=<0, 1, ..> in front and one hydra.run.dir=<folder>, or start it under srun or "
-            "torchrun; trainer.num_nodes=1 for this node alone"
+            f"trainer.num_nodes={nodes} needs {unset}, which {'is' if len(missing) == 1 else 'are'} not set; "
+            "start the same command on each node with MASTER_ADDR=<first node> MASTER_PORT=29500 "
+            "NODE_RANK=<0, 1, ..> in front and the same hydra.run.dir=<folder>, use srun or torchrun, or "
+            "set trainer.num_nodes=1"
         )
     address, port, rank = (os.environ[name] for name in names)
     if not rank.isdecimal() or not port.isdecimal() or int(rank) >= nodes:
         raise UserError(
-            f"NODE_RANK={rank} MASTER_PORT={port}: a node's number in [0, {nodes}) and a port; "
+            f"NODE_RANK={rank} MASTER_PORT={port} must be a node's number in [0, {nodes}) and a port; set "
             "NODE_RANK=0 MASTER_PORT=29500 on the first node"
         )
     if int(rank) == 0:
@@ -162,14 +175,14 @@ def rendezvous(nodes: int) -> list[str]:
 
 
 def _check_port_is_free(port: str) -> None:
-    """UserError where another program listens at the port at which this node would meet the others."""
+    """Raise UserError if another program listens on the port where the nodes meet."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # left by a run that is over: free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port left by a finished run is free
         try:
             probe.bind(("", int(port)))
         except (OSError, OverflowError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise UserError(
-                f"MASTER_PORT={port} cannot be used on this node ({reason}): another one in [1024, 65535], "
-                f"the same on all nodes, e.g. MASTER_PORT={29501 if port == '29500' else 29500}"
+                f"MASTER_PORT={port} cannot be used on this node ({reason}); set another one in "
+                f"[1024, 65535] on all nodes, e.g. MASTER_PORT={29501 if port == '29500' else 29500}"
             ) from error

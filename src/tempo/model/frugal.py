@@ -23,8 +23,8 @@ class FrugalStem(nn.Module):
         input_shape: (C, H, W) of the images that come in.
         num_classes: classes of the images.
         run: folder of the finished run whose network stands behind the stem.
-        network: that network, with the state that its run tested; passed by `tempo.run.build`.
-        network_sha256: fingerprint of that state; passed by `tempo.run.build`.
+        network: that network, with the state that its run tested; passed by `tempo.run.build_network`.
+        network_sha256: fingerprint of that state; passed by `tempo.run.build_network`.
     """
 
     def __init__(

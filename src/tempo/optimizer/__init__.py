@@ -1,4 +1,4 @@
-"""The optimizers' names and ranges, how one is built, and the optimizers that torch lacks.
+"""Optimizers: their settings, what a class can do, how one is built, and those that torch lacks.
 
-It does not know schedules or networks.
+Nothing here knows schedules, networks or the trainer.
 """

@@ -1,4 +1,4 @@
-"""BFGS with the whole inverse Hessian, for networks small enough."""
+"""BFGS with the full inverse Hessian, for small networks and full batches."""
 
 from __future__ import annotations
 
@@ -18,20 +18,27 @@ _BYTES_PER_GB = 1_000_000_000
 class BFGS(torch.optim.Optimizer):
     """Broyden-Fletcher-Goldfarb-Shanno (Nocedal & Wright 2006, algorithm 6.1).
 
-    `p = -H g`, `x' = x + t p` with t from a strong Wolfe line search, and with `s = x' - x`, `y = g' - g`,
+    `p = -H g` and `x' = x + t p`, with t from a strong Wolfe line search. With `s = x' - x`, `y = g' - g` and
     `rho = 1 / (y . s)`:
 
         H' = (I - rho s y^T) H (I - rho y s^T) + rho s s^T        (eq. 6.17)
 
-    H `[n, n]` starts as I; before the first update it becomes `(y . s) / (y . y) I` (eq. 6.20). An update
-    with `y . s` not above 0 but for rounding would leave H indefinite and is left out. A search that finds no
-    lower point puts H back to I, once.
+    H `[n, n]` starts as I and becomes `(y . s) / (y . y) I` before the first update (eq. 6.20). An update is
+    skipped if `y . s` is not above 0 by more than rounding, because H would not stay positive definite. If
+    the search finds no lower point, H is set back to I, once.
 
-    One `step` takes up to `max_iter` iterations on its batch, each with at most `max_trials` evaluations, and
-    fewer where the largest component of the gradient is `tolerance_grad` or less. `lr` is the t tried first.
-    `weight_decay` adds `wd/2 |x|^2` to the loss, for each group its own.
+    Args:
+        params: parameter groups; n is the number of their elements.
+        lr: the t that each search tries first.
+        weight_decay: of a group; adds `wd/2 |x|^2` to the loss.
+        max_iter: iterations per `step`, on its batch.
+        max_trials: evaluations of the loss per search.
+        c1, c2: sufficient decrease and curvature of the Wolfe conditions.
+        tolerance_grad: a step ends early if no component of the gradient is larger.
+        max_memory_gb: limit on the size of H, in 10^9 bytes.
 
-    Raises UserError where H would take more than `max_memory_gb` (10^9 bytes).
+    Raises:
+        UserError: H would take more than `max_memory_gb`.
     """
 
     needs_closure: ClassVar[bool] = True
@@ -65,22 +72,22 @@ class BFGS(torch.optim.Optimizer):
         if (memory := n * n * size) > max_memory_gb * _BYTES_PER_GB:
             raise UserError(
                 f"the inverse Hessian of {n:,} parameters takes {n:,}^2 x {size} bytes = "
-                f"{memory / _BYTES_PER_GB:,.2f} GB, more than optimizer.max_memory_gb={max_memory_gb:g}: a "
-                "smaller network, e.g. model=mlp model.hidden=[16], or optimizer=lbfgs"
+                f"{memory / _BYTES_PER_GB:,.2f} GB, more than optimizer.max_memory_gb={max_memory_gb:g}; use "
+                "a smaller network, e.g. model=mlp model.hidden=[16], or optimizer=lbfgs"
             )
 
     @torch.no_grad()
     def step(self, closure: Closure) -> float:  # type: ignore[override]
-        """Up to `max_iter` iterations; `closure` computes the loss anew and leaves gradients in `.grad`.
+        """Take up to `max_iter` iterations and return the loss at the start, with weight decay.
 
-        Returns the loss, decay included, that the step started from.
+        `closure` computes the loss at the current parameters and leaves gradients in `.grad`.
         """
         settings = self.param_groups[0]
         objective = Objective(self.param_groups, closure)
         x = objective.x
         value, gradient = objective.at(x)
         first_value = value
-        # The state of the whole hangs on the first parameter: torch then casts it as it loads a checkpoint.
+        # H belongs to all parameters; stored under the first, torch casts it when it loads a checkpoint.
         state = self.state[objective.parameters[0]]
         inverse: Tensor | None = state.get("inverse_hessian")
         for _ in range(settings["max_iter"]):
@@ -118,7 +125,7 @@ class BFGS(torch.optim.Optimizer):
             value, gradient = objective.at(x + t * direction)
             return Point(t, value, float(gradient @ direction), gradient)
 
-        # A gradient has no scale of its own: the first step goes no further than one unit.
+        # Before H is known a gradient has no natural scale: the first step goes no further than one unit.
         scale = min(1.0, 1.0 / float(start.gradient.abs().sum())) if first else 1.0
         return strong_wolfe(
             line,
@@ -131,7 +138,7 @@ class BFGS(torch.optim.Optimizer):
 
 
 def updated(inverse: Tensor | None, s: Tensor, y: Tensor) -> Tensor | None:
-    """H' of eq. 6.17, in place: `H - s w^T - w s^T` with `w = rho H y - (1 + rho y^T H y) rho s / 2`.
+    """Return H' of eq. 6.17, in place: `H - s w^T - w s^T`, `w = rho H y - (1 + rho y^T H y) rho s / 2`.
 
     None stands for the identity that H starts as.
     """

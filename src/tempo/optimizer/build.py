@@ -1,8 +1,9 @@
-"""From the configuration's optimizer node to a torch optimizer."""
+"""Build a torch optimizer from the optimizer's node of a configuration."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,18 +11,21 @@ import torch
 from torch import nn
 
 from tempo.errors import UserError, nearest
-from tempo.optimizer.parameter_groups import parameter_groups
-from tempo.optimizer.torch_arguments import torch_arguments
+from tempo.optimizer.names_and_ranges import check_names
 
 
 def build_optimizer(model: nn.Module, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """The optimizer of `model` for `settings`: `_target_` (dotted path of a class) and its knobs.
+    """Return the optimizer of a model.
 
-    Knobs are `lr`, `wd`, `momentum`, `beta2` where the class has them, `decay_norm_and_bias` (default true),
-    and the class's further arguments by its own names.
+    Args:
+        model: the network to train.
+        settings: `_target_` (dotted path of a class) and its settings: `lr`, `wd`, `momentum`, `beta2` if the
+            class has them, `decay_norm_and_bias` (default true), and further arguments by the class's own
+            names.
 
-    Raises UserError for a path that is no optimizer, a setting it does not have or refuses, and a model
-    with nothing to train.
+    Raises:
+        UserError: the path does not lead to an optimizer, the class does not have or refuses a setting, or
+            the model has nothing to train.
     """
     target = str(settings.get("_target_", ""))
     optimizer_class = _optimizer_class(target)
@@ -34,28 +38,103 @@ def build_optimizer(model: nn.Module, settings: Mapping[str, Any]) -> torch.opti
     try:
         return optimizer_class(groups, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
-        given = " ".join(
-            f"optimizer.{name}={value}" for name, value in settings.items() if name != "_target_"
-        )
+        given = " ".join(f"optimizer.{key}={value}" for key, value in settings.items() if key != "_target_")
         raise UserError(f"{target} refuses its settings: {error}; change one of {given}") from error
 
 
 def _optimizer_class(target: str) -> type[torch.optim.Optimizer]:
-    """The class at a dotted path; UserError where there is none."""
+    """Return the class at a dotted path, or raise UserError if there is none."""
     module_name, _, name = target.rpartition(".")
     remedy = "Set optimizer._target_=torch.optim.SGD"
     if not module_name:
-        raise UserError(f"optimizer._target_={target!r} is no dotted path of an optimizer. {remedy}")
+        raise UserError(f"optimizer._target_={target!r} is not the dotted path of an optimizer. {remedy}")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise UserError(f"optimizer._target_={target} cannot be imported ({error}). {remedy}") from error
-    found = getattr(module, name, None)
-    if isinstance(found, type) and issubclass(found, torch.optim.Optimizer):
-        return found
-    classes = [
-        key
+    classes = {
+        key: value
         for key, value in vars(module).items()
         if isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
-    ]
-    raise UserError(f"optimizer._target_={target} is no optimizer.{nearest(name, classes)} {remedy}")
+    }
+    if name not in classes:
+        raise UserError(f"optimizer._target_={target} is not an optimizer.{nearest(name, classes)} {remedy}")
+    return classes[name]
+
+
+def torch_arguments(
+    optimizer_class: type[torch.optim.Optimizer], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the keyword arguments of a class for the settings of a configuration.
+
+    `wd` becomes `weight_decay`. `momentum` stays, or becomes the beta1 of `betas` with `beta2` next to it,
+    each with torch's default if it is not given. `fused` is on if the class has it, unless it is set, or
+    `foreach` or `differentiable`, which exclude it, are asked for. All other settings keep torch's names.
+
+    Raises:
+        UserError: a setting that the class does not have.
+    """
+    accepted = {
+        name: parameter.default
+        for name, parameter in inspect.signature(optimizer_class).parameters.items()
+        if name != "params" and parameter.kind is not parameter.VAR_KEYWORD
+    }
+    given = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in settings.items()
+        if name not in ("_target_", "decay_norm_and_bias")
+    }
+    if "fused" not in accepted and given.get("fused", False) is None:
+        del given["fused"]  # null leaves the choice to us, and this class has none
+    _check_known(optimizer_class.__name__, given, set(accepted))
+    if "wd" in given:
+        given["weight_decay"] = given.pop("wd")
+    if "betas" in accepted:
+        beta1, beta2 = accepted["betas"]
+        given["betas"] = (given.pop("momentum", beta1), given.pop("beta2", beta2))
+    if "fused" in accepted and given.get("fused") is None:
+        given["fused"] = not (given.get("foreach") or given.get("differentiable"))
+    return given
+
+
+def _check_known(class_name: str, given: Mapping[str, Any], accepted: set[str]) -> None:
+    check_names(given)
+    known = accepted - {"weight_decay", "betas"}
+    known |= {"wd"} if "weight_decay" in accepted else set()
+    known |= {"momentum", "beta2"} if "betas" in accepted else set()
+    for name in given.keys() - known:
+        raise UserError(
+            f"optimizer.{name} is not a setting of {class_name}.{nearest(name, known)} "
+            f"Remove it with ~optimizer.{name}, or use one of {', '.join(sorted(known))}"
+        )
+
+
+def parameter_groups(
+    model: nn.Module, *, wd: float | None, decay_norm_and_bias: bool
+) -> list[dict[str, Any]]:
+    """Return the trained parameters in torch's groups, each with its own `weight_decay`.
+
+    All parameters decay by default, as in the papers. Frozen parameters are left out; one that two modules
+    share appears once.
+
+    Args:
+        model: the network to train.
+        wd: weight decay, or None for an optimizer without.
+        decay_norm_and_bias: False spares parameters of at most one dimension: biases and weights of norms.
+
+    Raises:
+        UserError: the model has no parameter to train.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise UserError(
+            "the model has no parameter to train: all are frozen, or it has none; set model=resnet20"
+        )
+    if wd is None:
+        return [{"params": trained}]
+    if decay_norm_and_bias:
+        return [{"params": trained, "weight_decay": wd}]
+    decayed = [parameter for parameter in trained if parameter.ndim > 1]
+    spared = [parameter for parameter in trained if parameter.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": wd}, {"params": spared, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]

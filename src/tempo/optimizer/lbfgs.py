@@ -1,4 +1,4 @@
-"""L-BFGS: torch's own, with weight decay and any memory layout of the parameters."""
+"""torch's L-BFGS with weight decay, for parameters of any memory layout."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ from tempo.optimizer.objective import Closure, add_decay
 class LBFGS(torch.optim.LBFGS):
     """Limited-memory BFGS with a strong Wolfe line search (Nocedal & Wright 2006, algorithms 7.4, 7.5, 3.5).
 
-    `p = -H g`, H from the last `history_size` pairs `s = x' - x`, `y = g' - g`; `x' = x + t p`, t from the
-    line search. One `step` takes up to `max_iter` such iterations on its batch, with at most `max_eval`
-    evaluations (null = 5/4 `max_iter`). `lr` is the first t that each line search tries: 1 is Newton's step.
-    The pairs live on from batch to batch, so batches should be large or full: a `y` across two small batches
-    is mostly their noise.
+    `p = -H g` with H from the last `history_size` pairs `s = x' - x`, `y = g' - g`, and `x' = x + t p` with t
+    from the line search. The pairs are kept from batch to batch, so batches should be large or full: a `y`
+    across two small batches is mostly noise.
 
-    `weight_decay` adds `wd/2 |p|^2` to the loss, for each group its own.
+    Args:
+        params: parameter groups.
+        lr: the t that each line search tries first; 1 is the quasi-Newton step.
+        weight_decay: of a group; adds `wd/2 |x|^2` to the loss.
+        max_iter: iterations per `step`, on its batch.
+        max_eval: evaluations of the loss per `step`; None is 5/4 `max_iter`.
+        tolerance_grad, tolerance_change: a step ends early if no component of the gradient, or no change of
+            parameters or loss, is larger.
+        history_size: pairs that stand for H.
+        line_search_fn: None takes t = lr without a search.
     """
 
     needs_closure: ClassVar[bool] = True
@@ -38,7 +45,7 @@ class LBFGS(torch.optim.LBFGS):
         history_size: int = 10,
         line_search_fn: Literal["strong_wolfe"] | None = "strong_wolfe",
     ) -> None:
-        # torch's takes one group; what tells ours apart, the decay, is kept a parameter at a time.
+        # torch's class takes a single group: our groups differ in their decay, which is kept per parameter.
         self._decayed = [(p, float(group["weight_decay"])) for group in params for p in group["params"]]
         super().__init__(
             [parameter for parameter, _ in self._decayed],
@@ -53,7 +60,7 @@ class LBFGS(torch.optim.LBFGS):
         self.param_groups[0]["weight_decay"] = weight_decay
 
     def step(self, closure: Closure) -> Tensor:  # type: ignore[override]
-        """Up to `max_iter` iterations; `closure` computes the loss anew and leaves gradients in `.grad`."""
+        """Take up to `max_iter` iterations; `closure` returns the loss and leaves gradients in `.grad`."""
 
         def decayed() -> Tensor:
             loss = add_decay(closure(), self._decayed)

@@ -1,4 +1,4 @@
-"""How far to go along a direction: a step that meets the strong Wolfe conditions."""
+"""Line search: a step along a direction that meets the strong Wolfe conditions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 _EXPANSION = 4.0
 _ZOOM_EDGE = 0.1
-"""A trial keeps this share of the bracket's width from its ends, so that the bracket shrinks."""
+"""Distance of a trial from the bracket's ends, as a fraction of its width, so that the bracket shrinks."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """`phi(t) = f(x + t p)` with its slope `phi'(t) = g(x + t p) . p`."""
+    """Value `phi(t) = f(x + t p)`, slope `phi'(t) = g(x + t p) . p` and gradient g `[n]` at t."""
 
     t: float
     value: float
@@ -27,13 +27,21 @@ Line = Callable[[float], Point]
 
 
 def strong_wolfe(line: Line, start: Point, t: float, *, c1: float, c2: float, max_trials: int) -> Point:
-    """The first t found with `phi(t) <= phi(0) + c1 t phi'(0)` and `|phi'(t)| <= c2 |phi'(0)|`.
+    """Return the first point found with `phi(t) <= phi(0) + c1 t phi'(0)` and `|phi'(t)| <= c2 |phi'(0)|`.
 
     Nocedal & Wright 2006, algorithms 3.5 (widen until a minimum is bracketed) and 3.6 (narrow down), with
-    cubic interpolation (eq. 3.59). `t` is tried first. Where `max_trials` trials do not suffice, the lowest
-    point that was seen comes back: `start` itself if nothing was lower.
+    cubic interpolation (eq. 3.59).
 
-    Raises ValueError for a direction in which f does not fall.
+    Args:
+        line: computes the point at t.
+        start: the point at t = 0.
+        t: tried first, above 0.
+        c1, c2: sufficient decrease and curvature, 0 < c1 < c2 < 1.
+        max_trials: largest number of points; if they do not suffice, the lowest of them is returned, or
+            `start` if none is lower.
+
+    Raises:
+        ValueError: f does not fall along the direction.
     """
     if not start.slope < 0:
         raise ValueError(f"the slope {start.slope:.3g} along the direction is not below 0")
@@ -45,7 +53,7 @@ def strong_wolfe(line: Line, start: Point, t: float, *, c1: float, c2: float, ma
 
 
 class _Search:
-    """Trials along a line, their number, and the best of them."""
+    """Trials along a line: how many are left, and the lowest point so far."""
 
     def __init__(self, line: Line, start: Point, c1: float, c2: float, max_trials: int) -> None:
         self.line, self.start, self.c1, self.c2 = line, start, c1, c2
@@ -53,7 +61,7 @@ class _Search:
         self.best = start
 
     def bracket(self, t: float) -> Point | tuple[Point, Point] | None:
-        """Algorithm 3.5: a point that will do, or the lower and the higher end of a bracket."""
+        """Return an acceptable point, or the lower and higher end of a bracket (algorithm 3.5)."""
         last = self.start
         while self.trials_left:
             point = self._try(t)
@@ -67,11 +75,11 @@ class _Search:
         return None
 
     def zoom(self, low: Point, high: Point) -> Point | None:
-        """Algorithm 3.6: a point within the bracket that will do."""
+        """Return an acceptable point within the bracket (algorithm 3.6)."""
         while self.trials_left:
             t = _between(low, high)
             if t in (low.t, high.t):
-                break  # the bracket is as narrow as the numbers are fine
+                break  # the bracket is as narrow as floating point allows
             point = self._try(t)
             if self._too_high(point) or point.value >= low.value:
                 high = point
@@ -91,7 +99,7 @@ class _Search:
         return point
 
     def _too_high(self, point: Point) -> bool:
-        # In this form a value that is not a number is too high.
+        # `not <=` instead of `>`: NaN counts as too high.
         return not point.value <= self.start.value + self.c1 * point.t * self.start.slope
 
     def _flat_enough(self, point: Point) -> bool:
@@ -99,7 +107,7 @@ class _Search:
 
 
 def _between(one: Point, other: Point) -> float:
-    """The minimum of the cubic through both points and slopes, kept off the ends; the middle without one."""
+    """Return the minimum of the cubic through both points and slopes, away from the ends, or the middle."""
     width = other.t - one.t
     middle = one.t + 0.5 * width
     d1 = one.slope + other.slope - 3 * (one.value - other.value) / (one.t - other.t)

@@ -1,4 +1,4 @@
-"""Muon for the hidden matrices, AdamW for all else, as one optimizer."""
+"""One optimizer of two: Muon for hidden matrices, AdamW for all other parameters."""
 
 from __future__ import annotations
 
@@ -12,16 +12,24 @@ from tempo.errors import UserError
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
-    """Keller Jordan's division of labour (kellerjordan.github.io/posts/muon), with torch's two optimizers.
+    """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) and AdamW, both torch's.
 
-    Muon orthogonalises the momentum of a matrix before the step; it is meant for the weights of hidden
-    layers. The first and the last weight of the network, biases, normalisation and filters of more than two
-    dimensions go to AdamW. `match_rms_adamw` (arXiv:2502.16982) scales Muon's step to the size of AdamW's, so
-    that one `lr` and one `weight_decay` serve both; `original` does not, and wants an lr of its own.
+    Muon orthogonalizes the momentum of a matrix before the step, `B <- NewtonSchulz(B)`; it is meant for the
+    weights of hidden layers. AdamW trains the first and the last weight of the network, biases, norms and
+    filters of more than two dimensions.
 
-    `momentum` is Muon's, `adamw_momentum` is AdamW's beta1. A schedule that moves momentum moves both.
+    Args:
+        params: parameter groups, in the order of the network.
+        lr, weight_decay: of both.
+        momentum: Muon's; a schedule that changes momentum changes that of both.
+        nesterov: whether Muon looks ahead.
+        ns_steps: Newton-Schulz iterations.
+        adjust_lr_fn: `match_rms_adamw` (arXiv:2502.16982) scales Muon's step to the size of AdamW's, so that
+            one lr and one weight decay suit both; `original` does not, and needs an lr of its own.
+        adamw_momentum, beta2, eps: AdamW's beta1, beta2 and epsilon.
 
-    Raises UserError for a network without a hidden matrix.
+    Raises:
+        UserError: the network has no hidden matrix.
     """
 
     is_composed: ClassVar[bool] = True
@@ -44,8 +52,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
         hidden = _hidden_matrices([p for group in self.param_groups for p in group["params"]])
         if not hidden:
             raise UserError(
-                "optimizer=muon is for matrices between the first layer and the last, and the network has "
-                "none: model=mlp, or optimizer=adamw"
+                "optimizer=muon is for matrices between the first layer and the last, and this network has "
+                "none; set model=mlp, or optimizer=adamw"
             )
         self.muon = torch.optim.Muon(
             _groups(self.param_groups, lambda p: id(p) in hidden),
@@ -65,11 +73,11 @@ class MuonWithAdamW(torch.optim.Optimizer):
         self._share_groups()
 
     def _share_groups(self) -> None:
-        # The very dictionaries of the two: what a schedule writes here, they read.
+        # The same dictionaries, not copies: the two optimizers read what a schedule writes here.
         self.param_groups = [*self.muon.param_groups, *self.adamw.param_groups]
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
-        """A step of each; the loss of `closure` where there is one."""
+        """Take a step of each; return the loss of `closure` if one is given."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -79,24 +87,24 @@ class MuonWithAdamW(torch.optim.Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """The two states under their names."""
+        """Return both states under their names."""
         return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Inverse of `state_dict`."""
+        """Load what `state_dict` returned."""
         self.muon.load_state_dict(state_dict["muon"])
         self.adamw.load_state_dict(state_dict["adamw"])
         self._share_groups()
 
 
 def _hidden_matrices(parameters: Sequence[Tensor]) -> set[int]:
-    """Ids of the matrices between the first weight and the last, in the order of the network."""
-    weights = [each for each in parameters if each.ndim >= 2]
-    return {id(each) for each in weights[1:-1] if each.ndim == 2}
+    """Return the ids of the matrices between the first weight and the last."""
+    weights = [parameter for parameter in parameters if parameter.ndim >= 2]
+    return {id(weight) for weight in weights[1:-1] if weight.ndim == 2}
 
 
 def _groups(groups: Sequence[dict[str, Any]], chosen: Callable[[Tensor], bool]) -> list[dict[str, Any]]:
-    """The chosen parameters of each group, with the group's own decay."""
+    """Return the chosen parameters of each group, with the group's own weight decay."""
     kept = [
         {"params": [p for p in group["params"] if chosen(p)], "weight_decay": group["weight_decay"]}
         for group in groups

@@ -1,4 +1,4 @@
-"""Newton's method by conjugate gradients: the Hessian is never formed."""
+"""Newton's method with conjugate gradients, which need products with the Hessian but not the Hessian."""
 
 from __future__ import annotations
 
@@ -17,16 +17,24 @@ _HALF = 0.5
 class NewtonCG(torch.optim.Optimizer):
     """Line search Newton-CG (Nocedal & Wright 2006, algorithm 7.1).
 
-    `p` solves `B p = -g` by conjugate gradients until `|B p + g| <= min(forcing, sqrt|g|) |g|`, until
-    `max_cg` products, or until a direction of no curvature is met, `d . B d <= 0`: then p is what was found
-    so far, or -g. Then `x' = x + t p`, t = lr, lr/2, .. until `f(x') <= f(x) + c1 t g . p`, no more than
-    `max_trials` times. `B d` is a product by double backward, `d/dx (g . d)` (Pearlmutter 1994).
+    Conjugate gradients solve `B p = -g`, B the Hessian, until `|B p + g| <= min(forcing, sqrt|g|) |g|`. They
+    end early at a direction d without positive curvature, `d . B d <= 0`: p is then the solution so far, or
+    -g. `B d = d/dx (g . d)` by double backward (Pearlmutter 1994). Then `x' = x + t p` with the first t of
+    lr, lr/2, .. that has `f(x') <= f(x) + c1 t g . p`.
 
-    One `step` takes up to `max_iter` iterations on its batch, and fewer where the largest component of the
-    gradient is `tolerance_grad` or less. `weight_decay` adds `wd/2 |x|^2` to the loss, for each group its
-    own.
+    Args:
+        params: parameter groups.
+        lr: the t tried first; 1 is Newton's step.
+        weight_decay: of a group; adds `wd/2 |x|^2` to the loss.
+        max_iter: iterations per `step`, on its batch.
+        max_cg: Hessian-vector products per iteration; each costs about as much as a loss with its gradient.
+        max_trials: values of t per iteration.
+        forcing: largest residual of the linear system, as a fraction of |g|.
+        c1: sufficient decrease.
+        tolerance_grad: a step ends early if no component of the gradient is larger.
 
-    `hessian_products`: of the last step; each costs about as much as a loss with its gradient.
+    Attributes:
+        hessian_products: number of them in the last step.
     """
 
     needs_closure: ClassVar[bool] = True
@@ -59,7 +67,7 @@ class NewtonCG(torch.optim.Optimizer):
         self.hessian_products = 0
 
     def step(self, closure: Closure) -> float:  # type: ignore[override]
-        """Up to `max_iter` iterations; the loss, decay included, that the step started from."""
+        """Take up to `max_iter` iterations and return the loss at the start, with weight decay."""
         self.hessian_products = 0
         settings, first_value = self.param_groups[0], math.nan
         parameters = [p for group in self.param_groups for p in group["params"]]
@@ -88,7 +96,7 @@ class NewtonCG(torch.optim.Optimizer):
         return value
 
     def _curvature(self, slopes: Sequence[Tensor], parameters: list[Tensor]) -> Callable[[Tensor], Tensor]:
-        """`d -> B d` at the point where `slopes` were taken."""
+        """Return the function `d -> B d` at the point where the gradient `slopes` was computed."""
 
         def product(direction: Tensor) -> Tensor:
             self.hessian_products += 1
@@ -132,7 +140,7 @@ class NewtonCG(torch.optim.Optimizer):
     def _search(
         self, closure: Closure, parameters: list[Tensor], value: float, gradient: Tensor, direction: Tensor
     ) -> bool:
-        """Move to the first t that is low enough; False, and no move, where there is none."""
+        """Move to the first t that is low enough and return True; stay and return False if there is none."""
         settings, x, t = self.param_groups[0], flat(parameters), float(self.param_groups[0]["lr"])
         slope = float(gradient @ direction)
         for _ in range(settings["max_trials"]):

@@ -1,4 +1,4 @@
-"""The loss as a function of one vector: what methods with a line search see."""
+"""The loss as a function of one vector, as methods with a line search need it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Closure = Callable[[], Tensor]
 
 
 def add_decay(loss: Tensor, decayed: Iterable[tuple[Tensor, float]]) -> Tensor:
-    """`f = loss + sum wd/2 |p|^2` over (parameter, wd) pairs; adds `wd p` to the gradients in place.
+    """Return `loss + sum wd/2 |p|^2` over pairs (parameter p, wd), and add `wd p` to the gradients in place.
 
-    The term belongs to the function itself: a line search compares values and slopes of one and the same f.
+    Decay is part of the function here: a line search must see values and slopes of the same f.
     """
     for parameter, wd in decayed:
         if wd:
@@ -25,10 +25,11 @@ def add_decay(loss: Tensor, decayed: Iterable[tuple[Tensor, float]]) -> Tensor:
 
 
 class Objective:
-    """`f(x)` and its gradient, where x `[n]` holds the parameters of all groups one after the other.
+    """f(x) and its gradient; x `[n]` is the concatenation of the parameters of all groups.
 
-    `closure` computes the loss at the parameters as they are and leaves gradients in `.grad`, as torch's own
-    optimizers want it; each group's `weight_decay` adds `wd/2 |x|^2`.
+    Args:
+        groups: parameter groups; the `weight_decay` of each adds `wd/2 |x|^2` to the loss.
+        closure: returns the loss at the current parameters and leaves gradients in `.grad`.
     """
 
     def __init__(self, groups: Sequence[dict[str, Any]], closure: Closure) -> None:
@@ -38,7 +39,7 @@ class Objective:
 
     @property
     def x(self) -> Tensor:
-        """A copy of the parameters, `[n]`."""
+        """Copy of the parameters, `[n]`."""
         return flat(self.parameters)
 
     def move_to(self, x: Tensor) -> None:
@@ -47,7 +48,7 @@ class Objective:
             parameter.copy_(part)
 
     def at(self, x: Tensor) -> tuple[float, Tensor]:
-        """`f(x)` and its gradient `[n]`; the parameters stay at `x`."""
+        """Return f(x) and its gradient `[n]`; the parameters stay at x."""
         self.move_to(x)
         loss = add_decay(self.closure(), self.decayed)
         gradients = [p.new_zeros(p.shape) if p.grad is None else p.grad for p in self.parameters]
@@ -55,11 +56,11 @@ class Objective:
 
 
 def flat(tensors: Iterable[Tensor]) -> Tensor:
-    """All elements one after the other, `[n]`, a copy."""
-    return torch.cat([each.detach().reshape(-1) for each in tensors])
+    """Return a copy of all elements, concatenated to `[n]`."""
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
 
 
 def parts(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """Inverse of `flat`: views of `vector` in the shapes of `like`."""
-    pieces = vector.split([each.numel() for each in like])
-    return [piece.view(each.shape) for piece, each in zip(pieces, like, strict=True)]
+    """Return views of `vector` in the shapes of `like`: the inverse of `flat`."""
+    pieces = vector.split([tensor.numel() for tensor in like])
+    return [piece.view(tensor.shape) for piece, tensor in zip(pieces, like, strict=True)]

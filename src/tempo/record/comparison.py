@@ -1,4 +1,4 @@
-"""Two runs of one configuration side by side: where their results differ, and what may be the reason."""
+"""Two runs of one configuration: where their results differ, and what may be the reason."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from tempo.record.run_json import RunRecord, flatten
 Curves = Mapping[str, NDArray[np.float64]]
 Word = Literal["identical", "same within", "different"]
 EXIT_CODES: dict[Word, int] = {"identical": 0, "same within": 3, "different": 4}
-PLACES = ("data.root", "data.cache", "scheduler.range_test", "init_from")
-"""Keys that say where something lies; what lies there is compared by its hash."""
-WITHOUT_EFFECT = ("resume", "preview", "trainer.profiler", "trainer.threads", *PLACES)
-"""Keys that change no number; of the threads, those that really computed are compared."""
-NO_CONFIG = ("logger", "paper", "name")
-_THREADS_SAY_IT = ("variables.OMP_NUM_THREADS", "variables.MKL_NUM_THREADS", "threads.inter_op")
+WITHOUT_EFFECT = {
+    *("resume", "preview", "trainer.profiler", "trainer.threads"),
+    *("data.root", "data.cache", "scheduler.range_test", "init_from"),
+}
+"""Keys that change no number. Threads are compared as recorded in the environment, files by their hash."""
+GROUPS_WITHOUT_EFFECT = ("logger", "paper", "name")
+_SEEN_IN_THREADS = ("variables.OMP_NUM_THREADS", "variables.MKL_NUM_THREADS", "threads.inter_op")
 _DIVERGED = re.compile(r"diverged at step (\d+): loss (\S+)")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One value that is not the recorded one; `size` is |a - b| / max(1, |a|, |b|), infinite for words.
+    """One value that is not the recorded one; `size` is |a - b| / max(1, |a|, |b|), infinite for text.
 
-    The size of what only follows from other values (a hash of weights) is 0.
+    `size` is 0 for a value that only follows from others, such as a hash of weights.
     """
 
     where: str
@@ -43,7 +44,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a comparison; `causes` are what differs between the two beside their results."""
+    """Outcome of a comparison; `causes` are the differences between the two runs apart from their results."""
 
     word: Word
     tolerance: float
@@ -53,24 +54,18 @@ class Verdict:
 
     @property
     def exit_code(self) -> int:
-        """0 identical, 3 the same within the tolerance, 4 different."""
+        """0 if identical, 3 if the same within the tolerance, 4 if different."""
         return EXIT_CODES[self.word]
 
-    @property
-    def largest(self) -> Difference | None:
-        """The largest difference between two numbers."""
-        numbers = [each for each in self.differences if math.isfinite(each.size)]
-        return max(numbers, key=lambda each: each.size, default=None)
-
     def line(self) -> str:
-        """The verdict in one line."""
+        """Return the verdict in one line."""
         reasons = "; ".join(self.causes)
         if self.word == "identical":
             return "identical" + (f", although {reasons}" if reasons else "")
         first = self.differences[0]
         if self.word == "same within":
-            largest = self.largest
-            size = f"{largest.size:.2g}, {largest}" if largest and largest.size else f"0, {first}"
+            largest = max(self.differences, key=lambda difference: difference.size)
+            size = f"{largest.size:.2g}, {largest if largest.size else first}"
             return f"same within {self.tolerance:g}, because {reasons} (largest difference {size})"
         why = f"; what else differs: {reasons}" if reasons else "; nothing else that is recorded differs"
         return f"different: {first}{why}"
@@ -79,22 +74,22 @@ class Verdict:
 def judge(
     differences: Sequence[Difference], causes: Sequence[str], tolerance: float, compared: Sequence[str]
 ) -> Verdict:
-    """Identical without a difference; the same where all are small and there is a reason for them."""
-    small = all(each.size <= tolerance for each in differences)
+    """Return the verdict: small differences are accepted only if there is a reason for them."""
+    small = all(difference.size <= tolerance for difference in differences)
     word: Word = "identical" if not differences else "same within" if small and causes else "different"
     return Verdict(word, tolerance, differences, causes, compared)
 
 
 def row_differences(recorded: Curves, found: Curves, up_to: float = math.inf) -> Iterator[Difference]:
-    """Cells of metrics.csv that differ, in the order of the file; `seconds` are a clock's, and left out.
+    """Yield the cells of metrics.csv that differ, in the order of the file, up to the step `up_to`.
 
-    Rows after the step `up_to` are not looked at.
+    The column `seconds` is read from a clock and left out.
     """
     columns = [name for name in recorded if name != "seconds"]
-    if absent := [name for name in columns if name not in found]:
-        yield Difference("metrics.csv, columns", ", ".join(columns), f"without {', '.join(absent)}")
+    if missing := [name for name in columns if name not in found]:
+        yield Difference("metrics.csv, columns", ", ".join(columns), f"without {', '.join(missing)}")
         return
-    kept = [np.flatnonzero(each["step"] <= up_to) for each in (recorded, found)]
+    kept = [np.flatnonzero(curves["step"] <= up_to) for curves in (recorded, found)]
     for one, two in zip(*kept, strict=False):
         step = recorded["step"][one]
         if step != found["step"][two]:
@@ -109,31 +104,35 @@ def row_differences(recorded: Curves, found: Curves, up_to: float = math.inf) ->
 
 
 def result_differences(recorded: RunRecord, found: RunRecord) -> Iterator[Difference]:
-    """What two finished runs came to: status, steps, metrics, weights, in this order."""
+    """Yield the differences of two finished runs: status, steps, end, metrics, weights, in this order."""
     for name in ("status", "steps"):
         if getattr(recorded, name) != getattr(found, name):
             yield Difference(name, getattr(recorded, name), getattr(found, name))
     yield from _end_differences(recorded.reason, found.reason)
-    if recorded.n_evaluated and recorded.n_evaluated != found.n_evaluated:  # older records do not say it
-        yield Difference("n_evaluated", recorded.n_evaluated, found.n_evaluated)
-    names = ("metrics", "objective", "selected")
-    one, two = ({name: getattr(each, name) for name in names} for each in (recorded, found))
-    one, two = _leaves(one), _leaves(two)
+    one, two = _results(recorded), _results(found)
     for key in sorted(one.keys() | two.keys()):
-        if key in one and key in two and _same(one[key], two[key]):
-            continue
-        # Which of two states was better may hang on the last bit.
-        size = 0.0 if key == "selected.step" else _size(one.get(key), two.get(key))
-        yield Difference(key, one.get(key), two.get(key), size)
-    begun = [each.init_from.get("weights_sha256", "") for each in (recorded, found)]
-    if begun[0] != begun[1]:
-        yield Difference("init_from.weights_sha256", begun[0], begun[1])
+        a, b = one.get(key), two.get(key)
+        if not _same(a, b):
+            # Which of two states was better may depend on the last bit.
+            yield Difference(key, a, b, 0.0 if key == "selected.step" else _size(a, b))
     if recorded.weights_sha256 != found.weights_sha256:
         yield Difference("weights_sha256", recorded.weights_sha256, found.weights_sha256, 0.0)
 
 
+def _results(record: RunRecord) -> dict[str, Any]:
+    return _leaves(
+        {
+            "n_evaluated": str(record.n_evaluated),  # as text: another count of images is never close enough
+            "metrics": record.metrics,
+            "objective": record.objective,
+            "selected": record.selected,
+            "init_from": {"weights_sha256": record.init_from.get("weights_sha256", "")},
+        }
+    )
+
+
 def _end_differences(recorded: str, found: str) -> Iterator[Difference]:
-    """Two reasons of an end; of a diverged run the step must be the same, the loss may be near."""
+    """Compare the reasons of two ends; a diverged run must diverge at the same step, with a similar loss."""
     if recorded == found:
         return
     one, two = _DIVERGED.match(recorded), _DIVERGED.match(found)
@@ -146,68 +145,54 @@ def _end_differences(recorded: str, found: str) -> Iterator[Difference]:
 
 
 def causes(recorded: RunRecord, found: RunRecord, *, same_source: bool) -> list[str]:
-    """What differs between two runs beside their results, each as `name: recorded -> found`.
+    """Return the differences between two runs apart from their results, each as `name: recorded -> found`.
 
-    `same_source` says that two commits, though different, have the same source files.
+    `same_source` tells that their commits, if different, have the same source files.
     """
-    said = [*_code_causes(recorded, found, same_source)]
     one, two = _circumstances(recorded), _circumstances(found)
-    unknown = not recorded.environment
-    names = sorted(one if unknown else one.keys() | two.keys())
-    said += [
-        f"{name}: {one.get(name)} -> {two.get(name)}" for name in names if one.get(name) != two.get(name)
-    ]
-    changed = config_differences(recorded.config, found.config)
-    said += [f"{key}: {before} -> {now}" for key, (before, now) in changed.items()]
-    if unknown and not recorded.config["trainer"].get("threads"):
-        said.append("threads: not recorded")
-    if any(each.get("versions", recorded.versions) != recorded.versions for each in recorded.sessions):
-        said.append("the recorded run went on under other versions than it began with")
+    if same_source:
+        two["commit"] = one["commit"]
+    changed = {key: (one.get(key), two.get(key)) for key in sorted(one.keys() | two.keys())}
+    changed |= config_differences(recorded.config, found.config)
+    lines = [f"{key}: {before} -> {now}" for key, (before, now) in changed.items() if before != now]
+    if any(session.get("versions", recorded.versions) != recorded.versions for session in recorded.sessions):
+        lines.append("the recorded run was resumed under other versions than it began with")
     if "gpu_capability" in found.environment and not found.config["trainer"]["deterministic"]:
-        said.append("trainer.deterministic=false")
+        lines.append("trainer.deterministic=false")
     if recorded.config["trainer"].get("method") == "ps_async":
-        said.append("trainer.method=ps_async: the order in which gradients arrive is chance")
-    return said
+        lines.append("trainer.method=ps_async: the order in which gradients arrive is random")
+    return lines
 
 
 def config_differences(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Recorded key -> the two values, of keys that can change a number."""
+    """Return the keys that can change a number and differ, with both values."""
     one, two = flatten(recorded), flatten(found)
     return {
         key: (value, two.get(key))
         for key, value in sorted(one.items())
-        if value != two.get(key) and key not in WITHOUT_EFFECT and key.partition(".")[0] not in NO_CONFIG
+        if value != two.get(key)
+        and key not in WITHOUT_EFFECT
+        and key.partition(".")[0] not in GROUPS_WITHOUT_EFFECT
     }
 
 
 def _circumstances(record: RunRecord) -> dict[str, Any]:
+    """Return everything outside the configuration that can change a number."""
+    git = record.git
+    untracked = [f"{name} ({sha256[:8]})" for name, sha256 in git.get("untracked", {}).items()]
     return {
+        "commit": str(git.get("commit"))[:10],
+        "uncommitted changes": str(git.get("diff_sha256") or "none")[:12],
+        "source files unknown to git": ", ".join(untracked) or "none",
         **record.versions,
         "device": record.device,
         "processes": record.world_size,
         **{
             key: value
             for key, value in _leaves(record.environment).items()
-            if key not in _THREADS_SAY_IT and not key.startswith("lock.other")
+            if key not in _SEEN_IN_THREADS and not key.startswith("lock.other")
         },
     }
-
-
-def _code_causes(recorded: RunRecord, found: RunRecord, same_source: bool) -> Iterator[str]:
-    one, two = recorded.git, found.git
-    if one.get("commit") != two.get("commit") and not same_source:
-        yield f"commit: {str(one.get('commit'))[:10]} -> {str(two.get('commit'))[:10]}"
-    if not recorded.environment and one.get("dirty"):
-        yield "uncommitted changes: recorded without their diff"
-        return
-    if one.get("diff_sha256") != two.get("diff_sha256"):
-        yield f"uncommitted changes: {_short(one.get('diff_sha256'))} -> {_short(two.get('diff_sha256'))}"
-    if one.get("untracked") != two.get("untracked"):
-        yield f"source files unknown to git: {_short(one.get('untracked'))} -> {_short(two.get('untracked'))}"
-
-
-def _short(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, Mapping) else str(value or "none")[:12]
 
 
 def _leaves(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,10 +204,9 @@ def _same(one: Any, two: Any) -> bool:
 
 
 def _size(one: Any, two: Any) -> float:
-    """|a - b| / max(1, |a|, |b|); 0 for two NaN; infinite where only one is a finite number."""
+    """Return |a - b| / max(1, |a|, |b|); 0 for two NaN; infinite unless both are finite numbers."""
     if _same(one, two):
         return 0.0
-    for each in (one, two):
-        if not isinstance(each, (int, float)) or not math.isfinite(each):
-            return math.inf
+    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in (one, two)):
+        return math.inf
     return float(abs(one - two) / max(1.0, abs(one), abs(two)))

@@ -1,4 +1,4 @@
-"""What a record must know of where it was made: versions, the lock, git, switches, the processor."""
+"""Where a run was trained: versions, lock file, git, environment variables, processor."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-
 LOCK = ROOT / "requirements.lock"
 DIFF_FILE = "git.diff"
 LARGEST_DIFF = 1 << 20
-"""Bytes of a diff that are kept beside the record; its SHA-256 is of the whole."""
+"""Bytes of a diff that are kept beside the record; its SHA-256 is over the whole diff."""
 _MOST_FILES = 50
 _SOURCES = ("src", "conf", "requirements.lock", "pyproject.toml")
-# By name, never by prefix: what else stands in an environment is nobody's business.
+# By name, never by prefix: other variables may hold secrets.
 SWITCHES = (
     *("OMP_NUM_THREADS", "OMP_DYNAMIC", "OMP_SCHEDULE", "MKL_NUM_THREADS", "MKL_DYNAMIC", "MKL_CBWR"),
     *("MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "KMP_DETERMINISTIC_REDUCTION"),
@@ -33,11 +33,11 @@ SWITCHES = (
     *("TORCH_CUDNN_V8_API_DISABLED", "CUDA_LAUNCH_BLOCKING", "NCCL_ALGO", "NCCL_PROTO"),
     *("PYTORCH_ENABLE_MPS_FALLBACK", "PYTHONHASHSEED", "PYTHONOPTIMIZE"),
 )
-"""Variables that can change a number."""
+"""Environment variables that can change a number."""
 
 
 def versions() -> dict[str, str]:
-    """Python's version and those of the packages that can change a number."""
+    """Return the versions of Python and of the packages that can change a number."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -48,7 +48,7 @@ def versions() -> dict[str, str]:
 
 
 def surroundings() -> dict[str, Any]:
-    """What else of this machine and environment a number may depend on, as far as it shows without torch."""
+    """Return the platform, lock file and environment variables; what torch knows is added later."""
     return {
         "platform": f"{platform.system()} {platform.machine()}".strip(),
         "lock": lock_state(LOCK),
@@ -57,14 +57,14 @@ def surroundings() -> dict[str, Any]:
 
 
 def switches() -> dict[str, str]:
-    """The variables that can change a number, as far as they are set."""
+    """Return the environment variables that can change a number and are set."""
     return {name: os.environ[name][:200] for name in SWITCHES if name in os.environ}
 
 
 def lock_state(lock: Path) -> dict[str, Any]:
-    """`{"sha256", "other"}` of a lock file; `other` is what is installed in another version than locked.
+    """Return `{"sha256", "other"}` of a lock file; `other` lists packages installed in another version.
 
-    A locked package that is not installed counts as nothing: a lock serves several systems.
+    Locked packages that are not installed are skipped: one lock file serves several systems.
     """
     try:
         content = lock.read_bytes()
@@ -82,11 +82,11 @@ def lock_state(lock: Path) -> dict[str, Any]:
 
 @functools.cache
 def _installed() -> dict[str, str]:
-    """Package -> version by the names of the folders they leave; reading each one's METADATA costs 100 ms."""
+    """Return package -> version, read from folder names; importlib.metadata would take 100 ms."""
     found: dict[str, str] = {}
-    for place in sys.path:
+    for entry in sys.path:
         try:
-            names = [each.name for each in Path(place or ".").glob("*.dist-info")]
+            names = [path.name for path in Path(entry or ".").glob("*.dist-info")]
         except OSError:
             continue
         for name in names:
@@ -100,10 +100,10 @@ def _normal(package: str) -> str:
 
 
 def git_state() -> tuple[dict[str, Any], bytes]:
-    """The state of the checkout and the diff of what is not committed; both empty where it is none.
+    """Return the state of the checkout and the diff of uncommitted changes; both empty outside a checkout.
 
-    The state is `{"commit", "dirty"}`, and of a dirty checkout besides: `diff_sha256`, `diff_bytes`, and
-    `untracked`, source files that git does not know, with their SHA-256.
+    The state is `{"commit", "dirty"}`. A dirty checkout also has `diff_sha256`, `diff_bytes` and `untracked`:
+    source files that git does not track, with their SHA-256.
     """
     lines = _git("status", "--porcelain=v2", "--branch").decode("utf-8", "replace").splitlines()
     commit = next((line.split()[2] for line in lines if line.startswith("# branch.oid ")), "")
@@ -124,7 +124,7 @@ def git_state() -> tuple[dict[str, Any], bytes]:
 
 
 def same_source(one: str, two: str) -> bool:
-    """Whether two commits have the same source files and configuration; False where one is not here."""
+    """Whether two commits have the same source files and configuration; False if one is unknown here."""
     if not all(re.fullmatch(r"[0-9a-f]{40,64}", commit) for commit in (one, two)):
         return False
     trees = _git("rev-parse", *(f"{commit}:{folder}" for commit in (one, two) for folder in ("src", "conf")))
@@ -140,9 +140,9 @@ def _file_sha256(path: Path) -> str:
 
 
 def cpu_name() -> str:
-    """The processor's name, as far as the system tells it."""
+    """Return the name of the processor."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - no file of ours
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - a file of the system
             for line in file:
                 if line.startswith("model name"):
                     return line.partition(":")[2].strip()

@@ -1,4 +1,4 @@
-"""One run, or one sweep, at a time in a folder."""
+"""A lock that lets one run, or one sweep, at a time write into a folder."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PATIENCE_SECONDS = 5.0
 
 
 class FolderLock:
-    """Holds a folder until the process that took it, and all that it forked, are gone.
+    """Lock a folder until its process and all forks have exited.
 
-    Forked jobs inherit the lock, so a sweep that was killed is not followed by another one while one of its
-    jobs still writes. Windows has no such lock: there it does nothing.
+    Forked jobs inherit the lock: while a job of a killed sweep still writes, no other sweep can start there.
+    Windows has no such lock; there this does nothing.
     """
 
     def __init__(self, folder: Path, *, what: str, remedy: str) -> None:
@@ -30,15 +30,16 @@ class FolderLock:
         self._descriptor = -1
 
     def __enter__(self) -> FolderLock:
-        """Take it; UserError with the holder's process id where another process has it."""
+        """Take the lock; UserError with the id of the process that holds it."""
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while not self._take():
             holder = self._holder()
+            # A dead holder's forks may need a moment to exit.
             if _is_alive(holder) or time.monotonic() > deadline:
                 os.close(self._descriptor)
                 raise UserError(
-                    f"{self.what} is at work in {self.path.parent} as process {holder}: wait for it, "
+                    f"{self.what} is already running in {self.path.parent} (process {holder}); wait for it, "
                     f"or {self.remedy}"
                 )
             time.sleep(0.1)
@@ -49,7 +50,7 @@ class FolderLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give it back."""
+        """Release the lock."""
         os.close(self._descriptor)
 
     def _take(self) -> bool:
@@ -73,6 +74,6 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError:  # a process of another user
         return True
     return True

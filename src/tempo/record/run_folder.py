@@ -1,4 +1,4 @@
-"""The folder of a run: what it still needs, whether it may be used, taken back when nothing came of it."""
+"""The folder of a run: its files, the work left for it, whether it may be used, its removal."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from tempo.record.folder_lock import LOCK_FILE
 from tempo.record.run_json import FILE_NAME, RunRecord, flatten
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+"""The files in `checkpoints/`; a run resumes from the last one, or from the one before it."""
 SEARCH_FILE = "search.json"
-"""Name of a search's results in the folder of its sweep."""
-"""The files of `checkpoints/`; a run goes on from the last one, or from the one before it."""
+"""Results of a search, in the folder of its sweep."""
 Need = Literal["nothing", "run", "resume"]
 
-# What lies in a folder before the first step: Hydra's files, the first record and its diff, the lock, an
-# empty event file.
+# The files of a folder before the first step: Hydra's, the first record and its diff, the lock, an empty
+# event file.
 HYDRAS_FILES = re.compile(r"\.hydra/(config|hydra|overrides)\.yaml|(train|lr_range|tune)\.log")
 FIRST_FILES = re.compile(
     rf"{HYDRAS_FILES.pattern}|run\.json|\.run\.json\.\d+\.[0-9a-f]{{4}}|\.lock|git(_[0-9a-f]{{12}})?\.diff"
     r"|tensorboard/(hparams\.yaml|events\.out\.tfevents\.[^/]+)"
 )
-# A group whose rank refused its job has said why; other logs of ranks are what an error message points at.
+# Only if a rank refused the job, for its message says why; other error messages point at these logs.
 FIRST_FILES_OF_RANKS = re.compile(r"job\.json|ranks/(rank\d+\.log|torchrun\.log|error\.json)")
 _FIRST_FOLDERS = {".hydra", "checkpoints", "ranks", "tensorboard"}
 _missing: dict[Path, list[Path]] = {}
 
 
 def readable_record(folder: Path) -> RunRecord | None:
-    """The record of a run's folder; None where there is none, or none that can be read."""
+    """Return the record in a folder, or None if there is none that can be read."""
     try:
         return RunRecord.read(folder)
     except UserError:
@@ -44,9 +44,9 @@ def readable_record(folder: Path) -> RunRecord | None:
 
 
 def need_of(folder: Path, config_hash: str) -> Need:
-    """What a run of this configuration still needs, given that no process is at work on it.
+    """Return the work left for a run of this configuration, assuming no process is running it.
 
-    Nothing, where it came to a result; the rest, where it was cut or has failed after a checkpoint; else all.
+    "nothing" if it has a result, "resume" if it has a checkpoint, otherwise "run".
     """
     record = readable_record(folder)
     if record is None or record.config_hash != config_hash:
@@ -57,31 +57,30 @@ def need_of(folder: Path, config_hash: str) -> Need:
 
 
 def move_aside(folder: Path) -> Path:
-    """Rename a folder to `<parent>.replaced/<name>~<n>` for the first free n; where it is now."""
-    beside = folder.parent.with_name(f"{folder.parent.name}.replaced")
-    kept = next(each for n in range(1, 10_000) if not (each := beside / f"{folder.name}~{n}").exists())
-    beside.mkdir(parents=True, exist_ok=True)
-    return folder.rename(kept)
+    """Rename a folder to `<parent>.replaced/<name>~<n>` with the first free n, and return the new path."""
+    replaced = folder.parent.with_name(f"{folder.parent.name}.replaced")
+    free = next(path for n in range(1, 10_000) if not (path := replaced / f"{folder.name}~{n}").exists())
+    replaced.mkdir(parents=True, exist_ok=True)
+    return folder.rename(free)
 
 
 def named_folder(key: str, text: str) -> Path:
-    """The folder that a key of Hydra's names; UserError where nothing may be strewn over what lies there."""
+    """Return the folder that a key of Hydra names; UserError for the checkout or a folder above it."""
     if not text.strip():
-        raise UserError(f"{key}={text!r} names no folder: {key}=<folder>, or leave it out")
+        raise UserError(f"{key}={text!r} does not name a folder; set {key}=<folder>, or leave it out")
     folder = Path(text).expanduser()
     if ROOT.is_relative_to(folder.resolve()):
         raise UserError(
-            f"{key}={text} holds this checkout and more: name a folder of its own, or leave it out"
+            f"{key}={text} is this checkout or a folder above it; choose a folder of its own, or leave it out"
         )
     return folder
 
 
 def check_folder(config: Mapping[str, Any], folder: Path) -> None:
-    """Refuse to write over a run that is over, and to resume one that cannot be.
+    """Refuse to overwrite a run with a result, and to resume one that cannot be resumed.
 
     Raises:
-        UserError: the folder holds a completed or diverged run; there is none where `init_from` says; or see
-            `check_resumable`.
+        UserError: the folder has a run with a result, `init_from` names no run, or see `check_resumable`.
     """
     if config["resume"]:
         return check_resumable(config, folder)
@@ -90,51 +89,46 @@ def check_folder(config: Mapping[str, Any], folder: Path) -> None:
         record = RunRecord.read(folder)
         if record.finished:
             raise UserError(
-                f"{folder} holds a run that is {record.status}: choose another folder with "
+                f"{folder} already contains a {record.status} run; choose another folder with "
                 "hydra.run.dir=<folder>, or leave it out"
             )
     return None
 
 
 def check_beginning(config: Mapping[str, Any]) -> None:
-    """UserError where `init_from` names neither a checkpoint nor the folder of a run."""
+    """Raise UserError if `init_from` names neither a checkpoint nor the folder of a run."""
     if config["init_from"] and not Path(config["init_from"]).expanduser().is_file():
         RunRecord.read(Path(config["init_from"]).expanduser().absolute())
 
 
 def check_resumable(config: Mapping[str, Any], folder: Path) -> None:
-    """Refuse to go on with a run that is over, or under another configuration.
-
-    Raises:
-        UserError: the run is completed, or a key differs from the record's.
-    """
+    """Raise UserError if a run has a result, has links out of its folder, or had another configuration."""
     record = RunRecord.read(folder)
     for path in folder.rglob("*"):
         if path.is_symlink() and not _leads_into(path, folder):
             raise UserError(
-                f"{path} is a link out of the run's folder or to itself, where a resumed run would write: "
-                "put what it leads to in its place, or start a new run without resume="
+                f"{path} is a link to itself or out of the run's folder, and a resumed run would write "
+                "through it; replace it by the file it points to, or start a new run without resume="
             )
     if record.status == "diverged":
         raise UserError(
-            f"{folder} is diverged after {record.steps} steps: there is nothing to resume. Start a new run "
-            "with a smaller optimizer.lr, from the beginning or from its last finite weights: "
-            f"init_from={folder}"
+            f"{folder} diverged after {record.steps} steps and cannot be resumed; start a new run with a "
+            f"smaller optimizer.lr, from the beginning or from its last finite weights: init_from={folder}"
         )
     if record.finished:
         raise UserError(
-            f"{folder} is completed after {record.steps} steps, and its schedule with it: a run is neither "
-            "extended nor shortened. Start a new one: from the beginning with another trainer.epochs (leave "
-            "resume= out), or from its weights with a schedule of its own "
-            f"(init_from={folder} scheduler=...), or from its weights at its last rate "
-            f"(init_from={folder} scheduler=constant optimizer.lr={_last_rate(folder)})"
+            f"{folder} is {record.status} after {record.steps} steps, and its schedule ended with it: a run "
+            "cannot be extended. Start a new one: from the beginning with another trainer.epochs (leave "
+            f"resume= out), from its weights with a new schedule (init_from={folder} scheduler=...), or from "
+            f"its weights at its last rate (init_from={folder} scheduler=constant "
+            f"optimizer.lr={_last_rate(folder)})"
         )
     now, then = _comparable(config), _comparable(record.config)
     for key in sorted(now.keys() | then.keys()):
         if now.get(key) != then.get(key):
             raise UserError(
-                f"{key}={now.get(key)} now, {key}={then.get(key)} when the run began: a resumed run keeps "
-                f"its configuration; leave {key} out, or start a new run without resume="
+                f"{key} was {then.get(key)} when the run began and is now {now.get(key)}, but a resumed run "
+                f"keeps its configuration; leave {key} out, or start a new run without resume="
             )
 
 
@@ -158,26 +152,26 @@ def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def note_folder(folder: Path) -> None:
-    """Keep in mind, before Hydra makes it, what of the path to this process's run is not there yet."""
+    """Remember which parts of the path to this process's run do not exist yet; call it before Hydra does."""
     folder = folder.resolve()
-    _missing[folder] = [each for each in (folder, *folder.parents) if not each.exists()]
+    _missing[folder] = [path for path in (folder, *folder.parents) if not path.exists()]
 
 
 def noted_folder() -> Path | None:
-    """The folder of this process's run; None before the configuration was composed."""
+    """Return the folder of this process's run, or None before the configuration is composed."""
     return next(reversed(_missing), None)
 
 
 def remove_unused(folder: Path) -> None:
-    """Take back the folder of a run that ended before its training began.
+    """Remove the folder of a run that ended before its training began.
 
-    Only what this process has made: nothing where the folder was there before, where another process holds
-    it, or where it has anything but the first files of a run.
+    Nothing is removed if the folder existed before, if another process holds it, or if it has anything but
+    the first files of a run.
     """
     made = _missing.get(folder.resolve())
     if not made:
         return
-    found = sorted(folder.rglob("*"), reverse=True)  # what is in a folder before the folder
+    found = sorted(folder.rglob("*"), reverse=True)  # the content of a folder before the folder
     files = [path for path in found if path.is_symlink() or not path.is_dir()]
     folders = [path for path in found if path not in files]
     names = [path.relative_to(folder).as_posix() for path in files]
@@ -209,7 +203,7 @@ def _has_our_lock(folder: Path) -> bool:
 
 
 def point_latest_at(folder: Path) -> None:
-    """Make `logs/latest` a link to the newest run; a convenience, so what goes wrong is passed over."""
+    """Make `logs/latest` a link to the newest run; a convenience, so failures are ignored."""
     latest = ROOT / "logs" / "latest"
     beside = latest.with_name(f".latest.{os.getpid()}")
     with contextlib.suppress(OSError):
@@ -218,12 +212,12 @@ def point_latest_at(folder: Path) -> None:
             beside.symlink_to(folder)
             try:
                 beside.replace(latest)
-            finally:  # another user's link in a folder for all is not ours to replace
+            finally:  # in a shared folder the link may belong to another user
                 beside.unlink(missing_ok=True)
 
 
 def named_run(arguments: Sequence[str]) -> list[str]:
-    """A first `<folder>` as `run='<folder>'`; the folders of a sweep have `=` in their names too."""
+    """Return the arguments with a first `<folder>` as `run='<folder>'`; a sweep's folders contain `=`."""
     first, *others = arguments or ("",)
     is_override = re.match(r"[\w.+~]+=", first) and not Path(first).expanduser().exists()
     if not first or first.startswith("-") or is_override:
@@ -232,6 +226,6 @@ def named_run(arguments: Sequence[str]) -> list[str]:
 
 
 def quoted(text: str) -> str:
-    """A folder, or a part of its name, as one value of Hydra's grammar, whatever stands in it."""
+    """Quote a path so that Hydra's grammar reads it as one value."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

@@ -1,42 +1,87 @@
-"""The record of a run: `run.json` in its folder."""
+"""`run.json`, the record of a run: every key that is written, and how it is read back."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
-import itertools
 import json
 import math
+import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 from tempo.record.foreign_folder import check_plain
 
 SCHEMA_VERSION = 2
-"""1 had no `environment`, `n_evaluated` and `init_from`: such a record is read, and they are empty."""
 FILE_NAME = "run.json"
 SWEEP_FILE = "sweep.json"
-"""In the folder of a sweep: its jobs, the swept keys and the command."""
-_DEEPEST = 40
-"""Levels of a record; the configuration's own has seven."""
+"""Jobs, swept keys and command of a sweep, in the folder of the sweep."""
 STATUSES = ("running", "completed", "diverged", "pruned", "interrupted", "failed")
+_MOST_LEVELS = 40
+"""A record nested deeper than this was not written by tempo, whose own has seven levels."""
+
+
+class Objective(TypedDict, total=False):
+    """The metric that selects the checkpoint and is returned to sweeps; `mode` is "min" or "max"."""
+
+    name: str
+    mode: str
+    value: float
+
+
+class Selected(TypedDict, total=False):
+    """The state that was tested: the best one `by` a metric, or the "last" one, which has no value."""
+
+    by: str
+    value: float | None
+    step: int
+
+
+class Seconds(TypedDict, total=False):
+    """Wall-clock time of the phases; `train` is without validation and compilation."""
+
+    startup: float
+    compile: float
+    train: float
+    test: float
+    total: float
+
+
+class Batch(TypedDict, total=False):
+    """The total batch size and what makes it up: per_device x devices x accumulate."""
+
+    total: int
+    per_device: int
+    accumulate: int
+
+
+class Parameters(TypedDict, total=False):
+    """Number of parameters of the network."""
+
+    total: int
+    trainable: int
+
+
+class Data(TypedDict, total=False):
+    """The data set: SHA-256 over its images, the number of images per split, the shape of one image."""
+
+    name: str
+    sha256: str
+    train: int
+    val: int
+    test: int
+    shape: list[int]
+    classes: int
 
 
 @dataclass(kw_only=True)
 class RunRecord:
-    """Everything that is known of one run, as plain values.
-
-    `metrics` is `{"train" | "val" | "test": {"loss", "accuracy"}}` with accuracies in [0, 1]; `seconds` has
-    "startup", "train", "test", "total" and, where a network was compiled, "compile"; `images_per_second` is
-    that of training alone, without validation and compilation: an image counts in each of the `evaluations`,
-    and one whose gradient an asynchronous server has dropped not in that pass.
-    `world_size` is the number of processes that really trained together. `n_evaluated` counts the test images
-    that were really looked at, over all of them.
-    """
+    """Everything that is recorded of one run, as plain values."""
 
     config: dict[str, Any]
     config_hash: str
@@ -44,93 +89,100 @@ class RunRecord:
     seed: int
     name: str = ""
     choices: dict[str, str] = field(default_factory=dict)
-    """Group -> option: `{"model": "densenet40", ..}`."""
+    """Configuration group -> option: `{"model": "densenet40", ..}`."""
     status: str = "running"
     reason: str = ""
-    """Why the run ended as it did, where the status alone does not say it."""
+    """Why the run ended, if the status alone does not say it."""
     started_at: str = ""
     """UTC, ISO 8601."""
     argv: list[str] = field(default_factory=list)
-    objective: dict[str, Any] = field(default_factory=dict)
-    """`{"name": "val/accuracy", "mode": "max", "value": 0.97}`: what a sweep is told."""
-    selected: dict[str, Any] = field(default_factory=dict)
-    """Which state was tested: `{"by": "val/accuracy", "value": 0.97, "step": 1200}`, or by "last"."""
+    objective: Objective = field(default_factory=Objective)
+    selected: Selected = field(default_factory=Selected)
     sessions: list[dict[str, Any]] = field(default_factory=list)
-    """Start, command, versions and git of each process that worked on the run; one more each resume."""
+    """Start, command, versions and git of each process that worked on the run; each resume adds one."""
     exchange: dict[str, Any] = field(default_factory=dict)
-    """Of a parameter server: bytes that it (of trainer.method=ps_sync rank 0, a server) sends and receives a
-    step. Of ps_async besides: `staleness_mean`, `staleness_max`, `staleness` as counts `{"0": 53, "1": 298}`
-    of steps, `dropped` gradients, `steps_of_workers`, `lost_workers` that died on the way."""
+    """With a parameter server: bytes sent and received per step by the server (by rank 0 with ps_sync).
+    With ps_async also `staleness_mean`, `staleness_max`, `staleness` as counts of steps `{"0": 53, ..}`,
+    `dropped` gradients, `steps_of_workers`, and `lost_workers` that died during the run."""
     energy: dict[str, Any] = field(default_factory=dict)
-    """`{"joules", "cpu", "gpu", "source"}` of training, where trainer.energy asked for it."""
+    """`{"joules", "cpu", "gpu", "source"}` of training, if trainer.energy asked for it."""
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Split -> metric -> value: `{"val": {"loss": 0.1, "accuracy": 0.97}, ..}`; accuracies lie in [0, 1]."""
     steps: int = 0
     evaluations: int = 0
-    """Passes over a batch that were stepped: one a step; with a line search, each loss and each
-    Hessian-vector product."""
+    """Passes over a batch: one per step; with a line search, one per loss and per Hessian-vector product."""
     epochs: float = 0.0
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: Seconds = field(default_factory=Seconds)
     images_per_second: float = 0.0
-    parameters: dict[str, int] = field(default_factory=dict)
-    batch: dict[str, int] = field(default_factory=dict)
+    """Speed of training alone. An image counts once per evaluation; one whose gradient an asynchronous server
+    dropped does not count in that pass."""
+    parameters: Parameters = field(default_factory=Parameters)
+    batch: Batch = field(default_factory=Batch)
     world_size: int = 1
+    """Number of processes that trained together."""
     device: str = ""
     weights_sha256: str = ""
     n_evaluated: int = 0
-    data: dict[str, Any] = field(default_factory=dict)
+    """Test images that were evaluated, over all processes."""
+    data: Data = field(default_factory=Data)
     versions: dict[str, str] = field(default_factory=dict)
     git: dict[str, Any] = field(default_factory=dict)
-    """Commit, and of a dirty checkout the SHA-256 of its diff, which lies beside the record."""
+    """Commit; for a dirty checkout also the SHA-256 of its diff, which is kept beside the record."""
     environment: dict[str, Any] = field(default_factory=dict)
-    """Lock, switches, threads, precision and libraries: what else a number may depend on."""
+    """Lock file, environment variables, threads, precision, libraries: what else a number may depend on."""
     init_from: dict[str, str] = field(default_factory=dict)
-    """Of a run that began with another one's weights: `{"path", "weights_sha256"}`."""
+    """`{"path", "weights_sha256"}` of the weights a run started from, if it was told to."""
     schema_version: int = SCHEMA_VERSION
 
     @property
     def script(self) -> str:
-        """That runs its overrides alone, as one types it; studies and sweeps start what src/train.py can."""
-        began = Path(self.argv[0]).name if self.argv else ""
-        return "src/lr_range.py" if began == "lr_range.py" else "src/train.py"
+        """The script that runs these overrides; jobs of sweeps and of the procedure run src/train.py."""
+        name = Path(self.argv[0]).name if self.argv else ""
+        return "src/lr_range.py" if name == "lr_range.py" else "src/train.py"
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to a result (a diverged run is one, so is one that its search gave up)."""
+        """Whether the run has a result: completed, diverged or pruned."""
         return self.status in ("completed", "diverged", "pruned")
 
     def to_json(self) -> str:
-        """Strict JSON: a value that is not finite is written as a string (`"nan"`, `"inf"`)."""
+        """Return strict JSON: a number that is not finite is written as a string (`"nan"`, `"inf"`)."""
         return json.dumps(_plain(dataclasses.asdict(self)), indent=2, allow_nan=False) + "\n"
 
     def write(self, folder: Path) -> None:
-        """Replace `folder/run.json` in one step: a reader sees the old record or the new one."""
+        """Replace `folder/run.json` in one step."""
         write_atomically(folder / FILE_NAME, self.to_json())
 
     @classmethod
     def from_json(cls, text: str, where: str = FILE_NAME) -> RunRecord:
-        """Inverse of `to_json`; UserError where the text is no record of a version known here."""
+        """Return the record that `to_json` wrote.
+
+        Raises:
+            UserError: the text is not JSON, not a record, of another version, or has values of a wrong type.
+        """
         values = _parsed(text, where)
         version = values.get("schema_version") if isinstance(values, dict) else None
-        if version not in range(1, SCHEMA_VERSION + 1) or isinstance(version, (bool, float)):
+        if version != SCHEMA_VERSION or isinstance(version, (bool, float)):
             raise UserError(
-                f"{where} has schema_version {version!r}; this checkout reads 1 to {SCHEMA_VERSION}"
+                f"{where} has schema_version {version!r}; this version of tempo reads {SCHEMA_VERSION}"
             )
-        values["schema_version"] = SCHEMA_VERSION
-        known = {each.name: each for each in dataclasses.fields(cls)}
-        required = {name for name, each in known.items() if _has_no_default(each)}
-        if strange := sorted(set(values) - set(known)):
-            raise UserError(f"{where} has unknown keys {strange}: it is no run record of tempo")
-        if absent := sorted(required - set(values)):
-            raise UserError(f"{where} lacks {absent}: it is no run record of tempo")
+        required = ("config", "config_hash", "overrides", "seed")
+        if unknown := sorted(set(values) - set(_types())):
+            raise UserError(f"{where} has unknown keys {unknown}: it is not a tempo run record")
+        if missing := [name for name in required if name not in values]:
+            raise UserError(f"{where} lacks {missing}: it is not a tempo run record")
         if values.get("status") not in STATUSES:
-            raise UserError(f"{where} has status {values.get('status')!r}; known are {', '.join(STATUSES)}")
+            raise UserError(
+                f"{where} has status {values.get('status')!r}, which is not one of {', '.join(STATUSES)}"
+            )
         for name in set(values) & {"metrics", "seconds", "objective", "epochs", "images_per_second"}:
             values[name] = _numbers(values[name])
         for name, value in values.items():
-            if not _fits(value, str(known[name].type)):
+            if not _fits(value, _types()[name]):
+                expected = cls.__dataclass_fields__[name].type
                 raise UserError(
-                    f"{where} has {name}={str(value)[:80]!r} where {known[name].type} belongs: the record is "
-                    "damaged; run it again"
+                    f"{where} has {name}={str(value)[:80]!r}, but {expected} belongs there: the record is "
+                    "damaged; train the run again"
                 )
         check_plain(f"{where}: config", values["config"])
         for name in set(values) & {"epochs", "images_per_second"}:
@@ -139,23 +191,23 @@ class RunRecord:
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord:
-        """The record of a run's folder; UserError naming the folder where there is none."""
+        """Return the record in the folder of a run; UserError naming the folder if there is none."""
         path = folder / FILE_NAME
         try:
-            if path.exists() and not path.is_file():  # a pipe would be waited for
-                raise UserError(f"{path} is no file: {folder} is not the folder of a run")
+            if path.exists() and not path.is_file():  # reading a pipe would wait forever
+                raise UserError(f"{path} is not a file: {folder} is not the folder of a run")
             text = path.read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError):
-            raise UserError(f"{folder} holds no {FILE_NAME}: it is not the folder of a run") from None
+            raise UserError(f"{folder} has no {FILE_NAME}: it is not the folder of a run") from None
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path} cannot be read: {error}") from error
         return cls.from_json(text, str(path))
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """First 16 hex digits of the SHA-256 of the configuration as sorted JSON.
+    """Return the first 16 hex digits of the SHA-256 of the configuration as sorted JSON.
 
-    `resume` is left out: a run that goes on is the same run.
+    `resume` is left out: a resumed run is the same run.
     """
     values = {key: value for key, value in _plain(config).items() if key != "resume"}
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
@@ -163,7 +215,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`; lists and empty nodes stay values."""
+    """Return `{"a": {"b": 1}}` as `{"a.b": 1}`; lists and empty nodes stay values."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
@@ -173,52 +225,64 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+@functools.cache
+def _types() -> dict[str, Any]:
+    return get_type_hints(RunRecord)
+
+
 def _parsed(text: str, where: str) -> Any:
-    """JSON that can be written again; UserError for any other text."""
+    """Return the value of a JSON text that can be written again."""
     try:
         values = json.loads(text)
         json.dumps(values, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:  # 5,000 digits, brackets without an end, half a character
-        raise UserError(f"{where} is no JSON ({error}): the record is damaged; run it again") from error
-    nodes: list[Any] = [[values]]
-    for _ in range(_DEEPEST):
-        inner = itertools.chain(*(each.values() if isinstance(each, dict) else each for each in nodes))
-        nodes = [each for each in inner if isinstance(each, (dict, list))]
-        if not nodes:
-            return values
-    raise UserError(f"{where} is nested more than {_DEEPEST} levels deep: it is no run record of tempo")
+        levels = _levels(values)
+    except (ValueError, RecursionError) as error:  # also 5,000 digits, or half of a surrogate pair
+        raise UserError(
+            f"{where} is not JSON ({error}): the record is damaged; train the run again"
+        ) from error
+    if levels > _MOST_LEVELS:
+        raise UserError(
+            f"{where} is nested more than {_MOST_LEVELS} levels deep: it is not a tempo run record"
+        )
+    return values
 
 
-def _has_no_default(each: dataclasses.Field[Any]) -> bool:
-    return each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+def _levels(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_levels, inner), default=0)
 
 
-def _fits(value: Any, annotation: str) -> bool:
-    """Whether a value read from JSON agrees with the annotation of a field."""
-    outer, _, inner = annotation.removesuffix("]").partition("[")
-    if outer == "list":
-        return isinstance(value, list) and all(_fits(each, inner) for each in value)
-    if outer == "dict":
-        of = inner.partition(", ")[2]
-        return isinstance(value, dict) and all(_fits(each, of) for each in value.values())
-    if outer in ("int", "float"):
-        kind = int if outer == "int" else (int, float)
-        return isinstance(value, kind) and not isinstance(value, bool)
-    return outer == "Any" or isinstance(value, str)
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value read from JSON agrees with the type of a field."""
+    if is_typeddict(kind):
+        types_of_keys = get_type_hints(kind)
+        return isinstance(value, dict) and all(
+            _fits(inner, types_of_keys.get(key, Any)) for key, inner in value.items()
+        )
+    outer, inner_kinds = get_origin(kind), get_args(kind)
+    if outer is types.UnionType:
+        return any(_fits(value, one) for one in inner_kinds)
+    if outer is list:
+        return isinstance(value, list) and all(_fits(inner, inner_kinds[0]) for inner in value)
+    if outer is dict:
+        return isinstance(value, dict) and all(_fits(inner, inner_kinds[1]) for inner in value.values())
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return kind is Any or isinstance(value, kind)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [_plain(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
 
 
 def _numbers(value: Any) -> Any:
-    """Undo `_plain` for the numbers of a metric: `"nan"` is a number again."""
+    """Undo `_plain` for numbers: `"nan"` is a number again."""
     if isinstance(value, dict):
-        return {key: _numbers(each) for key, each in value.items()}
+        return {key: _numbers(inner) for key, inner in value.items()}
     return float(value) if value in ("nan", "inf", "-inf") else value

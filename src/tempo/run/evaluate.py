@@ -17,7 +17,9 @@ from tempo.errors import UserError, nearest
 from tempo.record.atomic_write import write_atomically
 from tempo.record.foreign_folder import check_foreign_config
 from tempo.record.run_json import RunRecord
-from tempo.run import build
+from tempo.run.build_data import build_data, build_eval_batches, build_plan
+from tempo.run.build_module import build_module
+from tempo.run.build_trainer import build_trainer, check_devices
 from tempo.trainer.checkpoint_file import load
 from tempo.trainer.console import console
 from tempo.trainer.final_state import weights_sha256
@@ -70,19 +72,19 @@ def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "au
     config = check(record.config).with_trainer(
         accelerator=accelerator, devices=1, num_nodes=1, profiler=None, compile=False, cuda_graph=False
     )
-    build.check_devices(config)
+    check_devices(config)
     quiet()
     if config["trainer"]["threads"] is not None:
         torch.set_num_threads(config["trainer"]["threads"])
     content = load(_checkpoint_file(folder, checkpoint, record))
-    data = build.build_data(config)
+    data = build_data(config)
     if record.data and data.sha256 != record.data.get("sha256"):
         raise UserError(
             f"the images are not those of the run (SHA-256 {data.sha256[:12]}, recorded "
             f"{str(record.data.get('sha256'))[:12]}): give the run's own data, e.g. by TEMPO_DATA"
         )
-    plan = build.build_plan(config, len(data.train), world_size=1, rank=0)
-    module = build.build_module(config, data, plan)
+    plan = build_plan(config, len(data.train), world_size=1, rank=0)
+    module = build_module(config, data, plan)
     if config["trainer"]["precision"] == "64-true":
         module.double()  # before it gets the weights, which float32 would round
     try:
@@ -91,8 +93,8 @@ def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "au
         raise UserError(
             f"the checkpoint does not fit model {record.config['model']['_target_']}: {error}"
         ) from error
-    runner = build.build_trainer(config, folder, plan, [], [])
-    runner.test(module, build.build_eval_batches(config, data.test, plan), verbose=False)
+    runner = build_trainer(config, folder, plan, [], [])
+    runner.test(module, build_eval_batches(config, data.test, plan), verbose=False)
     found = module.evaluated
     fingerprint = weights_sha256(module.tested_network)
     words = _against_record(record, found, fingerprint)

@@ -38,8 +38,8 @@ from tempo.record.foreign_folder import check_foreign_config
 from tempo.record.run_folder import LAST, check_folder, note_folder, remove_unused
 from tempo.record.run_json import RunRecord, config_hash, flatten
 from tempo.report.load_runs import CURVES_FILE, read_curves
-from tempo.run import build
-from tempo.run.run_request import Job
+from tempo.run.build_data import build_data
+from tempo.run.run_request import RunRequest
 from tempo.run.train import run
 from tempo.trainer.checkpoint_file import load
 from tempo.trainer.interruption import STOPPED_AFTER
@@ -107,7 +107,7 @@ def reproduce(asked: Asked) -> Verdict | Stopped:
     check_folder(config.values, out)
     wrong = [*_changed_config(record, folder)]
     _announce(record, folder)
-    data = build.build_data(config)
+    data = build_data(config)
     if record.data.get("sha256") not in (None, data.sha256):
         # A training on other images could only say the same.
         wrong.append(Difference("data.sha256", record.data["sha256"], data.sha256))
@@ -123,7 +123,7 @@ def reproduce(asked: Asked) -> Verdict | Stopped:
             f"{error.filename}: {error.strerror}; choose another folder with out=<folder>"
         ) from error
     kept = [each for each in record.overrides if not each.startswith("resume=")]
-    job = Job(
+    job = RunRequest(
         config=config,
         folder=out,
         overrides=[*kept, *changes],

@@ -11,7 +11,7 @@ from tempo.trainer.search_trial import Trial
 
 
 @dataclass(kw_only=True)
-class Job:
+class RunRequest:
     """A configuration as plain values, the folder of its run, and where the two came from."""
 
     config: Config

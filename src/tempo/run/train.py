@@ -1,4 +1,4 @@
-"""Configuration in, record out: the one training path there is."""
+"""Configuration in, record out: the one path on which a run is trained."""
 
 from __future__ import annotations
 
@@ -6,70 +6,250 @@ import contextlib
 import time
 from pathlib import Path
 
+import pytorch_lightning as pl
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from tempo.command_line.script import STARTED
-from tempo.config.check import check
+from tempo.config.check import Config, check
 from tempo.config.resolve import plain
+from tempo.config.run_length import lr_factor, planned_steps, schedule_of
+from tempo.distributed.fsdp2 import load_whole
 from tempo.distributed.process_group import check_layout, follows, has_group, leave_group, place
-from tempo.errors import INTERRUPTED_CODE
+from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.record.folder_lock import FolderLock
+from tempo.record.run_folder import BEST, LAST, point_latest_at
 from tempo.record.run_json import RunRecord
-from tempo.run import build
-from tempo.run.preview import show_preview
+from tempo.report.curve_figures import draw_confusion, draw_curves
+from tempo.run.build_data import build_data
+from tempo.run.build_run import RunParts, build_run
+from tempo.run.build_trainer import check_devices
+from tempo.run.fill_record import (
+    first_record,
+    keep_diff,
+    record_end,
+    record_exchange,
+    record_parts,
+    record_test,
+)
 from tempo.run.process_launch import launch_group, needs_group
-from tempo.run.run_request import Job
-from tempo.run.training import Training
+from tempo.run.resume import STATE_ERRORS, Start, prepare_start, refuse_state, warn_of_changes
+from tempo.run.run_request import RunRequest
+from tempo.scheduler.preview import preview_figure, preview_table
+from tempo.task.lightning_internals import count_running_epoch_as_done
+from tempo.trainer.checkpoint_file import load
+from tempo.trainer.console import print_header, print_results, schedule_line
+from tempo.trainer.divergence import Diverged
+from tempo.trainer.final_state import close_loggers
+from tempo.trainer.freed_memory import give_back_freed_memory
+from tempo.trainer.interruption import Interrupted, Interruption
+from tempo.trainer.pruning import Pruned
+from tempo.trainer.quiet import quiet
 from tempo.trainer.search_trial import trial_of
+
+_PREVIEW_POINTS = 1000
+"""Points of a preview whose number of steps is not known."""
 
 
 def run_from_hydra(config: DictConfig) -> float | None:
-    """Run the job that Hydra composed, in the folder that Hydra made; the objective's value for a sweep."""
+    """Run the job that Hydra composed in the folder that Hydra made; return the objective for a sweep."""
     hydra = HydraConfig.get()
     checked = check(plain(config))
+    folder = Path(hydra.runtime.output_dir)
     if checked.preview:
-        show_preview(checked, Path(hydra.runtime.output_dir))
+        show_preview(checked, folder)
         return None
     choices = {
-        str(k): str(v) for k, v in hydra.runtime.choices.items() if v and not str(k).startswith("hydra")
+        str(group): str(option)
+        for group, option in hydra.runtime.choices.items()
+        if option and not str(group).startswith("hydra")
     }
     overrides = OmegaConf.to_container(hydra.overrides.task)
     assert isinstance(overrides, list)
-    job = Job(
+    request = RunRequest(
         config=checked,
-        folder=Path(hydra.runtime.output_dir),
+        folder=folder,
         overrides=list(map(str, overrides)),
         choices=choices,
         # A single run also pays for the imports; a sweep's job may share them with others.
         started=STARTED if hydra.mode == RunMode.RUN else time.perf_counter(),
         trial=trial_of(hydra, checked.trainer.epochs),
     )
-    record = run(job)
+    record = run(request)
     if record.status == "interrupted":
         raise SystemExit(INTERRUPTED_CODE)
     return record.objective.get("value")
 
 
-def run(job: Job) -> RunRecord:
-    """Train, choose by validation, test once, write the record; from a checkpoint on where it is resumed.
+def show_preview(config: Config, folder: Path) -> None:
+    """Print and plot the schedule (`preview=true`) without reading data."""
+    schedule, steps = schedule_of(config), planned_steps(config)
+    if steps is None:
+        print("The size of this data set is unknown until it is read; the axis is in thousandths of the run.")
+    print(preview_table(schedule, steps or _PREVIEW_POINTS))
+    path = folder / "schedule.png"
+    label = "optimizer step" if steps else "thousandth of the run"
+    preview_figure(schedule, steps or _PREVIEW_POINTS, path, label)
+    print(f"picture: {path}")
+
+
+def run(request: RunRequest) -> RunRecord:
+    """Train, choose a state by validation, test it once, write the record and return it.
+
+    A configuration of several processes starts them, waits, and returns the record that they wrote.
 
     Raises:
-        UserError: something the user can mend; the record then says `failed`, and why.
+        UserError: something the user can fix; the record then says `failed`, and why.
+        KeyboardInterrupt: the run is over and recorded, but what started it was asked to stop.
     """
-    build.check_devices(job.config)
-    check_layout(job.config["trainer"])
+    check_devices(request.config)
+    check_layout(request.config["trainer"])
     here = place()
-    held_elsewhere = follows() or (here is not None and here.is_ours)
-    alone = FolderLock(job.folder, what="another run", remedy="choose another hydra.run.dir=<folder>")
-    with contextlib.nullcontext() if held_elsewhere else alone:
-        if here is None and needs_group(job.config):
-            build.build_data(job.config)  # download or decode once, before several processes want it
-            return launch_group(job)
-        had_group, training = has_group(), Training(job)
-        record, together = training.run(), training.ended_together
-        del training  # whose network and trainer would keep the group
-        if together and not had_group:
+    locked_elsewhere = follows() or (here is not None and here.is_ours)
+    lock = FolderLock(request.folder, what="another run", remedy="choose another hydra.run.dir=<folder>")
+    with contextlib.nullcontext() if locked_elsewhere else lock:
+        if here is None and needs_group(request.config):
+            build_data(request.config)  # download or decode once, before several processes want it
+            return launch_group(request)
+        had_group = has_group()
+        world_size, rank = (here.world_size, here.rank) if here else (1, 0)
+        # What the call below built is gone when it returns: a network or trainer would keep the group alive.
+        record, ended_together = _train(request, world_size, rank)
+        if ended_together and not had_group:
             leave_group()
         return record
+
+
+def _train(request: RunRequest, world_size: int, rank: int) -> tuple[RunRecord, bool]:
+    """Build, fit, test and record in this process; also return whether no rank can be in an exchange."""
+    record, diff = first_record(request.config, request.overrides, request.choices)
+    quiet()
+    seed_process(request.config)
+    # Not below in `try`: a run that may not be resumed keeps its record as it is.
+    start = prepare_start(request.config, request.folder, record, is_rank_zero=rank == 0)
+    interruption, parts = Interruption(), None
+    interruption.stop_after = request.stop_after
+    with interruption:
+        try:
+            parts = build_run(request, record, start, interruption, world_size=world_size, rank=rank)
+            record_parts(record, parts, world_size)
+            record.seconds["startup"] = time.perf_counter() - request.started
+            if rank == 0:
+                warn_of_changes(start, record)
+                keep_diff(record, request.folder, diff, resumed=bool(request.config["resume"]))
+                record.write(request.folder)
+                _print_header(request.config, record, parts)
+            try:
+                fit(parts, start)
+            finally:
+                record_exchange(record, parts)
+            test(parts, request, record)
+            interruption.patient = True
+            record_end(record, None)
+        except (Diverged, Pruned, Interrupted, KeyboardInterrupt) as end:
+            record_end(record, end)
+        except BaseException as error:
+            record_end(record, error)
+            interruption.patient = True
+            with contextlib.suppress(OSError):  # the error itself may be that the disk is full
+                _close(request, record, parts, start, rank)
+            if record.status == "interrupted":
+                raise KeyboardInterrupt from error
+            raise
+        interruption.patient = True
+        _close(request, record, parts, start, rank)
+        if rank == 0:
+            point_latest_at(request.folder)
+            print_results(record, request.folder)
+    if interruption.by_signal and record.finished and world_size == 1:
+        raise KeyboardInterrupt
+    return record, record.status != "interrupted" or interruption.agreed
+
+
+def seed_process(config: Config) -> None:
+    """Set the number of threads and the global random state of this process."""
+    if config["trainer"]["threads"] is not None:
+        torch.set_num_threads(config["trainer"]["threads"])
+    pl.seed_everything(config["seed"], verbose=False)
+
+
+def _print_header(config: Config, record: RunRecord, parts: RunParts) -> None:
+    module = parts.module
+    schedule = schedule_line(module.schedule, module.total_steps, parts.plan.steps_per_epoch)
+    if (factor := lr_factor(config)) != 1:
+        trainer = config["trainer"]
+        reference = trainer["lr_reference_batch"]
+        schedule += f" (x {factor:.4g}: {trainer['lr_scaling']} from a batch of {reference})"
+    print_header(record, len(parts.data.train.classes), schedule)
+
+
+def fit(parts: RunParts, start: Start) -> None:
+    """Take every optimizer step that is left, and validate the last one.
+
+    Raises:
+        UserError: a kernel is not deterministic, or the checkpoint does not fit the run.
+    """
+    trainer, module, val = parts.trainer, parts.module, parts.val_batches
+    try:
+        trainer.fit(module, parts.train_batches, val, ckpt_path=start.checkpoint, weights_only=True)
+    except STATE_ERRORS as error:
+        if "does not have a deterministic implementation" in str(error):
+            kernel = str(error).split(" does not have")[0]
+            raise UserError(
+                f"trainer.deterministic=true, but {kernel} has no deterministic form on this device; "
+                "set trainer.deterministic=false"
+            ) from error
+        if start.checkpoint is not None and trainer.global_step <= start.step:
+            refuse_state(start, error)
+        raise
+    if trainer.world_size != parts.plan.world_size:
+        raise RuntimeError(f"{trainer.world_size} processes trained, {parts.plan.world_size} were planned")
+    done = trainer.global_step
+    if done != module.total_steps and not trainer.should_stop:
+        if start.checkpoint is not None and done == start.step:
+            refuse_state(start, RuntimeError(f"it ends the run after {done} steps"))
+        raise RuntimeError(f"{done} optimizer steps were taken, the schedule has {module.total_steps}")
+    if val is not None and parts.recorder.validated_step != done:
+        # The run ends within an epoch, where Lightning's loop does not validate.
+        count_running_epoch_as_done(trainer)
+        trainer.validate(module, val, verbose=False)
+        parts.checkpoints.save(trainer)
+
+
+def test(parts: RunParts, request: RunRequest, record: RunRecord) -> None:
+    """Load the chosen state and test it on the official test images."""
+    begin = time.perf_counter()
+    give_back_freed_memory()  # a test's batches are of another size than a step's
+    of_best = request.config["checkpoint"]["select"] == "best" and parts.checkpoints.best_value is not None
+    checkpoint = request.folder / "checkpoints" / (BEST if of_best else LAST)
+    load_whole(parts.module, load(checkpoint)["state_dict"])
+    parts.trainer.test(parts.module, parts.test_batches, verbose=False)
+    images, expected = parts.module.evaluated["images"], len(parts.data.test)
+    if images != expected:
+        raise RuntimeError(f"{images} test images were counted, there are {expected}")
+    record_test(record, parts, of_best=of_best)
+    record.seconds["test"] = time.perf_counter() - begin
+
+
+def _close(request: RunRequest, record: RunRecord, parts: RunParts | None, start: Start, rank: int) -> None:
+    """Write pictures, loggers' last values and the record, as far as the run was built."""
+    if rank != 0:
+        return
+    completed = record.status == "completed"
+    if parts is not None and not completed and parts.trainer.lightning_module is not None:
+        parts.recorder.pause()
+        parts.recorder.write_record(parts.trainer)
+    record.seconds["total"] = start.seconds + time.perf_counter() - request.started
+    try:
+        if parts is not None and completed:
+            title = f"{record.name}, seed {record.seed}"
+            draw_curves(parts.recorder.metrics_file.path, request.folder / "curves.png", title)
+            counts, classes = parts.module.confusion_counts.numpy(), parts.data.test.classes
+            draw_confusion(counts, classes, request.folder / "confusion.png", f"{title}: test images")
+        if parts is not None:
+            close_loggers(parts.trainer.loggers, record)
+    finally:
+        # Last: a run that is killed before this is resumed, and then gets its pictures.
+        record.write(request.folder)

@@ -1,36 +1,40 @@
-"""One process of a group: `torchrun -m tempo.run.worker <job.json>`."""
+"""One process of a group: `python -m tempo.run.worker <job.json>`, with the variables of torchrun."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tempo.config.check import check
-from tempo.distributed.parent_death import die_with_parent
-from tempo.distributed.process_group import is_asynchronous
+from tempo.distributed.exchange import exchange_of
 from tempo.errors import UserError
-from tempo.run.async_worker import follow
+from tempo.run.build_data import build_data, build_plan, build_train_batches, on_best_device
+from tempo.run.build_module import build_module
+from tempo.run.build_trainer import build_trainer
 from tempo.run.process_launch import ERROR_FILE
-from tempo.run.run_request import Job
-from tempo.run.train import run
+from tempo.run.run_request import RunRequest
+from tempo.run.train import run, seed_process
+from tempo.task.async_classifier import Over
+from tempo.trainer.quiet import quiet
 from tempo.trainer.search_trial import Trial
 
 
 def main() -> None:
-    """Run this rank's part; ranks above 0 write what they print into a file."""
-    die_with_parent()
+    """Run this rank's part; ranks above 0 print into a file."""
     values = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder, rank = Path(values["folder"]), int(os.environ["RANK"])
     if rank > 0:
         log = (folder / "ranks" / f"rank{rank}.log").open("a", encoding="utf-8")
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())
-    job = Job(
+    request = RunRequest(
         config=check(values["config"]),
         folder=folder,
         overrides=values["overrides"],
@@ -39,21 +43,40 @@ def main() -> None:
         started=time.perf_counter() - (time.time() - values["started_unix"]),
         trial=Trial.from_environment(),
     )
-    follows = rank > 0 and is_asynchronous(job.config["trainer"])
+    # The first worker of an asynchronous server runs and records; the failure of another one costs no run.
+    only_trains = rank > 0 and exchange_of(request.config["trainer"]).is_asynchronous
     try:
-        (follow if follows else run)(job)
+        (train_only if only_trains else run)(request)
     except UserError as error:
-        if not follows:  # which ends nobody but itself
-            _tell(folder, {"refused": str(error)})
+        if not only_trains:
+            _report(folder, {"refused": str(error)})
         sys.exit(str(error))
     except Exception as error:
-        if not follows:
-            _tell(folder, {"rank": rank, "raised": f"{type(error).__name__}: {error}".splitlines()[0]})
+        if not only_trains:
+            _report(folder, {"rank": rank, "raised": f"{type(error).__name__}: {error}".splitlines()[0]})
         raise
 
 
-def _tell(folder: Path, cause: dict[str, Any]) -> None:
-    """Leave the cause for the starter, unless another rank has: what follows from it helps no reader.
+def train_only(request: RunRequest) -> None:
+    """Train on batches from the asynchronous server until it has no more.
+
+    The first worker saves, evaluates and records.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first worker stops, and so ends the others
+    quiet()
+    config = request.config
+    seed_process(config)
+    data = build_data(config)
+    plan = build_plan(config, len(data.train), world_size=1, rank=0)
+    module = build_module(config, data, plan)
+    trainer = build_trainer(config, request.folder, plan, module.first_callbacks(), [])
+    data = replace(data, train=on_best_device(data.train, trainer.strategy.root_device))
+    with contextlib.suppress(Over):
+        trainer.fit(module, module.loader(build_train_batches(config, data, module)))
+
+
+def _report(folder: Path, cause: dict[str, Any]) -> None:
+    """Leave the cause for the starter, unless another rank did so before: the first error is the cause.
 
     Which rank could write the record is chance: the first one that fails ends the others.
     """

@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from tempo.config.resolve import plain
-from tempo.distributed.ray_server import ray_cluster, variables_of_server
+from tempo.distributed.ps_async_ray import ray_cluster, variables_of_server
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.record.folder_lock import FolderLock
 from tempo.report.number_format import SMOKE

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed
 
-from tempo.distributed.parent_death import die_with_parent
+from tempo.distributed.child_process import die_with_parent
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 from tempo.scaling.cost_model import Duplex

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tempo.run.networks import build_network
+from tempo.run.build_network import build_network
 from tempo.scaling.benchmark_job import BenchmarkJob, Sleep
 
 

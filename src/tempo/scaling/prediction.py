@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tempo.distributed.placement import Placement, place
+from tempo.distributed.ps_sync import Placement, place_parameters
 from tempo.scaling.cost_model import Duplex, Machine, Method, Servers, predict
 from tempo.scaling.point import ScalingPoint
 
@@ -80,7 +80,7 @@ def fullest_share(sizes: Sequence[int], servers: int, placement: Placement) -> f
     if placement == "sharded":
         return 1 / servers
     load = [0] * servers
-    for size, owner in zip(sizes, place(sizes, servers, placement), strict=True):
+    for size, owner in zip(sizes, place_parameters(sizes, servers, placement), strict=True):
         load[owner] += size
     return max(load) / sum(load)
 

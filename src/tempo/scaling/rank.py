@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from tempo.distributed.parent_death import die_with_parent
+from tempo.distributed.child_process import die_with_parent
 from tempo.errors import UserError
 from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.point import ScalingPoint, of_this_machine

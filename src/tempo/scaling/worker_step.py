@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from tempo.distributed.ray_server import ADDRESS, SERVER, AsyncWorker, connect, serve
-from tempo.distributed.strategy import WIRE, hook_ring, hook_star
-from tempo.distributed.sync_server import ServerSettings, Star
+from tempo.distributed.ps_async_ray import ADDRESS, SERVER, AsyncWorker, connect, serve
+from tempo.distributed.ps_sync import ServerSettings, SyncServer, use_server
+from tempo.distributed.ring import COMPRESSED_DTYPE, use_all_reduce
 from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
 from tempo.scaling.benchmark_job import BenchmarkJob
@@ -41,11 +41,13 @@ class WorkerStep:
         trained = [each for each in network.parameters() if each.requires_grad]
         self.gradient_bytes = sum(each.nbytes for each in trained)
         compressed = (
-            sum(each.numel() * WIRE[job.compress].itemsize for each in trained) if job.compress else 0
+            sum(each.numel() * COMPRESSED_DTYPE[job.compress].itemsize for each in trained)
+            if job.compress
+            else 0
         )
         self.wire_bytes = compressed or self.gradient_bytes
         """Of the gradients as they travel."""
-        self.star: Star | None = None
+        self.star: SyncServer | None = None
         self.module = network
         self.network: nn.Module = network
         """What is called: the module itself, or what wraps it for the exchange of gradients."""
@@ -91,10 +93,10 @@ class WorkerStep:
             bucket_cap_mb=job.bucket_mb,
         )
         if job.method == "ring":
-            hook_ring(wrapped, job.compress)
+            use_all_reduce(wrapped, job.compress)
         else:
             servers = ServerSettings(count=job.servers, placement=job.placement, reply=job.reply)
-            self.star = hook_star(wrapped, servers, job.compress)
+            self.star = use_server(wrapped, servers, job.compress)
         return wrapped
 
     def _reach_server(self, rank: int) -> AsyncWorker:
@@ -160,6 +162,6 @@ class WorkerStep:
 
 
 def _await_work(worker: AsyncWorker) -> None:
-    while worker.word != "work":
+    while worker.instruction != "work":
         time.sleep(_WAIT_SECONDS)
         worker.take()

@@ -1,4 +1,4 @@
-"""Schedules as pure curves of the learning rate and momentum.
+"""Schedules: learning rate and momentum as pure functions of the optimizer step.
 
-Only adapter.py imports torch.
+Nothing here knows data, models or the trainer, and only adapter.py imports torch.
 """

@@ -1,4 +1,4 @@
-"""Values that no schedule can work with, refused with the override that mends them."""
+"""Refuse arguments of schedules that are out of range, in one line with the fix."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def check_rate(key: str, value: float, *, zero_allowed: bool = False) -> None:
         return
     wanted = "0 or more" if zero_allowed else "above 0"
     raise UserError(
-        f"scheduler.{key}={value} is no learning rate, which is finite and {wanted}; set scheduler.{key}=0.1"
+        f"scheduler.{key}={value} is not a learning rate, finite and {wanted}; set scheduler.{key}=0.1"
     )
 
 
@@ -50,11 +50,11 @@ def check_momenta(min_momentum: float | None, max_momentum: float | None) -> Non
 
 
 def check_fraction(key: str, value: float, example: float, *, zero_allowed: bool = True) -> None:
-    """Raise UserError unless `scheduler.<key>` is a share in [0, 1], or (0, 1] where 0 cannot work."""
+    """Raise UserError unless `scheduler.<key>` is a fraction in [0, 1], or (0, 1] if 0 cannot work."""
     if not (0 <= value <= 1) or (value == 0 and not zero_allowed):
         span = "[0, 1]" if zero_allowed else "(0, 1]"
         raise UserError(
-            f"scheduler.{key}={value} is a share and must lie in {span}; set scheduler.{key}={example}"
+            f"scheduler.{key}={value} is a fraction and must be in {span}; set scheduler.{key}={example}"
         )
 
 
@@ -64,5 +64,5 @@ def check_choice(key: str, value: str, options: Iterable[str]) -> None:
     if value not in names:
         hint = nearest(value, names)
         raise UserError(
-            f"scheduler.{key}={value} is none of {', '.join(names)}.{hint} Set scheduler.{key}={names[0]}"
+            f"scheduler.{key}={value} is not one of {', '.join(names)}.{hint} Set scheduler.{key}={names[0]}"
         )

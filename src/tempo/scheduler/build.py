@@ -1,30 +1,55 @@
-"""From the configuration's scheduler node to a schedule."""
+"""Build the schedule of a run from its configuration, and scale its learning rate to the batch size."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tempo.errors import UserError
+from tempo.scheduler.schedule import Schedule
 
 
-def build_schedule(node: Mapping[str, Any]) -> Any:
-    """The schedule of `conf/scheduler`; schedules are pure values, so this costs no import of torch."""
+@dataclass(frozen=True)
+class Scaled(Schedule):
+    """Another schedule with `factor` times its learning rate."""
+
+    schedule: Schedule
+    factor: float
+
+    @property
+    def moves_momentum(self) -> bool:
+        """Whether the other schedule returns a momentum."""
+        return self.schedule.moves_momentum
+
+    def at(self, step: int, total_steps: int) -> dict[str, float]:
+        """Return the values of the other schedule, the rate scaled."""
+        values = self.schedule.at(step, total_steps)
+        return {**values, "lr": self.factor * values["lr"]}
+
+
+def build_schedule(node: Mapping[str, Any]) -> Schedule:
+    """Return the schedule of a `conf/scheduler` node: `_target_` and its arguments. Imports no torch.
+
+    Raises:
+        UserError: there is no such class, or it refuses an argument.
+    """
     module, _, name = str(node["_target_"]).rpartition(".")
     try:
-        kind = getattr(importlib.import_module(module), name)
+        schedule_class = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
             f"scheduler._target_={node['_target_']} cannot be imported: {error}; "
-            "scheduler=<option of conf/scheduler>"
+            "set scheduler=<option of conf/scheduler>"
         ) from error
-    values = {
-        key: tuple(each) if isinstance(each, list) else each
-        for key, each in node.items()
+    arguments = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in node.items()
         if key != "_target_"
     }
     try:
-        return kind(**values)
+        schedule: Schedule = schedule_class(**arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"scheduler: {error}") from error
+    return schedule

@@ -1,4 +1,4 @@
-"""One learning rate from the first step to the last."""
+"""A constant learning rate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tempo.scheduler.schedule import Schedule, progress
 
 @dataclass(frozen=True, kw_only=True)
 class Constant(Schedule):
-    """`lr(step) = lr`; momentum is left alone. Raises UserError for a rate that is not above 0."""
+    """`lr(step) = lr`, momentum left alone. Raises UserError for a rate that is not above 0."""
 
     lr: float
 
@@ -18,6 +18,6 @@ class Constant(Schedule):
         check_rate("lr", self.lr)
 
     def at(self, step: int, total_steps: int) -> dict[str, float]:
-        """The same rate at every step of the run; ValueError outside it."""
+        """Return the rate of every step; ValueError outside the run."""
         progress(step, total_steps)
         return {"lr": float(self.lr)}

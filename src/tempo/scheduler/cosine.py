@@ -1,4 +1,4 @@
-"""Cosine decay, after a linear warm-up where asked for."""
+"""Cosine decay, with an optional linear warm-up."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from tempo.scheduler.schedule import Schedule, cosine, progress
 class Cosine(Schedule):
     """Half a cosine from `lr` to `final_fraction * lr` (SGDR without restarts, arXiv:1608.03983, eq. 5).
 
-    The first `warmup_fraction` of the run rises in a straight line,
-    `lr (step + 1) / (warmup_steps + 1)` with `warmup_steps = warmup_fraction (total_steps - 1)`: the line
-    starts from 0 one step before the run, so that no step is spent on a rate of 0. The last step has
-    `final_fraction * lr` exactly, which is 0 by default. Momentum is left alone.
-    Raises UserError for a rate that is not above 0 and for shares outside [0, 1].
+    The rate rises linearly in the first `warmup_fraction` of the run, `lr (step + 1) / (warmup_steps + 1)`
+    with `warmup_steps = warmup_fraction (total_steps - 1)`. The line starts from 0 one step before the run,
+    so that no step is spent on a rate of 0. The last step has exactly `final_fraction * lr`. Momentum is left
+    alone. Raises UserError for a rate that is not above 0 and for fractions outside [0, 1].
     """
 
     lr: float
@@ -29,7 +28,7 @@ class Cosine(Schedule):
         check_fraction("final_fraction", self.final_fraction, 0.0)
 
     def at(self, step: int, total_steps: int) -> dict[str, float]:
-        """The rate of the warm-up or of the decay; ValueError outside the run."""
+        """Return the rate of the warm-up or of the decay; ValueError outside the run."""
         done = progress(step, total_steps)
         warmup = self.warmup_fraction
         if done < warmup:

@@ -1,4 +1,4 @@
-"""The step policy: the learning rate drops at given shares of the run."""
+"""The step policy: the learning rate drops at given fractions of the run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from tempo.scheduler.schedule import Schedule, progress
 
 @dataclass(frozen=True, kw_only=True)
 class MultiStep(Schedule):
-    """`lr(step) = lr factor^k`, k = number of milestones m with `step / total_steps >= m`.
+    """`lr(step) = lr factor^k` with k the number of milestones m for which `step / total_steps >= m`.
 
-    A milestone counts the steps that are done: with (0.5, 0.75), the He et al. policy for CIFAR
-    (arXiv:1512.03385, section 4.2), exactly the first half of all steps has the full rate.
-    Momentum is left alone. Raises UserError for milestones out of order or outside [0, 1] and for a factor
-    that is not above 0.
+    With (0.5, 0.75), the policy of He et al. for CIFAR (arXiv:1512.03385, section 4.2), exactly the first
+    half of all steps has the full rate. Momentum is left alone. Raises UserError for milestones out of order
+    or outside [0, 1] and for a factor that is not above 0.
     """
 
     lr: float
@@ -27,15 +26,15 @@ class MultiStep(Schedule):
 
     def __post_init__(self) -> None:
         check_rate("lr", self.lr)
-        # A configuration hands over a list; a frozen value must be hashable.
+        # A configuration passes a list, which a frozen value could not hash.
         object.__setattr__(self, "milestones", tuple(self.milestones))
         given = list(self.milestones)
         ordered = sorted({milestone for milestone in given if 0 <= milestone <= 1})
         if given != ordered:
-            mended = ",".join(str(milestone) for milestone in ordered or (0.5, 0.75))
+            fixed = ",".join(str(milestone) for milestone in ordered or (0.5, 0.75))
             raise UserError(
-                f"scheduler.milestones={given} must be rising shares of the run in [0, 1]; "
-                f"set 'scheduler.milestones=[{mended}]'"
+                f"scheduler.milestones={given} must be rising fractions of the run in [0, 1]; "
+                f"set 'scheduler.milestones=[{fixed}]'"
             )
         if not 0 < self.factor < math.inf:
             raise UserError(
@@ -43,7 +42,7 @@ class MultiStep(Schedule):
             )
 
     def at(self, step: int, total_steps: int) -> dict[str, float]:
-        """The rate after the milestones that `step` has reached; ValueError outside the run."""
+        """Return the rate after the milestones that `step` has reached; ValueError outside the run."""
         progress(step, total_steps)
         drops = bisect_right(self.milestones, step / total_steps)
         return {"lr": float(self.lr * self.factor**drops)}

@@ -1,4 +1,4 @@
-"""1cycle: one rise and fall of the learning rate, then annihilation; momentum is its mirror."""
+"""1cycle: one rise and fall of the learning rate, mirrored by momentum, then annihilation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tempo.scheduler.bounds import check_choice, check_fraction, check_momenta, 
 from tempo.scheduler.schedule import Schedule, cosine, linear, progress
 
 _CURVES = {"linear": linear, "cosine": cosine}
-# Two decimal fractions that make up the whole run may sum to a little more or less than 1.
+# Two decimal fractions that fill the run may sum to a little more or less than 1 in floating point.
 _ROUNDING = 1e-9
 
 
@@ -26,11 +26,11 @@ class OneCycle(Schedule):
     | to `rise_fraction + fall_fraction`       | max_lr to min_lr                     | min to max   |
     | to 1, the annihilation                   | min_lr to `final_fraction * min_lr`  | stays at max |
 
-    `final_fraction` is a share of min_lr, not of max_lr. `curve` is the shape of each piece. The peak lies
-    between two steps unless rise_fraction * (total_steps - 1) is whole. With rise + fall = 1 nothing is left
-    for the annihilation, and the last step has min_lr. Momentum is left alone while both bounds are null.
-    `range_test` tells where the bounds came from; the configuration has put its numbers in their place.
-    Raises UserError for bounds the wrong way round and for fractions that are no part of the run.
+    `final_fraction` is a fraction of min_lr, not of max_lr. `curve` is the shape of each piece. The peak is
+    between two steps unless `rise_fraction (total_steps - 1)` is a whole number. If rise and fall fill the
+    run, there is no annihilation and the last step has min_lr. Momentum is left alone if both bounds are
+    None. `range_test` only records which range test the bounds came from.
+    Raises UserError for bounds in the wrong order and for fractions that exceed the run.
     """
 
     min_lr: float
@@ -58,7 +58,7 @@ class OneCycle(Schedule):
             )
 
     def at(self, step: int, total_steps: int) -> dict[str, float]:
-        """Rate and, where it moves, momentum; ValueError outside the run."""
+        """Return the rate, and momentum if it has bounds; ValueError outside the run."""
         p = progress(step, total_steps)
         curve = _CURVES[self.curve]
         fallen = self.rise_fraction + self.fall_fraction

@@ -1,4 +1,4 @@
-"""The LR range test: the learning rate rises from far too small to too large in one short run."""
+"""LR range test: the learning rate rises from far too small to too large in one short run."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class RangeTest(Schedule):
     """The LR range test of L. N. Smith (arXiv:1506.01186, section 3.3; arXiv:1803.09820, section 4.1).
 
     Over the progress p = step / (total_steps - 1): `lr = min_lr (max_lr / min_lr)^p`, equal steps on a log
-    axis, or `lr = (1 - p) min_lr + p max_lr` with `spacing=linear`. Where momentum bounds are given, momentum
-    falls while the rate rises, always in a straight line: `momentum = (1 - p) max_momentum + p min_momentum`.
-    Raises UserError for bounds that leave no range, or a min_lr of 0 on the exponential spacing.
+    axis, or `lr = (1 - p) min_lr + p max_lr` with `spacing=linear`. If momentum has bounds, it falls
+    linearly: `momentum = (1 - p) max_momentum + p min_momentum`.
+    Raises UserError for bounds without a range between them, and for a min_lr of 0 with exponential spacing.
     """
 
     min_lr: float
@@ -39,7 +39,7 @@ class RangeTest(Schedule):
         check_momenta(self.min_momentum, self.max_momentum)
 
     def at(self, step: int, total_steps: int) -> dict[str, float]:
-        """Rate and, where it moves, momentum; ValueError outside the run."""
+        """Return the rate, and momentum if it has bounds; ValueError outside the run."""
         p = progress(step, total_steps)
         values = {"lr": _SPACINGS[self.spacing](self.min_lr, self.max_lr, p)}
         if self.min_momentum is not None and self.max_momentum is not None:

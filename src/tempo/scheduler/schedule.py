@@ -1,7 +1,7 @@
-"""What a schedule is, and the curves that schedules are made of.
+"""The interface of a schedule, and the curves that schedules consist of.
 
-Steps count from 0. Step 0 has the start value of a curve and step `total_steps - 1`, the last one, its
-end value: progress is `step / (total_steps - 1)`. A run of one step has the start value.
+Steps count from 0. A curve has its start value at step 0 and its end value at the last step,
+`total_steps - 1`. A run of one step has the start value.
 """
 
 from __future__ import annotations
@@ -52,25 +52,25 @@ def check_momentum(schedule: Schedule, optimizer: str, momentum: float | None) -
 
 
 def progress(step: int, total_steps: int) -> float:
-    """How far the run is, in [0, 1]: 0 at the first step, 1 at the last one.
+    """Return `step / (total_steps - 1)`: 0 at the first step, 1 at the last one.
 
     Raises ValueError for a step outside `[0, total_steps)`.
     """
     if not 0 <= step < total_steps:
-        raise ValueError(f"step {step} lies outside a run of {total_steps} steps")
+        raise ValueError(f"step {step} is outside a run of {total_steps} steps")
     return step / (total_steps - 1) if step else 0.0
 
 
 def linear(start: float, end: float, t: float) -> float:
-    """`(1 - t) start + t end` for t in [0, 1]; exact at both ends."""
+    """Return `(1 - t) start + t end` for t in [0, 1]; exact at both ends."""
     return (1.0 - t) * start + t * end
 
 
 def cosine(start: float, end: float, t: float) -> float:
-    """`end + (start - end) (1 + cos(pi t)) / 2` for t in [0, 1]; exact at both ends (arXiv:1608.03983)."""
+    """Return `end + (start - end) (1 + cos(pi t)) / 2` for t in [0, 1] (arXiv:1608.03983)."""
     return linear(start, end, (1.0 - math.cos(math.pi * t)) / 2.0)
 
 
 def exponential(start: float, end: float, t: float) -> float:
-    """`start^(1 - t) end^t` for t in [0, 1] and both ends above 0: a straight line on a log axis."""
+    """Return `start^(1 - t) end^t` for t in [0, 1], a line on a log axis; both ends are above 0."""
     return start ** (1.0 - t) * end**t

@@ -1,4 +1,4 @@
-"""Cyclical learning rates: up and down in straight lines, again and again."""
+"""Cyclical learning rates: repeated linear rise and fall."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Triangular(Schedule):
 
     With c = cycles * progress, the position in cycles, and h = 1 - |2 (c - floor(c)) - 1|, the height:
     `lr = (1 - h) min_lr + h max_lr` and `momentum = (1 - h) max_momentum + h min_momentum`.
-    The run holds whole cycles, so the first and the last step have `min_lr`; the paper's step size is
-    `(total_steps - 1) / (2 cycles)` steps. Momentum is left alone while both of its bounds are null.
-    Raises UserError for bounds the wrong way round and for less than one cycle.
+    The run has whole cycles, so its first and last step have `min_lr`. The paper's step size is
+    `(total_steps - 1) / (2 cycles)` steps. Momentum is left alone if both of its bounds are None.
+    Raises UserError for bounds in the wrong order and for less than one cycle.
     """
 
     min_lr: float
@@ -33,7 +33,7 @@ class Triangular(Schedule):
             raise UserError(f"scheduler.cycles={self.cycles} leaves no cycle to run; set scheduler.cycles=1")
 
     def at(self, step: int, total_steps: int) -> dict[str, float]:
-        """Rate and, where it moves, momentum; ValueError outside the run."""
+        """Return the rate, and momentum if it has bounds; ValueError outside the run."""
         position = self.cycles * progress(step, total_steps)
         height = 1.0 - abs(2.0 * (position % 1.0) - 1.0)
         values = {"lr": linear(self.min_lr, self.max_lr, height)}

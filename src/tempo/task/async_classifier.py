@@ -13,12 +13,12 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 
 from tempo.data.batches import Chunk, TrainBatches
-from tempo.distributed.async_server import Counts, Pace, served_parameters
-from tempo.distributed.ray_server import ADDRESS, SERVER, AsyncWorker, connect, serve
+from tempo.distributed.ps_async_ray import ADDRESS, SERVER, AsyncWorker, connect, serve
+from tempo.distributed.ps_async_server import Counts, SetSchedule, served_parameters
 from tempo.scheduler.adapter import ScheduleAdapter
 from tempo.scheduler.schedule import Schedule
 from tempo.task.classifier import Classifier
-from tempo.task.lightning_internals import set_steps_done
+from tempo.task.lightning_internals import chunks_begun_in_epoch, set_steps_done
 from tempo.task.stepping import steps_of
 
 
@@ -73,17 +73,26 @@ class AsyncClassifier(Classifier):
         """False as well in a run that is resumed after its last step."""
         self._state_version = -1
 
+    def first_callbacks(self) -> list[pl.Callback]:
+        """Start the exchange before the recorder's clock runs."""
+        return [Beginning()]
+
+    def loader(self, batches: TrainBatches) -> AsyncBatches:
+        """Return spans of steps; their batches are taken from the server."""
+        self.batches = batches
+        return AsyncBatches(batches, lambda: chunks_begun_in_epoch(self.trainer))
+
     def begin(self) -> None:
         """Start the server, or find it; worker 0 waits until all are there, and no clock runs yet."""
         connect(os.environ[ADDRESS])
         optimizer, name = self.pace.optimizer, os.environ[SERVER]
         if self.index == 0:
-            pace = partial(_pace, schedule=self.schedule, total_steps=self.total_steps)
+            build_schedule = partial(_build_schedule, schedule=self.schedule, total_steps=self.total_steps)
             version = self.trainer.global_step
             serve(
                 optimizer,
                 name,
-                build_pace=pace,
+                build_schedule=build_schedule,
                 version=version,
                 max_staleness=self.max_staleness,
                 until=version,
@@ -143,9 +152,9 @@ class AsyncClassifier(Classifier):
     def _work(self, version: int) -> None:
         """Take batches and send their gradients until the server is at `version`."""
         while self.worker.version < version:
-            if self.worker.word == "work":
+            if self.worker.instruction == "work":
                 self._send_gradients(self.worker.batch)
-            elif self.worker.take() == "over":
+            elif self.worker.take() == "finished":
                 raise Over
         set_steps_done(self.trainer, self.worker.version)
         if self.index == 0:
@@ -188,5 +197,5 @@ class Beginning(pl.Callback):
         pl_module.begin()
 
 
-def _pace(optimizer: torch.optim.Optimizer, *, schedule: Schedule, total_steps: int) -> Pace:
+def _build_schedule(optimizer: torch.optim.Optimizer, *, schedule: Schedule, total_steps: int) -> SetSchedule:
     return ScheduleAdapter(optimizer, schedule, total_steps).apply

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice
@@ -18,7 +18,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from tempo.data.augment import Preprocess
-from tempo.data.batches import BatchPlan, Chunk
+from tempo.data.batches import BatchPlan, Chunk, TrainBatches
 from tempo.errors import UserError
 from tempo.optimizer.traits import traits_of_class
 from tempo.scheduler.adapter import ScheduleAdapter
@@ -91,6 +91,14 @@ class Classifier(pl.LightningModule):
     def tested_network(self) -> nn.Module:
         """The network that validation and test look at: the averaged one where there is one."""
         return self.network if self.averaged is None else self.averaged.module
+
+    def first_callbacks(self) -> list[pl.Callback]:
+        """Return callbacks that must run before all others of the trainer."""
+        return []
+
+    def loader(self, batches: TrainBatches) -> Iterable[Any]:
+        """Return what the trainer iterates over: an epoch's chunks of steps."""
+        return batches
 
     def setup(self, stage: str) -> None:
         """Sum losses in float64, where a sum does not depend on how images are spread over ranks."""

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tempo.distributed.sharding import own_parts
+from tempo.distributed.fsdp2 import own_parts
 from tempo.errors import UserError
 
 

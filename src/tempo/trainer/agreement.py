@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from torch import distributed
 
+from tempo.distributed.collectives import all_gather_bytes
 from tempo.errors import UserError
 from tempo.record.run_json import flatten
 
@@ -24,7 +23,8 @@ class Agreement(pl.Callback):
         """Compare as soon as the group stands; raises UserError with the first key that differs."""
         if trainer.world_size == 1 or stage != "fit":
             return
-        first, *others = (json.loads(text) for text in _of_all_ranks(trainer, json.dumps(self.settings)))
+        texts = all_gather_bytes(json.dumps(self.settings).encode(), trainer.strategy.root_device)
+        first, *others = (json.loads(text) for text in texts)
         for rank, found in enumerate(others, 1):
             for key in sorted(first.keys() | found.keys()):
                 if str(first.get(key)) != str(found.get(key)):
@@ -32,16 +32,3 @@ class Agreement(pl.Callback):
                         f"{key}={found.get(key)} on rank {rank}, {key}={first.get(key)} on rank 0: "
                         "start all ranks with the same command and data"
                     )
-
-
-def _of_all_ranks(trainer: pl.Trainer, text: str) -> list[str]:
-    """The text of each rank, as bytes: what comes from another process is not unpickled."""
-    device = trainer.strategy.root_device
-    mine = torch.tensor(list(text.encode()), dtype=torch.uint8, device=device)
-    lengths = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(trainer.world_size)]
-    distributed.all_gather(lengths, torch.tensor([len(mine)], device=device))
-    padded = torch.zeros(int(max(lengths)), dtype=torch.uint8, device=device)
-    rows = [torch.zeros_like(padded) for _ in lengths]
-    padded[: len(mine)] = mine
-    distributed.all_gather(rows, padded)
-    return [bytes(row[: int(size)].tolist()).decode() for row, size in zip(rows, lengths, strict=True)]

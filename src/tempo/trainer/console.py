@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from tempo.distributed.exchange import exchange_of
 from tempo.record.run_json import RunRecord
 from tempo.report.number_format import SMOKE
 from tempo.scheduler.schedule import Schedule
@@ -48,7 +49,7 @@ def print_header(record: RunRecord, classes: int, schedule_words: str) -> None:
 def batch_words(record: RunRecord) -> str:
     """`TBS 64 = 64 per device x 1 device x 1 accumulation`, with nodes where there are several."""
     batch, trainer = record.batch, record.config["trainer"]
-    if trainer.get("method") == "ps_async" and record.world_size > 1:
+    if exchange_of(trainer).is_asynchronous:
         return (
             f"TBS {batch['total']} = {batch['per_device']} per worker x {batch['accumulate']} accumulation, "
             f"a step each of {record.world_size} workers, on {record.device}"

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 from torch.utils.tensorboard.summary import hparams
 
-from tempo.distributed.sharding import whole
+from tempo.distributed.fsdp2 import whole
 from tempo.record.run_json import RunRecord, flatten
 from tempo.trainer.event_log import EventLog
 

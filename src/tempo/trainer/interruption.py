@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-import threading
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import pytorch_lightning as pl
 
+from tempo.distributed.stop_signals import StopSignals
 from tempo.task.classifier import Classifier
 from tempo.task.lightning_internals import is_last_chunk_of_epoch
 from tempo.trainer.checkpoints import Checkpoints
@@ -38,7 +38,7 @@ class Interruption(pl.Callback):
         self.checkpoints: Checkpoints
         self.stop_after: int | None = None
         """Optimizer steps, of a run that stops where another one was stopped."""
-        self._before: dict[int, Any] = {}
+        self._signals = StopSignals(self._hear)
 
     @property
     def by_signal(self) -> bool:
@@ -47,30 +47,23 @@ class Interruption(pl.Callback):
 
     def __enter__(self) -> Interruption:
         """Take the signals."""
-        self._listen()
+        self._signals.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give them back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _listen(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                handler = signal.signal(number, self._hear)
-                self._before.setdefault(number, handler)
+        self._signals.__exit__(kind, error, trace)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals over from Lightning; from here on there is a state to save."""
-        self._listen()
+        self._signals.listen()
         self.patient = True
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals over from Lightning, which takes them at the start of each of its stages."""
-        self._listen()
+        self._signals.listen()
 
     on_test_start = on_validation_start
 
@@ -96,8 +89,8 @@ class Interruption(pl.Callback):
         """From here on nothing is to be saved."""
         self.patient = False
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
+    def _hear(self, number: int) -> None:
+        if self._signals.insisted:
             raise KeyboardInterrupt
         self.asked = self.asked or signal.Signals(number).name
         if not self.patient:

@@ -13,8 +13,8 @@ from tempo.config.schema import RunConfig
 from tempo.errors import UserError
 from tempo.report.load_runs import Run
 from tempo.report.number_format import SMOKE
-from tempo.run import build
-from tempo.run.networks import build_network
+from tempo.run.build_data import build_data
+from tempo.run.build_network import build_network
 from tempo.tuning.budget import Budget
 from tempo.tuning.candidates import batch_sizes, bounds, momenta, number, weight_decays
 from tempo.tuning.choice import Candidate, Choice, choose, early_metric, score
@@ -47,8 +47,8 @@ class Procedure:
     comparison: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        self.metric = early_metric(str(self.config.model.target))
-        data = build.build_data(self.config)
+        self.metric = early_metric(str(self.config["model"]["_target_"]))
+        data = build_data(self.config)
         if data.val is None:
             raise UserError(NO_VALIDATION)
         self.steps_per_epoch = len(data.train) // self.config["data"]["total_batch_size"]

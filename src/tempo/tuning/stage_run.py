@@ -18,7 +18,7 @@ from tempo.record.folder_lock import FolderLock
 from tempo.record.run_folder import Need, move_aside, need_of, readable_record
 from tempo.record.run_json import FILE_NAME, RunRecord, config_hash
 from tempo.report.load_runs import Run, read_curves
-from tempo.run.run_request import Job
+from tempo.run.run_request import RunRequest
 from tempo.run.train import run
 
 
@@ -85,7 +85,7 @@ class StageRunner:
             folder.mkdir(parents=True, exist_ok=True)
             job = check({**values, "resume": str(folder)} if need == "resume" else values)
             overrides = [*self.overrides, *more]
-            record = self._run(Job(config=job, folder=folder, overrides=overrides, choices=choices))
+            record = self._run(RunRequest(config=job, folder=folder, overrides=overrides, choices=choices))
             if record.status == "interrupted":
                 raise StudyInterrupted(str(folder))
         self.epochs += record.epochs
@@ -95,7 +95,7 @@ class StageRunner:
         self._by_hash[wanted] = done
         return done
 
-    def _run(self, job: Job) -> RunRecord:
+    def _run(self, job: RunRequest) -> RunRecord:
         began = time.perf_counter()
         try:
             record = run(job)

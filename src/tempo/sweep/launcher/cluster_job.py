@@ -27,7 +27,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from tempo.config.resolve import composed
-from tempo.distributed.parent_death import die_with_parent
+from tempo.distributed.child_process import die_with_parent
 from tempo.distributed.process_group import place, take_names_of_torchrun
 from tempo.paths import register_resolvers
 from tempo.record.run_folder import Need, need_of, quoted, readable_record

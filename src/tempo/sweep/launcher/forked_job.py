@@ -17,7 +17,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
-from tempo.distributed.parent_death import die_with_parent
+from tempo.distributed.child_process import die_with_parent
 from tempo.errors import INTERRUPTED_CODE
 from tempo.sweep.jobs import CONSOLE_FILE
 from tempo.sweep.launcher.base import (

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from tempo.distributed.process_group import is_asynchronous
+from tempo.distributed.exchange import exchange_of
 from tempo.errors import UserError
 from tempo.paths import ROOT
 
@@ -87,7 +87,7 @@ class SlurmSettings:
 
 def tasks_per_node(trainer: Mapping[str, Any]) -> int:
     """One for each process of the run on a node; one alone where the run itself starts its workers."""
-    return 1 if is_asynchronous(trainer) else int(trainer["devices"])
+    return exchange_of(trainer).tasks_per_node
 
 
 def _setup(cpus: int) -> list[str]:

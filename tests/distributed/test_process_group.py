@@ -10,7 +10,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-from tempo.distributed.cluster_environment import cluster_environment
+from tempo.distributed.process_group import cluster_environment
 
 ALLOCATION = {
     "SLURM_JOB_ID": "7",

@@ -1,4 +1,4 @@
-"""The asynchronous server without Ray: its numbers, its staleness, no batch lost and none done twice."""
+"""The asynchronous server without Ray: numbers, staleness, and every batch stepped exactly once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tempo.distributed.async_server import AsyncServer, Reply, from_wire, to_wire
+from tempo.distributed.ps_async_server import AsyncServer, Reply, from_wire, to_wire
 from tempo.scheduler.adapter import ScheduleAdapter
 from tempo.scheduler.onecycle import OneCycle
 
@@ -39,43 +39,44 @@ class Worker:
         self.server, self.index, self.model = server, index, network()
         self.version = -1
         self.done: list[int] = []
-        self.heed(server.take(index))
+        self.apply(server.take(index))
 
-    def heed(self, reply: Reply) -> None:
+    def apply(self, reply: Reply) -> None:
         self.reply = reply
         if reply.parameters is not None:
             from_wire(reply.parameters, list(self.model.parameters()))
             self.version = reply.version
 
     def step(self) -> None:
-        """One gradient where there is a batch, else one question."""
-        if self.reply.word != "work":
-            return self.heed(self.server.take(self.index, self.version))
+        """Push one gradient if there is a batch, else ask for one."""
+        if self.reply.instruction != "work":
+            return self.apply(self.server.take(self.index, self.version))
         batch = self.reply.batch
         gradients = torch.autograd.grad(loss_of(self.model, batch), list(self.model.parameters()))
-        self.heed(self.server.push(self.index, batch, self.version, to_wire(gradients), (batch,)))
+        self.apply(self.server.push(self.index, batch, self.version, to_wire(gradients), (batch,)))
         if not self.reply.dropped:
             self.done.append(batch)
         return None
 
 
 @pytest.mark.parametrize("build", OPTIMIZERS)
-def test_one_worker_is_plain_training_at_the_schedules_pace(build: BuildOptimizer) -> None:
+def test_one_worker_equals_plain_training(build: BuildOptimizer) -> None:
     schedule = OneCycle(min_lr=0.005, max_lr=0.05, min_momentum=0.8)
     plain, served = network(), network()
     optimizer = build(plain.parameters())
-    pace = ScheduleAdapter(optimizer, schedule, STEPS)
+    adapter = ScheduleAdapter(optimizer, schedule, STEPS)
     for step in range(STEPS):
-        pace.apply(step)
+        adapter.apply(step)
         optimizer.zero_grad()
         loss_of(plain, step).backward()
         optimizer.step()
     server = AsyncServer(
-        build(served.parameters()), build_pace=lambda each: ScheduleAdapter(each, schedule, STEPS).apply
+        build(served.parameters()),
+        build_schedule=lambda served: ScheduleAdapter(served, schedule, STEPS).apply,
     )
     server.open(STEPS)
     worker = Worker(server, 0)
-    while worker.reply.word != "settled":
+    while worker.reply.instruction != "drained":
         worker.step()
     for one, two in zip(worker.model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(one, two, rtol=0, atol=1e-12)
@@ -87,17 +88,17 @@ def test_one_worker_is_plain_training_at_the_schedules_pace(build: BuildOptimize
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4, 8])
-def test_workers_of_one_pace_are_late_by_all_others(workers: int) -> None:
+def test_equally_fast_workers_are_late_by_the_number_of_others(workers: int) -> None:
     server = AsyncServer(OPTIMIZERS[0](network().parameters()))
     group = [Worker(server, index) for index in range(workers)]
     for _ in range(10):
         for worker in group:
             worker.step()
     late = server.counts.staleness
-    # The first round has read version 0; from then on all are workers - 1 behind.
+    # In the first round all have read version 0; from then on all are workers - 1 behind.
     assert late[workers - 1] == 9 * workers + 1
     assert max(late) == workers - 1
-    size = 8 * sum(each.numel() for each in network().parameters())
+    size = 8 * sum(parameter.numel() for parameter in network().parameters())
     assert server.counts.received_bytes == 10 * workers * size
     assert server.counts.sent_bytes == (10 * workers + workers) * size
 
@@ -116,9 +117,7 @@ def test_no_gradient_is_later_than_the_bound(bound: int) -> None:
 
 @pytest.mark.parametrize("bound", [None, 0, 2])
 @pytest.mark.parametrize("seed", range(8))
-def test_whoever_dies_and_whenever_it_is_closed_each_batch_is_stepped_once(
-    seed: int, bound: int | None
-) -> None:
+def test_each_batch_is_stepped_once_whichever_workers_die(seed: int, bound: int | None) -> None:
     chance = random.Random(seed)
     server = AsyncServer(OPTIMIZERS[0](network().parameters()), max_staleness=bound, until=40)
     alive = [Worker(server, index) for index in range(4)]
@@ -128,7 +127,7 @@ def test_whoever_dies_and_whenever_it_is_closed_each_batch_is_stepped_once(
             dead = alive.pop(chance.randrange(len(alive)))
             server.lose(dead.index)
             late = server.push(dead.index, 0, 0, to_wire(list(dead.model.parameters())))
-            assert late.word == "over"
+            assert late.instruction == "finished"
             assert late.dropped
         if chance.random() < 0.05:
             goal = server.close()
@@ -138,14 +137,14 @@ def test_whoever_dies_and_whenever_it_is_closed_each_batch_is_stepped_once(
                 chance.choice(alive).step()
             found = server.fetch_measured()
             assert [version for version, _ in found] == list(range(server.version))
-            assert sorted(batch for _, (batch,) in found) == list(range(goal))  # a state to be saved
+            assert sorted(batch for _, (batch,) in found) == list(range(goal))  # a state that can be saved
             server.measured = found
             server.open(40)
     assert sorted(batch for _, (batch,) in server.fetch_measured()) == list(range(40))
     assert sum(server.counts.steps_of_workers.values()) == 40
 
 
-def test_a_gradient_that_comes_twice_is_stepped_once() -> None:
+def test_a_gradient_pushed_twice_is_stepped_once() -> None:
     server = AsyncServer(OPTIMIZERS[0](network().parameters()), until=2)
     worker = Worker(server, 0)
     sent = (0, worker.reply.batch, worker.version, to_wire(list(worker.model.parameters())))
@@ -166,23 +165,23 @@ def test_stale_gradients_still_find_the_minimum() -> None:
     assert loss_of(group[0].model, -1).item() < 0.05 * before
 
 
-def test_a_finished_server_sends_everybody_home() -> None:
+def test_a_finished_server_tells_every_worker() -> None:
     server = AsyncServer(OPTIMIZERS[0](network().parameters()))
     one, two = Worker(server, 0), Worker(server, 1)
     assert server.awaited(3) == 1
     server.finish()
     one.step()
     two.step()
-    assert (one.reply.word, two.reply.word, server.version) == ("over", "over", 0)
+    assert (one.reply.instruction, two.reply.instruction, server.version) == ("finished", "finished", 0)
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
-def test_the_wire_has_any_type(kind: torch.dtype) -> None:
+def test_any_dtype_can_be_sent(kind: torch.dtype) -> None:
     sent = [torch.randn(3, 2).to(kind).t(), torch.randn(1).to(kind), torch.randn(4).to(kind)]
-    got = [torch.zeros_like(each) for each in sent]
+    received = [torch.zeros_like(tensor) for tensor in sent]
     wire = to_wire(sent)
     wire.flags.writeable = False
-    from_wire(wire, got)
-    assert all(torch.equal(one, two) for one, two in zip(sent, got, strict=True))
-    with pytest.raises(ValueError, match="came for parameters of 6"):
+    from_wire(wire, received)
+    assert all(torch.equal(one, two) for one, two in zip(sent, received, strict=True))
+    with pytest.raises(ValueError, match="for 6 parameters"):
         from_wire(wire, sent[:1])

@@ -1,4 +1,4 @@
-"""What the processes of a test of sharding do: one group for all optimizers, as starting one takes long."""
+"""The processes of a test of FSDP2: one group for all optimizers, as starting one takes long."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 
 from tempo.config.parallel_rules import fused_for_parts
-from tempo.distributed import sharded_strategy
-from tempo.distributed.sharding import own_parts, split_optimizer_state, whole
+from tempo.distributed import fsdp2
+from tempo.distributed.fsdp2 import own_parts, split_optimizer_state, whole
 from tempo.optimizer.build import build_optimizer
 
 STEPS = 4
@@ -34,10 +34,8 @@ def batch(rank: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(4, 3, 8, 8, dtype=torch.float64), torch.randint(0, 5, (4,))
 
 
-def train(
-    settings: Mapping[str, Any], rank: int, split: sharded_strategy.ShardedStrategy | None
-) -> dict[str, Any]:
-    """Weights and optimizer's state, whole, after some clipped steps on two ranks' images."""
+def train(settings: Mapping[str, Any], rank: int, split: fsdp2.ShardedStrategy | None) -> dict[str, Any]:
+    """Return whole weights and optimizer state after some clipped steps on two ranks' images."""
     model = network()
     if split is not None:
         split.shard(model)
@@ -54,34 +52,29 @@ def train(
         norm = nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         assert float(whole(norm)) > CLIP
         optimizer.step()
-        if step == 1:  # as a resumed run would find it
+        if step == 1:  # as a resumed run would load it
             saved = whole(optimizer.state_dict())
             optimizer = build_optimizer(model, settings)
             optimizer.load_state_dict(split_optimizer_state(optimizer, saved))
-    held = [
-        each
-        for state in optimizer.state.values()
-        for each in state.values()
-        if isinstance(each, torch.Tensor)
-    ]
-    held += list(model.parameters())
+    states = [value for state in optimizer.state.values() for value in state.values()]
+    held = [value for value in states if isinstance(value, torch.Tensor)] + list(model.parameters())
     return {
         "weights": whole(model.state_dict()),
         "optimizer": whole(optimizer.state_dict()),
-        "elements": sum(each.numel() for each in own_parts(held)),
+        "elements": sum(part.numel() for part in own_parts(held)),
     }
 
 
 def main(rank: int, folder: str, least_unit: int, options: Sequence[Mapping[str, Any]]) -> None:
-    """Train with each option, split and whole, and leave both results in a file."""
+    """Train with each option, whole and split, and write both results to a file."""
     torch.set_num_threads(1)
     store = f"file://{folder}/store"
     distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
-    sharded_strategy.LEAST_UNIT = least_unit
-    strategy = sharded_strategy.ShardedStrategy(processes=2)
+    fsdp2.LEAST_UNIT = least_unit
+    strategy = fsdp2.ShardedStrategy(processes=2)
     strategy._device_mesh = init_device_mesh(
         "cpu", (2, 1), mesh_dim_names=("data_parallel", "tensor_parallel")
     )
-    results = [(train(each, rank, None), train(each, rank, strategy)) for each in options]
+    results = [(train(option, rank, None), train(option, rank, strategy)) for option in options]
     torch.save(results, Path(folder) / f"rank{rank}.pt")
     distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""A network split over processes trains as one that is not, and each process holds its share."""
+"""A network split over processes trains like a whole one, and each process holds its share."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from tempo.distributed.sharded_strategy import units
-from tests.distributed import sharded_ranks
+from tempo.distributed.fsdp2 import units
+from tests.distributed import fsdp2_ranks
 from tests.jobs import compose_job, finish, options
 
 REFUSED = {"lbfgs", "bfgs", "newton_cg", "muon", "schedule_free"}
@@ -26,27 +26,27 @@ def assert_equal(found: Any, expected: Any, where: str = "") -> None:
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10, msg=lambda text: f"{where}: {text}")
 
 
-def test_every_optimizer_steps_its_parts_as_it_would_the_whole(tmp_path: Path) -> None:
-    """Clipped by the norm over all parts, with its state saved whole and split again halfway."""
+def test_every_optimizer_steps_parts_as_it_would_the_whole(tmp_path: Path) -> None:
+    """Gradients are clipped by the norm over all parts; halfway the state is saved whole and split again."""
     names = [name for name in options("optimizer") if name not in REFUSED]
     settings = [compose_job([f"optimizer={name}"])[0]["optimizer"] for name in names]
     context = multiprocessing.get_context("forkserver")
     arguments = (str(tmp_path), 1000, settings)
-    group = [context.Process(target=sharded_ranks.main, args=(rank, *arguments)) for rank in range(2)]
+    group = [context.Process(target=fsdp2_ranks.main, args=(rank, *arguments)) for rank in range(2)]
     for process in group:
         process.start()
     assert [finish(process) for process in group] == [0, 0]
     for rank in range(2):
         results = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
         for name, (plain, split) in zip(names, results, strict=True):
-            running = [key for key in plain["weights"] if "running" in key]  # of each rank's own images
+            running = [key for key in plain["weights"] if "running" in key]  # each rank sees other images
             assert len(running) == 2
             assert_equal(split["weights"], plain["weights"], name)
             assert_equal(split["optimizer"]["state"], plain["optimizer"]["state"], name)
             assert split["elements"] == pytest.approx(plain["elements"] / 2, rel=0.02), name
 
 
-def test_units_are_what_a_network_calls() -> None:
+def test_units_are_the_modules_that_a_network_calls() -> None:
     block = nn.Sequential(nn.Linear(10, 10), nn.Linear(10, 2))
     attention = nn.MultiheadAttention(8, 2)
     network = nn.ModuleList([block, attention, nn.Linear(3, 3), nn.ReLU()])

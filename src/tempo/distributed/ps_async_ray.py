@@ -1,4 +1,4 @@
-"""The asynchronous parameter server as a Ray actor, and the worker that talks to it."""
+"""`trainer.method=ps_async`: the asynchronous parameter server as a Ray actor, and its clients."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tempo.distributed.async_server import AsyncServer, Counts, Reply, from_wire, to_wire
+from tempo.distributed.ps_async_server import AsyncServer, Counts, Reply, from_wire, to_wire
 from tempo.errors import UserError
 from tempo.paths import ROOT
 
 ADDRESS = "TEMPO_RAY_ADDRESS"
-"""The variable by which workers find the Ray that their starter has begun."""
+"""Environment variable with the address of the Ray cluster of a group of workers."""
 SERVER = "TEMPO_PARAMETER_SERVER"
-"""The variable with the name of their server: several may be in one Ray, also one that has yet to end."""
+"""Environment variable with the name of their server: one cluster may hold several, also one about to end."""
 NAMESPACE = "tempo"
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.05
 _PATIENCE_SECONDS = 120.0
@@ -32,13 +32,13 @@ _PATIENCE_SECONDS = 120.0
 
 @contextmanager
 def ray_cluster(node_ip: str | None = None, object_store_bytes: int | None = None) -> Iterator[str]:
-    """A Ray of its own on this machine, for as long as the block lasts; its address for the workers.
+    """Run a Ray cluster on this machine for as long as the block lasts; yield its address for the workers.
 
-    Nothing of it is left afterwards; should this process be killed, its processes end with it and its folder
-    of logs under the system's temporary folder stays. Workers need this process's environment: the token
-    that lets them in is there, and nowhere else. No dashboard, no statistics of usage.
+    It leaves nothing behind. If this process is killed, the cluster's processes end too, but its folder of
+    logs below the system's temporary folder stays. Workers need this process's environment, the only place
+    with the token that lets them in. The dashboard and usage statistics are off.
 
-    Ray reads the token where it is imported: that must not have happened before.
+    Ray reads the token when it is imported, which must not have happened before.
     """
     os.environ |= {
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -46,9 +46,9 @@ def ray_cluster(node_ip: str | None = None, object_store_bytes: int | None = Non
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")])),
     }
-    import ray  # an extra, and after the token is set; so everywhere here
+    import ray  # only here: it is an optional extra and must see the token
 
-    # Not in the run's folder: the path of a socket has 107 bytes.
+    # Not in the run's folder: the path of a socket may have at most 107 bytes.
     folder = tempfile.mkdtemp(prefix="tempo_ray_")
     try:
         with _own_signals():
@@ -72,15 +72,15 @@ def ray_cluster(node_ip: str | None = None, object_store_bytes: int | None = Non
 
 
 def variables_of_server(address: str) -> dict[str, str]:
-    """For the environment of a group of workers: the Ray at `address`, and a server of that group alone."""
+    """Return the environment of a group of workers: the cluster at `address` and a server of their own."""
     return {ADDRESS: address, SERVER: f"parameter_server_{secrets.token_hex(4)}"}
 
 
 def connect(address: str, node_ip: str | None = None) -> None:
-    """Bring this process into the Ray at `address`; its signal handlers stay as they are.
+    """Connect this process to the Ray cluster at `address`; its signal handlers stay as they are.
 
     Raises:
-        UserError: no Ray answers there.
+        UserError: no cluster answers there.
     """
     import ray
 
@@ -98,21 +98,21 @@ def connect(address: str, node_ip: str | None = None) -> None:
     except (ConnectionError, RuntimeError) as error:
         reason = str(error).partition("\n")[0][:200]
         raise UserError(
-            f"no Ray answers at {address} ({reason}): it ended or is out of reach; start the command again, "
-            "resume=<folder of the run> where the run has a checkpoint"
+            f"no Ray cluster answers at {address} ({reason}); it ended or cannot be reached. Rerun the "
+            "command, with resume=<folder of the run> if the run has a checkpoint"
         ) from error
 
 
 def serve(optimizer: torch.optim.Optimizer, name: str, **arguments: Any) -> None:
-    """Start the server `name` in the Ray that this process is in; arguments as of `AsyncServer`.
+    """Start the server `name` in this process's cluster; the arguments are those of `AsyncServer`.
 
-    It lives until this process ends or leaves Ray. The optimizer goes there as a copy, parameters and state
-    included.
+    It lives until this process ends or leaves the cluster. The server gets a copy of the optimizer, with
+    parameters and state.
     """
     import ray
 
     actor_class = ray.remote(num_cpus=0)(AsyncServer).options(name=name)
-    # An actor ends with the last handle to it that its maker has.
+    # An actor ends with the last handle that its creator keeps.
     _SERVERS[name] = actor_class.remote(_on_cpu(optimizer), **arguments)
 
 
@@ -120,24 +120,24 @@ _SERVERS: dict[str, Any] = {}
 
 
 def _on_cpu(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """The optimizer itself, or a copy whose parameters and state a process without a GPU can hold."""
-    if all(each.device.type == "cpu" for group in optimizer.param_groups for each in group["params"]):
+    """Return the optimizer, or a copy on the CPU if it is on a GPU: the server has none."""
+    if all(p.device.type == "cpu" for group in optimizer.param_groups for p in group["params"]):
         return optimizer
     copied = copy.deepcopy(optimizer)
     for group in copied.param_groups:
-        for each in group["params"]:
-            each.data = each.data.cpu()
+        for parameter in group["params"]:
+            parameter.data = parameter.data.cpu()
     copied.load_state_dict(optimizer.state_dict())  # moves the state to where the parameters are
     return copied
 
 
 class AsyncWorker:
-    """One worker's end: `take` work of the server `name`, find the gradients, `exchange` them.
+    """One worker's connection: `take` a batch from the server `name`, then `exchange` its gradients.
 
-    `parameters` are written in place; they stand in the order of the groups of the server's optimizer.
-    `version` is theirs. `sent_bytes` and `received_bytes` count what this worker sends and gets.
+    `parameters` are written in place, in the order of the groups of the server's optimizer; `version` is
+    theirs. `sent_bytes` and `received_bytes` are this worker's.
 
-    Raises (every call): UserError where the server is dead, or was not there after `patience_seconds`.
+    Raises (every call): UserError if the server is dead, or has not started after `patience_seconds`.
     """
 
     def __init__(
@@ -152,37 +152,37 @@ class AsyncWorker:
         self.server = _wait_for_server(name, worker, patience_seconds)
         self.sent_bytes = self.received_bytes = 0
         self.version = self.batch = -1
-        self.word = ""
+        self.instruction = ""
         self.dropped = 0
         self._pause_seconds = 0.0
 
     def take(self) -> str:
-        """Ask for a batch, once; the reply's word, with "work" the batch's number is in `batch`.
+        """Ask once for a batch and return the reply's instruction; with "work", `batch` is its number.
 
-        Who asks again where there was none waits a little before, each time longer.
+        After a reply without a batch, the next call first waits a little, longer each time.
         """
         time.sleep(self._pause_seconds)
-        self._heed(self.call("take", self.worker, self.version))
-        return self.word
+        self._apply(self.call("take", self.worker, self.version))
+        return self.instruction
 
     def exchange(self, gradients: Sequence[Tensor], measured: Sequence[float] = ()) -> int:
-        """Send the gradients of `batch` and write the parameters that come back; the gradients' staleness."""
+        """Send the gradients of `batch`, write the parameters that come back and return the staleness."""
         if self.batch < 0:
-            raise ValueError("there is no batch in hand: take one first")
+            raise ValueError("take a batch before exchanging gradients")
         wire = to_wire(gradients)
         self.sent_bytes += wire.nbytes
         reply: Reply = self.call("push", self.worker, self.batch, self.version, wire, tuple(measured))
         self.dropped += reply.dropped
-        self._heed(reply)
+        self._apply(reply)
         return reply.staleness
 
     def counts(self) -> Counts:
-        """What went through the server so far."""
+        """Return the server's traffic so far."""
         found: Counts = self.call("read_counts")
         return found
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the server and wait for what it returns."""
+        """Call a method of the server and return its result."""
         import ray
 
         try:
@@ -190,10 +190,10 @@ class AsyncWorker:
         except (ray.exceptions.RayActorError, ray.exceptions.RaySystemError) as error:
             raise _dead() from error
 
-    def _heed(self, reply: Reply) -> None:
-        self.word, self.batch = reply.word, reply.batch
+    def _apply(self, reply: Reply) -> None:
+        self.instruction, self.batch = reply.instruction, reply.batch
         longer = min(max(_FIRST_PAUSE_SECONDS, 2 * self._pause_seconds), _LONGEST_PAUSE_SECONDS)
-        self._pause_seconds = 0.0 if reply.word == "work" else longer
+        self._pause_seconds = 0.0 if reply.instruction == "work" else longer
         if reply.parameters is not None:
             self.version = reply.version
             self.received_bytes += reply.parameters.nbytes
@@ -201,7 +201,7 @@ class AsyncWorker:
 
 
 def lose_worker(worker: int, name: str) -> bool:
-    """Have the server `name` go on without a worker; whether there was a server to tell."""
+    """Tell the server `name` that a worker is lost; return whether there was such a server."""
     import ray
 
     try:
@@ -222,22 +222,22 @@ def _wait_for_server(name: str, worker: int, patience_seconds: float) -> Any:
         except ValueError:
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"worker {worker} found no parameter server for {patience_seconds:g} s: worker 0, which "
-                    "starts it, is slow, hangs or did not come so far; see what worker 0 said, and start "
-                    "the command again, resume=<folder of the run> where the run has a checkpoint"
+                    f"worker {worker} found no parameter server within {patience_seconds:g} s; worker 0, "
+                    "which starts it, is slow, hangs or failed. Read the output of worker 0 and rerun the "
+                    "command, with resume=<folder of the run> if the run has a checkpoint"
                 ) from None
             time.sleep(_LONGEST_PAUSE_SECONDS)
 
 
 def _dead() -> UserError:
     return UserError(
-        "the parameter server died: go on from the last checkpoint with resume=<folder of the run>"
+        "the parameter server died; continue from the last checkpoint with resume=<folder of the run>"
     )
 
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Ray puts a SIGTERM handler of its own in place; ours comes back."""
+    """Restore this process's SIGTERM handler, which Ray replaces."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""The asynchronous server as a Ray actor, in a Ray of its own: what must not be shared, and what is said."""
+"""The asynchronous server as a Ray actor: servers are not shared, and errors name their cause."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import json, sys
 from pathlib import Path
 import torch
 from tempo.errors import UserError
-from tempo.distributed.ray_server import SERVER, AsyncWorker, ray_cluster, serve, variables_of_server
+from tempo.distributed.ps_async_ray import SERVER, AsyncWorker, ray_cluster, serve, variables_of_server
 from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.group import run_group
 
@@ -42,7 +42,7 @@ with ray_cluster() as address:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a process with a Ray of its own has left."""
+    """Run SCRIPT once in a process with its own Ray cluster; return the folder of its outputs."""
     folder = tmp_path_factory.mktemp("ray")
     late = {"method": "ps_async", "max_staleness": 0, "steps": 44, "warmup_steps": 4, "compute_steps": 0}
     job(folder, point_file=str(folder / POINT), **late).write(folder / "late.json")
@@ -54,12 +54,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    (folder / "said").write_text(done.stdout, encoding="utf-8")
+    (folder / "output").write_text(done.stdout, encoding="utf-8")
     return folder
 
 
-def test_a_gradient_that_the_server_dropped_is_no_trained_image(folder: Path) -> None:
-    """Of two workers of one pace and a bound of 0, each is late whenever the other has just stepped."""
+def test_dropped_gradients_do_not_count_as_trained_images(folder: Path) -> None:
+    """With two equally fast workers and a bound of 0, each is late whenever the other has just stepped."""
     found = ScalingPoint.from_json((folder / POINT).read_text(encoding="utf-8"), POINT)
     assert 0 < found.dropped_gradients < found.sent_gradients <= 2 * 40
     assert found.staleness == 0
@@ -67,12 +67,12 @@ def test_a_gradient_that_the_server_dropped_is_no_trained_image(folder: Path) ->
     assert found.images_per_second == pytest.approx(stepped * 2 * 2 / found.step_seconds, rel=0.3)
 
 
-def test_groups_in_one_ray_have_a_server_each(folder: Path) -> None:
-    """One stands where a whole benchmark point came and went, and none of its gradients reached it."""
-    assert (folder / "said").read_text(encoding="utf-8").splitlines()[0] == "work 8 0"
+def test_groups_in_one_cluster_have_separate_servers(folder: Path) -> None:
+    """No gradient of the benchmark point reached the server that was there before it."""
+    assert (folder / "output").read_text(encoding="utf-8").splitlines()[0] == "work 8 0"
 
 
-def test_a_server_that_does_not_come_is_not_said_to_be_dead(folder: Path) -> None:
-    _, said = (folder / "said").read_text(encoding="utf-8").splitlines()
-    assert said.startswith("worker 3 found no parameter server for 0.1 s: worker 0, which starts it, is slow")
-    assert "resume=" in said
+def test_a_server_that_never_started_is_not_reported_as_dead(folder: Path) -> None:
+    _, message = (folder / "output").read_text(encoding="utf-8").splitlines()
+    assert message.startswith("worker 3 found no parameter server within 0.1 s; worker 0, which starts it,")
+    assert "resume=" in message

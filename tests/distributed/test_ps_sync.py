@@ -1,17 +1,21 @@
-"""A synchronous parameter server gives DDP's weights, and moves a star's bytes."""
+"""A synchronous parameter server gives DDP's weights and sends the bytes that it says."""
 
 from __future__ import annotations
 
 import multiprocessing
 import sys
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from tempo.distributed.sync_server import ServerSettings, Star
+from tempo.distributed.ps_sync import ServerSettings, place_parameters, use_server
 from tempo.record.run_json import RunRecord
 from tests.conftest import Train, Trained
 from tests.jobs import SMALL, finish, start_group
@@ -43,7 +47,7 @@ def parameters_bytes() -> int:
 
 
 @pytest.mark.parametrize(("devices", "optimizer", "server"), LAYOUTS)
-def test_weights_of_one_process(
+def test_weights_equal_those_of_one_process(
     devices: int,
     optimizer: list[str],
     server: list[str],
@@ -52,20 +56,22 @@ def test_weights_of_one_process(
     parameters_bytes: int,
 ) -> None:
     whole = train(*JOB, *optimizer, folder="one")
-    star = run_group(tmp_path / "star", [*JOB, *optimizer, "trainer.method=ps_sync", *server], devices)
+    server_run = run_group(
+        tmp_path / "server", [*JOB, *optimizer, "trainer.method=ps_sync", *server], devices
+    )
     expected = whole.checkpoint()
-    found = star.checkpoint()
+    found = server_run.checkpoint()
     for name, value in found["state_dict"].items():
         torch.testing.assert_close(value, expected["state_dict"][name], rtol=0, atol=1e-10, msg=name)
-    # The checkpoint has the state of every variable, wherever it was stepped.
+    # The checkpoint has the state of every parameter, whichever server stepped it.
     state = found["optimizer_states"][0]["state"]
     assert state.keys() == expected["optimizer_states"][0]["state"].keys()
     for number, values in expected["optimizer_states"][0]["state"].items():
         for name, value in values.items():
             torch.testing.assert_close(state[number][name], value, rtol=0, atol=1e-10)
-    if server[-1].startswith("server.reply"):  # one server: all others' gradients in, all parameters out
+    if server[-1].startswith("server.reply"):  # one server: receives all gradients, sends all parameters
         every_step = (devices - 1) * parameters_bytes
-        assert star.record.exchange == {
+        assert server_run.record.exchange == {
             "sent_bytes_per_step": every_step,
             "received_bytes_per_step": every_step,
         }
@@ -73,38 +79,35 @@ def test_weights_of_one_process(
 
 def test_compression_halves_the_bytes(tmp_path: Path, parameters_bytes: int) -> None:
     job = [*JOB[:2], "model.hidden=[16]", "trainer.method=ps_sync", "server.reply=gradients"]
-    star = run_group(tmp_path / "star", [*job, "trainer.compress=bf16"], 2)
-    assert star.record.status == "completed"
-    assert star.record.exchange["sent_bytes_per_step"] == parameters_bytes / 8 * 2
+    server_run = run_group(tmp_path / "server", [*job, "trainer.compress=bf16"], 2)
+    assert server_run.record.status == "completed"
+    assert server_run.record.exchange["sent_bytes_per_step"] == parameters_bytes / 8 * 2
 
 
 def _average_large_gradients(rank: int, store: str) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     network = DistributedDataParallel(torch.nn.Linear(3, 1, bias=False))
-    parameters = list(network.parameters())
-    settings = ServerSettings(count=1, placement="by_size", reply="gradients")
-    star = Star(parameters, settings, torch.float16)
-    network.register_comm_hook(None, lambda state, bucket: star.hook(state, bucket))  # noqa: PLW0108
+    use_server(network, ServerSettings(count=1, placement="by_size", reply="gradients"), "fp16")
     network(torch.tensor([[40_960.0, 49_152.0 + 8_192 * rank, -61_440.0]])).sum().backward()
-    found = parameters[0].grad
+    found = next(network.parameters()).grad
     distributed.destroy_process_group()
     sys.exit(0 if torch.equal(found, torch.tensor([[40_960.0, 53_248.0, -61_440.0]])) else str(found))
 
 
 def test_a_compressed_sum_does_not_overflow(tmp_path: Path) -> None:
-    """float16 ends at 65,504: every sum here is above, no mean is."""
+    """The largest float16 is 65,504: every sum here is above it, no mean is."""
     context = multiprocessing.get_context("forkserver")
     group = [
         context.Process(target=_average_large_gradients, args=(rank, str(tmp_path / "store")))
         for rank in range(2)
     ]
-    for each in group:
-        each.start()
-    assert [finish(each) for each in group] == [0, 0]
+    for process in group:
+        process.start()
+    assert [finish(process) for process in group] == [0, 0]
 
 
 def test_ring_can_be_compressed(train: Train, tmp_path: Path) -> None:
-    """Rounded gradients move the weights a little: were the hook dropped, nothing would differ."""
+    """Rounded gradients move the weights a little; if the hook were dropped, nothing would differ."""
     job = [*JOB[:2], "model.hidden=[16]"]
     plain = run_group(tmp_path / "plain", job, 2).checkpoint()["state_dict"]
     rounded = run_group(tmp_path / "rounded", [*job, "trainer.compress=fp16"], 2).checkpoint()["state_dict"]
@@ -112,16 +115,16 @@ def test_ring_can_be_compressed(train: Train, tmp_path: Path) -> None:
     assert 0 < differences.max() < 1e-2
 
 
-def test_a_hook_that_raises_is_noticed_on_the_cpu(tmp_path: Path) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        network = DistributedDataParallel(torch.nn.Linear(2, 2))
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=7), st.integers(1, 3))
+def test_by_size_is_within_four_thirds_of_the_best_load(sizes: list[int], servers: int) -> None:
+    best = min(largest_load(sizes, owners) for owners in product(range(servers), repeat=len(sizes)))
+    assert largest_load(sizes, place_parameters(sizes, servers, "by_size")) <= 4 / 3 * best
 
-        def hook(state: object, bucket: object) -> None:
-            raise RuntimeError("the server is gone")
 
-        network.register_comm_hook(None, lambda state, bucket: hook(state, bucket))  # noqa: PLW0108
-        with pytest.raises(RuntimeError, match="the server is gone"):
-            network(torch.ones(1, 2)).sum().backward()
-    finally:
-        distributed.destroy_process_group()
+def largest_load(sizes: list[int], owners: Sequence[int]) -> int:
+    pairs = list(zip(sizes, owners, strict=True))
+    return max(sum(size for size, owner in pairs if owner == server) for server in set(owners))
+
+
+def test_round_robin_deals_out_in_order() -> None:
+    assert place_parameters([5, 5, 5, 5, 5], 2, "round_robin") == [0, 1, 0, 1, 0]

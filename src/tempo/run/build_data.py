@@ -1,0 +1,138 @@
+"""The images of a run: its training, validation and test sets, and the batches made of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from tempo.config.check import Config, source_keys
+from tempo.config.instantiate import instantiated
+from tempo.data.augment import Augment
+from tempo.data.batches import BatchPlan, EvalBatches, TrainBatches
+from tempo.data.images import ImageData
+from tempo.data.split import split, stratified
+from tempo.distributed.exchange import exchange_of
+from tempo.errors import UserError
+from tempo.task.classifier import Classifier
+
+# A chunk of steps is one call of Lightning's loop and one tensor of preprocessed images. It is long enough to
+# make the call cheap compared with the steps, and short enough to keep the tensor small and to notice a
+# signal soon. Parameters x images is a poor measure of a step's work, but it tells an MLP from a ResNet.
+_CHUNK_STEPS, _CHUNK_VALUES, _CHUNK_WORK = 64, 1 << 22, 250_000_000
+_GPU_FACTOR = 32
+"""Values and work of a chunk on a GPU, which must not wait for Python between two short chunks."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The three sets of a run; `sha256` is of the official training and test images together."""
+
+    train: ImageData
+    val: ImageData | None
+    test: ImageData
+    sha256: str
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of images in each set."""
+        return {"train": len(self.train), "val": len(self.val) if self.val else 0, "test": len(self.test)}
+
+
+def build_data(config: Config) -> Data:
+    """Read the source, then cut validation from its training images."""
+    node = config["data"]
+    train, test = instantiated("data", source_keys(node))
+    if len(train.classes) < 2:
+        raise UserError(
+            f"data: {train.name} has only the class {', '.join(train.classes)!r}, so there is nothing to "
+            "learn; choose another data=<option of conf/data>, or make one folder per class"
+        )
+    Augment(**node["augment"]).check_fits(*train.shape[1:])
+    sha256 = f"{train.sha256()[:32]}{test.sha256()[:32]}"
+    kept, val = split(
+        train, val_size=node["val_size"], train_size=node["train_size"], split_seed=node["split_seed"]
+    )
+    limit = config["trainer"]["limit_train_steps"]
+    if limit is not None:
+        kept = _some(kept, limit * node["total_batch_size"], node["split_seed"])
+    limit = config["trainer"]["limit_eval_batches"]
+    if limit is not None:
+        images = limit * node["eval_batch_size"]
+        val = _some(val, images, node["split_seed"]) if val else None
+        test = _some(test, images, node["split_seed"])
+    return Data(kept, val, test, sha256)
+
+
+def _some(data: ImageData, images: int, split_seed: int) -> ImageData:
+    if images >= len(data):
+        return data
+    return data.take(stratified(data.labels.cpu().numpy(), images, split_seed))
+
+
+def check_every_rank_has_images(data: Data, world_size: int) -> None:
+    """Raise UserError if a set has fewer images than there are processes."""
+    for name, size in data.sizes.items():
+        if 0 < size < world_size:
+            key, number = ("data.val_size", world_size) if name == "val" else ("trainer.devices", size)
+            raise UserError(
+                f"the {name} set has {size} images, but each of the {world_size} processes needs one; "
+                f"set {key}={number}"
+            )
+
+
+def on_best_device(data: ImageData, device: torch.device) -> ImageData:
+    """Move images to the training device if they take less than half of its free memory."""
+    if device.type != "cuda":
+        return data
+    free, _ = torch.cuda.mem_get_info(device)
+    return data.to(device) if data.images.nbytes < free / 2 else data
+
+
+def build_plan(config: Config, train_images: int, world_size: int, rank: int) -> BatchPlan:
+    """Plan which images each step of this rank sees."""
+    trainer = config["trainer"]
+    if exchange_of(trainer).is_asynchronous:
+        world_size, rank = 1, 0
+    return BatchPlan(
+        n=train_images,
+        total_batch_size=config["data"]["total_batch_size"],
+        seed=config["seed"],
+        world_size=world_size,
+        rank=rank,
+        accumulate=trainer["accumulate"],
+    )
+
+
+def total_steps(config: Config, steps_per_epoch: int) -> int:
+    """Return the number of optimizer steps of the whole run."""
+    steps = config["trainer"]["max_steps"]
+    return int(steps) if steps is not None else int(config["trainer"]["epochs"]) * steps_per_epoch
+
+
+def build_train_batches(config: Config, data: Data, module: Classifier) -> TrainBatches:
+    """Build chunks of training steps, starting wherever the trainer stands."""
+    steps = config["trainer"]["steps_per_call"]
+    if steps == "auto":
+        images = module.plan.per_device * module.plan.accumulate
+        values = images * math.prod(data.train.shape)
+        work = images * sum(parameter.numel() for parameter in module.network.parameters())
+        factor = _GPU_FACTOR if data.train.images.device.type == "cuda" else 1
+        steps = max(1, min(_CHUNK_STEPS, factor * _CHUNK_VALUES // values, factor * _CHUNK_WORK // work))
+    if config["checkpoint"]["every_n_steps"] is not None:
+        steps = min(steps, config["checkpoint"]["every_n_steps"])
+    return TrainBatches(
+        data=data.train,
+        plan=module.plan,
+        augment=Augment(**config["data"]["augment"]),
+        steps_per_chunk=steps,
+        next_step=lambda: module.trainer.global_step,
+        last_step=module.total_steps,
+    )
+
+
+def build_eval_batches(config: Config, data: ImageData, plan: BatchPlan) -> EvalBatches:
+    """Build batches in which every image stands once, over all ranks."""
+    size = config["data"]["eval_batch_size"]
+    return EvalBatches(data=data, batch_size=size, world_size=plan.world_size, rank=plan.rank)

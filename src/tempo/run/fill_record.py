@@ -1,0 +1,159 @@
+"""What the record of a run says: its beginning, what was built for it, its test and its end."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tempo.config.check import Config
+from tempo.record.atomic_write import write_atomically
+from tempo.record.environment import (
+    DIFF_FILE,
+    LARGEST_DIFF,
+    cpu_name,
+    git_state,
+    surroundings,
+    switches,
+    versions,
+)
+from tempo.record.run_json import RunRecord, config_hash
+from tempo.run.build_run import RunParts
+from tempo.run.callbacks import metric_mode
+from tempo.trainer.divergence import Diverged
+from tempo.trainer.final_state import weights_sha256
+from tempo.trainer.interruption import Interrupted
+from tempo.trainer.pruning import Pruned
+
+
+def first_record(
+    config: Config, overrides: Sequence[str], choices: dict[str, str]
+) -> tuple[RunRecord, bytes]:
+    """Return the record of a run that starts now in this process, and the diff of its checkout."""
+    git, diff = git_state()
+    record = RunRecord(
+        config=dict(config.values),
+        config_hash=config_hash(config.values),
+        overrides=list(overrides),
+        choices=choices,
+        seed=config["seed"],
+        name=config["name"],
+        started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        argv=[Path(sys.argv[0]).name, *sys.argv[1:]],
+        versions=versions(),
+        git=git,
+        environment=surroundings(),
+    )
+    names = ("started_at", "argv", "versions", "git", "environment")
+    record.sessions = [{name: getattr(record, name) for name in names}]
+    return record, diff
+
+
+def keep_diff(record: RunRecord, folder: Path, diff: bytes, *, resumed: bool) -> None:
+    """Write the diff next to the record; one unlike an earlier session's gets a name of its own."""
+    if not diff:
+        return
+    name = DIFF_FILE
+    if resumed and (folder / name).exists() and (folder / name).read_bytes() != diff[:LARGEST_DIFF]:
+        name = f"git_{record.git['diff_sha256'][:12]}.diff"
+    record.git["diff"] = name
+    write_atomically(folder / name, diff[:LARGEST_DIFF])
+
+
+def record_parts(record: RunRecord, parts: RunParts, world_size: int) -> None:
+    """Write into the record what was built: data, network, batch, objective, device and numerics."""
+    data, plan, device = parts.data, parts.plan, parts.trainer.strategy.root_device
+    parameters = list(parts.module.network.parameters())
+    record.world_size = world_size
+    record.device = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+    record.data = {
+        "name": data.train.name,
+        "sha256": data.sha256,
+        "train": data.sizes["train"],
+        "val": data.sizes["val"],
+        "test": data.sizes["test"],
+        "shape": list(data.train.shape),
+        "classes": len(data.train.classes),
+    }
+    record.parameters = {
+        "total": sum(parameter.numel() for parameter in parameters),
+        "trainable": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+    }
+    record.batch = {
+        "total": plan.total_batch_size,
+        "per_device": plan.per_device,
+        "accumulate": plan.accumulate,
+    }
+    record.environment |= _numerics(device)
+    objective = record.config["objective"]
+    record.objective = {"name": objective, "mode": metric_mode(objective)}
+
+
+def _numerics(device: torch.device) -> dict[str, Any]:
+    """Return the settings and abilities of torch that can change the last bits of a number."""
+    found: dict[str, Any] = {
+        "variables": switches(),  # again: deterministic algorithms have set some by now
+        "threads": {"intra_op": torch.get_num_threads(), "inter_op": torch.get_num_interop_threads()},
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+    if device.type == "cuda":
+        found |= {
+            "cuda": torch.version.cuda or "",
+            "cudnn": torch.backends.cudnn.version(),
+            "gpu_capability": ".".join(map(str, torch.cuda.get_device_capability(device))),
+            "tf32": {
+                "matmul": torch.backends.cuda.matmul.allow_tf32,
+                "cudnn": torch.backends.cudnn.allow_tf32,
+            },
+        }
+    return found
+
+
+def record_exchange(record: RunRecord, parts: RunParts) -> None:
+    """Write into the record what went through a parameter server, and how many workers took steps."""
+    for part in (parts.module, parts.trainer.strategy):
+        record.exchange = getattr(part, "exchange", record.exchange)  # also absent before the first step
+    if workers := record.exchange.get("steps_of_workers"):
+        record.world_size = len(workers)
+
+
+def record_test(record: RunRecord, parts: RunParts, *, of_best: bool) -> None:
+    """Write into the record which state was tested, and what the test found."""
+    checkpoints, result = parts.checkpoints, parts.module.evaluated
+    record.selected = {"by": "last", "value": None, "step": parts.trainer.global_step}
+    if of_best:
+        record.metrics["val"] = checkpoints.best_metrics
+        record.selected = {
+            "by": str(checkpoints.monitor),
+            "value": checkpoints.best_value,
+            "step": checkpoints.best_step,
+        }
+    record.n_evaluated = int(result["images"])
+    record.metrics["test"] = {name: result[name] for name in ("loss", "accuracy")}
+    split, name = record.config["objective"].split("/")
+    record.objective |= {"value": record.metrics[split][name]}
+    record.weights_sha256 = weights_sha256(parts.module.tested_network)
+
+
+def record_end(record: RunRecord, error: BaseException | None) -> None:
+    """Write into the record how the run ended, by the exception that ended it; None completes it."""
+    if error is None:
+        record.status = "completed"
+    elif isinstance(error, Diverged):
+        record.status, record.reason = "diverged", str(error)
+        record.objective |= {"value": math.nan}
+    elif isinstance(error, Pruned):
+        record.status, record.reason = "pruned", str(error)
+    elif isinstance(error, Interrupted):
+        record.status, record.reason = "interrupted", str(error)
+    # Lightning exits on a second Ctrl-C while it deals with the first.
+    elif isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
+        record.status, record.reason = "interrupted", "SIGINT"
+    else:
+        record.status, record.reason = "failed", f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,0 +1,108 @@
+"""Where a run starts: at its first step, or at the checkpoint of an interrupted run."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+from tempo.command_line.error_messages import task_line
+from tempo.config.check import Config
+from tempo.errors import UserError
+from tempo.record.atomic_write import remove_unfinished
+from tempo.record.comparison import causes
+from tempo.record.environment import same_source
+from tempo.record.run_folder import check_resumable
+from tempo.record.run_json import RunRecord
+from tempo.trainer.checkpoint_file import load
+from tempo.trainer.checkpoints import clear_traces, newest_whole
+
+log = logging.getLogger(__name__)
+
+STATE_ERRORS = (
+    AttributeError,
+    LookupError,
+    MisconfigurationException,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What Lightning, a network or an optimizer raises when it cannot load a state."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The start of a run; the default is a new one."""
+
+    before: RunRecord | None = None
+    """The record of a resumed run, as the session before left it."""
+    checkpoint: Path | None = None
+    """None also in a resumed run that had no usable checkpoint: it starts again."""
+    step: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that earlier sessions of the run took, as far as its record knows."""
+        seconds = {} if self.before is None else self.before.seconds
+        return max(seconds.get("total", 0.0), seconds.get("startup", 0.0) + seconds.get("train", 0.0))
+
+
+def prepare_start(config: Config, folder: Path, record: RunRecord, *, is_rank_zero: bool) -> Start:
+    """Return where the run starts, and bring its record and folder to that state.
+
+    Raises:
+        UserError: the run in the folder cannot be resumed with this configuration.
+    """
+    if is_rank_zero:
+        remove_unfinished(folder)
+    if not config["resume"]:
+        if is_rank_zero:
+            clear_traces(folder)  # of an earlier run that ended without a result
+        return Start()
+    check_resumable(config.values, folder)
+    before = RunRecord.read(folder)
+    record.sessions = [*before.sessions, *record.sessions]
+    record.init_from, record.data = before.init_from, before.data
+    checkpoint, complaints = newest_whole(
+        folder / "checkpoints", record.config_hash, needs_best=config["checkpoint"]["select"] == "best"
+    )
+    for line in complaints:
+        log.warning(line)
+    if checkpoint is None:
+        return Start(before)
+    # Until the first row of this session is written.
+    record.steps, record.epochs, record.metrics = before.steps, before.epochs, before.metrics
+    return Start(before, checkpoint, int(load(checkpoint)["global_step"]))
+
+
+def check_same_images(record: RunRecord, sha256: str) -> None:
+    """Raise UserError if a resumed run has other images than those that it started with."""
+    if record.data.get("sha256") not in (None, sha256):
+        raise UserError(
+            f"the images are not those that the run started with (SHA-256 {sha256[:12]}, recorded "
+            f"{str(record.data['sha256'])[:12]}); put them back, or start a new run without resume="
+        )
+
+
+def warn_of_changes(start: Start, record: RunRecord) -> None:
+    """Log what changed since the session before: code, versions, threads, machine."""
+    before = start.before
+    if before is None or "threads" not in before.environment:  # killed before it was built
+        return
+    commits = [str(session.git.get("commit", "")) for session in (before, record)]
+    now = dataclasses.replace(record, sessions=[])
+    for change in causes(before, now, same_source=same_source(*commits)):
+        log.warning("resumed under different conditions, results may not be bit-identical: %s", change)
+
+
+def refuse_state(start: Start, error: Exception) -> None:
+    """Raise UserError if a checkpoint did not fit the run; return if memory or a device failed instead."""
+    if task_line(error, None) is None:
+        raise UserError(
+            f"the run cannot continue from {start.checkpoint} ({type(error).__name__}: "
+            f"{str(error)[:200]}; HYDRA_FULL_ERROR=1 shows where); remove it to resume from the checkpoint "
+            "before it, or start a new run without resume="
+        ) from error
