@@ -35,10 +35,10 @@ RUNS: list[tuple[str, list[str]]] = [
     ),
     ("data.augment.cutout=9 model=mlp", ["data.augment.cutout=9 leaves nothing of images of 8x8"]),
     (f"{SYNTHETIC} data.classes=1", ["has only the class '0'", "conf/data"]),
-    (f"{SYNTHETIC} data.train_images=10", ["data.total_batch_size=9 or less"]),
+    (f"{SYNTHETIC} data.train_images=8", ["data.total_batch_size=7 or less"]),
     (f"{SYNTHETIC} data.val_size=0.001", ["data.val_size=0.001 of 100 images is none", "data.val_size=0.1"]),
     (f"{SYNTHETIC} data.image_size=1000000", ["not enough memory"]),
-    ("data=folder data.root=/nowhere", ["data.root=/nowhere is no folder"]),
+    ("data=folder data.root=/nowhere", ["data.root=/nowhere is not a folder"]),
     ("data=cifar10 data.root=/dev/null data.download=false", ["data=digits (no network)"]),
 ]
 NEEDS_GPU: list[tuple[str, list[str]]] = [
@@ -71,7 +71,7 @@ def test_a_study_that_cannot_be_afforded(heavy: Warm, refused: Refused, tmp_path
     given = ["model=mlp", "tune.budget_epochs=1", f"hydra.run.dir={tmp_path / 'a' / 'tune'}"]
     assert "at least tune.budget_epochs=" in refused(heavy, "tune.py", *given)
     given = ["model=mlp", "data=folder", "data.root=/nowhere", f"hydra.run.dir={tmp_path / 'a' / 'tune'}"]
-    assert "data.root=/nowhere is no folder" in refused(heavy, "tune.py", *given)
+    assert "data.root=/nowhere is not a folder" in refused(heavy, "tune.py", *given)
 
 
 @pytest.mark.parametrize("name", ["OwnModule", "OwnSubclass", "own_module"])

@@ -107,5 +107,5 @@ def test_an_archive_that_is_none(what: str, tmp_path: Path) -> None:
         os.truncate(packed, 2 << 30)
     else:
         os.mkfifo(packed)
-    with pytest.raises(UserError, match="no file of at most 1024 MiB"):
+    with pytest.raises(UserError, match="not a file of at most 1024 MiB"):
         cifar.cifar10(root=str(tmp_path), download=False)

@@ -77,7 +77,7 @@ def test_torchvision_refuses_other_channels_and_names() -> None:
     with pytest.raises(ValueError, match="Did you mean 'resnet50'"):
         torchvision_model(input_shape=(3, 32, 32), num_classes=10, name="resnet5O")
     # a detector is a network of torchvision too, but gives no logits
-    with pytest.raises(ValueError, match="no classification network"):
+    with pytest.raises(ValueError, match="not a classification network"):
         torchvision_model(input_shape=(3, 32, 32), num_classes=10, name="fasterrcnn_resnet50_fpn")
 
 

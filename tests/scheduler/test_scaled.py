@@ -6,6 +6,7 @@ import csv
 
 import pytest
 
+from tempo.config.check import check
 from tempo.config.run_length import lr_factor, schedule_of
 from tempo.scheduler.build import Scaled
 from tempo.scheduler.onecycle import OneCycle
@@ -18,7 +19,7 @@ from tests.conftest import Train
 )
 def test_factor(rule: str, batch: int, reference: int, factor: float, train_config) -> None:
     given = [f"trainer.lr_scaling={rule}", f"trainer.lr_reference_batch={reference}"]
-    config = train_config(*given, f"data.total_batch_size={batch}")
+    config = check(train_config(*given, f"data.total_batch_size={batch}"))
     assert lr_factor(config) == factor
     assert schedule_of(config).at(0, 10)["lr"] == pytest.approx(0.1 * factor)
 

@@ -1,4 +1,4 @@
-"""Sources of images, their split, their batches and their augmentation.
+"""Sources of images, their split into training and validation, batches and augmentation.
 
-It knows neither networks nor Lightning.
+Nothing here knows networks, optimizers or Lightning.
 """

@@ -1,4 +1,4 @@
-"""Official archives on disk: fetched when they are missing, verified before anything reads them."""
+"""Official archives on disk: downloaded if missing, verified before anything reads them."""
 
 from __future__ import annotations
 
@@ -13,56 +13,52 @@ from torchvision.datasets.utils import download_url
 
 from tempo.errors import UserError
 
-# A network that swallows packets must not hold the start for ever.
+# A network that drops packets must not block the start for ever.
 _STALL_SECONDS = 30.0
 MOST_BYTES = 1 << 30
-"""Five times the largest archive: more is not read into memory to find out that it is another file."""
+"""Five times the largest archive; a larger file is not read into memory to find out that it is another one."""
 
 
 def verified_bytes(path: Path, md5: str) -> bytes:
-    """The file's content.
-
-    Raises:
-        UserError: it cannot be read, or its MD5 is not the published one.
-    """
+    """Return a file's content; UserError if it cannot be read or does not have the published MD5."""
     return check(read_bytes(path), md5, path)
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's content, or a UserError that names it."""
+    """Return a file's content; UserError if it is not a file, is too large or cannot be read."""
     try:
         if not path.is_file() or path.stat().st_size > MOST_BYTES:
-            raise corrupt(path, f"it is no file of at most {MOST_BYTES >> 20} MiB")
+            raise corrupt(path, f"it is not a file of at most {MOST_BYTES >> 20} MiB")
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): check its permissions.") from error
+        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
 
 
 def check(content: bytes, md5: str, path: Path) -> bytes:
-    """`content`, if it has the published MD5; `path` is where it came from."""
+    """Return `content`, read from `path`, if it has the published MD5; UserError otherwise."""
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
         raise corrupt(path, f"its checksum is not the published {md5}")
     return content
 
 
 def corrupt(path: Path, reason: str) -> UserError:
-    """What to say of a file whose content is wrong."""
+    """Return the error for a file whose content is wrong."""
     return UserError(
-        f"{path} is truncated or corrupt ({reason}): delete it, and it is downloaded again "
-        "at the next start (data.download=true), or copy a whole one there."
+        f"{path} is truncated or corrupt ({reason}); delete it to download it again at the "
+        "next start (data.download=true), or copy an intact file there"
     )
 
 
 def fetch(path: Path, md5: str, urls: Sequence[str], *, download: bool, name: str, root: Path) -> None:
-    """Download `path` from the first of `urls` that serves it; it appears whole and verified or not at all.
+    """Download `path` from the first of `urls` that serves it; it appears complete and verified or not at all.
 
     Raises:
-        UserError: `download` is false, or no address could be read, or `root` cannot be written.
+        UserError: `download` is false, no address could be read, or `root` cannot be written.
     """
     reason = "data.download=false"
     made = [folder for folder in path.parents if not folder.exists()]
     if download:
-        # Two processes may fetch at once: each writes its own file, and the last to be renamed stays.
+        # Two processes may download at once: each writes its own file, and the last one renamed stays.
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         for url in urls:
             try:
@@ -73,13 +69,13 @@ def fetch(path: Path, md5: str, urls: Sequence[str], *, download: bool, name: st
                 reason = f"the download failed: {error}"
             finally:
                 partial.unlink(missing_ok=True)
-        # A misspelt root leaves no folders behind; another process may be using them by now.
+        # Leave no folders of a misspelt root behind; another process may be using them by now.
         for folder in made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
     raise UserError(
-        f"{name} is not in {root}: {path.relative_to(root)} is missing, and {reason}. Put the official file "
-        "there, point TEMPO_DATA or data.root at a folder that has it, or use data=digits (no network)."
+        f"{name} is not in {root}: {path.relative_to(root)} is missing, and {reason}; put the official file "
+        "there, point TEMPO_DATA or data.root to a folder that has it, or use data=digits (no network)"
     )
 
 

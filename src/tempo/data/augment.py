@@ -1,4 +1,4 @@
-"""Augmentation and normalisation of whole batches, one draw an image."""
+"""Augmentation and normalization of whole batches, with one random draw per image."""
 
 from __future__ import annotations
 
@@ -24,57 +24,45 @@ class Augment:
     """Random changes of the training images; all off by default in `conf/train.yaml`.
 
     Attributes:
-        crop_padding: pixels of zeros put on each side before a crop of the old size (He et al.,
-            arXiv:1512.03385, section 4.2: 4); 0 = off.
+        crop_padding: pixels of zeros added on each side before a random crop of the old size (He et al.,
+            arXiv:1512.03385, section 4.2: 4); 0 is off.
         flip: mirror left and right with probability 1/2.
-        cutout: side in pixels of a square, centred on any pixel and clipped at the border, that is filled
-            with the mean (DeVries & Taylor, arXiv:1708.04552); 0 = off.
-
-    Raises:
-        UserError: a negative or fractional number of pixels.
+        cutout: side in pixels of a square, centred on a random pixel and clipped at the border, that is filled
+            with the mean (DeVries & Taylor, arXiv:1708.04552); 0 is off.
     """
 
     crop_padding: int
     flip: bool
     cutout: int
 
-    def __post_init__(self) -> None:
-        for key in ("crop_padding", "cutout"):
-            value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise UserError(
-                    f"data.augment.{key}={value} is no number of pixels: "
-                    f"use data.augment.{key}=4, or 0 for none."
-                )
-
     def check_fits(self, height: int, width: int) -> None:
-        """UserError where a crop can lie outside of the images, or a cutout is larger than they are."""
+        """Raise UserError if a crop can be outside the images, or the cutout is larger than they are."""
         side = min(height, width)
         for key, most in (("crop_padding", side - 1), ("cutout", side)):
             if getattr(self, key) > most:
                 raise UserError(
-                    f"data.augment.{key}={getattr(self, key)} leaves nothing of images of {height}x{width}: "
-                    f"data.augment.{key}={most // 4}, or 0 for none."
+                    f"data.augment.{key}={getattr(self, key)} leaves nothing of images of {height}x{width}; "
+                    f"set data.augment.{key}={most // 4}, or 0 for none."
                 )
 
     @property
     def active(self) -> bool:
-        """Whether anything is random here."""
+        """Whether anything is random."""
         return self.crop_padding > 0 or self.flip or self.cutout > 0
 
     def draw(self, rng: np.random.Philox, n: int, height: int, width: int) -> np.ndarray:
-        """Draws for `n` images: int16 `[n, 5]`.
+        """Return the draws for `n` images, int16 `[n, 5]`.
 
         Columns: crop row and crop column in 0 .. 2 crop_padding, flip in 0 .. 1, row and column of the
-        cutout's centre in the image. An image takes one 64-bit word of `rng` and each column is a digit of it
-        in mixed radix, so a column's bias is below 2**-40. Column r of a crop starts r - crop_padding pixels
-        from the image's left edge, and so the rows from its top.
+        cutout's centre in the image. Each image takes one 64-bit word of `rng`, and each column is a digit of
+        it in mixed radix, so a column's bias is below 2**-40. A crop with row r starts r - crop_padding pixels
+        below the image's top edge; columns likewise from its left edge.
         """
         draws = np.zeros((n, 5), dtype=np.int16)
         if not self.active:
             return draws
         word = rng.random_raw(n)
-        # The flip takes its bit whether it is on or not, so switching it leaves the crops as they are.
+        # The flip takes its bit even if it is off, so that switching it does not change the crops.
         for column, radix in (
             (FLIP, 2),
             (ROW, 2 * self.crop_padding + 1),
@@ -90,16 +78,16 @@ class Augment:
 
 
 def _digit(word: np.ndarray, radix: int) -> tuple[np.ndarray, np.ndarray]:
-    """Quotient and remainder; not divmod, which numpy has no vector code for."""
+    """Return quotient and remainder; numpy has no vector code for divmod."""
     quotient = word // np.uint64(radix)
     return quotient, word - quotient * np.uint64(radix)
 
 
 class Preprocess:
-    """uint8 images to the network's float32 batch: crop, flip, `(x / 255 - mean) / std`, cutout.
+    """Turns uint8 images into the network's float32 batch: crop, flip, `(x / 255 - mean) / std`, cutout.
 
-    Zeros pad the image before normalisation, as torchvision's RandomCrop does on the PIL image. Works on the
-    images' device without waiting for it.
+    The image is padded with zeros before normalization, as by torchvision's RandomCrop on a PIL image. Works
+    on the images' device without synchronizing with it.
 
     Args:
         augment: None for evaluation.
@@ -117,10 +105,10 @@ class Preprocess:
         self._affine: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, images: Tensor, draws: Tensor | None = None) -> Tensor:
-        """float32 `[B, C, H, W]` of uint8 `[B, C, H, W]`; `draws` `[B, 5]` as from `Augment.draw`.
+        """Return float32 `[B, C, H, W]` for uint8 `[B, C, H, W]` and `draws` `[B, 5]` of `Augment.draw`.
 
         Raises:
-            ValueError: draws are missing though there is something to augment.
+            ValueError: augmentation is on and `draws` is None.
         """
         if self.augment is None:
             return self._normalize(images)
@@ -147,12 +135,12 @@ class Preprocess:
         if not self.channels_last or channels == 1:
             return images.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
         batch = torch.empty((n, height, width, channels), device=images.device)
-        for channel in range(channels):  # on a CPU four times as quick as one permuting copy
+        for channel in range(channels):  # four times as fast on a CPU as one permuting copy
             batch[..., channel] = images[:, channel]
         return batch.permute(0, 3, 1, 2)
 
     def _scale_and_shift(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Both for every pixel: one number a channel would keep channels_last from vector code."""
+        """Return both for every pixel: with one number per channel, channels_last would not be vectorized."""
         std = [value if value > 0 else 1.0 for value in self.std]
         scale = torch.tensor([1 / (255 * s) for s in std], device=images.device)
         shift = torch.tensor([-m / s for m, s in zip(self.mean, std, strict=True)], device=images.device)
@@ -163,7 +151,7 @@ class Preprocess:
 
 
 def _crop_and_flip(images: Tensor, draws: Tensor, augment: Augment) -> Tensor:
-    """Each image's own window of its padded self, as one gather of pixel rows: uint8 `[B, C, H, W]`."""
+    """Return each image's window of its padded self, uint8 `[B, C, H, W]`, by one gather of pixel rows."""
     n, channels, height, width = images.shape
     pad = augment.crop_padding
     padded = images.contiguous()
@@ -175,7 +163,7 @@ def _crop_and_flip(images: Tensor, draws: Tensor, augment: Augment) -> Tensor:
         return images
     number = torch.arange(n, device=images.device)
     if augment.flip:
-        # A mirrored window lies in the mirrored image, at the mirrored column.
+        # The window of a mirrored image is at the mirrored column of the mirrored padded image.
         padded = torch.cat((padded, padded.flip(-1)))
         flipped = draws[:, FLIP]
         number = number + n * flipped
@@ -190,7 +178,7 @@ def _crop_and_flip(images: Tensor, draws: Tensor, augment: Augment) -> Tensor:
 
 
 def _cut_out(batch: Tensor, draws: Tensor, side: int) -> None:
-    """Fill each image's square with 0, which is the mean after normalisation, in place."""
+    """Fill each image's square with 0, the mean after normalization, in place."""
     height, width = batch.shape[2:]
     top = draws[:, CUTOUT_ROW, None] - side // 2
     left = draws[:, CUTOUT_COLUMN, None] - side // 2
@@ -202,9 +190,9 @@ def _cut_out(batch: Tensor, draws: Tensor, side: int) -> None:
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and population standard deviation of each channel of uint8 `[N, C, H, W]`, in [0, 1].
+    """Return mean and population standard deviation of each channel of uint8 `[N, C, H, W]`, in [0, 1].
 
-    Exact up to the last rounding, by way of a histogram.
+    Exact up to the last rounding, by a histogram.
 
     Raises:
         ZeroDivisionError: no images.
@@ -215,7 +203,7 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
         histogram = np.zeros(256, dtype=np.int64)
         for block in images.split(_STATISTICS_BLOCK_IMAGES):
             histogram += torch.bincount(block[:, channel].reshape(-1), minlength=256).cpu().numpy()
-        # Python's integers: the product of a count and a sum of squares can pass 2**63.
+        # Python's integers, because a count times a sum of squares can exceed 2**63.
         count, total, squares = (int(histogram @ values**power) for power in (0, 1, 2))
         mean.append(total / (255 * count))
         std.append(math.sqrt(count * squares - total * total) / (255 * count))
@@ -225,11 +213,7 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
 def normalization(
     normalize: Literal["channel", "unit"], images: Tensor
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std that `data.normalize` stands for: those of the training `images`, or 0 and 1."""
+    """Return mean and std per channel: those of the training `images` for `channel`, 0 and 1 for `unit`."""
     if normalize == "unit":
         return (0.0,) * images.shape[1], (1.0,) * images.shape[1]
-    if normalize != "channel":
-        raise UserError(
-            f"data.normalize={normalize} is unknown: use data.normalize=channel or data.normalize=unit."
-        )
     return channel_statistics(images)

@@ -15,24 +15,23 @@ from torch import Tensor
 from tempo.data.augment import Augment
 from tempo.data.images import ImageData
 from tempo.data.sizes import check_batch_size
-from tempo.errors import UserError
 
-# Streams of one seed; their counters never meet.
+# Streams of one seed, whose counters never overlap.
 _ORDER, _AUGMENT = 0, 1
 
 
 def _counter(seed: int, stream: int, epoch: int) -> np.random.Philox:
-    """Counter-based generator (Salmon et al. 2011): 2**192 blocks for each (seed, stream, epoch)."""
+    """Return a counter-based generator (Salmon et al. 2011): 2**192 blocks per (seed, stream, epoch)."""
     key = np.array([seed % 2**64, stream], dtype=np.uint64)
     return np.random.Philox(key=key, counter=np.array([0, 0, 0, epoch], dtype=np.uint64))
 
 
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, n: int) -> np.ndarray:
-    """Permutation of the epoch, int64 `[n]`.
+    """Return the permutation of an epoch, int64 `[n]`.
 
-    Raw counter output, sorted: unlike numpy's own shuffle it is the same in all its versions. The index rides
-    in the low bits of its key: to sort is ten times as quick as to find the order that would sort.
+    Sorts raw counter output, which is the same in all versions of numpy, unlike its shuffle. Each index is in
+    the low bits of its key, because sort is ten times as fast as argsort.
     """
     bits = np.uint64(max(0, n - 1).bit_length())
     keys = _counter(seed, _ORDER, epoch).random_raw(n) >> bits << bits
@@ -45,7 +44,7 @@ def _order(seed: int, epoch: int, n: int) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def _draws(seed: int, epoch: int, n: int, augment: Augment, height: int, width: int) -> np.ndarray:
-    """Augmentation of the epoch's n places, in the order of the permutation."""
+    """Return the augmentation draws of an epoch's n images, in the order of the permutation."""
     draws = augment.draw(_counter(seed, _AUGMENT, epoch), n, height, width)
     draws.flags.writeable = False
     return draws
@@ -55,18 +54,18 @@ def _draws(seed: int, epoch: int, n: int, augment: Augment, height: int, width: 
 class BatchPlan:
     """Which images each optimizer step sees.
 
-    The global batch of a step is `order[p * TBS : (p + 1) * TBS]`, where `order` is the epoch's permutation
-    and p the step's position in the epoch; rank r has its r-th contiguous share, micro-batch a the a-th part
-    of that share. So the global batch is the same for any number of devices and any accumulation. The
-    n mod TBS images at an epoch's end are left out of it, others in each epoch.
+    The batch of a step is `order[p * TBS : (p + 1) * TBS]`, where `order` is the epoch's permutation and p the
+    step's position in the epoch. Rank r has the r-th contiguous part of it, and its micro-batch a the a-th
+    part of that. So the batch is the same for any number of devices and any accumulation. The last n mod TBS
+    images of a permutation are not used; they differ from epoch to epoch.
 
     Attributes:
         n: training images.
         total_batch_size: TBS = per_device x world_size x accumulate.
-        seed: any integer, 0 included.
+        seed: any integer.
         world_size: devices over all nodes.
         rank: 0 .. world_size - 1.
-        accumulate: micro-batches in one optimizer step.
+        accumulate: micro-batches per device and optimizer step.
 
     Raises:
         UserError: TBS does not divide into equal micro-batches, or is more than n.
@@ -89,39 +88,39 @@ class BatchPlan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps in an epoch; the last, incomplete batch is dropped."""
+        """Optimizer steps per epoch, without the last, incomplete batch."""
         return self.n // self.total_batch_size
 
     @property
     def per_device(self) -> int:
-        """Images in one micro-batch of one device."""
+        """Images per micro-batch."""
         return self.total_batch_size // (self.world_size * self.accumulate)
 
     def positions(self, step: int) -> np.ndarray:
-        """Indices of this rank's images in global step `step`, int64 `[accumulate * per_device]`."""
+        """Return the indices of this rank's images in step `step` of the run, int64 `[accumulate * per_device]`."""
         epoch, position = divmod(step, self.steps_per_epoch)
         share = self.accumulate * self.per_device
         return self.epoch_positions(epoch)[position * share : (position + 1) * share]
 
     def epoch_positions(self, epoch: int) -> np.ndarray:
-        """The same for all steps of an epoch, one after the other."""
+        """Return the `positions` of all steps of an epoch, concatenated."""
         return self._share(_order(self.seed, epoch, self.n))
 
     def epoch_draws(self, epoch: int, augment: Augment, height: int, width: int) -> np.ndarray:
-        """Augmentation of `epoch_positions`, int16 `[same, 5]`, columns as in `Augment.draw`."""
+        """Return the augmentation draws for `epoch_positions`, int16 `[same, 5]`, columns as in `Augment.draw`."""
         return self._share(_draws(self.seed, epoch, self.n, augment, height, width))
 
     def _share(self, per_place: np.ndarray) -> np.ndarray:
-        """This rank's part of an array that has one row for each place of the epoch."""
+        """Return this rank's rows of an array with one row per image of the epoch."""
         steps, inner = self.steps_per_epoch, per_place.shape[1:]
         whole = per_place[: steps * self.total_batch_size].reshape(steps, self.world_size, -1, *inner)
         return np.ascontiguousarray(whole[:, self.rank]).reshape(-1, *inner)
 
 
 class Chunk(NamedTuple):
-    """The images of several optimizer steps of one rank, raw.
+    """Raw images of several optimizer steps of one rank.
 
-    A trainer's cost per batch can be several times a small network's step, so it gets several in one go.
+    A trainer's cost per batch can be several times the step of a small network, so it gets several at once.
 
     Attributes:
         images: uint8 `[steps * accumulate * per_device, C, H, W]`, on the data's device.
@@ -137,19 +136,19 @@ class Chunk(NamedTuple):
 
 
 class TrainBatches:
-    """An epoch of training chunks, from the step where the trainer stands.
+    """The training chunks of an epoch, from the trainer's current step on.
 
-    Iterating starts at the global step that `next_step()` returns and ends with that step's epoch, or before
-    `last_step`; so training resumes in mid-epoch without any state here. Chunks end at the multiples of
-    `steps_per_chunk` counted from the epoch's start, wherever iterating began.
+    Iteration starts at the step of the run that `next_step()` returns and ends with that step's epoch, or
+    before `last_step`. So training resumes in mid-epoch without any state here. Chunks end at the multiples of
+    `steps_per_chunk` counted from the epoch's start, wherever iteration began.
 
     Args:
-        data: training split, on the device that trains where it fits.
+        data: training split, on the training device if it fits there.
         plan: which images each step sees; `plan.n` must be `len(data)`.
-        augment: what the draws are for.
-        steps_per_chunk: optimizer steps in a full chunk.
-        next_step: optimizer steps done so far.
-        last_step: optimizer steps of the whole training, or None.
+        augment: decides the draws.
+        steps_per_chunk: optimizer steps in a full chunk, 1 or more.
+        next_step: returns the number of optimizer steps taken so far.
+        last_step: optimizer steps of the whole run, or None.
     """
 
     def __init__(
@@ -164,15 +163,12 @@ class TrainBatches:
     ) -> None:
         if plan.n != len(data):
             raise ValueError(f"the plan is for {plan.n} images, the data has {len(data)}")
-        if steps_per_chunk < 1:
-            raise ValueError(f"steps_per_chunk={steps_per_chunk} must be 1 or more")
         self.data, self.plan, self.augment = data, plan, augment
         self.steps_per_chunk, self.next_step, self.last_step = steps_per_chunk, next_step, last_step
-        self._epoch = -1
-        """Of the indices and draws at hand."""
+        self._epoch = -1  # of self._indices and self._draws
 
     def __len__(self) -> int:
-        """Chunks in a whole epoch."""
+        """Chunks per epoch."""
         return math.ceil(self.plan.steps_per_epoch / self.steps_per_chunk)
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -184,15 +180,15 @@ class TrainBatches:
             position = stop
 
     def end_of(self, epoch: int) -> int:
-        """The step behind the last one of an epoch."""
+        """Return the number of the step after the last one of an epoch."""
         end = (epoch + 1) * self.plan.steps_per_epoch
         return end if self.last_step is None else min(end, self.last_step)
 
     def chunk(self, first_step: int, steps: int) -> Chunk:
-        """The images of so many steps of one epoch."""
+        """Return the images of `steps` steps from `first_step` on, all of one epoch."""
         epoch, position = divmod(first_step, self.plan.steps_per_epoch)
         if epoch != self._epoch:
-            # Once an epoch, not once a chunk: a device is then never waited for between two chunks.
+            # Once per epoch, so that no chunk synchronizes with the device.
             plan, device = self.plan, self.data.images.device
             _, height, width = self.data.shape
             self._epoch = epoch
@@ -206,21 +202,17 @@ class TrainBatches:
 
 
 class EvalBatches:
-    """Every image once over all ranks, in order, not padded: rank r has images r, r + world_size ...
+    """Batches with every image once over all ranks, in order, without padding.
 
-    Iterating yields (uint8 images `[B, C, H, W]`, int64 labels `[B]`), B at most `batch_size`. A rank can
-    have one image less than another, or none.
+    Rank r has the images r, r + world_size, ..; a rank can have one image less than another, or none.
+    Iteration yields uint8 images `[B, C, H, W]` and int64 labels `[B]`, B at most `batch_size`.
     """
 
     def __init__(self, *, data: ImageData, batch_size: int, world_size: int = 1, rank: int = 0) -> None:
-        if batch_size < 1:
-            raise UserError(
-                f"data.eval_batch_size={batch_size} is no number of images: use data.eval_batch_size=1000."
-            )
         self.data, self.batch_size, self.world_size, self.rank = data, batch_size, world_size, rank
 
     def __len__(self) -> int:
-        """Batches of this rank."""
+        """Number of batches of this rank."""
         return math.ceil(len(range(self.rank, len(self.data), self.world_size)) / self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:

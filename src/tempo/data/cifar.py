@@ -21,13 +21,13 @@ _PIXELS = 3 * 32 * 32
 
 
 def cifar10(*, root: str, download: bool) -> tuple[ImageData, ImageData]:
-    """50,000 images for training and 10,000 for test, 10 classes.
+    """Return CIFAR-10's 50,000 training and 10,000 test images, 10 classes.
 
     Reads `root/cifar-10-batches-py` or, without unpacking it, `root/cifar-10-python.tar.gz`.
 
     Args:
         root: folder of the data sets.
-        download: fetch a missing archive, from the address and with the checksum that torchvision has.
+        download: download a missing archive from torchvision's address and check it with its checksum.
 
     Raises:
         UserError: the data is missing and cannot be downloaded, or is corrupt.
@@ -36,14 +36,14 @@ def cifar10(*, root: str, download: bool) -> tuple[ImageData, ImageData]:
 
 
 def cifar100(*, root: str, download: bool) -> tuple[ImageData, ImageData]:
-    """The same with 100 classes: `root/cifar-100-python` or `root/cifar-100-python.tar.gz`."""
+    """Return CIFAR-100 in the same way, from `root/cifar-100-python` or `root/cifar-100-python.tar.gz`."""
     return _load(CIFAR100, "cifar100", "fine_labels", Path(root).expanduser(), download)
 
 
 def _load(
     source: type[CIFAR10], name: str, label_key: str, root: Path, download: bool
 ) -> tuple[ImageData, ImageData]:
-    """Both parts; `source` knows the files' names, checksums and address."""
+    """Return both sets; torchvision's class `source` has the names, checksums and address of the files."""
     members = _members(source, name, root, download)
     meta_path, meta = members(source.meta["filename"], source.meta["md5"])
     classes = meta.get(source.meta["key"])
@@ -67,7 +67,7 @@ def _load(
 def _members(
     source: type[CIFAR10], name: str, root: Path, download: bool
 ) -> Callable[[str, str], tuple[Path, dict[str, Any]]]:
-    """A reader of one file, given its name and MD5, out of the unpacked folder or else the archive."""
+    """Return a function that reads a file, by name and MD5, from the unpacked folder or else the archive."""
     folder, packed = root / source.base_folder, root / source.filename
     expected = [file for file, _ in (*source.train_list, *source.test_list)] + [source.meta["filename"]]
     if all((folder / file).is_file() for file in expected):
@@ -94,14 +94,14 @@ def _members(
 
 
 def _dtype(code: str, align: object = False, copy: object = False) -> np.dtype:
-    """numpy.dtype for old pickles, whose 0 and 1 numpy 2.4 no longer takes for booleans without a warning."""
+    """Return numpy.dtype for old pickles, whose 0 and 1 numpy 2.4 takes for booleans only with a warning."""
     return np.dtype(code, align=bool(align), copy=bool(copy))
 
 
 class _ArraysOnly(pickle.Unpickler):
     """Rebuilds dicts, lists, strings and numpy arrays, and refuses everything else.
 
-    The checksum has been verified before; this is the second lock.
+    A second safeguard: the checksum was verified before.
     """
 
     def find_class(self, module: str, name: str) -> Any:
@@ -119,6 +119,6 @@ def _unpickle(content: bytes, path: Path) -> dict[str, Any]:
         raise corrupt(path, str(error)) from error
     if not isinstance(found, dict):
         raise UserError(
-            f"{path} holds a {type(found).__name__}, not a table: delete it and download it again."
+            f"{path} contains a {type(found).__name__}, not a table; delete it and download it again"
         )
     return found

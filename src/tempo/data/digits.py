@@ -1,4 +1,4 @@
-"""scikit-learn's bundled handwritten digits: the data set that needs no network."""
+"""The handwritten digits bundled with scikit-learn: a data set without a download."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _TEST_EVERY = 5
 
 
 def digits() -> tuple[ImageData, ImageData]:
-    """1,797 grey 8x8 digits of 10 classes (Alpaydin & Kaynak, UCI 1998): 1,438 for training, 359 for test.
+    """Return 1,438 training and 359 test images: grey 8x8 digits of 10 classes (Alpaydin & Kaynak, UCI 1998).
 
-    The set has no official test part: here every fifth image in the file's order (index mod 5 = 4) is test.
-    Values 0 .. 16 of the file are scaled to 0 .. 255.
+    There is no official test set: here it is every fifth image in the file's order (index mod 5 = 4).
+    The file's values 0 .. 16 are scaled to 0 .. 255.
 
     Raises:
         UserError: scikit-learn is not installed.
@@ -35,11 +35,11 @@ def digits() -> tuple[ImageData, ImageData]:
 
 
 def _read() -> tuple[np.ndarray, np.ndarray]:
-    """Pixels `[1797, 64]` in 0 .. 16 and labels `[1797]`."""
+    """Return pixels `[1797, 64]` in 0 .. 16 and labels `[1797]`."""
     spec = find_spec("sklearn")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("data=digits comes with scikit-learn, which is missing: pip install scikit-learn.")
-    # Its own loader imports all of scikit-learn and scipy: about 1 s, against 5 ms for the file.
+        raise UserError("data=digits needs scikit-learn, which is not installed; run pip install scikit-learn")
+    # scikit-learn's loader would import all of it and scipy: about 1 s, against 5 ms for the file.
     table = Path(spec.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
     if table.is_file():
         with gzip.open(table, "rt") as lines:

@@ -1,4 +1,4 @@
-"""The user's own images, one folder a class."""
+"""The user's own image files, one folder per class."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tempo.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class _Tree:
-    """Files of one tree `root/<class>/*` in the order of class and name."""
+    """The files of one tree `root/<class>/*`, in the order of class and name."""
 
     root: Path
     files: list[File]
@@ -30,24 +30,24 @@ class _Tree:
 def folder(
     *, root: str, image_size: int | None, channels: int, test_size: int | float, test_seed: int, cache: str
 ) -> tuple[ImageData, ImageData]:
-    """Images of any format that Pillow reads, from `root/train/<class>/*` and `root/test/<class>/*`.
+    """Return training and test images from the trees `root/train/<class>/*` and `root/test/<class>/*`.
 
-    Without the folders `train` and `test`, the one tree `root/<class>/*` is split, stratified. Images may
-    lie deeper in a class's folder; hidden files and other formats are passed over. They are decoded once:
-    later starts read the array from `cache`, as long as names, sizes and times of all files stay the same.
+    Without the folders `train` and `test`, the single tree `root/<class>/*` is split, stratified. Any format
+    that Pillow reads works, also in deeper folders; hidden files and other formats are skipped. Images are
+    decoded once: later runs read the array from `cache` if names, sizes and times of all files are the same.
 
     Args:
         root: folder of the images.
-        image_size: height and width in pixels that each image is resized to (bilinear, antialiased; the
-            aspect ratio is not kept), or None where all have one size.
+        image_size: height and width in pixels to resize each image to (bilinear, antialiased, without keeping
+            the aspect ratio), or None if all have the same size.
         channels: 3 for colour, 1 for grey.
-        test_size: of the single tree: share in (0, 1) or number of images.
-        test_seed: of that split alone.
+        test_size: test images of a single tree: a fraction in (0, 1) or a number.
+        test_seed: of that split only.
         cache: folder of the decoded arrays.
 
     Raises:
-        UserError: no images, an empty class, other classes in test than in train, an image that cannot be
-            read or is of another size than the first.
+        UserError: there are no images, a class is empty, train and test have other classes, or an image
+            cannot be read or has another size than the first.
     """
     base, store = Path(root).expanduser(), Path(cache).expanduser()
     _check(image_size, channels, base)
@@ -59,8 +59,8 @@ def folder(
     for part, other in (("train", "test"), ("test", "train")):
         if not (base / part).is_dir():
             raise UserError(
-                f"{base} has a folder '{other}' but no '{part}': add it, "
-                f"or have one tree split with data.root={base / other}."
+                f"{base} has a folder '{other}' but no '{part}'; add it, "
+                f"or split a single tree with data.root={base / other}"
             )
     train, test = _scan(base / "train", store), _scan(base / "test", store)
     _same_classes(train, test)
@@ -69,25 +69,25 @@ def folder(
     if parts[0].shape != parts[1].shape:
         sizes = [f"{part.shape[2]}x{part.shape[1]}" for part in parts]
         raise UserError(
-            f"images of {train.root} are {sizes[0]} pixels, those of {test.root} {sizes[1]}: "
-            f"data.image_size={min(parts[0].shape[1:])} makes all the same size."
+            f"images of {train.root} are {sizes[0]} pixels, those of {test.root} {sizes[1]}; "
+            f"set data.image_size={min(parts[0].shape[1:])} to resize all"
         )
     return parts
 
 
 def _check(image_size: int | None, channels: int, base: Path) -> None:
     if channels not in (1, 3):
-        raise UserError(f"data.channels={channels} is neither colour nor grey: use data.channels=3 or 1.")
+        raise UserError(f"data.channels={channels} is neither colour nor grey; set data.channels=3 or data.channels=1")
     if image_size is not None and image_size < 1:
         raise UserError(
-            f"data.image_size={image_size} is no size in pixels: use for example data.image_size=32."
+            f"data.image_size={image_size} is not a size in pixels; set for example data.image_size=32"
         )
     if not base.is_dir():
-        raise UserError(f"data.root={base} is no folder: point data.root or TEMPO_DATA at your images.")
+        raise UserError(f"data.root={base} is not a folder; point data.root or TEMPO_DATA to your images")
 
 
 def _has_classes(path: Path) -> bool:
-    """Whether `path` holds folders: a class that happens to be called train holds images."""
+    """Return whether `path` contains folders; a class that is called train contains images."""
     return path.is_dir() and any(child.is_dir() for child in path.iterdir())
 
 
@@ -99,12 +99,12 @@ def _load(tree: _Tree, name: str, channels: int, image_size: int | None, cache: 
 def _split(
     whole: ImageData, labels: np.ndarray, test_size: int | float, test_seed: int
 ) -> tuple[ImageData, ImageData]:
-    """Training and test part of a single tree."""
+    """Return the training and the test images of a single tree."""
     count = round(test_size * len(whole)) if isinstance(test_size, float) else test_size
     if not 0 < count < len(whole):
         raise UserError(
-            f"data.test_size={test_size} of {len(whole)} images leaves nothing to test or to train on: "
-            "use for example data.test_size=0.2."
+            f"data.test_size={test_size} of {len(whole)} images leaves nothing to test or to train on; "
+            "set for example data.test_size=0.2"
         )
     test = stratified(labels, count, test_seed)
     train = np.setdiff1d(np.arange(len(whole)), test, assume_unique=True)
@@ -116,13 +116,13 @@ def _same_classes(train: _Tree, test: _Tree) -> None:
         for name in one.classes:
             if name not in other.classes:
                 raise UserError(
-                    f"class '{name}' of {one.root} is not in {other.root}: both need the same class folders."
+                    f"class '{name}' of {one.root} is not in {other.root}; both need the same class folders."
                     + nearest(name, set(other.classes) - set(one.classes))
                 )
 
 
 def _scan(root: Path, cache: Path) -> _Tree:
-    """List the images of each class with their sizes and times; no image is opened."""
+    """Return the images of each class with their sizes and times, without opening them."""
     known = {ext for ext, form in Image.registered_extensions().items() if form in Image.OPEN} | {""}
     skip = cache.resolve()
     classes = sorted(
@@ -131,28 +131,28 @@ def _scan(root: Path, cache: Path) -> _Tree:
         if child.is_dir() and not child.name.startswith(".") and child.resolve() != skip
     )
     if not classes:
-        raise UserError(f"{root} has no class folders: put the images in {root}/<class>/, or set data.root.")
+        raise UserError(f"{root} has no class folders; put the images in {root}/<class>/, or set data.root")
     files: list[File] = []
     counts = []
     for name in classes:
         everything = sorted(_walk(root / name, f"{name}/"))
         found = [file for file in everything if _suffix(file.name) in known]
         if not found:
-            seen = f" ({everything[0].name} is of no format that Pillow reads)" if everything else ""
-            raise UserError(f"class folder {root / name} has no images{seen}: add some or remove the folder.")
+            seen = f" (Pillow does not read the format of {everything[0].name})" if everything else ""
+            raise UserError(f"class folder {root / name} has no images{seen}; add some or remove the folder")
         files += found
         counts.append(len(found))
     return _Tree(root, files, np.repeat(np.arange(len(classes)), counts), tuple(classes))
 
 
 def _suffix(name: str) -> str:
-    """As Path.suffix, in lower case; a Path for each of 60,000 files would cost half of the second start."""
+    """Return Path.suffix in lower case; making 60,000 Paths would take half of the time of a second start."""
     _, dot, extension = name.rpartition("/")[2].rpartition(".")
     return dot + extension.lower() if dot else ""
 
 
 def _walk(path: Path, prefix: str) -> Iterator[File]:
-    """All files below `path`, hidden ones left out; links to folders are not followed, they can go round."""
+    """Yield the files below `path` that are not hidden; links to folders, which can form a loop, are skipped."""
     try:
         with os.scandir(path) as entries:
             for entry in entries:
@@ -164,4 +164,4 @@ def _walk(path: Path, prefix: str) -> Iterator[File]:
                     status = entry.stat()
                     yield File(prefix + entry.name, status.st_size, status.st_mtime_ns)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): check its permissions.") from error
+        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from error

@@ -1,7 +1,8 @@
-"""Decode image files once; read the array from then on."""
+"""Decode image files once, and read the cached array in later runs."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import logging
 import os
@@ -20,7 +21,7 @@ from tempo.errors import UserError
 
 _log = logging.getLogger(__name__)
 
-# Part of the key: raise it when decoding changes.
+# Part of the file's name: increase it if decoding changes.
 _VERSION = 1
 _BLOCK_IMAGES = 64
 # What Pillow's readers raise on broken files.
@@ -37,12 +38,12 @@ _UNREADABLE = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
-# Pillow warns from 90 million pixels on, a few of which fill the memory, and refuses twice as many.
+# Pillow only warns from 90 million pixels on, of which a few images fill the memory.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
 class File(NamedTuple):
-    """A file by its name below the tree's root, `size` in bytes and time of change."""
+    """A file's name relative to the tree's root, size in bytes and time of its last change."""
 
     name: str
     size: int
@@ -52,19 +53,19 @@ class File(NamedTuple):
 def load_images(
     root: Path, files: Sequence[File], *, channels: int, image_size: int | None, cache: Path
 ) -> np.ndarray:
-    """The files' pixels, uint8 `[N, C, H, W]`, from the cache where it has them.
+    """Return the files' pixels, uint8 `[N, C, H, W]`, from the cache if it has them.
 
-    The cache is a plain `.npy` file. Its name holds the tree (path and options), the state of the files and
-    a checksum of the content; it appears whole or not at all, and a damaged one is decoded again. Where it
-    cannot be written, a warning says so and the images stay in memory only.
+    The cache is a `.npy` file, named by the tree (path and options), the state of the files and a checksum of
+    the content. It appears complete or not at all, and a damaged one is decoded again. If it cannot be
+    written, a warning says so and the images stay in memory.
 
     Raises:
-        UserError: an image that cannot be read, or of another size than the first.
+        UserError: an image cannot be read, or has another size than the first.
     """
     tree = _hex((str(root.resolve()), channels, image_size))
     state = _hex((_VERSION, [tuple(file) for file in files]))
     stem = f"{root.resolve().name}-{tree}"
-    for path in sorted(cache.glob(f"{_escape(stem)}-{state}-*.npy")):
+    for path in sorted(cache.glob(f"{glob.escape(stem)}-{state}-*.npy")):
         images = _read(path, len(files), channels)
         if images is not None:
             return images
@@ -76,7 +77,7 @@ def load_images(
 
 
 def decode(root: Path, names: Sequence[str], *, channels: int, image_size: int | None) -> np.ndarray:
-    """The files' pixels, uint8 `[N, C, H, W]`, on all cores: Pillow decodes without Python's lock."""
+    """Return the files' pixels, uint8 `[N, C, H, W]`, decoded on all cores: Pillow releases Python's lock."""
     first = _decode(root / names[0], channels, image_size)
     images = np.empty((len(names), channels, *first.shape[:2]), dtype=np.uint8)
 
@@ -86,14 +87,14 @@ def decode(root: Path, names: Sequence[str], *, channels: int, image_size: int |
             if pixels.shape != first.shape:
                 height, width = first.shape[:2]
                 raise UserError(
-                    f"{root / names[index]} is {pixels.shape[1]}x{pixels.shape[0]} pixels where {names[0]} "
-                    f"is {width}x{height}: data.image_size={min(height, width)} makes all the same size."
+                    f"{root / names[index]} is {pixels.shape[1]}x{pixels.shape[0]} pixels, but {names[0]} "
+                    f"is {width}x{height}; set data.image_size={min(height, width)} to resize all"
                 )
             images[index] = pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1)
 
     with ThreadPoolExecutor(_cores()) as pool:
         try:
-            # In blocks: handing over one small image costs as much as decoding it.
+            # In blocks, because submitting one small image costs as much as decoding it.
             for _ in pool.map(fill, range(0, len(names), _BLOCK_IMAGES)):
                 pass
         except UserError:
@@ -103,14 +104,14 @@ def decode(root: Path, names: Sequence[str], *, channels: int, image_size: int |
 
 
 def _decode(path: Path, channels: int, image_size: int | None) -> np.ndarray:
-    """One image, uint8 `[H, W]` or `[H, W, 3]`, turned upright as its camera noted."""
+    """Return one image, uint8 `[H, W]` or `[H, W, 3]`, upright according to its EXIF orientation."""
     try:
         with Image.open(path) as opened:
             image: Image.Image = ImageOps.exif_transpose(opened)
             if image.mode in ("I", "F"):
-                raise UserError(f"{path} has 32-bit pixels of unknown range: convert it to 8 or 16 bits.")
+                raise UserError(f"{path} has 32-bit pixels of unknown range; convert it to 8 or 16 bits")
             if image.mode.startswith("I;16"):
-                # Pillow's own conversion cuts at 255, which leaves a white image.
+                # Pillow's conversion would clip at 255, to a white image.
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             if image.mode == "P" and "transparency" in image.info:
                 image = image.convert("RGBA")
@@ -119,11 +120,11 @@ def _decode(path: Path, channels: int, image_size: int | None) -> np.ndarray:
                 image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
             return np.asarray(image)
     except _UNREADABLE as error:
-        raise UserError(f"{path} cannot be read as an image ({error}): mend or remove it.") from error
+        raise UserError(f"{path} cannot be read as an image ({error}); repair or remove it") from error
 
 
 def _read(path: Path, count: int, channels: int) -> np.ndarray | None:
-    """The array in a cache file, or None where it is not what its name says."""
+    """Return the array in a cache file, or None if it does not match the file's name."""
     try:
         images = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -133,7 +134,7 @@ def _read(path: Path, count: int, channels: int) -> np.ndarray | None:
 
 
 def _write(cache: Path, stem: str, state: str, images: np.ndarray) -> None:
-    """Put the array into the cache and remove what older states of the same tree left there."""
+    """Write the array into the cache and remove the arrays of older states of the same tree."""
     path = cache / f"{stem}-{state}-{_checksum(images)}.npy"
     partial = cache / f".{path.name}.{os.getpid()}"
     try:
@@ -144,7 +145,7 @@ def _write(cache: Path, stem: str, state: str, images: np.ndarray) -> None:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-        for old in cache.glob(f"{_escape(stem)}-*.npy"):
+        for old in cache.glob(f"{glob.escape(stem)}-*.npy"):
             if old != path:
                 old.unlink(missing_ok=True)
     except OSError as error:
@@ -159,16 +160,11 @@ def _hex(value: object) -> str:
     return hashlib.sha256(repr(value).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _escape(stem: str) -> str:
-    """`stem` for glob, where a folder's name may hold wildcards."""
-    return "".join(f"[{character}]" if character in "[?*" else character for character in stem)
-
-
 def _checksum(images: np.ndarray) -> str:
-    """CRC-32 of the pixels: quick, and enough against damage."""
+    """Return the CRC-32 of the pixels: fast, and sufficient against damage."""
     return f"{zlib.crc32(np.ascontiguousarray(images).data):08x}"
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

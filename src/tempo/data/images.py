@@ -1,4 +1,4 @@
-"""What every source of images produces."""
+"""Images and labels in memory, as every source returns them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _BLOCK_BYTES = 1 << 24
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """Images and their labels, whole in memory.
+    """Images and their labels, all in memory.
 
     Attributes:
         images: uint8 `[N, C, H, W]`, 0..255.
         labels: int64 `[N]`, each in `0 .. len(classes) - 1`.
         classes: name of each class, in the order of the labels.
-        name: short name of the data set, for headers and records.
+        name: short name of the data set, for screens and records.
 
     Raises:
-        ValueError: types or shapes other than these.
+        ValueError: other types or shapes.
     """
 
     images: Tensor
@@ -51,22 +51,22 @@ class ImageData:
         return channels, height, width
 
     def take(self, indices: Sequence[int] | np.ndarray | Tensor) -> ImageData:
-        """A copy that holds the images at `indices`, in that order."""
+        """Return a copy of the images at `indices`, in that order."""
         index = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
         return replace(
             self, images=self.images.index_select(0, index), labels=self.labels.index_select(0, index)
         )
 
     def parted(self, first: np.ndarray, rest: np.ndarray) -> tuple[ImageData, ImageData]:
-        """The images at `first` and those at `rest`, which ascend and together are all; `self` is used up.
+        """Return the images at `first` and at `rest`, which are ascending and together all images.
 
-        Both lie in the memory of `self`, one behind the other: a process never holds its images twice.
+        Both reuse the memory of `self`, so that no image is held twice: do not use `self` afterwards.
         """
         images, block = self.images, _items_of_a_block(self.images)
         behind = images.index_select(0, torch.from_numpy(rest))
         start = 0
         for indices in torch.from_numpy(first).split(block):
-            # No image moves up: what a block overwrites was moved before, or is in the block.
+            # Images only move down: what a block overwrites was moved before, or is in the block.
             images[start : start + len(indices)] = images.index_select(0, indices)
             start += len(indices)
         images[len(first) :] = behind
@@ -76,11 +76,11 @@ class ImageData:
         )
 
     def to(self, device: torch.device | str) -> ImageData:
-        """The same data on `device`; no copy where it is there already."""
+        """Return the data on `device`, without a copy if it is there already."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def sha256(self) -> str:
-        """Hexadecimal SHA-256 over shapes, class names, labels and images; the name is left out."""
+        """Return the hexadecimal SHA-256 of shapes, class names, labels and images, not of the name."""
         digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
         for tensor in (self.labels, self.images):
             for part in tensor.split(_items_of_a_block(tensor)):

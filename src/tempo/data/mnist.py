@@ -19,15 +19,14 @@ _IDX_UINT8 = 0x08
 
 
 def mnist(*, root: str, download: bool) -> tuple[ImageData, ImageData]:
-    """60,000 images for training and 10,000 for test, 10 classes.
+    """Return MNIST's 60,000 training and 10,000 test images, 10 classes.
 
-    Reads the official four files from `root/MNIST/raw`, compressed (checksums verified) or unpacked, and
-    writes only what it must download: torchvision's own class would unpack the files beside the archives,
-    which a read-only folder refuses.
+    Reads the four official files from `root/MNIST/raw`, compressed (checksums verified) or unpacked. Writes
+    nothing but downloads: torchvision's class would unpack the files, which a read-only folder refuses.
 
     Args:
         root: folder of the data sets.
-        download: fetch missing files, from the addresses and with the checksums that torchvision has.
+        download: download missing files from torchvision's addresses and check them with its checksums.
 
     Raises:
         UserError: a file is missing and cannot be downloaded, or is corrupt.
@@ -53,7 +52,7 @@ def mnist(*, root: str, download: bool) -> tuple[ImageData, ImageData]:
 
 
 def _read(root: Path, name: str, dimensions: int, download: bool) -> tuple[Path, np.ndarray]:
-    """The array in file `name` and where it was found."""
+    """Return the path and the array of file `name`."""
     md5 = dict(MNIST.resources)[f"{name}.gz"]
     packed = root / "MNIST" / "raw" / f"{name}.gz"
     unpacked = packed.with_suffix("")
@@ -76,7 +75,7 @@ def _read(root: Path, name: str, dimensions: int, download: bool) -> tuple[Path,
 
 
 def _parse(content: bytes, path: Path, dimensions: int) -> np.ndarray:
-    """An IDX file: magic `00 00 type dimensions`, the big-endian sizes, the values."""
+    """Return the array of an IDX file: magic `00 00 type dimensions`, big-endian sizes, values."""
     header = 4 * (1 + dimensions)
     if len(content) < header:
         raise corrupt(path, f"{len(content)} bytes")
@@ -85,5 +84,5 @@ def _parse(content: bytes, path: Path, dimensions: int) -> np.ndarray:
         raise corrupt(path, f"its magic number is {magic:#x}")
     count = math.prod(sizes)
     if len(content) != header + count:
-        raise corrupt(path, f"{len(content)} bytes where {header + count} were announced")
+        raise corrupt(path, f"{len(content)} bytes instead of {header + count}")
     return np.frombuffer(bytearray(content), dtype=np.uint8, offset=header).reshape(sizes)

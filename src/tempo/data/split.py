@@ -1,4 +1,4 @@
-"""Cut validation from the training images, stratified: each class gives its share."""
+"""Cut a stratified validation split from the training images."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tempo.data.sizes import split_sizes
 def split(
     train: ImageData, *, val_size: int | float, train_size: int | None, split_seed: int
 ) -> tuple[ImageData, ImageData | None]:
-    """Training and validation split of the official training images.
+    """Return the training and the validation split of the official training images.
 
-    Validation is chosen first, so it is the same set whatever `train_size` keeps of the rest. Both keep
-    the order of the source. The choice depends on the labels and `split_seed` alone.
+    Validation is chosen first, so it is the same for any `train_size`. Both keep the order of the source. The
+    choice depends only on the labels and `split_seed`.
 
     Args:
-        train: the source's training images, used up: both parts may lie in their memory.
+        train: the source's training images; do not use them afterwards, both splits may reuse their memory.
         val_size, train_size: see `split_sizes`.
         split_seed: any integer; independent of the seed of the run.
     """
@@ -36,16 +36,16 @@ def split(
 
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Sorted indices of `count` items drawn without replacement, each class in proportion to its size.
+    """Return sorted indices of `count` items drawn without replacement, each class in proportion to its size.
 
-    A class of n_c among n items gives floor(count * n_c / n) or one more (largest remainder, ties to the
-    lower label), so the sum is exactly `count`.
+    A class of n_c among n items gets floor(count * n_c / n) or one more (largest remainder, ties to the lower
+    label), so the sum is exactly `count`.
     """
     sizes = np.bincount(labels)
     quota, remainder = np.divmod(count * sizes, max(1, len(labels)))
     missing = count - int(quota.sum())
     quota[np.argsort(-remainder, kind="stable")[:missing]] += 1
-    # Raw counter output and a stable sort: the choice does not depend on the version of numpy.
+    # Raw counter output and a stable sort, so that the choice does not depend on the version of numpy.
     key = np.array([seed % 2**64, 0], dtype=np.uint64)
     shuffled = np.argsort(np.random.Philox(key=key).random_raw(len(labels)), kind="stable")
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]

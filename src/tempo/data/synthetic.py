@@ -1,4 +1,4 @@
-"""Random images, for measuring speed and for trying things out."""
+"""Random images, to measure speed and to try things out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def synthetic(
     seed: int,
     learnable: bool,
 ) -> tuple[ImageData, ImageData]:
-    """Uniform noise with random labels.
+    """Return training and test images of uniform noise with random labels.
 
     Args:
         image_size: height and width in pixels.
@@ -30,8 +30,8 @@ def synthetic(
         train_images: images for training (validation is cut from them).
         test_images: images for test.
         seed: of the images; independent of the seed of the run.
-        learnable: each image is the mean of its class's prototype and its own noise, so that a network can
-            learn the classes; otherwise nothing can be learnt but the labels by heart.
+        learnable: whether each image is the mean of its class's prototype and its own noise, so that a
+            network can learn the classes; otherwise it can only memorize labels.
 
     Raises:
         UserError: a size below 1.
@@ -44,9 +44,9 @@ def synthetic(
         ("test_images", test_images),
     ):
         if value < 1:
-            raise UserError(f"data.{key}={value} must be 1 or more: use for example data.{key}=10.")
+            raise UserError(f"data.{key}={value} must be 1 or more; set for example data.{key}=10")
     shape = (channels, image_size, image_size)
-    # SFC64: the quickest of numpy's generators; its raw words do not change between versions.
+    # SFC64 is the fastest of numpy's generators, and its raw words do not change between versions.
     rng = np.random.SFC64(np.random.SeedSequence(seed % 2**64))
     prototypes = _bytes(rng, (classes, *shape)) if learnable else None
     names = tuple(str(index) for index in range(classes))
@@ -66,7 +66,7 @@ def synthetic(
 
 
 def _bytes(rng: np.random.SFC64, shape: tuple[int, ...]) -> np.ndarray:
-    """Uniform uint8 of any shape, without an intermediate copy."""
+    """Return uniform uint8 values of any shape, without an intermediate copy."""
     count = int(np.prod(shape, dtype=np.int64))
     words: np.ndarray = rng.random_raw(-(-count // 8))
     return words.view(np.uint8)[:count].reshape(shape)

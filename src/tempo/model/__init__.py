@@ -1,4 +1,4 @@
-"""One architecture per file, in torch alone.
+"""Networks: one architecture per file, built from torch only.
 
-It does not know data, optimizers or the trainer.
+Nothing here knows data, optimizers or the trainer.
 """

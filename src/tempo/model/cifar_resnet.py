@@ -25,7 +25,7 @@ def shortcut(x: Tensor, *, stride: int, out_channels: int) -> Tensor:
 
 
 class BasicBlock(nn.Module):
-    """y = ReLU(F(x) + shortcut(x)), where F is two 3x3 convolutions with batch norm, ReLU between them."""
+    """y = ReLU(F(x) + shortcut(x)); F is two 3x3 convolutions with batch norm and a ReLU between them."""
 
     def __init__(self, *, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, in_channels, H, W] -> [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
+        """Map [N, in_channels, H, W] to [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
         residual = F.relu(self.bn1(self.conv1(x)), inplace=True)
         residual = self.bn2(self.conv2(residual))
         identity = shortcut(x, stride=self.stride, out_channels=residual.shape[1])
@@ -55,17 +55,17 @@ def group(
 class ResNet(nn.Module):
     """6n + 2 layers: a 3x3 convolution, three groups of n blocks with 16, 32 and 64 channels, a linear layer.
 
-    The second and third group halve the image with stride 2; a global average ends them. Any image size
-    works: the strides round up. Starting weights as He et al. 2015 (see `initialise`).
+    The second and third group halve the image with stride 2; a global average follows the third. Any image
+    size works, because strides round up. Starting weights: see `initialise`.
 
     Args:
         input_shape: (C, H, W) of the images.
         num_classes: length of the output.
-        depth: layers with weights, 6n + 2: 20, 32, 44, 56 and 110 are the paper's, with 0.27, 0.46,
-            0.66, 0.85 and 1.7 million parameters.
+        depth: layers with weights, 6n + 2. The paper's 20, 32, 44, 56 and 110 have 0.27, 0.46, 0.66, 0.85 and
+            1.7 million parameters.
 
     Raises:
-        ValueError: a depth that is not 6n + 2.
+        ValueError: the depth is not 6n + 2.
 
     Source: He, Zhang, Ren, Sun 2015, *Deep Residual Learning for Image Recognition*, arXiv:1512.03385,
     section 4.2 and table 6.
@@ -83,7 +83,7 @@ class ResNet(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float images [N, C, H, W] -> logits [N, num_classes]."""
+        """Return logits [N, num_classes] of float images [N, C, H, W]."""
         x = F.relu(self.bn1(self.conv1(images)), inplace=True)
         x = self.group3(self.group2(self.group1(x)))
         return self.fc(x.mean(dim=(2, 3)))

@@ -15,13 +15,13 @@ class CNN3(nn.Module):
     padding, which here keeps the size, so that 8x8 images fit. Starting weights: see `initialise`.
 
     Args:
-        input_shape: (C, H, W) of the images; H and W of 8 or more, since each pooling halves them.
+        input_shape: (C, H, W) of the images; H and W are 8 or more, because each pooling halves them.
         num_classes: length of the output.
         widths: channels of the three convolutions.
         dropout: probability in [0, 1), before the linear layer.
 
     Raises:
-        ValueError: not three widths, a dropout outside [0, 1), or images that are too small.
+        ValueError: not three widths, dropout outside [0, 1), or images that are too small.
     """
 
     def __init__(
@@ -49,5 +49,5 @@ class CNN3(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float images [N, C, H, W] -> logits [N, num_classes]."""
+        """Return logits [N, num_classes] of float images [N, C, H, W]."""
         return self.output(self.dropout(self.features(images).flatten(1)))

@@ -29,7 +29,7 @@ class DenseLayer(nn.Module):
         self.conv1 = nn.Conv2d(width, growth_rate, kernel_size=3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, in_channels, H, W] -> [N, growth_rate, H, W]: the new features alone."""
+        """Map [N, in_channels, H, W] to the new features [N, growth_rate, H, W]."""
         if self.bottleneck:
             x = self._drop(self.conv0(F.relu(self.norm0(x), inplace=True)))
         return self._drop(self.conv1(F.relu(self.norm1(x), inplace=True)))
@@ -39,10 +39,10 @@ class DenseLayer(nn.Module):
 
 
 class DenseBlock(nn.Sequential):
-    """Dense layers in a row; each reads the block's input and all outputs before its own, concatenated."""
+    """Dense layers; each reads the block's input and the outputs of all layers before it, concatenated."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C + layers * growth_rate, H, W]."""
+        """Map [N, C, H, W] to [N, C + layers * growth_rate, H, W]."""
         for layer in self:
             x = torch.cat((x, layer(x)), dim=1)
         return x
@@ -58,7 +58,7 @@ class Transition(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, in_channels, H, W] -> [N, out_channels, H // 2, W // 2]."""
+        """Map [N, in_channels, H, W] to [N, out_channels, H // 2, W // 2]."""
         x = self.conv(F.relu(self.norm(x), inplace=True))
         if self.dropout:
             x = F.dropout(x, self.dropout, self.training)
@@ -68,16 +68,16 @@ class Transition(nn.Module):
 class DenseNet(nn.Module):
     """Three dense blocks with transitions between them, then norm, ReLU, global average and a linear layer.
 
-    Depth 40, growth rate 12, no bottleneck, reduction 1 is the paper's DenseNet (k = 12): 1.0 million
-    parameters. Depth 100 with bottleneck and reduction 0.5 is its DenseNet-BC: 0.8 million. Starting
-    weights as He et al. 2015, which the paper names (see `initialise`).
+    The paper's DenseNet (k = 12) has depth 40, growth rate 12, no bottleneck, reduction 1 and 1.0 million
+    parameters; its DenseNet-BC has depth 100, bottleneck, reduction 0.5 and 0.8 million. Starting weights:
+    see `initialise`.
 
     Args:
-        input_shape: (C, H, W) of the images; H and W of 4 or more, since two transitions halve them.
+        input_shape: (C, H, W) of the images; H and W are 4 or more, because two transitions halve them.
         num_classes: length of the output.
-        depth: layers with weights; depth - 4 divides by 3, with `bottleneck` by 6.
+        depth: layers with weights, 3n + 4, or 6n + 4 with `bottleneck`.
         growth_rate: k, channels that each layer adds.
-        bottleneck: 1x1 convolution to 4k channels in front of each 3x3 one.
+        bottleneck: whether a 1x1 convolution to 4k channels comes before each 3x3 one.
         reduction: theta in (0, 1], fraction of the channels that a transition keeps.
         dropout: probability in [0, 1) after each convolution but the first; the paper takes 0.2 without
             augmentation and 0 with it.
@@ -142,7 +142,7 @@ class DenseNet(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float images [N, C, H, W] -> logits [N, num_classes]."""
+        """Return logits [N, num_classes] of float images [N, C, H, W]."""
         x = self.transition1(self.block1(self.conv1(images)))
         x = self.block3(self.transition2(self.block2(x)))
         x = F.relu(self.norm(x), inplace=True)

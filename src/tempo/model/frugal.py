@@ -1,4 +1,4 @@
-"""The frugal stem: with a few hundred parameters, a trained network reads images of twice the size."""
+"""The frugal stem: a few hundred parameters with which a trained network reads images of twice the size."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tempo.model.refusals import require_side
 
 
 class FrugalStem(nn.Module):
-    """Two convolutions that halve the sides of the images, in front of a trained network that stays as it is.
+    """Two convolutions that halve the sides of the images, before a frozen network.
 
-    Convolution C -> C 7x7, ReLU, convolution C -> C 3x3 with stride 2, ReLU, then the frozen network. The
-    stem keeps the C channels that the network was trained on, so for RGB it has 3*3*7*7 + 3 = 444 and
-    3*3*3*3 + 3 = 84, together 528 parameters (the `frugal` paper). The paper is silent on padding; 3 and 1
-    here, so that H and W become half, rounded up. Nothing of the frozen network moves: no gradient, running
-    statistics and dropout as in evaluation. Its values are not in the state dict, which names it instead.
+    Convolution C -> C 7x7, ReLU, convolution C -> C 3x3 with stride 2, ReLU, then the network. For RGB the
+    stem has 3*3*7*7 + 3 = 444 and 3*3*3*3 + 3 = 84, together 528 parameters (the `frugal` paper). The paper
+    does not give the padding; 3 and 1 here, so that H and W become half, rounded up. Nothing in the frozen
+    network changes: it has no gradient, and its norms and dropout work as in evaluation. The state dict has
+    the name and fingerprint of the network instead of its values.
 
     Args:
-        input_shape: (C, H, W) of the images that come in.
+        input_shape: (C, H, W) of the images before the stem.
         num_classes: classes of the images.
-        run: folder of the finished run whose network stands behind the stem.
-        network: that network, with the state that its run tested; passed by `tempo.run.build_network`.
+        run: folder of the finished run that trained the network.
+        network: that network, in the state that its run tested; passed by `tempo.run.build_network`.
         network_sha256: fingerprint of that state; passed by `tempo.run.build_network`.
     """
 
@@ -53,21 +53,21 @@ class FrugalStem(nn.Module):
         self.register_load_state_dict_pre_hook(_put_in_network)
 
     def train(self, mode: bool = True) -> FrugalStem:
-        """Switch the stem; the network behind it stays in evaluation mode."""
+        """Switch the stem only; the network stays in evaluation mode."""
         super().train(mode)
         self.network.eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float images [N, C, H, W] -> logits [N, num_classes]."""
+        """Return logits [N, num_classes] of float images [N, C, H, W]."""
         return self.network(self.stem(images))
 
     def get_extra_state(self) -> dict[str, str]:
-        """Which run's network the stem was trained for; kept in the state dict."""
+        """Return the run and fingerprint of the network, for the state dict."""
         return self.stands_on
 
     def set_extra_state(self, state: Any) -> None:
-        """Refuse a stem that was trained in front of another network."""
+        """Raise RuntimeError for the state of a stem that was trained with another network."""
         if state.get("weights_sha256") != self.stands_on["weights_sha256"]:
             raise RuntimeError(
                 f"the stem was trained in front of the network of {state.get('run')} with weights "
@@ -77,7 +77,7 @@ class FrugalStem(nn.Module):
 
 
 def _leave_out_network(module: nn.Module, state_dict: dict[str, Any], prefix: str, metadata: Any) -> None:
-    for name in [each for each in state_dict if each.startswith(f"{prefix}network.")]:
+    for name in [key for key in state_dict if key.startswith(f"{prefix}network.")]:
         del state_dict[name]
 
 

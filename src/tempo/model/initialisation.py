@@ -1,4 +1,4 @@
-"""Starting weights of the networks that are written here."""
+"""Starting weights of the networks in this package."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from torch import nn
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw every weight as He et al. do for ReLU networks; norms start as the identity, biases at zero.
+    """Draw all weights as He et al. do for ReLU networks: W ~ N(0, 2 / n_in).
 
-    W ~ N(0, 2 / n_in), with n_in = inputs of one output (kernel height * width * input channels).
-    The forward form of the equation; Caffe's "msra" filler, which Smith's networks use, is the same.
+    n_in is the number of inputs per output (kernel height * width * input channels). Norms start as the
+    identity, biases at zero. Draws from torch's global generator.
 
-    Source: He, Zhang, Ren, Sun 2015, *Delving Deep into Rectifiers*, arXiv:1502.01852, eq. 10. The papers
-    of ResNet, DenseNet and WRN all name it. Draws from torch's global generator, so a seed fixes it.
+    Source: He, Zhang, Ren, Sun 2015, *Delving Deep into Rectifiers*, arXiv:1502.01852, eq. 10, which the
+    papers of ResNet, DenseNet and WRN use; Caffe's "msra" filler in Smith's networks is the same.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

@@ -11,8 +11,8 @@ class MLP(nn.Module):
     """Linear layers with ReLU between them: h_0 = pixels, h_i = max(0, W_i h_{i-1} + b_i).
 
     With hidden = [128, 64, 32] on MNIST this is the 784-128-64-32-10 perceptron of M. Stopets and
-    Yu. Shcherbyna, *Training deep models: optimization*, 2024. The paper is silent on the starting
-    weights; here they are He's for ReLU (see `initialise`), with biases of zero.
+    Yu. Shcherbyna, *Training deep models: optimization*, 2024. The paper does not give the starting weights;
+    here: see `initialise`.
 
     Args:
         input_shape: (C, H, W) of the images, flattened to C * H * W inputs.
@@ -29,7 +29,7 @@ class MLP(nn.Module):
         super().__init__()
         if any(units < 1 for units in hidden):
             raise ValueError(
-                f"model.hidden={list(hidden)} has a layer without units: set model.hidden=[128,64,32]"
+                f"model.hidden={list(hidden)} has a layer without units; set model.hidden=[128,64,32]"
             )
         channels, height, width = input_shape
         inputs = channels * height * width
@@ -42,5 +42,5 @@ class MLP(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float images [N, C, H, W] -> logits [N, num_classes]."""
+        """Return logits [N, num_classes] of float images [N, C, H, W]."""
         return self.output(self.hidden(images.flatten(1)))

@@ -11,7 +11,7 @@ from tempo.model.refusals import blocks_of_depth, check_widths
 
 
 class WideBlock(nn.Module):
-    """y = F(x) + shortcut(x), where F is two 3x3 convolutions with batch norm, ReLU between them.
+    """y = F(x) + shortcut(x); F is two 3x3 convolutions with batch norm and a ReLU between them.
 
     No ReLU follows the sum. With a stride, the shortcut is a 2x2 convolution of stride 2 with batch norm;
     without one, it is the identity.
@@ -29,13 +29,13 @@ class WideBlock(nn.Module):
             self.projection_bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, in_channels, H, W] -> [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
+        """Map [N, in_channels, H, W] to [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
         residual = F.relu(self.bn1(self.conv1(x)), inplace=True)
         residual = self.bn2(self.conv2(residual))
         if self.projection is None:
             return residual + x
         height, width = x.shape[2:]
-        if height % 2 or width % 2:  # conv1 rounds an odd side up, a 2x2 convolution would round it down
+        if height % 2 or width % 2:  # conv1 rounds an odd side up; a 2x2 convolution would round it down
             x = F.pad(x, (0, width % 2, 0, height % 2))
         return residual + self.projection_bn(self.projection(x))
 
@@ -43,22 +43,21 @@ class WideBlock(nn.Module):
 class SmithWideResNet(nn.Module):
     """6n + 2 layers: a 3x3 convolution, three groups of n wide blocks, a global average, a linear layer.
 
-    WRN-32-4 cannot be a network of Zagoruyko and Komodakis, whose depths are 6n + 4. Smith's own file is
-    named "widenet32 with k=4" and has 6n + 2 = 32 layers (n = 5), blocks in the order of a thin ResNet and
-    not pre-activated, and k = 4 as the factor from each group to the next: 16, 64 and 256 channels, where
-    a ResNet-32 times 4 would have 64, 128 and 256. This class builds that file, except for the biases
-    of its convolutions: batch norm follows each of them and removes what they add. Any image size
-    works (sides that are odd before a stride are padded by one pixel of zeros). Starting weights as He et
-    al. 2015, which the file names "msra" (see `initialise`).
+    WRN-32-4 cannot be a network of Zagoruyko and Komodakis, whose depths are 6n + 4. Smith's file is named
+    "widenet32 with k=4". It has 6n + 2 = 32 layers (n = 5) and blocks as in a thin ResNet, not pre-activated;
+    k = 4 is the factor from each group to the next: 16, 64 and 256 channels, where a ResNet-32 times 4 would
+    have 64, 128 and 256. This class builds that file without the biases of its convolutions, which the batch
+    norm after each of them would remove. Any image size works: odd sides before a stride are padded by one
+    pixel of zeros. Starting weights: see `initialise`.
 
     Args:
         input_shape: (C, H, W) of the images.
         num_classes: length of the output.
-        depth: layers with weights, 6n + 2; projections not counted.
-        widths: channels of the three groups; the first is also that of the first convolution.
+        depth: layers with weights without projections, 6n + 2.
+        widths: channels of the three groups; the first convolution has as many as the first group.
 
     Raises:
-        ValueError: a depth that is not 6n + 2, or not three widths.
+        ValueError: the depth is not 6n + 2, or there are not three widths.
 
     Source: Smith 2018, *A disciplined approach to neural network hyper-parameters: Part 1*,
     arXiv:1803.09820; its published code lnsmith54/hyperParam1, Cifar/architectures/wide32cifar.prototxt.
@@ -84,7 +83,7 @@ class SmithWideResNet(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float images [N, C, H, W] -> logits [N, num_classes]."""
+        """Return logits [N, num_classes] of float images [N, C, H, W]."""
         x = F.relu(self.bn1(self.conv1(images)), inplace=True)
         x = self.group3(self.group2(self.group1(x)))
         return self.fc(x.mean(dim=(2, 3)))

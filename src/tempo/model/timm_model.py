@@ -1,39 +1,34 @@
-"""Any network of timm (PyTorch Image Models), by its name, with random starting weights."""
+"""Any network of timm (PyTorch Image Models), by name."""
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from torch import nn
 
+from tempo.errors import nearest
 from tempo.model.refusals import refusal, require_forward
 
 
 def timm_model(*, input_shape: tuple[int, int, int], num_classes: int, name: str) -> nn.Module:
-    """Build timm's network `name` for images of `input_shape` (C, H, W) and `num_classes` outputs.
+    """Return timm's network `name` for images of `input_shape` (C, H, W) and `num_classes` outputs.
 
-    The module is timm's own, so a state dict has timm's names. Starting weights are random, as timm draws
-    them. Any number of channels works: timm adapts the first layer. Networks that are made for one image size
-    (vision transformers) are built for the images' size.
+    Starting weights are random, as timm draws them. Any number of channels works. Networks for one image size
+    (vision transformers) are built for the size of the images.
 
     Raises:
-        ValueError: timm is not installed, an unknown name (the nearest is named), or a size that the
-            network cannot take.
-
-    Source: timm of the installed version; it is in the extra `models`.
+        ValueError: timm is not installed, the name is unknown, or the network cannot take the image size.
     """
     try:
         import timm
     except ImportError as error:
         raise ValueError(
-            "model=timm needs the package timm, which is not installed: pip install -e '.[models]'"
+            "model=timm needs the package timm, which is not installed; run pip install -e '.[models]'"
         ) from error
     if not timm.is_model(name):
-        found = difflib.get_close_matches(name, timm.list_models(), n=1, cutoff=0.5)
-        hint = f" Did you mean '{found[0]}'?" if found else ""
         raise ValueError(
-            f"model.name={name} is no network of timm: set model.name=inception_v4, for example.{hint}"
+            f"model.name={name} is not a network of timm.{nearest(name, timm.list_models())} "
+            "Set for example model.name=inception_v4"
         )
     channels, height, width = input_shape
     settings: dict[str, Any] = {}

@@ -15,7 +15,7 @@ STEM_WIDTH = 16
 
 
 class PreactivationBlock(nn.Module):
-    """y = shortcut(x) + F(x), where F is twice (batch norm, ReLU, 3x3 convolution), dropout in between.
+    """y = shortcut(x) + F(x); F is twice (batch norm, ReLU, 3x3 convolution) with dropout between.
 
     If the channels change, norm and ReLU come before the branching and the shortcut is a 1x1 convolution;
     otherwise it is the identity.
@@ -33,7 +33,7 @@ class PreactivationBlock(nn.Module):
             self.projection = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, in_channels, H, W] -> [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
+        """Map [N, in_channels, H, W] to [N, out_channels, ceil(H / stride), ceil(W / stride)]."""
         activated = F.relu(self.bn1(x), inplace=True)
         shortcut = x if self.projection is None else self.projection(activated)
         residual = F.relu(self.bn2(self.conv1(activated)), inplace=True)
@@ -45,15 +45,15 @@ class PreactivationBlock(nn.Module):
 class WideResNet(nn.Module):
     """6n + 4 layers: a 3x3 convolution, three groups of n blocks (16k, 32k, 64k channels), a linear layer.
 
-    The second and third group halve the image with stride 2; norm, ReLU and a global average end them.
-    Any image size works: the strides round up. Starting weights as He et al. 2015 (see `initialise`).
+    The second and third group halve the image with stride 2; norm, ReLU and a global average follow. Any
+    image size works, because strides round up. Starting weights: see `initialise`.
 
     Args:
         input_shape: (C, H, W) of the images.
         num_classes: length of the output.
         depth: layers with weights, 6n + 4.
-        widen_factor: k, 1 or more. Depth 28 with k = 10 is the paper's WRN-28-10: 36.5 million parameters.
-        dropout: probability in [0, 1) between a block's convolutions; the paper takes 0 or 0.3 on CIFAR.
+        widen_factor: k, 1 or more; the paper's WRN-28-10 (k = 10) has 36.5 million parameters.
+        dropout: probability in [0, 1) between a block's convolutions; the paper takes 0 or 0.3 for CIFAR.
 
     Raises:
         ValueError: a setting outside the ranges above.
@@ -88,7 +88,7 @@ class WideResNet(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float images [N, C, H, W] -> logits [N, num_classes]."""
+        """Return logits [N, num_classes] of float images [N, C, H, W]."""
         x = self.group3(self.group2(self.group1(self.conv1(images))))
         x = F.relu(self.bn(x), inplace=True)
         return self.fc(x.mean(dim=(2, 3)))
