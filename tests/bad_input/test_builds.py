@@ -42,7 +42,7 @@ RUNS: list[tuple[str, list[str]]] = [
     ("data=cifar10 data.root=/dev/null data.download=false", ["data=digits (no network)"]),
 ]
 NEEDS_GPU: list[tuple[str, list[str]]] = [
-    ("trainer=gpu", ["this machine has 0; trainer=cpu"]),
+    ("trainer=gpu", ["this machine has 0; use trainer=cpu"]),
     ("trainer=ddp trainer.devices=2", ["trainer=ddp_cpu for several processes"]),
     ("trainer.accelerator=mps trainer.devices=8", ["this machine has 0"]),
     ("trainer.precision=16-mixed", ["trainer.precision=bf16-mixed"]),
