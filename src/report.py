@@ -15,57 +15,43 @@ from tempo.paths import ROOT
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, whose complaints are one line."""
+    """An argument parser whose error messages are one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Say it and end."""
-        sys.exit(f"{message}; --help shows what can be given")
+        """Print the message and exit."""
+        sys.exit(f"{message}; --help lists the options")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = Parser(
+    """Return the command line's parser."""
+    parser = Parser(
         prog="report.py",
         description="Tables, figures and one HTML page of runs and sweeps; several folders are compared.",
     )
-    made.add_argument(
-        "folders", nargs="+", type=Path, help="folders of runs or sweeps, or any folder above them"
+    option = parser.add_argument
+    option("folders", nargs="+", type=Path, help="folders of runs or sweeps, or any folder above them")
+    option(
+        "--out", type=Path, help="output folder (default: report/ in the folder; logs/reports/ for several)"
     )
-    made.add_argument(
-        "--out", type=Path, help="where to write (default: report/ in the folder; logs/reports/ for several)"
-    )
-    made.add_argument(
-        "--metric", help="what ranks the settings, such as val/accuracy (default: the runs' objective)"
-    )
-    made.add_argument(
-        "--paper",
-        metavar="PAPER/ITEM",
-        help="show all rows of a paper, run or not, such as radiuk2020/table1",
-    )
-    made.add_argument(
-        "--target",
-        metavar="METRIC=VALUE",
-        help="what each setting took to get there, in steps and seconds, such as val/accuracy=0.5",
-    )
-    return made
+    option("--metric", help="metric that ranks the settings, such as val/accuracy (default: the objective)")
+    option("--paper", metavar="PAPER/ITEM", help="show all rows of a paper, run or not: radiuk2020/table1")
+    option("--target", metavar="METRIC=VALUE", help="show steps and seconds to reach it: val/accuracy=0.5")
+    return parser
 
 
 def default_out(folders: Sequence[Path]) -> Path:
-    """Inside the one folder; for several, a folder of its own named after them."""
+    """Return report/ inside a single folder; for several, a folder in logs/reports named after them."""
     if len(folders) == 1:
         return folders[0] / "report"
-    name = "_and_".join(re.sub(r"[^\w=.,-]", "_", each.resolve().name) for each in folders[:3])
+    name = "_and_".join(re.sub(r"[^\w=.,-]", "_", folder.resolve().name) for folder in folders[:3])
     more = f"_and_{len(folders) - 3}_more" if len(folders) > 3 else ""
     return ROOT / "logs" / "reports" / (name[:120] + more)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read, write, and say what was found."""
+    """Read the command line and make the report."""
     asked = parser().parse_args(arguments)
     try:
-        for each in asked.folders:
-            if not each.is_dir():
-                raise UserError(f"{each} is no folder; name the folder of a run or of a sweep")
         out = asked.out or default_out(asked.folders)
         report(asked.folders, out, asked.metric, asked.paper, asked.target)
     except UserError as error:
@@ -79,18 +65,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def report(
     folders: Sequence[Path], out: Path, metric: str | None, paper: str | None, target: str | None
 ) -> None:
-    """Build the report in `out` and print its short form.
+    """Write the report into `out` and print its short form.
 
     Raises:
-        UserError: no run, or none that can be read; a metric, a paper or a target that is not there.
+        UserError: no readable run, or an unknown metric, paper or target.
     """
-    # The folders are looked through before scipy and matplotlib take their second to import.
+    # scipy and matplotlib take a second to import: mistakes in the folders are found before.
     from tempo.report.load_runs import load
 
     try:
         found = load(folders)
     except UserError:
-        if not any(next(each.rglob("*.point.json"), None) for each in folders):
+        if not any(next(folder.rglob("*.point.json"), None) for folder in folders):
             raise
         from tempo.scaling.page import report_folders
 

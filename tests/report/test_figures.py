@@ -37,7 +37,7 @@ def test_every_figure_is_written_in_both_formats(tmp_path: Path) -> None:
     drawn = draw(grid(tmp_path / "runs"), tmp_path / "figures")
     names = [each.name for each in drawn]
     assert names == [
-        "curves", "finals", "final_optimizer.lr", "final_optimizer.wd", "heat_map", "schedule", "cost",
+        "curves", "schedule", "finals", "final_optimizer.lr", "final_optimizer.wd", "heat_map", "cost",
         "trade_off",
     ]  # fmt: skip
     for each in drawn:
@@ -128,7 +128,7 @@ def test_the_trade_off_is_accuracy_against_seconds_and_joules(tmp_path: Path) ->
     figure = trade_off(settings, "val/accuracy")
     assert figure is not None
     assert [each.get_xlabel() for each in figure.axes] == [
-        "seconds of training",
+        "training seconds",
         "joules of training (estimated)",
     ]
     means = [[float(bar.lines[0].get_xdata()[0]) for bar in each.containers] for each in figure.axes]

@@ -96,7 +96,7 @@ def test_a_record_of_another_shape_is_listed(tmp_path: Path, fields: dict[str, A
 def test_nothing_at_all_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run under"):
         load([tmp_path])
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         load([tmp_path / "absent"])
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from tempo.errors import UserError
 from tempo.report.load_runs import load
+from tempo.report.markdown import markdown
 from tempo.report.published_numbers import PaperRow, expected, paper_rows, paper_table
 from tempo.report.statistics import summarise
-from tempo.report.tables import markdown
 from tests.report.example_runs import write_run
 
 

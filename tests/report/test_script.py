@@ -58,7 +58,7 @@ def test_what_is_no_report_is_not_written_over(tmp_path: Path) -> None:
     theirs = tmp_path / "s/report/report.html"
     theirs.parent.mkdir()
     theirs.write_text("<!doctype html><title>years of work</title>")
-    with pytest.raises(SystemExit, match="has files that are no report of tempo"):
+    with pytest.raises(SystemExit, match="has files that are not a tempo report"):
         main([str(tmp_path / "s")])
     assert [each.name for each in theirs.parent.iterdir()] == ["report.html"]
     assert "years of work" in theirs.read_text()
@@ -79,13 +79,13 @@ def test_a_report_that_was_cut_is_made_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "arguments", "said"),
     [
-        ("nothing", ["absent"], "absent is no folder"),
+        ("nothing", ["absent"], "absent is not a folder"),
         ("empty", ["s"], "no run under s"),
         ("half", ["s"], "none of the 1 runs found can be read; the first: "),
         ("run", ["s", "--metric", "val/acc"], "no run has the metric val/acc. Did you mean 'val/accuracy'?"),
         ("run", ["s", "--paper", "nobody1999"], "--paper nobody1999 names no experiment"),
         ("run", ["s", "--out", "s/a/run.json"], "choose another folder with --out"),
-        ("run", ["s", "--out", "s/a"], "s/a has files that are no report of tempo: choose another folder"),
+        ("run", ["s", "--out", "s/a"], "s/a has files that are not a tempo report; choose another folder"),
     ],
 )
 def test_a_mistake_is_one_line(

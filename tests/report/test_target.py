@@ -64,9 +64,9 @@ def test_every_form_of_the_report_has_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "part"),
     [
-        ("0.5", "name a metric and a number, e.g. --target val/accuracy=0.5"),
-        ("val/accuracy=good", "name a metric and a number"),
-        ("val/accuracy=nan", "name a metric and a number"),
+        ("0.5", "is not a metric and a number; write e.g. --target val/accuracy=0.5"),
+        ("val/accuracy=good", "is not a metric and a number"),
+        ("val/accuracy=nan", "is not a metric and a number"),
         ("val/accuracy=50", "e.g. --target val/accuracy=0.5"),
         ("val/acuracy=0.5", "Did you mean 'val/accuracy'?"),
     ],

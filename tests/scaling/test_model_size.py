@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 
 from tempo.errors import UserError
-from tempo.report.tables import markdown
+from tempo.report.markdown import markdown
 from tempo.scaling.model_size import size_of
 from tempo.scaling.model_table import models_table, read_sizes, write_sizes
 from tempo.scaling.plan import Network

@@ -1,32 +1,99 @@
-"""What a report says, worked out once for the page, the Markdown and the terminal."""
+"""The content of a report: sections of text, tables and figures, shared by the page and by report.md.
+
+A new section is one entry in `sections`; `html_page` and `markdown` render every kind of block.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from tempo.report.failures import Failure, environment, failures, said_path
+from tempo.report.figures import Drawn
 from tempo.report.grouping import NOT_A_SETTING, NOT_A_SETTING_BELOW, differing, distinct, shared, value_of
-from tempo.report.load_runs import Collection
-from tempo.report.number_format import canonical, human
-from tempo.report.published_numbers import PaperRow, paper_rows
-from tempo.report.search_results import Search, searches_of
-from tempo.report.statistics import Comparison, Summary, summarise
-from tempo.report.tables import Cell, Table, value_cell
+from tempo.report.load_runs import Collection, Run, Unreadable
+from tempo.report.number_format import (
+    canonical,
+    counted,
+    duration,
+    human,
+    metric_name,
+    shortened,
+)
+from tempo.report.published_numbers import PaperRow, paper_rows, paper_table
+from tempo.report.search_results import Search, searches_of, trials_table
+from tempo.report.statistics import Summary, summarise
+from tempo.report.tables import Cell, Table, runs_table, settings_table, value_cell
 from tempo.report.time_to_target import Target, target_table
 
 ENDS = ("completed", "pruned", "diverged", "failed", "interrupted", "running")
+FAILURES = ("failed", "diverged", "interrupted", "running")
 MOST_COLUMNS = 8
 MOST_COMPARISONS = 30
+REASON_LENGTH = 400
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; a `note` explains what is above it."""
+
+    text: str
+    note: bool = False
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command to paste, or lines of configuration."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Bullet:
+    """One item of a list; `faint` if it claims nothing."""
+
+    text: str
+    faint: bool = False
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names with their values; `folded` on a page until the reader opens them."""
+
+    items: tuple[tuple[str, tuple[str, ...]], ...]
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that did not complete and the command that reruns it, or "" if that is unknown."""
+
+    folder: Path
+    status: str
+    reason: str
+    again: str
+
+
+Block = Text | Command | Bullet | Facts | Failure | Table | Drawn
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of the report; `name` is its anchor on the page."""
+
+    name: str
+    title: str
+    blocks: tuple[Block, ...]
+    page_only: bool = False
 
 
 @dataclass(frozen=True)
 class Content:
-    """A collection with its summary; `given` are the folders that the user named."""
+    """Runs with their summary; `given` are the folders that the user named."""
 
     given: tuple[Path, ...]
     found: Collection
@@ -37,114 +104,44 @@ class Content:
 
     @property
     def title(self) -> str:
-        """The folders' names."""
-        return ", ".join(each.resolve().name for each in self.given[:4]) + (
-            " …" if len(self.given) > 4 else ""
-        )
+        """The names of the folders."""
+        more = " …" if len(self.given) > 4 else ""
+        return ", ".join(folder.resolve().name for folder in self.given[:4]) + more
 
     @property
     def smoke(self) -> bool:
         """Whether any run is a smoke run."""
         return any(run.smoke for run in self.found.runs)
 
-    @cached_property
-    def failures(self) -> list[Failure]:
-        """Runs without a result, each with its command."""
-        return failures(self.found)
-
-    @cached_property
-    def to_target(self) -> Table | None:
-        """What each setting took to the target that was asked for."""
-        return None if self.target is None else target_table(self.summary, self.target)
-
-    @property
-    def lines_to_target(self) -> list[str]:
-        """The same for a terminal."""
-        if self.target is None or self.to_target is None:
-            return []
-        lines = [f"to a {self.target.words}:"]
-        for row in self.to_target.rows:
-            named = zip(self.to_target.head, row, strict=True)
-            lines.append("  " + ", ".join(f"{name} {cell.text}" for name, cell in named))
-        return lines
-
     @property
     def outcome(self) -> str:
         """One sentence: how many runs ended how."""
-        ends = [run.record.status for run in self.found.runs]
-        counts = {status: ends.count(status) for status in ENDS if status in ends}
-        if self.found.unreadable:
-            counts["not readable"] = len(self.found.unreadable)
-        total = sum(counts.values())
-        told = ", ".join(f"{count} {status}" for status, count in counts.items())
-        settings = len(self.summary.settings)
-        return f"{total} run{'s' * (total != 1)} of {settings} setting{'s' * (settings != 1)}: {told}."
+        ends = Counter(run.record.status for run in self.found.runs)
+        ends["not readable"] = len(self.found.unreadable)
+        counts = ", ".join(f"{ends[end]} {end}" for end in (*ENDS, "not readable") if ends[end])
+        runs, settings = counted(ends.total(), "run"), counted(len(self.summary.settings), "setting")
+        return f"{runs} of {settings}: {counts}."
 
     @property
     def legend(self) -> str:
         """How to read the table of settings."""
         return (
             "Mean ± standard deviation (n - 1) over the seeds that completed; runs that repeat a seed count "
-            f"as one. A single seed has no spread to tell. {self.summary.ties}"
+            f"as one. A single seed has no standard deviation. {self.summary.ties}"
         ).rstrip()
 
-    @property
-    def comparisons(self) -> tuple[Comparison, ...]:
-        """The best against the others, the closest first, no more than a person reads."""
-        return self.summary.comparisons[:MOST_COMPARISONS]
-
-    @property
-    def comparison_note(self) -> str:
-        """What the intervals are."""
-        left = len(self.summary.comparisons) - len(self.comparisons)
-        cut = f" {left} settings further behind are left out." if left else ""
-        return (
-            "Each interval holds with 95 % for its own comparison (Student's t; seeds that both settings "
-            "have are paired, else Welch's). The best of many settings is partly luck: the intervals do not "
-            f"correct for having chosen it.{cut}"
-        )
-
     @cached_property
-    def differences(self) -> Table:
-        """Every key that varies: a column a setting, or its values with their counts where there are many."""
-        runs, settings = self.summary.runs, self.summary.settings
-        keys = [
-            key
-            for key in differing(runs)
-            if key not in NOT_A_SETTING - {"seed"} and not key.startswith(NOT_A_SETTING_BELOW)
+    def failures(self) -> list[Failure]:
+        """Failed, diverged and unfinished runs, then the folders that could not be read."""
+        runs = [run for status in FAILURES for run in self.found.runs if run.record.status == status]
+        return [Failure(run.folder, run.record.status, _reason(run), run.again) for run in runs] + [
+            Failure(lost.folder, "not readable", _why(lost), lost.again) for lost in self.found.unreadable
         ]
-        if len(settings) <= MOST_COLUMNS:
-            labels = tuple(each.label for each in settings)
-            rows = [[Cell(key), *(_values(each.runs, key) for each in settings)] for key in keys]
-            return Table(("key", *labels), rows)
-        rows = [[Cell(key), _counted(runs, key)] for key in keys]
-        return Table(("key", "values (runs)"), rows)
 
     @cached_property
-    def shared(self) -> dict[str, Any]:
-        """What the configurations have in common."""
-        return shared(self.summary.runs)
-
-    @cached_property
-    def environment(self) -> list[tuple[str, list[tuple[str, int]]]]:
-        """Devices, versions, commits, data."""
-        return environment(self.summary.runs)
-
-    @property
-    def train_seconds(self) -> float:
-        """Of all runs together."""
-        times = [run.train_seconds for run in self.found.runs]
-        return sum(each for each in times if math.isfinite(each))
-
-    @property
-    def commands(self) -> list[str]:
-        """The sweeps' command lines."""
-        return [" ".join(each.command) for each in self.found.sweeps if each.command]
-
-    @property
-    def folders(self) -> list[str]:
-        """What was read."""
-        return [said_path(each.resolve()) for each in self.given]
+    def to_target(self) -> Table | None:
+        """What each setting took to reach the target, if one was given."""
+        return None if self.target is None else target_table(self.summary, self.target)
 
 
 def content_of(
@@ -157,7 +154,7 @@ def content_of(
     """Summarise what `load` found.
 
     Raises:
-        UserError: a metric that no run has, a paper without experiments, a target that is none.
+        UserError: no run has the metric, the paper has no experiments, or the target cannot be read.
     """
     aim = None if target is None else Target.parse(target)
     summary = summarise(found.runs, metric)
@@ -165,14 +162,131 @@ def content_of(
     return Content(tuple(folders), found, summary, paper_rows(summary, paper), searches, aim)
 
 
-def _values(runs: Sequence[Any], key: str) -> Cell:
+def sections(content: Content, figures: Sequence[Drawn]) -> list[Section]:
+    """Return the sections of the page and of report.md, without empty ones."""
+    summary = content.summary
+    by = metric_name(summary.metric)
+    all_sections = [
+        _section("settings", f"Settings, by {by}", [settings_table(summary), Text(content.legend, note=True)])
+        if summary.settings
+        else None,
+        _comparisons(summary),
+        _section("target", f"To a {content.target.words}", [content.to_target])
+        if content.target and content.to_target
+        else None,
+        _section("paper", "Ours beside the paper's", [paper_table(content.paper)]) if content.paper else None,
+        *(_search(search, at) for at, search in enumerate(content.searches)),
+        _section("figures", "Figures", figures),
+        _section("failures", "Failed, diverged or unfinished", content.failures),
+    ]
+    if summary.runs:
+        all_sections += [
+            Section("runs", "All runs", (runs_table(summary),), page_only=True),
+            _section("differs", "Keys that differ", [differences(summary)]),
+            _section("shared", "Configuration shared by all runs", [_shared(summary.runs)]),
+            _section("environment", "Environment", _environment(content)),
+        ]
+    return [section for section in all_sections if section is not None and section.blocks]
+
+
+def _section(name: str, title: str, blocks: Iterable[Block]) -> Section:
+    return Section(name, title, tuple(blocks))
+
+
+def _comparisons(summary: Summary) -> Section | None:
+    """The best setting against the others, the closest first, no more than a person reads."""
+    shown = summary.comparisons[:MOST_COMPARISONS]
+    left = len(summary.comparisons) - len(shown)
+    note = (
+        "Each interval holds with 95 % for its own comparison (Student's t; common seeds of two settings are "
+        "paired, else Welch's). The best of many settings is partly luck: the intervals do not correct for "
+        "having chosen it." + (f" {left} settings further behind are left out." if left else "")
+    )
+    bullets = [Bullet(item.words, faint=not item.distinguishable) for item in shown]
+    return _section("comparisons", "Comparisons", [*bullets, Text(note, note=True)]) if shown else None
+
+
+def _search(search: Search, at: int) -> Section:
+    space = ", ".join(f"{key}={words}" for key, words in search.space.items())
+    blocks: list[Block] = [Text(f"{search.outcome} Space: {space}."), Text(search.verdict)]
+    if search.best_command:
+        blocks.append(Command(search.best_command))
+    if search.shares:
+        blocks.append(Text(f"Importance: {search.shares}."))
+    blocks.append(trials_table(search))
+    name = "search" if at == 0 else f"search{at + 1}"
+    return _section(name, f"Search: {search.sweep.folder.name}", blocks)
+
+
+def differences(summary: Summary) -> Table:
+    """Return every key that varies, with its value per setting; if these are many, its values and counts."""
+    keys = [
+        key
+        for key in differing(summary.runs)
+        if (key not in NOT_A_SETTING or key == "seed") and not key.startswith(NOT_A_SETTING_BELOW)
+    ]
+    if len(summary.settings) <= MOST_COLUMNS:
+        labels = tuple(setting.label for setting in summary.settings)
+        rows = [[Cell(key), *(_values(setting.runs, key) for setting in summary.settings)] for key in keys]
+        return Table(("key", *labels), rows)
+    return Table(("key", "values (runs)"), [[Cell(key), _counts(summary.runs, key)] for key in keys])
+
+
+def _values(runs: Sequence[Run], key: str) -> Cell:
     values = distinct(value_of(run, key) for run in runs)
-    return value_cell(values[0]) if len(values) == 1 else Cell(", ".join(human(each) for each in values))
+    return value_cell(values[0]) if len(values) == 1 else Cell(", ".join(map(human, values)))
 
 
-def _counted(runs: Sequence[Any], key: str) -> Cell:
-    of_runs = [value_of(run, key) for run in runs]
-    counts: dict[Any, int] = {}
-    for each in of_runs:
-        counts[canonical(each)] = counts.get(canonical(each), 0) + 1
-    return Cell(", ".join(f"{human(each)} ({counts[canonical(each)]})" for each in distinct(of_runs)))
+def _counts(runs: Sequence[Run], key: str) -> Cell:
+    values = [value_of(run, key) for run in runs]
+    counts = Counter(map(canonical, values))
+    return Cell(", ".join(f"{human(value)} ({counts[canonical(value)]})" for value in distinct(values)))
+
+
+def _shared(runs: Sequence[Run]) -> Facts:
+    return Facts(tuple((key, (human(value),)) for key, value in shared(runs).items()), folded=True)
+
+
+def _environment(content: Content) -> list[Block]:
+    """What the runs ran on: each item with its distinct values and the number of runs of each."""
+    counts: dict[str, Counter[str]] = {}
+    for run in content.summary.runs:
+        for name, value in _environment_of(run).items():
+            counts.setdefault(name, Counter())[value] += 1
+    items = tuple((name, _with_counts(values)) for name, values in counts.items())
+    seconds = sum(run.train_seconds for run in content.found.runs if math.isfinite(run.train_seconds))
+    return [Text(f"Training took {duration(seconds)} over all runs."), Facts(items)]
+
+
+def _with_counts(values: Counter[str]) -> tuple[str, ...]:
+    if len(values) == 1:
+        return tuple(values)
+    return tuple(f"{value} ({count} runs)" for value, count in values.most_common())
+
+
+def _environment_of(run: Run) -> dict[str, str]:
+    record, data = run.record, run.record.data
+    changed = " with uncommitted changes" if record.git.get("dirty") else ""
+    sizes = {"train": data.get("train"), "val": data.get("val"), "test": data.get("test")}
+    images = ", ".join(f"{size} {split}" for split, size in sizes.items() if size is not None)
+    return {
+        "device": record.device or "unknown",
+        "processes": str(record.world_size),
+        "commit": str(record.git.get("commit") or "unknown") + changed,
+        "data": f"{data.get('name', 'unknown')} ({images}; sha256 {data.get('sha256', 'unknown')[:16]})",
+        "parameters": str(record.parameters.get("total", "unknown")),
+        **dict(sorted(record.versions.items())),
+    }
+
+
+def _why(lost: Unreadable) -> str:
+    """Return the reason without the path, which is shown beside it."""
+    return lost.why.replace(f"{lost.folder}{os.sep}", "").replace(f"{lost.folder} ", "the folder ")
+
+
+def _reason(run: Run) -> str:
+    record = run.record
+    default = f"at step {record.steps}"
+    if record.status == "running":
+        default = f"no end recorded: still running, or killed after step {record.steps}"
+    return shortened(" ".join(record.reason.split()) or default, REASON_LENGTH)

@@ -1,4 +1,4 @@
-"""Folders in, runs out: every record and curve below them, and what could not be read."""
+"""Read the records and curves of all runs below some folders, and note what cannot be read."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ from tempo.record.run_json import FILE_NAME, SWEEP_FILE, RunRecord, flatten
 Array = NDArray[np.float64]
 CURVES_FILE = "metrics.csv"
 INSIDE_A_RUN = frozenset({".hydra", "checkpoints", "tensorboard"})
-SWEEP_ENTRIES = {"command": list, "keys": list, "jobs": list}
 
 
 @dataclass(frozen=True)
-class Job:
-    """One combination of a sweep: where it runs and the overrides that make it."""
+class SweepJob:
+    """The folder of one job of a sweep and the overrides that make it."""
 
     folder: Path
     overrides: tuple[str, ...]
@@ -35,28 +34,28 @@ class Job:
 
 @dataclass(frozen=True)
 class Sweep:
-    """`sweep.json`: the swept keys, the command and the jobs."""
+    """Command, swept keys and jobs of a sweep, as in its sweep.json."""
 
     folder: Path
     command: tuple[str, ...]
     keys: tuple[str, ...]
-    jobs: tuple[Job, ...]
+    jobs: tuple[SweepJob, ...]
 
     def again(self, overrides: Sequence[str]) -> str:
-        """The command that runs one job, given what the job itself overrides."""
-        named = {override_key(each) for each in overrides} | {"resume", *self.keys}
+        """Return the command that runs one job, given its own overrides."""
+        own = {override_key(override) for override in overrides} | {"resume", *self.keys}
         script, shared = "src/train.py", []
-        for each in self.command:
-            if each.endswith(".py"):
-                script = each
-            elif "=" in each and not each.startswith(("-", "hydra")) and override_key(each) not in named:
-                shared.append(each)
+        for word in self.command:
+            if word.endswith(".py"):
+                script = word
+            elif "=" in word and not word.startswith(("-", "hydra")) and override_key(word) not in own:
+                shared.append(word)
         return shlex.join(["python", script, *shared, *overrides])
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run's record with its curves. `given` is the folder that the user named."""
+    """The record and curves of a run; `given` is the folder that the user named."""
 
     folder: Path
     record: RunRecord
@@ -71,53 +70,49 @@ class Run:
 
     @property
     def smoke(self) -> bool:
-        """Whether it only proves that the path works: its numbers compare with nothing."""
+        """Whether the run only shows that the code path works; its numbers are not comparable."""
         return self.record.config.get("scale") == "smoke"
 
     @property
     def again(self) -> str:
-        """The command that runs it once more."""
-        overrides = [each for each in self.record.overrides if override_key(each) != "resume"]
+        """The command that reruns it."""
+        overrides = [item for item in self.record.overrides if override_key(item) != "resume"]
         if self.sweep is not None:
             return self.sweep.again(overrides)
         return shlex.join(["python", self.record.script, *overrides])
 
     @property
     def train_seconds(self) -> float:
-        """Of training alone; NaN where it is not recorded."""
-        value = self.record.seconds.get("train")
-        return float("nan") if value is None else float(value)
+        """Seconds of training; NaN if not recorded."""
+        return self.record.seconds.get("train", float("nan"))
 
     @property
     def joules(self) -> float:
-        """Of training, measured or estimated; NaN where the run was not asked for them."""
+        """Energy of training, measured or estimated; NaN if the run did not record it."""
         value = self.record.energy.get("joules")
         return float(value) if isinstance(value, (int, float)) else float("nan")
 
     def metric(self, name: str) -> float:
-        """Final value of `val/accuracy` and the like; NaN where the record has none."""
+        """Return the final value of `val/accuracy` and the like; NaN if not recorded."""
         split, _, leaf = name.partition("/")
-        value = self.record.metrics.get(split, {}).get(leaf)
-        return float("nan") if value is None else float(value)
+        return float(self.record.metrics.get(split, {}).get(leaf, float("nan")))
 
     def series(self, column: str, x: str = "epoch") -> tuple[Array, Array]:
-        """A column of `metrics.csv` over another, ordered, finite values only.
+        """Return a column of metrics.csv over another one, ordered, finite values only.
 
-        A resumed run may have written a step twice: the later row counts.
+        A resumed run may have written a step twice; the later row counts.
         """
-        empty = np.empty(0)
         if column not in self.curves or x not in self.curves:
-            return empty, empty
+            return np.empty(0), np.empty(0)
         xs, ys = self.curves[x], self.curves[column]
         kept = np.isfinite(xs) & np.isfinite(ys)
-        latest = dict(zip(np.round(xs[kept], 6), ys[kept], strict=True))
-        order = sorted(latest)
-        return np.array(order, dtype=np.float64), np.array([latest[each] for each in order], dtype=np.float64)
+        latest = dict(sorted(dict(zip(np.round(xs[kept], 6), ys[kept], strict=True)).items()))
+        return np.array(list(latest), dtype=np.float64), np.array(list(latest.values()), dtype=np.float64)
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A run that left no record, or a damaged one; `again` is empty where its command is not known."""
+    """A run without a readable record; `again` is its command, or empty if that is unknown."""
 
     folder: Path
     why: str
@@ -126,7 +121,7 @@ class Unreadable:
 
 @dataclass
 class Collection:
-    """All that was found below some folders."""
+    """Everything found below some folders."""
 
     runs: list[Run] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
@@ -134,28 +129,30 @@ class Collection:
 
 
 def load(folders: Sequence[Path]) -> Collection:
-    """Every run below `folders`, which may be runs, sweeps or any nesting of them.
+    """Read every run below `folders`, which may be runs, sweeps, or folders above them.
 
     Raises:
-        UserError: a folder does not exist, or there is neither a run nor the trace of one.
+        UserError: a folder does not exist or cannot be opened, or there is no run at all.
     """
-    found, seen = Collection(), set[Path]()
     for given in folders:
         if not given.is_dir():
-            raise UserError(f"{given} is no folder; name the folder of a run or of a sweep")
+            raise UserError(f"{given} is not a folder; pass the folder of a run or a sweep")
         if not os.access(given, os.R_OK | os.X_OK):
             raise UserError(f"{given} cannot be opened: Permission denied; check its permissions")
-        sweeps = {given.resolve(): _read_sweep(given.resolve(), found)}
-        parent = given.resolve().parent
-        if (parent / SWEEP_FILE).is_file():
-            sweeps[parent] = _read_sweep(parent, found)
-        for folder in _run_folders(given.resolve(), sweeps, found):
+    found, seen = Collection(), set[Path]()
+    for given in folders:
+        top = given.resolve()
+        # A job that is named alone still belongs to the sweep above it.
+        sweeps = {folder: _read_sweep(folder, found) for folder in (top.parent, top)}
+        for folder in _run_folders(top, sweeps, found):
             if folder not in seen:
                 seen.add(folder)
-                _add(found, folder, given, _sweep_of(folder, sweeps))
-        _add_absent_jobs(found, given.resolve(), seen, [each for each in sweeps.values() if each])
+                sweep = next((sweeps[above] for above in folder.parents if sweeps.get(above)), None)
+                _add(found, folder, given, sweep)
+        for sweep in filter(None, sweeps.values()):
+            _add_missing_jobs(found, top, seen, sweep)
     if not found.runs and not found.unreadable:
-        raise UserError(f"no run under {', '.join(map(str, folders))}: no folder there holds a {FILE_NAME}")
+        raise UserError(f"no run under {', '.join(map(str, folders))}: no folder there has a {FILE_NAME}")
     return found
 
 
@@ -165,7 +162,7 @@ def _run_folders(top: Path, sweeps: dict[Path, Sweep | None], found: Collection)
 
     for where, inner, files in os.walk(top, onerror=refused):
         folder = Path(where)
-        if folder not in sweeps and SWEEP_FILE in files:
+        if folder not in sweeps:
             sweeps[folder] = _read_sweep(folder, found)
         if FILE_NAME in files or CURVES_FILE in files or ".hydra" in inner:
             inner.clear()
@@ -173,30 +170,25 @@ def _run_folders(top: Path, sweeps: dict[Path, Sweep | None], found: Collection)
         inner[:] = sorted(set(inner) - INSIDE_A_RUN)
 
 
-def _sweep_of(folder: Path, sweeps: Mapping[Path, Sweep | None]) -> Sweep | None:
-    return next((each for each in map(sweeps.get, folder.parents) if each is not None), None)
-
-
 def _add(found: Collection, folder: Path, given: Path, sweep: Sweep | None) -> None:
     try:
         record = RunRecord.read(folder)
     except UserError as error:
-        job = next((each for each in sweep.jobs if each.folder == folder), None) if sweep else None
-        again = sweep.again(job.overrides) if sweep and job else ""
+        jobs = [job for job in sweep.jobs if job.folder == folder] if sweep else []
+        again = sweep.again(jobs[0].overrides) if sweep and jobs else ""
         found.unreadable.append(Unreadable(folder, str(error), again))
         return
     found.runs.append(Run(folder, record, read_curves(folder / CURVES_FILE), given, sweep))
 
 
-def _add_absent_jobs(found: Collection, top: Path, seen: set[Path], sweeps: list[Sweep]) -> None:
-    for sweep in sweeps:
-        if sweep not in found.sweeps:
-            found.sweeps.append(sweep)
-        for job in sweep.jobs:
-            if job.folder not in seen and job.folder.is_relative_to(top):
-                seen.add(job.folder)
-                why = f"no {FILE_NAME}: the job was never started, or was killed before its record"
-                found.unreadable.append(Unreadable(job.folder, why, sweep.again(job.overrides)))
+def _add_missing_jobs(found: Collection, top: Path, seen: set[Path], sweep: Sweep) -> None:
+    if sweep not in found.sweeps:
+        found.sweeps.append(sweep)
+    for job in sweep.jobs:
+        if job.folder not in seen and job.folder.is_relative_to(top):
+            seen.add(job.folder)
+            why = f"no {FILE_NAME}: the job was never started, or was killed before it wrote its record"
+            found.unreadable.append(Unreadable(job.folder, why, sweep.again(job.overrides)))
 
 
 def _read_sweep(folder: Path, found: Collection) -> Sweep | None:
@@ -205,19 +197,18 @@ def _read_sweep(folder: Path, found: Collection) -> Sweep | None:
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        if not all(isinstance(values[key], kind) for key, kind in SWEEP_ENTRIES.items()):
-            raise TypeError(f"{', '.join(SWEEP_ENTRIES)} must be lists")
-        jobs = tuple(Job(folder / each["folder"], tuple(each["overrides"])) for each in values["jobs"])
+        if not all(isinstance(values[key], list) for key in ("command", "keys", "jobs")):
+            raise TypeError("command, keys and jobs must be lists")
+        jobs = tuple(SweepJob(folder / job["folder"], tuple(job["overrides"])) for job in values["jobs"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        found.unreadable.append(
-            Unreadable(folder, f"{SWEEP_FILE} is damaged ({error}); the jobs count alone")
-        )
+        why = f"{SWEEP_FILE} is damaged ({error}); its runs are read as single runs"
+        found.unreadable.append(Unreadable(folder, why))
         return None
     return Sweep(folder, tuple(map(str, values["command"])), tuple(map(str, values["keys"])), jobs)
 
 
 def read_curves(path: Path) -> dict[str, Array]:
-    """The columns of a `metrics.csv`, NaN where a cell is empty; rows cut off in writing are left out."""
+    """Return the columns of a metrics.csv, NaN for empty cells; half-written rows are left out."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "")
     except OSError:
@@ -240,5 +231,5 @@ def _numbers(row: list[str], width: int) -> list[float] | None:
 
 
 def override_key(override: str) -> str:
-    """`+data.x=3` is about `data.x`."""
+    """Return the key of an override: `+data.x=3` is about `data.x`."""
     return override.partition("=")[0].lstrip("+~").partition("@")[0]

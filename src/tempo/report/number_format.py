@@ -1,19 +1,23 @@
-"""How values, keys and metrics are said to a person."""
+"""How values, keys, metrics, times and paths are written for a reader."""
 
 from __future__ import annotations
 
 import math
+import os
 import re
+from pathlib import Path
 from typing import Any
 
+from tempo.paths import ROOT
+
 ABSENT = "—"
-"""Stands for a key that a configuration does not have."""
+"""Shown for a key that a configuration does not have, and for an empty cell."""
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
 SMOKE = "SMOKE: not comparable"
 
 
 def human(value: Any) -> str:
-    """A value as a person writes it: 0.0001 is `1e-4`, True is `true`, None is `null`."""
+    """Return a value as a person writes it: 0.0001 as `1e-4`, True as `true`, None as `null`."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:
@@ -21,7 +25,7 @@ def human(value: Any) -> str:
     if isinstance(value, float):
         return _number(value)
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(human(each) for each in value) + "]"
+        return "[" + ", ".join(map(human, value)) + "]"
     return str(value)
 
 
@@ -35,18 +39,18 @@ def _number(value: float) -> str:
 
 
 def canonical(value: Any) -> Any:
-    """Hashable; equal for values that mean the same (1 and 1.0, but not 1 and true)."""
+    """Return a hashable form that is equal for values that mean the same (1 and 1.0, but not 1 and true)."""
     if isinstance(value, (bool, str)) or value is None:
         return (type(value).__name__, value)
     if isinstance(value, (int, float)):
         return ("number", float(value))
     if isinstance(value, (list, tuple)):
-        return ("list", tuple(canonical(each) for each in value))
+        return ("list", tuple(map(canonical, value)))
     return ("other", repr(value))
 
 
 def order(value: Any) -> tuple[Any, ...]:
-    """Key for sorting values of any kind: numbers by size, words in natural order, null and absent."""
+    """Return a sort key for values of any kind: numbers by size, text in natural order, null and absent."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return (0, float(value), ())
     if value is None or value == ABSENT:
@@ -55,41 +59,41 @@ def order(value: Any) -> tuple[Any, ...]:
 
 
 def natural(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Key that puts `row 2` before `row 10`."""
+    """Return a sort key that puts `row 2` before `row 10`."""
     parts = re.findall(r"\d+|\D+", text.lower())
     return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts)
 
 
 def short_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """`optimizer.wd` as `wd` where no other key ends so; `model._target_` as `model`."""
+    """Shorten `optimizer.wd` to `wd` if no other key ends so, and `model._target_` to `model`."""
     trimmed = [key.removesuffix("._target_") for key in keys]
     leaves = [key.rpartition(".")[2] for key in trimmed]
     return tuple(leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(trimmed, leaves, strict=True))
 
 
 def is_share(metric: str) -> bool:
-    """Whether the metric lies in [0, 1] and is said in per cent."""
+    """Whether the metric lies in [0, 1] and is shown in per cent."""
     return metric.endswith("accuracy")
 
 
 def more_is_better(metric: str) -> bool:
-    """Accuracies should rise, losses fall."""
+    """Whether the metric should rise (accuracy) or fall (loss)."""
     return not metric.endswith("loss")
 
 
 def metric_name(metric: str) -> str:
-    """`val/accuracy` as `validation accuracy`."""
+    """Return `val/accuracy` as `validation accuracy`."""
     split, _, leaf = metric.partition("/")
     return f"{SPLITS.get(split, split)} {leaf}".strip()
 
 
 def head_of(metric: str) -> str:
-    """Over a column or along an axis: `validation accuracy, %`."""
+    """Return the title of a column or an axis: `validation accuracy, %`."""
     return metric_name(metric) + (", %" if is_share(metric) else "")
 
 
 def amount(value: float, metric: str, *, sign: bool = False) -> str:
-    """A metric's number without its unit: accuracies in per cent with two decimals, losses with four."""
+    """Format a metric without its unit: accuracies in per cent with two decimals, losses with four."""
     if not math.isfinite(value):
         return ABSENT if math.isnan(value) else human(value)
     plus = "+" if sign else ""
@@ -97,23 +101,23 @@ def amount(value: float, metric: str, *, sign: bool = False) -> str:
 
 
 def mean_and_sd(mean: float, sd: float, metric: str) -> str:
-    """`97.31 ± 0.22`, or the mean alone where there is no spread to tell."""
-    said = amount(mean, metric)
-    return said if math.isnan(sd) else f"{said} ± {amount(sd, metric)}"
+    """Format `97.31 ± 0.22`, or the mean alone if `sd` is NaN."""
+    text = amount(mean, metric)
+    return text if math.isnan(sd) else f"{text} ± {amount(sd, metric)}"
 
 
 def unit(metric: str) -> str:
-    """Of a value: `%` for accuracies."""
+    """Return the unit of a value: ` %` for accuracies."""
     return " %" if is_share(metric) else ""
 
 
 def points(metric: str) -> str:
-    """Of a difference: percentage points for accuracies."""
+    """Return the unit of a difference: ` percentage points` for accuracies."""
     return " percentage points" if is_share(metric) else ""
 
 
 def duration(seconds: float) -> str:
-    """`42 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Format a time: `42 s`, `3 min 20 s`, `2 h 5 min`."""
     if not math.isfinite(seconds):
         return ABSENT
     if seconds < 60:
@@ -124,8 +128,18 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return `1 run`, `2 runs`."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def shown_path(path: Path) -> str:
+    """Return a path relative to the repository, or whole if it is elsewhere."""
+    return os.path.relpath(path, ROOT) if path.is_relative_to(ROOT) else str(path)
+
+
 def shortened(text: str, limit: int) -> str:
-    """At most `limit` characters, the middle left out: both ends tell settings apart."""
+    """Cut text to `limit` characters in the middle: both ends tell settings apart."""
     if len(text) <= limit:
         return text
     tail = (limit - 1) // 2

@@ -1,10 +1,10 @@
-"""Ours beside the paper's, row by row.
+"""Our results beside the numbers that a paper published, row by row.
 
 An experiment names the number it aims at in its YAML, and so in the record's configuration:
-`paper: {source: radiuk2020, item: "Table 1, row 3", metric: test/accuracy, mean: 0.901, sd: 0.008}`;
-`mean: null` where the paper has words only, which `says: "..."` may quote. Where one experiment is several
-rows, `rows: [{where: {optimizer.lr: 0.01}, item: .., mean: ..}, ..]`: a run's row is the one with its values.
-`other_data: "..."` where the paper's data cannot be had: no difference is computed.
+`paper: {source: radiuk2020, item: "Table 1, row 3", metric: test/accuracy, mean: 0.901, sd: 0.008}`.
+`mean: null` if the paper has words only, which `says: "..."` may quote. If one experiment has several rows,
+`rows: [{where: {optimizer.lr: 0.01}, item: .., mean: ..}, ..]`: a run belongs to the row with its values.
+`other_data: "..."` if the paper's data are not public; then no difference is computed.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Any
 import yaml
 
 from tempo.errors import UserError, nearest
-from tempo.paths import ROOT
+from tempo.paths import CONF
 from tempo.report.grouping import Setting
 from tempo.report.load_runs import Run
 from tempo.report.number_format import (
     ABSENT,
     SMOKE,
     amount,
+    head_of,
     human,
     mean_and_sd,
     metric_name,
@@ -33,15 +34,17 @@ from tempo.report.number_format import (
     unit,
 )
 from tempo.report.statistics import Statistics, Summary, describe, statistics
-from tempo.report.tables import Cell, Table, number_cell
+from tempo.report.tables import Cell, Columns, Table, count_cell, number_cell, table_of, text_cell
 
-EXPERIMENTS = ROOT / "conf" / "experiment"
 NOT_RUN = describe([])
 
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A published number and what our runs of the same experiment gave. Accuracies lie in [0, 1]."""
+    """A published number and the result of our runs of the same experiment; accuracies lie in [0, 1].
+
+    `again` is the command to run it if nothing was run; `other_data` names the paper's data if not public.
+    """
 
     source: str
     item: str
@@ -53,13 +56,11 @@ class PaperRow:
     ours: Statistics
     smoke: bool
     again: str = ""
-    """The command that runs it, where nothing was run."""
     other_data: str = ""
-    """What the paper's number was measured on, where that cannot be had."""
 
     @property
     def difference(self) -> float:
-        """Ours minus the paper's; NaN where either has no number, and for smoke runs."""
+        """Ours minus the paper's; NaN if either has no number, for other data and for smoke runs."""
         return math.nan if self.smoke or self.other_data else self.ours.mean - self.mean
 
     @property
@@ -78,7 +79,7 @@ class PaperRow:
 
     @property
     def words(self) -> str:
-        """One line: item, both numbers, the difference; which of a figure's values it is."""
+        """One line: item, both numbers, and the difference."""
         item, paper = self.item, f"paper {mean_and_sd(self.mean, self.sd, self.metric)}"
         if math.isnan(self.mean):
             paper = f'paper says "{self.says}"' if self.says else "paper words only"
@@ -91,7 +92,7 @@ class PaperRow:
 
 
 def paper_rows(summary: Summary, asked: str | None = None) -> list[PaperRow]:
-    """The rows our runs belong to; with `asked` (`radiuk2020/table1`) those of its files, run or not.
+    """Return the rows our runs belong to; with `asked` (`radiuk2020/table1`) all its rows, run or not.
 
     Raises:
         UserError: there is no experiment of that name.
@@ -99,16 +100,15 @@ def paper_rows(summary: Summary, asked: str | None = None) -> list[PaperRow]:
     rows = [row for setting in summary.settings for row in _rows_of(setting)]
     if asked is not None:
         wanted = expected(asked)
-        rows = [
-            row for row in rows if (row.source, row.item) in {(each.source, each.item) for each in wanted}
-        ]
+        items = {(row.source, row.item) for row in wanted}
+        rows = [row for row in rows if (row.source, row.item) in items]
         run = {(row.source, row.item) for row in rows}
-        rows += [each for each in wanted if (each.source, each.item) not in run]
+        rows += [row for row in wanted if (row.source, row.item) not in run]
     return sorted(rows, key=lambda row: (row.source, natural(row.item)))
 
 
-def expected(asked: str, experiments: Path = EXPERIMENTS) -> list[PaperRow]:
-    """What the experiments `<paper>/<start of the file's name>` aim at, as rows without a run."""
+def expected(asked: str, experiments: Path = CONF / "experiment") -> list[PaperRow]:
+    """Return the published numbers of the experiments `<paper>/<start of the file's name>`, without runs."""
     source, _, start = asked.strip("/").partition("/")
     files = sorted((experiments / source).glob("*.yaml")) if source else []
     rows = []
@@ -118,79 +118,70 @@ def expected(asked: str, experiments: Path = EXPERIMENTS) -> list[PaperRow]:
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except yaml.YAMLError as error:
-            raise UserError(f"{path} is no YAML: {error}") from error
-        again = f"python src/train.py experiment={source}/{path.stem}"
+            raise UserError(f"{path} is not YAML: {error}") from error
         for node, where in _nodes(values.get("paper") if values else None):
-            command = " ".join([again, *(f"{key}={human(value)}" for key, value in where.items())])
-            row = _row(node, "", NOT_RUN, smoke=False, again=command)
-            rows += [row] if row is not None else []
+            overrides = [f"{key}={human(value)}" for key, value in where.items()]
+            again = " ".join([f"python src/train.py experiment={source}/{path.stem}", *overrides])
+            rows.append(_row(node, "", NOT_RUN, smoke=False, again=again))
     if not rows:
-        papers = (
-            sorted(each.name for each in experiments.iterdir() if each.is_dir())
-            if experiments.is_dir()
-            else []
-        )
-        known = [each.stem for each in files] if files else papers
-        hint = nearest(start if files else source, known)
+        papers = sorted(path.name for path in experiments.glob("*") if path.is_dir())
+        hint = nearest(start, [path.stem for path in files]) if files else nearest(source, papers)
         raise UserError(
-            f"--paper {asked} names no experiment with a paper's number.{hint} Papers: {', '.join(papers)}"
+            f"--paper {asked} names no experiment with a published number.{hint} Papers: {', '.join(papers)}"
         )
     return rows
 
 
 def paper_table(rows: Sequence[PaperRow]) -> Table:
-    """Item, setting, ours, the paper's, the difference."""
-    head = ("paper", "item", "metric", "setting", "seeds", "ours", "paper's", "difference")
-    return Table(head, [_cells(row) for row in rows])
-
-
-def _cells(row: PaperRow) -> list[Cell]:
-    ours = mean_and_sd(row.ours.mean, row.ours.sd, row.metric)
-    paper = mean_and_sd(row.mean, row.sd, row.metric)
-    if math.isnan(row.mean):
-        paper = row.says or "words only"
-    return [
-        Cell(row.source, row.source),
-        Cell(row.item, row.item),
-        Cell(metric_name(row.metric) + (f",{unit(row.metric)}" if unit(row.metric) else ""), row.metric),
-        Cell(row.setting or ABSENT, row.setting),
-        Cell(str(row.ours.n), row.ours.n),
-        number_cell(row.ours.mean, ours),
-        Cell(paper, None if math.isnan(row.mean) else row.mean),
-        Cell(row.verdict, None if math.isnan(row.difference) else row.difference),
+    """Return one row per published number: ours, the paper's, the difference."""
+    columns: Columns[PaperRow] = [
+        ("paper", lambda row: text_cell(row.source)),
+        ("item", lambda row: text_cell(row.item)),
+        ("metric", lambda row: text_cell(head_of(row.metric))),
+        ("setting", lambda row: Cell(row.setting or ABSENT, row.setting)),
+        ("seeds", lambda row: count_cell(row.ours.n)),
+        ("ours", lambda row: number_cell(row.ours.mean, mean_and_sd(row.ours.mean, row.ours.sd, row.metric))),
+        ("paper's", _papers_cell),
+        ("difference", lambda row: Cell(row.verdict, None if math.isnan(row.difference) else row.difference)),
     ]
+    return table_of(columns, rows)
+
+
+def _papers_cell(row: PaperRow) -> Cell:
+    if math.isnan(row.mean):
+        return Cell(row.says or "words only")
+    return Cell(mean_and_sd(row.mean, row.sd, row.metric), row.mean)
 
 
 def _rows_of(setting: Setting) -> list[PaperRow]:
-    """A setting's rows: usually one, more where several items of a paper are this same setting."""
-    parts: dict[tuple[str, str], list[tuple[Mapping[str, Any], Run]]] = {}
+    """Return the rows of a setting: usually one, more if several items of a paper are this same setting."""
+    parts: dict[tuple[str, str], tuple[Mapping[str, Any], list[Run]]] = {}
     for run in setting.runs:
         for node, where in _nodes(run.record.config.get("paper")):
             if all(key in run.flat and run.flat[key] == value for key, value in where.items()):
-                parts.setdefault((str(node.get("source")), str(node.get("item"))), []).append((node, run))
+                parts.setdefault((str(node["source"]), str(node.get("item"))), (node, []))[1].append(run)
     rows = []
-    for members in parts.values():
-        part = Setting(setting.label, setting.values, tuple(run for _, run in members))
-        node = members[0][0]
+    for node, runs in parts.values():
+        part = Setting(setting.label, setting.values, tuple(runs))
         ours = statistics(part, str(node.get("metric", "test/accuracy")))
         rows.append(_row(node, setting.label, ours, smoke=part.smoke))
-    return [row for row in rows if row is not None]
+    return rows
 
 
 def _nodes(node: Any) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """What a `paper` node says of each of its rows, and the values by key that a run of the row has."""
-    if not isinstance(node, Mapping):
+    """Return the published numbers of a `paper` node, each with the values by key that a run of it has."""
+    if not isinstance(node, Mapping) or not node.get("source"):
         return []
     rows = node.get("rows")
     if not isinstance(rows, list):
         return [(node, {})]
-    whole = [each for each in rows if isinstance(each, Mapping) and isinstance(each.get("where"), Mapping)]
-    return [({**node, **each}, each["where"]) for each in whole]
+    whole = [row for row in rows if isinstance(row, Mapping) and isinstance(row.get("where"), Mapping)]
+    return [({**node, **row}, row["where"]) for row in whole]
 
 
-def _row(node: Any, setting: str, ours: Statistics, *, smoke: bool, again: str = "") -> PaperRow | None:
-    if not isinstance(node, Mapping) or not node.get("source"):
-        return None
+def _row(
+    node: Mapping[str, Any], setting: str, ours: Statistics, *, smoke: bool, again: str = ""
+) -> PaperRow:
     return PaperRow(
         source=str(node["source"]),
         item=str(node.get("item", "")),

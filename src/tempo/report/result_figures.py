@@ -1,9 +1,9 @@
-"""Pictures of final results: against a swept key, over two keys, side by side, and against their cost."""
+"""Figures of final results: settings side by side, over swept keys, and against what training took."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,13 @@ from tempo.report.figure_style import (
     COLOURS,
     MARKERS,
     MOST_LINES,
+    Drawing,
+    best_settings,
+    category_axis,
     label_of,
     legend_below,
     new_figure,
     per_cent,
-    value_axis,
 )
 from tempo.report.grouping import Setting, distinct
 from tempo.report.load_runs import Run
@@ -28,7 +30,6 @@ from tempo.report.number_format import (
     canonical,
     head_of,
     human,
-    is_share,
     mean_and_sd,
     metric_name,
     more_is_better,
@@ -38,34 +39,74 @@ from tempo.report.statistics import Summary, by_seed, describe, statistics
 from tempo.report.tables import joules_name
 
 MOST_BARS = 24
+MOST_KEYS = 4
+FINALS = ("train/accuracy", "val/accuracy", "test/accuracy")
+
+
+def result_figures(summary: Summary, *, over_keys: bool) -> Iterator[Drawing]:
+    """Yield the figures of final results; those over swept keys only with `over_keys`."""
+    shown, some = best_settings(summary)
+    metric = metric_name(summary.metric)
+    yield Drawing(
+        "finals",
+        "Final accuracies",
+        "Mean over the completed runs of a setting, whisker: standard deviation over seeds. The training "
+        f"accuracy is over the last logged interval. At most {MOST_BARS} settings.",
+        finals(summary.settings),
+    )
+    for key in summary.keys[:MOST_KEYS] if over_keys else ():
+        name = key.removesuffix("._target_")
+        yield Drawing(
+            "final_" + "".join(c if c.isalnum() or c in "._-" else "_" for c in name),
+            f"Final {metric} against {name}",
+            "Marker and whisker: mean ± standard deviation over seeds. Dots: the seeds. Cross at the bottom: "
+            "no run completed. A value 0 on a log axis is left of the dotted line. "
+            f"At most {MOST_LINES} lines, the best ones.",
+            against_key(summary, key),
+        )
+    if over_keys:
+        others = " The best over the other keys." if len(summary.keys) > 2 else ""
+        yield Drawing(
+            "heat_map",
+            f"Final {metric} over two keys",
+            f"Mean over seeds, below it the standard deviation. Hatched: no run completed.{others}",
+            heat_map(summary),
+        )
+    yield Drawing(
+        "cost",
+        "Cost",
+        "Mean over the completed runs of a setting, whisker: standard deviation. Comparable only on the same "
+        f"device (see environment). At most {MOST_BARS} settings.",
+        cost(summary.settings),
+    )
+    yield Drawing(
+        "trade_off",
+        f"Final {metric} against the cost of training",
+        "Marker and whiskers: mean ± standard deviation over seeds, both ways. Dots: the seeds. Comparable "
+        f"only on the same device (see environment).{some}",
+        trade_off(shown, summary.metric),
+    )
 
 
 def against_key(summary: Summary, key: str) -> Figure | None:
-    """The final metric against one swept key: mean ± sd, every seed a dot, a line a setting of the others."""
+    """Draw the final metric against one swept key: one line per setting of the others, every seed a dot."""
     at = summary.keys.index(key)
     lines: dict[Any, list[Setting]] = {}
     for setting in summary.ranked:
         lines.setdefault(tuple(map(canonical, _without(setting.values, at))), []).append(setting)
-    kept = [each for each in lines.values() if len(lines) == 1 or len(each) > 1][:MOST_LINES]
-    if not any(by_seed(each, summary.metric) for line in kept for each in line):
-        return None
+    kept = [line for line in lines.values() if len(lines) == 1 or len(line) > 1][:MOST_LINES]
     values = distinct(setting.values[at] for line in kept for setting in line)
-    if len(values) < 2:
+    if len(values) < 2 or not any(by_seed(setting, summary.metric) for line in kept for setting in line):
         return None
     figure, (axes,) = new_figure(1, 1, 7.5, 4.2)
-    numeric = all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in values)
-    if numeric:
-        positions = {canonical(v): x for v, x in value_axis(axes, [float(each) for each in values]).items()}
-    else:
-        positions = {canonical(each): float(place) for place, each in enumerate(values)}
-        axes.set_xticks(range(len(values)), [label_of(human(each)) for each in values])
-        axes.margins(x=0.15)
+    positions = category_axis(axes, values)
+    joined = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
     handles, labels = [], []
     names = _without(short_keys(summary.keys), at)
     for index, line in enumerate(kept):
-        line.sort(key=lambda each: positions[canonical(each.values[at])])
-        points = [positions[canonical(each.values[at])] for each in line]
-        handles.append(_draw_line(axes, line, points, summary.metric, index, joined=numeric))
+        points = [(positions[canonical(setting.values[at])], setting) for setting in line]
+        points.sort(key=lambda point: point[0])
+        handles.append(_draw_line(axes, points, summary.metric, index, joined=joined))
         others = _without(line[0].values, at)
         labels.append(label_of(", ".join(f"{n}={human(v)}" for n, v in zip(names, others, strict=True))))
     axes.set(xlabel=key.removesuffix("._target_"), ylabel=head_of(summary.metric))
@@ -77,24 +118,22 @@ def against_key(summary: Summary, key: str) -> Figure | None:
 
 
 def _draw_line(
-    axes: Axes, line: Sequence[Setting], points: Sequence[float], metric: str, index: int, *, joined: bool
+    axes: Axes, line: Sequence[tuple[float, Setting]], metric: str, index: int, *, joined: bool
 ) -> Any:
     colour = COLOURS[index % len(COLOURS)]
-    described = [statistics(each, metric) for each in line]
-    foot = axes.get_xaxis_transform()  # y in shares of the height
-    for x, setting in zip(points, line, strict=True):
+    bottom = axes.get_xaxis_transform()  # y as a share of the height
+    for x, setting in line:
         values = list(by_seed(setting, metric).values())
         if len(values) > 1:
             axes.plot([x] * len(values), values, ".", color=colour, alpha=0.45, markersize=5)
         if not values:
-            axes.plot(
-                [x], [0.03 + 0.03 * index], "x", color=colour, markersize=7, transform=foot, clip_on=False
-            )
-    means = [each.mean for each in described]
+            y = 0.03 + 0.03 * index
+            axes.plot([x], [y], "x", color=colour, markersize=7, transform=bottom, clip_on=False)
+    found = [statistics(setting, metric) for _, setting in line]
     return axes.errorbar(
-        points,
-        means,
-        yerr=[0.0 if math.isnan(each.sd) else each.sd for each in described],
+        [x for x, _ in line],
+        [item.mean for item in found],
+        yerr=[0.0 if math.isnan(item.sd) else item.sd for item in found],
         color=colour,
         marker=MARKERS[index % len(MARKERS)],
         linestyle="-" if joined else "none",
@@ -104,166 +143,134 @@ def _draw_line(
 
 
 def heat_map(summary: Summary) -> Figure | None:
-    """Two swept keys: the mean (and sd) in each cell; with more keys, the best over the others."""
+    """Draw the means over two swept keys; with more keys, the best over the others."""
     if len(summary.keys) < 2:
         return None
-    rows = distinct(setting.values[0] for setting in summary.settings)
-    columns = distinct(setting.values[1] for setting in summary.settings)
-    if len(rows) < 2 or len(columns) < 2 or max(len(rows), len(columns)) > MOST_BARS:
+    rows, columns = (distinct(setting.values[at] for setting in summary.settings) for at in (0, 1))
+    if min(len(rows), len(columns)) < 2 or max(len(rows), len(columns)) > MOST_BARS:
         return None
-    cells: dict[tuple[Any, Any], Setting] = {}
+    best: dict[tuple[Any, Any], Setting] = {}
     for setting in summary.ranked:
-        cells.setdefault((canonical(setting.values[0]), canonical(setting.values[1])), setting)
-    found = [[cells.get((canonical(r), canonical(c))) for c in columns] for r in rows]
-    means = np.array(
-        [[statistics(s, summary.metric).mean if s else math.nan for s in line] for line in found]
-    )
+        best.setdefault((canonical(setting.values[0]), canonical(setting.values[1])), setting)
+    cells = [[best.get((canonical(row), canonical(column))) for column in columns] for row in rows]
+    means = np.array([[statistics(s, summary.metric).mean if s else math.nan for s in row] for row in cells])
     if not np.isfinite(means).any():
         return None
     figure, (axes,) = new_figure(1, 1, max(5.0, 2.2 + 0.95 * len(columns)), max(3.0, 1.4 + 0.55 * len(rows)))
     colours = "viridis" if more_is_better(summary.metric) else "viridis_r"
     image = axes.imshow(means, cmap=colours, aspect="auto")
-    image.set_clim(*_limits(means))
-    for y, line in enumerate(found):
-        for x, each in enumerate(line):
-            _write_cell(axes, x, y, each, summary.metric, image)
+    low, high = float(np.nanmin(means)), float(np.nanmax(means))
+    # A grid of equal values is one colour, not the noise of the last bit.
+    image.set_clim(*((low, high) if high - low > 1e-9 else (low - 0.01, high + 0.01)))
+    for y, row in enumerate(cells):
+        for x, cell in enumerate(row):
+            if cell is not None:
+                _write_cell(axes, x, y, cell, summary.metric, image)
     axes.grid(visible=False)
-    axes.set_xticks(range(len(columns)), [label_of(human(each)) for each in columns])
-    axes.set_yticks(range(len(rows)), [label_of(human(each)) for each in rows])
+    axes.set_xticks(range(len(columns)), [label_of(human(value)) for value in columns])
+    axes.set_yticks(range(len(rows)), [label_of(human(value)) for value in rows])
     axes.set(xlabel=summary.keys[1], ylabel=summary.keys[0])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     _turn_long_ticks(axes)
-    bar = figure.colorbar(image, ax=axes, label=head_of(summary.metric))
-    if is_share(summary.metric):
-        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
+    per_cent(figure.colorbar(image, ax=axes, label=head_of(summary.metric)).ax, summary.metric)
     return figure
 
 
-def _limits(means: Any) -> tuple[float, float]:
-    """A grid of equal values is one colour, not the noise of the last bit."""
-    low, high = float(np.nanmin(means)), float(np.nanmax(means))
-    return (low, high) if high - low > 1e-9 else (low - 0.01, high + 0.01)
-
-
-def _write_cell(axes: Axes, x: int, y: int, setting: Setting | None, metric: str, image: Any) -> None:
-    if setting is None:
-        return
-    of = statistics(setting, metric)
-    if of.n == 0:
+def _write_cell(axes: Axes, x: int, y: int, setting: Setting, metric: str, image: Any) -> None:
+    found = statistics(setting, metric)
+    if found.n == 0:
         corner = (x - 0.5, y - 0.5)
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="///", edgecolor="#BBBBBB", linewidth=0))
         status = setting.runs[0].record.status
         axes.text(x, y, status, ha="center", va="center", fontsize=8, backgroundcolor="white")
         return
-    red, green, blue, _ = image.cmap(image.norm(of.mean))
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-    text = amount(of.mean, metric)
-    if not math.isnan(of.sd):
-        text += f"\n± {amount(of.sd, metric)}"
-    axes.text(x, y, text, ha="center", va="center", fontsize=8.5, color="white" if dark else "black")
-
-
-def _without(values: tuple[Any, ...], at: int) -> tuple[Any, ...]:
-    return values[:at] + values[at + 1 :]
-
-
-def _turn_long_ticks(axes: Axes) -> None:
-    ticks = [each.get_text() for each in axes.get_xticklabels()]
-    if sum(map(len, ticks)) > 70 or max(map(len, ticks), default=0) > 16:
-        axes.tick_params(axis="x", labelrotation=30)
-        for each in axes.get_xticklabels():
-            each.set_horizontalalignment("right")
-
-
-FINALS = ("train/accuracy", "val/accuracy", "test/accuracy")
+    red, green, blue, _ = image.cmap(image.norm(found.mean))
+    colour = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else "black"  # perceived brightness
+    spread = "" if math.isnan(found.sd) else f"\n± {amount(found.sd, metric)}"
+    text = amount(found.mean, metric) + spread
+    axes.text(x, y, text, ha="center", va="center", fontsize=8.5, color=colour)
 
 
 def finals(settings: Sequence[Setting]) -> Figure | None:
-    """A bar a setting and kind of images: the final accuracies, mean over seeds, sd as whisker."""
-    shown = [each for each in settings if each.completed][:MOST_BARS]
-    metrics = [name for name in FINALS if any(by_seed(each, name) for each in shown)]
+    """Draw one bar per setting and split: the final accuracy, mean over seeds, sd as whisker."""
+    shown = [setting for setting in settings if setting.completed][:MOST_BARS]
+    metrics = [name for name in FINALS if any(by_seed(setting, name) for setting in shown)]
     if len(shown) < 2 or not metrics:
         return None
     width = 0.8 / len(metrics)
     figure, (axes,) = new_figure(1, 1, 7.5, 1.2 + 0.26 * len(metrics) * len(shown))
     for index, metric in enumerate(metrics):
-        of = [statistics(each, metric) for each in shown]
+        found = [statistics(setting, metric) for setting in shown]
         places = [at + (index - (len(metrics) - 1) / 2) * width for at in range(len(shown))]
         axes.barh(
             places,
-            [0.0 if math.isnan(each.mean) else 100 * each.mean for each in of],
-            xerr=[100 * each.sd for each in of],  # NaN, of a single seed, has no whisker
+            [0.0 if math.isnan(item.mean) else 100 * item.mean for item in found],
+            xerr=[100 * item.sd for item in found],  # the NaN of a single seed has no whisker
             height=0.92 * width,
             color=COLOURS[index],
             alpha=0.85,
             capsize=2,
             label=metric_name(metric),
         )
-        for y, each in zip(places, of, strict=True):
-            end = each.mean + (0.0 if math.isnan(each.sd) else each.sd)
-            if each.n:
-                axes.text(100 * end + 1, y, mean_and_sd(each.mean, each.sd, metric), va="center", fontsize=8)
-    axes.set(xlim=(0, 118), ylim=(len(shown) - 0.4, -0.6), xlabel="accuracy, %")
+        for y, item in zip(places, found, strict=True):
+            end = item.mean + (0.0 if math.isnan(item.sd) else item.sd)
+            if item.n:
+                axes.text(100 * end + 1, y, mean_and_sd(item.mean, item.sd, metric), va="center", fontsize=8)
+    axes.set(xlim=(0, 118), xlabel="accuracy, %")
     axes.set_xticks(range(0, 101, 20))
-    axes.set_yticks(range(len(shown)), [label_of(each.label) for each in shown])
-    axes.grid(visible=False, axis="y")
+    _label_bars(axes, shown)
     legend_below(figure, *axes.get_legend_handles_labels())
     return figure
 
 
 def cost(settings: Sequence[Setting]) -> Figure | None:
-    """Seconds of training and images per second, a bar a setting: mean over its runs, sd as whisker."""
-    shown = [each for each in settings if each.completed][:MOST_BARS]
+    """Draw training seconds and images per second, one bar per setting: mean over runs, sd as whisker."""
+    shown = [setting for setting in settings if setting.completed][:MOST_BARS]
     if not shown:
         return None
-    figure, axes = new_figure(1, 2, 9.5, 1.2 + 0.32 * len(shown))
-    for place, title, numbers in zip(
-        axes,
-        ("seconds of training", "images per second"),
-        (
-            [[run.train_seconds for run in each.completed] for each in shown],
-            [[run.record.images_per_second for run in each.completed] for each in shown],
-        ),
-        strict=True,
-    ):
-        described = [describe([value for value in each if math.isfinite(value)]) for each in numbers]
-        heights = [0.0 if math.isnan(each.mean) else each.mean for each in described]
-        whiskers = [each.sd for each in described]
-        colour = COLOURS[0] if place is axes[0] else COLOURS[2]
-        place.barh(
-            range(len(shown)), heights, xerr=whiskers, color=colour, alpha=0.85, height=0.65, capsize=2
-        )
-        place.set(title=title, ylim=(len(shown) - 0.4, -0.6))
-        place.grid(visible=False, axis="y")
-        place.set_yticks(
-            range(len(shown)), [label_of(each.label) for each in shown] if place is axes[0] else []
-        )
+    figure, (left, right) = new_figure(1, 2, 9.5, 1.2 + 0.32 * len(shown))
+    measures: list[tuple[Axes, str, str, Callable[[Run], float]]] = [
+        (left, "training seconds", COLOURS[0], lambda run: run.train_seconds),
+        (right, "images per second", COLOURS[2], lambda run: run.record.images_per_second),
+    ]
+    for axes, title, colour, measure in measures:
+        values = [[measure(run) for run in setting.completed] for setting in shown]
+        found = [describe([value for value in of_runs if math.isfinite(value)]) for of_runs in values]
+        lengths = [0.0 if math.isnan(item.mean) else item.mean for item in found]
+        whiskers = [item.sd for item in found]
+        axes.barh(range(len(shown)), lengths, xerr=whiskers, color=colour, alpha=0.85, height=0.65, capsize=2)
+        axes.set(title=title)
+        _label_bars(axes, shown)
+    right.set_yticks([])
     return figure
 
 
+def _label_bars(axes: Axes, settings: Sequence[Setting]) -> None:
+    axes.set(ylim=(len(settings) - 0.4, -0.6))
+    axes.set_yticks(range(len(settings)), [label_of(setting.label) for setting in settings])
+    axes.grid(visible=False, axis="y")
+
+
 def trade_off(settings: Sequence[Setting], metric: str) -> Figure | None:
-    """The final metric against what training took, in seconds and where all runs say it in joules."""
-    shown = [each for each in settings if by_seed(each, metric)]
-    measures: list[tuple[str, Callable[[Run], float]]] = [
-        ("seconds of training", lambda run: run.train_seconds),
-        (joules_name([run for each in shown for run in each.completed]), lambda run: run.joules),
+    """Draw the final metric against training seconds, and joules if all runs recorded them."""
+    shown = [setting for setting in settings if by_seed(setting, metric)]
+    runs = [run for setting in shown for run in setting.completed]
+    all_measures: list[tuple[str, Callable[[Run], float]]] = [
+        ("training seconds", lambda run: run.train_seconds),
+        (joules_name(runs), lambda run: run.joules),
     ]
-    measures = [
-        (name, of)
-        for name, of in measures
-        if all(math.isfinite(of(run)) for each in shown for run in each.completed)
-    ]
+    measures = [(name, of) for name, of in all_measures if all(math.isfinite(of(run)) for run in runs)]
     if len(shown) < 2 or not measures:
         return None
     figure, panels = new_figure(1, len(measures), 4.75 * max(len(measures), 1.5), 3.8)
     handles: list[Any] = []
     for axes, (name, of) in zip(panels, measures, strict=True):
-        handles = [_draw_point(axes, each, metric, of, index) for index, each in enumerate(shown)]
+        handles = [_draw_point(axes, setting, metric, of, index) for index, setting in enumerate(shown)]
         axes.set(xlabel=name, ylabel=head_of(metric))
         axes.set_xlim(left=0)
         per_cent(axes, metric)
-    legend_below(figure, handles, [label_of(each.label) for each in shown])
+    legend_below(figure, handles, [label_of(setting.label) for setting in shown])
     return figure
 
 
@@ -284,3 +291,16 @@ def _draw_point(axes: Axes, setting: Setting, metric: str, of: Callable[[Run], f
         capsize=3,
         elinewidth=1,
     )
+
+
+def _without(values: tuple[Any, ...], at: int) -> tuple[Any, ...]:
+    return values[:at] + values[at + 1 :]
+
+
+def _turn_long_ticks(axes: Axes) -> None:
+    labels = axes.get_xticklabels()
+    lengths = [len(label.get_text()) for label in labels]
+    if sum(lengths) > 70 or max(lengths, default=0) > 16:
+        axes.tick_params(axis="x", labelrotation=30)
+        for label in labels:
+            label.set_horizontalalignment("right")

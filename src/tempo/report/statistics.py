@@ -1,4 +1,4 @@
-"""Means over seeds, and what may be said of two settings."""
+"""Means over seeds, the ranking of settings, and paired differences with their intervals."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from tempo.report.number_format import amount, metric_name, more_is_better, poin
 
 CONFIDENCE = 0.95
 EQUAL_BELOW = 1e-9
-"""A standard deviation below this is rounding: values that do not vary say nothing of how they would. So is
-a difference of means."""
+"""A smaller standard deviation, or difference of means, is rounding: such values count as equal."""
 TIE_BREAKER = "val/loss"
 PREFERRED_METRICS = ("val/accuracy", "test/accuracy", "train/accuracy", "val/loss", "test/loss", "train/loss")
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of one value a seed: `sd` has n - 1 below, and is NaN for a single seed."""
+    """Mean, standard deviation (n - 1; NaN for a single value) and range of `n` values, one per seed."""
 
     n: int
     mean: float
@@ -36,10 +35,10 @@ class Statistics:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """`better` against `other`: difference of the means (positive = better), half its 95 % interval.
+    """Setting `better` against `other`: difference of the means and half of its 95 % interval.
 
-    `half_width` is NaN where a single seed, or values that do not vary, allow no interval. `paired` means
-    over common seeds.
+    `half_width` is NaN if a single seed, or values that do not vary, allow no interval. If `paired`, the
+    difference is over common seeds and `seeds` has their number; otherwise it has the number of each setting.
     """
 
     better: Setting
@@ -57,54 +56,49 @@ class Comparison:
 
     @property
     def words(self) -> str:
-        """`A beats B by 0.31 ± 0.22 ...`, or that so many seeds cannot tell."""
+        """`A beats B by 0.31 ± 0.22 ...`, or that the seeds cannot tell."""
         a, b = self.better.label, self.other.label
-        by = amount(self.difference, self.metric)
-        unit, name = points(self.metric), metric_name(self.metric)
+        by, unit, name = amount(self.difference, self.metric), points(self.metric), metric_name(self.metric)
         if math.isnan(self.half_width):
             where, why = self._without_interval
-            said = f"{a} is {by}{unit} better than {b} {where} ({name})"
+            claim = f"{a} is {by}{unit} better than {b} {where} ({name})"
             if self.difference < EQUAL_BELOW:
-                said = f"{a} and {b} are equal {where} ({name})"
-            return f"{said}: {why}" + self._notes()
+                claim = f"{a} and {b} are equal {where} ({name})"
+            return f"{claim}: {why}{self._notes()}"
         seeds = " and ".join(map(str, self.seeds))
+        pairing = "paired over common seeds" if self.paired else "unpaired"
         interval = f"{by} ± {amount(self.half_width, self.metric)}{unit}"
-        how = (
-            f"{name}, 95 % interval, {'paired over common seeds' if self.paired else 'unpaired'}, n = {seeds}"
-        )
+        how = f"({name}, 95 % interval, {pairing}, n = {seeds})"
         if self.distinguishable:
-            return f"{a} beats {b} by {interval} ({how})" + self._notes()
-        return f"{a} and {b} are not distinguishable with {seeds} seeds: {interval} ({how})" + self._notes()
+            return f"{a} beats {b} by {interval} {how}{self._notes()}"
+        return f"{a} and {b} are not distinguishable with {seeds} seeds: {interval} {how}{self._notes()}"
 
     @property
     def _without_interval(self) -> tuple[str, str]:
         if self.paired:
             return f"in each of {self.seeds[0]} seeds", "no interval from equal differences"
+        if max(self.seeds) < 2:
+            return "in a single seed", "no interval can be given; run more seeds"
         if min(self.seeds) < 2:
-            where = (
-                "in a single seed"
-                if max(self.seeds) < 2
-                else f"with {self.seeds[0]} and {self.seeds[1]} seeds"
-            )
-            return where, "no interval can be given; run more seeds"
+            seeds = " and ".join(map(str, self.seeds))
+            return f"with {seeds} seeds", "no interval can be given; run more seeds"
         return f"in all of {' and '.join(map(str, self.seeds))} seeds", "no interval from equal values"
 
     def _notes(self) -> str:
-        data = [
-            {str(run.record.data.get("sha256")) for run in each.runs} for each in (self.better, self.other)
+        pair = (self.better, self.other)
+        diverged = [(setting, len(setting.with_status("diverged"))) for setting in pair]
+        lost = [
+            f"{n} of {len(setting.runs)} runs of {setting.label} diverged" for setting, n in diverged if n
         ]
-        apart = "" if data[0] == data[1] else "; they ran on different data"
-        return self._missing() + apart
-
-    def _missing(self) -> str:
-        lost = [(each, len(each.with_status("diverged"))) for each in (self.better, self.other)]
-        told = [f"{n} of {len(each.runs)} runs of {each.label} diverged" for each, n in lost if n]
-        return f"; {', '.join(told)} and are not in the mean" if told else ""
+        one, two = ({run.record.data.get("sha256") for run in setting.runs} for setting in pair)
+        return (f"; {', '.join(lost)} and are not in the mean" if lost else "") + (
+            "" if one == two else "; they ran on different data"
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """The settings found, the metric that ranks them, and the best one against each other one."""
+    """The settings, the metric that ranks them, and the best setting against each other one."""
 
     metric: str
     keys: tuple[str, ...]
@@ -118,28 +112,28 @@ class Summary:
 
     @property
     def ranked(self) -> tuple[Setting, ...]:
-        """The best mean first, of equal ones the lower `TIE_BREAKER`, then the order of their values.
+        """The settings, best mean first; equal ones by `TIE_BREAKER`, then in the order of their values.
 
-        Smoke settings come after the others, those without a completed run last.
+        Smoke settings come after the others, settings without a completed run last.
         """
-        return tuple(sorted(self.settings, key=lambda each: (*self._place(each), self._loss(each))))
+        return tuple(sorted(self.settings, key=lambda setting: (*self._rank(setting), self._loss(setting))))
 
     @property
     def ties(self) -> str:
-        """One sentence where settings have equal means: how these were put in order; else ""."""
-        pairs = [
-            (a, b)
+        """How settings with equal means were ranked, in one sentence, or "" if there are none."""
+        ties = [
+            (self._loss(a), self._loss(b))
             for a, b in pairwise(self.ranked)
-            if by_seed(a, self.metric) and self._place(a) == self._place(b)
+            if by_seed(a, self.metric) and self._rank(a) == self._rank(b)
         ]
-        if not pairs:
+        if not ties:
             return ""
-        told_apart = all(self._loss(a) != self._loss(b) for a, b in pairs)
-        by = f"by {metric_name(TIE_BREAKER)}, then " * (self.metric != TIE_BREAKER)
-        order = by.removesuffix(", then ") if told_apart else f"{by}in the order of their values"
-        return f"Equal means of {metric_name(self.metric)} are ranked {order}."
+        by = [f"by {metric_name(TIE_BREAKER)}"] if self.metric != TIE_BREAKER else []
+        if not by or any(a == b for a, b in ties):
+            by.append("in the order of their values")
+        return f"Equal means of {metric_name(self.metric)} are ranked {', then '.join(by)}."
 
-    def _place(self, setting: Setting) -> tuple[bool, bool, float]:
+    def _rank(self, setting: Setting) -> tuple[bool, bool, float]:
         mean = statistics(setting, self.metric).mean
         sign = -1 if more_is_better(self.metric) else 1
         lost = math.isnan(mean)
@@ -151,7 +145,7 @@ class Summary:
 
 
 def summarise(runs: Sequence[Run], metric: str | None = None) -> Summary:
-    """Group the runs and compare the best setting with each other one.
+    """Group the runs into settings and compare the best one with each other one.
 
     Raises:
         UserError: no run has the metric asked for.
@@ -159,42 +153,47 @@ def summarise(runs: Sequence[Run], metric: str | None = None) -> Summary:
     chosen = choose_metric(runs, metric)
     keys, settings = group(runs)
     summary = Summary(chosen, keys, settings, ())
-    ranked = [each for each in summary.ranked if by_seed(each, chosen)]
-    others = [each for each in ranked[1:] if each.smoke == ranked[0].smoke]
-    comparisons = tuple(compare(ranked[0], each, chosen) for each in others)
+    ranked = [setting for setting in summary.ranked if by_seed(setting, chosen)]
+    others = [setting for setting in ranked[1:] if setting.smoke == ranked[0].smoke]
+    comparisons = tuple(compare(ranked[0], other, chosen) for other in others)
     return Summary(chosen, keys, settings, comparisons)
 
 
+def known_metrics(runs: Sequence[Run]) -> set[str]:
+    """Return the metrics that any record has, as `val/accuracy`."""
+    return {f"{split}/{name}" for run in runs for split, of in run.record.metrics.items() for name in of}
+
+
 def choose_metric(runs: Sequence[Run], asked: str | None = None) -> str:
-    """`asked`, else the objective that all runs share, else the first of the usual ones that is there."""
-    known = {f"{split}/{name}" for run in runs for split, of in run.record.metrics.items() for name in of}
+    """Return `asked`, else the objective that all runs share, else the first of the usual metrics."""
+    known = known_metrics(runs)
     if asked is not None:
         if asked not in known and runs:
             there = ", ".join(sorted(known)) or "none yet"
-            raise UserError(f"no run has the metric {asked}.{nearest(asked, known)} There is: {there}")
+            raise UserError(f"no run has the metric {asked}.{nearest(asked, known)} Choose from: {there}")
         return asked
     objectives = {run.record.objective.get("name") or run.record.config.get("objective") for run in runs}
     if len(objectives) == 1 and (only := objectives.pop()) in known:
         return str(only)
-    return next((each for each in PREFERRED_METRICS if each in known), PREFERRED_METRICS[0])
+    return next((metric for metric in PREFERRED_METRICS if metric in known), PREFERRED_METRICS[0])
 
 
 def by_seed(setting: Setting, metric: str) -> dict[int, float]:
-    """The final value of each seed's completed run; runs that repeat a seed count as their mean."""
+    """Return seed -> final value over completed runs; runs that repeat a seed count as their mean."""
     values: dict[int, list[float]] = {}
     for run in setting.completed:
         if math.isfinite(value := run.metric(metric)):
             values.setdefault(run.record.seed, []).append(value)
-    return {seed: float(np.mean(each)) for seed, each in values.items()}
+    return {seed: float(np.mean(of_seed)) for seed, of_seed in values.items()}
 
 
 def statistics(setting: Setting, metric: str) -> Statistics:
-    """Mean, standard deviation and range of a metric over the seeds of a setting."""
+    """Return mean, standard deviation and range of a metric over the seeds of a setting."""
     return describe(list(by_seed(setting, metric).values()))
 
 
 def describe(values: Sequence[float]) -> Statistics:
-    """Mean, standard deviation (n - 1) and range; NaN where there are too few values."""
+    """Return mean, standard deviation (n - 1) and range; NaN if there are too few values."""
     if not values:
         return Statistics(0, math.nan, math.nan, math.nan, math.nan)
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
@@ -202,11 +201,10 @@ def describe(values: Sequence[float]) -> Statistics:
 
 
 def compare(a: Setting, b: Setting, metric: str) -> Comparison:
-    """The better of two settings against the other.
+    """Compare the better of two settings with the other.
 
-    Paired over the seeds both have, where these are two or more: d ± t(n-1) sd(d) / sqrt(n). Otherwise
-    Welch's interval, its degrees of freedom after Welch and Satterthwaite; without an interval where a
-    setting has a single seed, or where nothing varies.
+    Two or more common seeds are paired: d ± t(n-1) sd(d) / sqrt(n). Otherwise Welch's interval is used, with
+    the degrees of freedom of Welch and Satterthwaite.
     """
     first, second = by_seed(a, metric), by_seed(b, metric)
     common = sorted(first.keys() & second.keys())

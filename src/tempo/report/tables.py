@@ -1,16 +1,15 @@
-"""Tables of settings and of runs, as cells that CSV, Markdown, HTML and the terminal share."""
+"""The tables of a report: settings, runs and results.csv. A new column is one line in its list of columns."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from tempo.report.failures import said_path
 from tempo.report.grouping import Setting, value_of
 from tempo.report.load_runs import Run
 from tempo.report.number_format import (
@@ -21,222 +20,223 @@ from tempo.report.number_format import (
     human,
     mean_and_sd,
     short_keys,
+    shown_path,
 )
-from tempo.report.statistics import Summary, describe, statistics
+from tempo.report.statistics import Statistics, Summary, describe, known_metrics, statistics
 
+Row = TypeVar("Row")
 SPLIT_ORDER = ("val", "test", "train")
+NOT_COMPLETED = ("pruned", "diverged", "failed", "interrupted", "running")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is read, and what is sorted by: a number, a text, or None for an empty cell (always last)."""
+    """Text of a cell, and what it is sorted by: a number, text, or None for an empty cell (always last)."""
 
     text: str
     sort: float | str | None = None
     folder: Path | None = None
-    """Of the run that the cell links to."""
+    """The folder that the cell links to."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under their heads."""
+    """Rows of cells under their heads; `best` is the index of the row to highlight."""
 
     head: tuple[str, ...]
     rows: list[list[Cell]]
     best: int | None = None
-    """Index of the row to be made out."""
 
 
-def known_metrics(runs: Sequence[Run], first: str) -> list[str]:
-    """All metrics that any record has; the ranking one, then validation, test, training."""
-    known = {f"{split}/{name}" for run in runs for split, of in run.record.metrics.items() for name in of}
-
-    def place(metric: str) -> tuple[bool, int, str]:
-        split, _, leaf = metric.partition("/")
-        at = SPLIT_ORDER.index(split) if split in SPLIT_ORDER else len(SPLIT_ORDER)
-        return (metric != first, at, leaf)
-
-    return sorted(known, key=place)
+Columns = list[tuple[str, Callable[[Row], Cell]]]
+"""Head and cell of each column."""
 
 
-def means_table(summary: Summary) -> Table:
-    """A row a setting: seeds, mean ± sd of every metric, the range of the ranking one, losses, cost."""
-    metrics = known_metrics(summary.runs, summary.metric)
-    head = (
-        *(short_keys(summary.keys) or ("setting",)),
-        "seeds",
-        *(head_of(each) for each in metrics),
-        "lowest to highest",
-        "without result",
-        "training seconds",
-        "images/s",
-        *_joules_head(summary.runs),
+def table_of(columns: Columns[Row], rows: Iterable[Row], best: int | None = None) -> Table:
+    """Return the table with these columns and one row per item."""
+    return Table(
+        tuple(head for head, _ in columns), [[cell(row) for _, cell in columns] for row in rows], best
     )
-    ranked = summary.ranked
-    best = (
-        summary.settings.index(ranked[0])
-        if len(ranked) > 1 and statistics(ranked[0], summary.metric).n
-        else None
-    )
-    return Table(head, [_means_row(each, summary, metrics) for each in summary.settings], best)
 
 
-def _means_row(setting: Setting, summary: Summary, metrics: Sequence[str]) -> list[Cell]:
-    described = [statistics(setting, each) for each in metrics]
-    ranking = statistics(setting, summary.metric)
-    span = (
-        f"{amount(ranking.low, summary.metric)} to {amount(ranking.high, summary.metric)}"
-        if ranking.n > 1
-        else ABSENT
-    )
-    seconds = _mean(run.train_seconds for run in setting.completed)
-    speed = _mean(run.record.images_per_second for run in setting.completed)
-    keys = [value_cell(each) for each in setting.values] or [Cell(setting.label, setting.label)]
-    if setting.smoke:
-        keys[0] = Cell(f"{keys[0].text} [{SMOKE}]", keys[0].sort)
-    return [
-        *keys,
-        Cell(str(ranking.n), ranking.n),
+def settings_table(summary: Summary) -> Table:
+    """Return one row per setting: mean ± sd of every metric over the seeds, and the cost."""
+    metric = summary.metric
+    columns: Columns[Setting] = [
+        *setting_columns(summary),
+        ("seeds", lambda setting: count_cell(statistics(setting, metric).n)),
         *(
-            number_cell(each.mean, mean_and_sd(each.mean, each.sd, metric))
-            for each, metric in zip(described, metrics, strict=True)
+            (head_of(name), lambda setting, name=name: _mean_cell(statistics(setting, name), name))
+            for name in _ordered_metrics(summary)
         ),
-        number_cell(ranking.low, span),
-        _lost(setting),
-        number_cell(seconds, f"{seconds:.1f}"),
-        number_cell(speed, f"{speed:.0f}"),
-        *(_joules(_mean(run.joules for run in setting.completed)) for _ in _joules_head(summary.runs)),
+        ("lowest to highest", lambda setting: _range_cell(statistics(setting, metric), metric)),
+        ("not completed", _not_completed_cell),
+        ("training seconds", lambda setting: seconds_cell(_mean(setting, lambda run: run.train_seconds))),
+        ("images/s", lambda setting: _speed_cell(_mean(setting, lambda run: run.record.images_per_second))),
     ]
+    if has_joules(summary.runs):
+        columns.append(
+            (joules_name(summary.runs), lambda setting: _joules_cell(_mean(setting, lambda run: run.joules)))
+        )
+    best = summary.ranked[0] if len(summary.settings) > 1 else None
+    has_best = best is not None and statistics(best, metric).n > 0
+    return table_of(columns, summary.settings, summary.settings.index(best) if best and has_best else None)
 
 
 def runs_table(summary: Summary) -> Table:
-    """A row a run: values of the keys, seed, status, metrics, length and cost, folder."""
-    metrics = known_metrics(summary.runs, summary.metric)
-    head = (
-        *short_keys(summary.keys),
-        "seed",
-        "status",
-        *(head_of(each) for each in metrics),
-        "steps",
-        "epochs",
-        "training seconds",
-        "images/s",
-        *_joules_head(summary.runs),
-        "folder",
-    )
-    asked = bool(_joules_head(summary.runs))
-    return Table(head, [_run_row(run, summary.keys, metrics, asked) for run in summary.runs])
-
-
-def _run_row(run: Run, keys: Sequence[str], metrics: Sequence[str], joules: bool) -> list[Cell]:
-    record = run.record
-    status = f"{record.status} [{SMOKE}]" if run.smoke else record.status
-    seconds = run.train_seconds
-    folder = said_path(run.folder)
-    return [
-        *(value_cell(value_of(run, key)) for key in keys),
-        Cell(str(record.seed), record.seed),
-        Cell(status, status),
-        *(number_cell(run.metric(each), amount(run.metric(each), each)) for each in metrics),
-        Cell(str(record.steps), record.steps),
-        Cell(f"{record.epochs:g}", record.epochs),
-        number_cell(seconds, f"{seconds:.1f}"),
-        number_cell(record.images_per_second, f"{record.images_per_second:.0f}"),
-        *([_joules(run.joules)] if joules else []),
-        Cell(folder, folder, run.folder),
+    """Return one row per run: keys, seed, status, metrics, length, cost, folder."""
+    columns: Columns[Run] = [
+        *(
+            (name, lambda run, key=key: value_cell(value_of(run, key)))  # key=key: its value in this pass
+            for name, key in zip(short_keys(summary.keys), summary.keys, strict=True)
+        ),
+        ("seed", lambda run: count_cell(run.record.seed)),
+        ("status", lambda run: text_cell(run.record.status + (f" [{SMOKE}]" if run.smoke else ""))),
+        *(
+            (
+                head_of(name),
+                lambda run, name=name: number_cell(run.metric(name), amount(run.metric(name), name)),
+            )
+            for name in _ordered_metrics(summary)
+        ),
+        ("steps", lambda run: count_cell(run.record.steps)),
+        ("epochs", lambda run: Cell(f"{run.record.epochs:g}", run.record.epochs)),
+        ("training seconds", lambda run: seconds_cell(run.train_seconds)),
+        ("images/s", lambda run: _speed_cell(run.record.images_per_second)),
     ]
+    if has_joules(summary.runs):
+        columns.append((joules_name(summary.runs), lambda run: _joules_cell(run.joules)))
+    columns.append(("folder", lambda run: text_cell(shown_path(run.folder), run.folder)))
+    return table_of(columns, summary.runs)
 
 
 def write_csv(summary: Summary, path: Path) -> None:
-    """`results.csv`: a row a run, raw numbers, accuracies in [0, 1], empty where there is none."""
-    metrics = sorted(known_metrics(summary.runs, summary.metric))
+    """Write results.csv: one row per run, raw numbers, accuracies in [0, 1], empty if there is no value."""
+    columns: list[tuple[str, Callable[[Run], Any]]] = [
+        *((key, lambda run, key=key: value_of(run, key)) for key in summary.keys),
+        ("seed", lambda run: run.record.seed),
+        ("status", lambda run: run.record.status),
+        ("scale", lambda run: run.record.config.get("scale") or ""),
+        *((name, lambda run, name=name: run.metric(name)) for name in sorted(known_metrics(summary.runs))),
+        ("steps", lambda run: run.record.steps),
+        ("epochs", lambda run: run.record.epochs),
+        ("startup_seconds", lambda run: run.record.seconds.get("startup", "")),
+        ("train_seconds", lambda run: run.record.seconds.get("train", "")),
+        ("test_seconds", lambda run: run.record.seconds.get("test", "")),
+        ("total_seconds", lambda run: run.record.seconds.get("total", "")),
+        ("images_per_second", lambda run: run.record.images_per_second),
+        ("joules", lambda run: run.joules),
+        ("world_size", lambda run: run.record.world_size),
+        ("reason", lambda run: run.record.reason),
+        ("folder", lambda run: shown_path(run.folder)),
+    ]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    times = ("startup", "train", "test", "total")
-    head = ["seed", "status", "scale", *metrics, "steps", "epochs", *(f"{each}_seconds" for each in times)]
-    writer.writerow([*summary.keys, *head, "images_per_second", "joules", "world_size", "reason", "folder"])
-    for run in summary.runs:
-        record = run.record
-        writer.writerow(
-            [
-                *(_raw(value_of(run, key)) for key in summary.keys),
-                *(record.seed, record.status, record.config.get("scale") or ""),
-                *(_raw(run.metric(each)) for each in metrics),
-                *(record.steps, record.epochs),
-                *(record.seconds.get(each, "") for each in times),
-                *(record.images_per_second, _raw(run.joules), record.world_size, no_formula(record.reason)),
-                no_formula(said_path(run.folder)),
-            ]
-        )
+    writer.writerow([head for head, _ in columns])
+    writer.writerows([_raw(value(run)) for _, value in columns] for run in summary.runs)
     path.write_text(text.getvalue(), encoding="utf-8")
 
 
-def markdown(table: Table) -> str:
-    """A GitHub table; a bar or a line break in a cell cannot break it."""
-    lines = [
-        list(table.head),
-        ["---"] * len(table.head),
-        *([cell.text for cell in row] for row in table.rows),
-    ]
-    return "\n".join("| " + " | ".join(escaped(each) for each in line) + " |" for line in lines)
+def setting_columns(summary: Summary) -> Columns[Setting]:
+    """Return the columns that name a setting: one per key, or its label; the first marks smoke settings."""
 
+    def column(at: int, name: str) -> tuple[str, Callable[[Setting], Cell]]:
+        def cell(setting: Setting) -> Cell:
+            plain = value_cell(setting.values[at]) if setting.values else text_cell(setting.label)
+            return Cell(f"{plain.text} [{SMOKE}]", plain.sort) if setting.smoke and at == 0 else plain
 
-def escaped(text: str) -> str:
-    """Text that Markdown shows as it stands."""
-    for each in "\\`*_<>|[]":
-        text = text.replace(each, f"\\{each}")
-    return " ".join(text.split())
+        return name, cell
+
+    return [column(at, name) for at, name in enumerate(short_keys(summary.keys) or ("setting",))]
 
 
 def value_cell(value: Any) -> Cell:
-    """A configuration's value: numbers sort as numbers."""
+    """Return a value of a configuration as a cell; numbers sort as numbers."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return Cell(human(value), float(value))
     return Cell(human(value), None if value is None or value == ABSENT else human(value))
 
 
 def number_cell(value: float, text: str) -> Cell:
-    """A number, or an empty cell where it is NaN."""
+    """Return a number as a cell, or an empty cell for NaN."""
     return Cell(ABSENT) if math.isnan(value) else Cell(text, value)
+
+
+def count_cell(value: int) -> Cell:
+    """Return a whole number as a cell."""
+    return Cell(str(value), value)
+
+
+def text_cell(text: str, folder: Path | None = None) -> Cell:
+    """Return text as a cell that sorts by it and links to `folder`."""
+    return Cell(text, text, folder)
+
+
+def seconds_cell(value: float) -> Cell:
+    """Return seconds as a cell, with one decimal."""
+    return number_cell(value, f"{value:.1f}")
+
+
+def has_joules(runs: Sequence[Run]) -> bool:
+    """Whether any run recorded its energy."""
+    return any(math.isfinite(run.joules) for run in runs)
+
+
+def joules_name(runs: Sequence[Run]) -> str:
+    """Return `joules of training`, and whether any of them is an estimate."""
+    estimated = any("estimated" in str(run.record.energy.get("source", "")) for run in runs)
+    return "joules of training" + (" (estimated)" if estimated else "")
+
+
+def no_formula(text: str) -> str:
+    """Put an apostrophe before text that a spreadsheet would compute as a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def _ordered_metrics(summary: Summary) -> list[str]:
+    """Return all metrics, the ranking one first, then validation, test, training."""
+
+    def place(metric: str) -> tuple[bool, int, str]:
+        split, _, leaf = metric.partition("/")
+        at = SPLIT_ORDER.index(split) if split in SPLIT_ORDER else len(SPLIT_ORDER)
+        return (metric != summary.metric, at, leaf)
+
+    return sorted(known_metrics(summary.runs), key=place)
+
+
+def _amount_cell(value: float, metric: str) -> Cell:
+    return number_cell(value, amount(value, metric))
+
+
+def _mean_cell(found: Statistics, metric: str) -> Cell:
+    return number_cell(found.mean, mean_and_sd(found.mean, found.sd, metric))
+
+
+def _range_cell(found: Statistics, metric: str) -> Cell:
+    text = f"{amount(found.low, metric)} to {amount(found.high, metric)}" if found.n > 1 else ABSENT
+    return number_cell(found.low, text)
+
+
+def _not_completed_cell(setting: Setting) -> Cell:
+    counts = {status: len(setting.with_status(status)) for status in NOT_COMPLETED}
+    text = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    return Cell(text or "0", float(sum(counts.values())))
+
+
+def _mean(setting: Setting, measure: Callable[[Run], float]) -> float:
+    return describe([value for run in setting.completed if math.isfinite(value := measure(run))]).mean
+
+
+def _speed_cell(value: float) -> Cell:
+    return number_cell(value, f"{value:.0f}")
+
+
+def _joules_cell(value: float) -> Cell:
+    return number_cell(value, f"{value:.0f}" if value >= 100 else f"{value:.3g}")
 
 
 def _raw(value: Any) -> Any:
     if isinstance(value, float) and math.isnan(value):
         return ""
-    return (
-        value if isinstance(value, (int, float)) and not isinstance(value, bool) else no_formula(human(value))
-    )
-
-
-def no_formula(text: str) -> str:
-    """A spreadsheet computes what begins like a formula: an apostrophe makes it the text that it is."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
-def _joules_head(runs: Sequence[Run]) -> tuple[str, ...]:
-    """A column only where a run was asked for its energy."""
-    asked = [run for run in runs if math.isfinite(run.joules)]
-    return (joules_name(asked),) if asked else ()
-
-
-def joules_name(runs: Sequence[Run]) -> str:
-    """`joules of training`, and whether any of them is an estimate."""
-    estimated = any("estimated" in str(run.record.energy.get("source", "")) for run in runs)
-    return "joules of training" + (" (estimated)" if estimated else "")
-
-
-def _joules(value: float) -> Cell:
-    return number_cell(value, f"{value:.0f}" if value >= 100 else f"{value:.3g}")
-
-
-def _mean(values: Any) -> float:
-    return describe([each for each in values if math.isfinite(each)]).mean
-
-
-def _lost(setting: Setting) -> Cell:
-    counts = {
-        status: len(setting.with_status(status))
-        for status in ("pruned", "diverged", "failed", "interrupted", "running")
-    }
-    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    return Cell(told or "0", float(sum(counts.values())))
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if is_number else no_formula(human(value))

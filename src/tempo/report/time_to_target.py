@@ -1,26 +1,19 @@
-"""What it took to get there: steps, epochs and seconds of training until a metric reached a target."""
+"""Steps, epochs and training seconds until a metric reached a target."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from tempo.errors import UserError, nearest
+from tempo.report.grouping import Setting
 from tempo.report.load_runs import Run
-from tempo.report.number_format import (
-    ABSENT,
-    SMOKE,
-    amount,
-    is_share,
-    metric_name,
-    more_is_better,
-    short_keys,
-    unit,
-)
-from tempo.report.statistics import Statistics, Summary, describe
-from tempo.report.tables import Cell, Table, number_cell, value_cell
+from tempo.report.number_format import ABSENT, amount, is_share, metric_name, more_is_better, unit
+from tempo.report.statistics import Summary, describe
+from tempo.report.tables import Cell, Columns, Table, number_cell, setting_columns, table_of
 
 
 @dataclass(frozen=True)
@@ -32,17 +25,19 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """From the command line; UserError for anything else than METRIC=NUMBER."""
+        """Read METRIC=NUMBER from the command line; UserError for anything else."""
         metric, _, number = text.partition("=")
         try:
             value = float(number)
         except ValueError:
             value = math.nan
         if not metric or not math.isfinite(value):
-            raise UserError(f"--target {text}: name a metric and a number, e.g. --target val/accuracy=0.5")
+            raise UserError(
+                f"--target {text} is not a metric and a number; write e.g. --target val/accuracy=0.5"
+            )
         if is_share(metric) and not 0 <= value <= 1:
             raise UserError(
-                f"--target {text}: accuracies lie in [0, 1], e.g. --target {metric}={value / 100:g}"
+                f"--target {text}: accuracies lie in [0, 1]; write e.g. --target {metric}={value / 100:g}"
             )
         return cls(metric, value)
 
@@ -52,9 +47,9 @@ class Target:
         return f"{metric_name(self.metric)} of {amount(self.value, self.metric)}{unit(self.metric)}"
 
     def reached_by(self, run: Run) -> dict[str, float] | None:
-        """Step, epoch and training seconds of the first row that is as good; None where none is.
+        """Return step, epoch and training seconds of the first row that reaches the target, or None.
 
-        Rows are as far apart as the run was evaluated: that is how finely the moment is known.
+        The moment is known only as finely as the run was evaluated.
         """
         steps, values = run.series(self.metric, "step")
         good = values >= self.value if more_is_better(self.metric) else values <= self.value
@@ -69,31 +64,39 @@ class Target:
 
 
 def target_table(summary: Summary, target: Target) -> Table:
-    """A row a setting: in how many seeds the target was reached, and the means over those.
+    """Return one row per setting: how many runs reached the target, and the means over those.
 
-    Raises UserError where no run has a curve of the metric.
+    Raises:
+        UserError: no run has a curve of the metric.
     """
     known = {name for run in summary.runs for name in run.curves if "/" in name}
     if not any(len(run.series(target.metric)[0]) for run in summary.runs):
         raise UserError(
-            f"--target: no run has a curve of {target.metric}.{nearest(target.metric, known)} There is: "
+            f"--target: no run has a curve of {target.metric}.{nearest(target.metric, known)} Choose from: "
             f"{', '.join(sorted(known)) or 'none'}"
         )
-    head = (*(short_keys(summary.keys) or ("setting",)), "reached", "steps", "epochs", "training seconds")
-    rows = []
-    for setting in summary.settings:
-        found = [each for run in setting.completed if (each := target.reached_by(run)) is not None]
-        keys = [value_cell(each) for each in setting.values] or [Cell(setting.label)]
-        if setting.smoke:
-            keys[0] = Cell(f"{keys[0].text} [{SMOKE}]", keys[0].sort)
-        counts = Cell(f"{len(found)} of {len(setting.runs)} runs", float(len(found)))
-        described = [describe([each[name] for each in found]) for name in ("step", "epoch", "seconds")]
-        rows.append([*keys, counts, *(_cell(each) for each in described)])
-    return Table(head, rows)
+
+    def reached(setting: Setting) -> list[dict[str, float]]:
+        return [found for run in setting.completed if (found := target.reached_by(run)) is not None]
+
+    def mean_of(name: str) -> Callable[[Setting], Cell]:
+        return lambda setting: _mean_cell([found[name] for found in reached(setting)])
+
+    columns: Columns[Setting] = [
+        *setting_columns(summary),
+        ("reached", lambda setting: _count_cell(len(reached(setting)), len(setting.runs))),
+        ("steps", mean_of("step")),
+        ("epochs", mean_of("epoch")),
+        ("training seconds", mean_of("seconds")),
+    ]
+    return table_of(columns, summary.settings)
 
 
-def _cell(of: Statistics) -> Cell:
-    if of.n == 0:
-        return Cell(ABSENT)
-    spread = "" if math.isnan(of.sd) else f" ± {of.sd:.3g}"
-    return number_cell(of.mean, f"{of.mean:.4g}{spread}")
+def _count_cell(count: int, runs: int) -> Cell:
+    return Cell(f"{count} of {runs} runs", float(count))
+
+
+def _mean_cell(values: list[float]) -> Cell:
+    found = describe(values)
+    spread = "" if math.isnan(found.sd) else f" ± {found.sd:.3g}"
+    return number_cell(found.mean, f"{found.mean:.4g}{spread}") if found.n else Cell(ABSENT)

@@ -1,4 +1,4 @@
-"""The ways in: a report on disk, and a short table for the terminal."""
+"""Write a report into a folder, and return its short form for the terminal."""
 
 from __future__ import annotations
 
@@ -17,29 +17,32 @@ from tempo.report.html_page import announce_page, is_page, write_page
 from tempo.report.load_runs import load
 from tempo.report.markdown import write_markdown
 from tempo.report.number_format import SMOKE, metric_name
-from tempo.report.tables import means_table, write_csv
+from tempo.report.statistics import Summary
+from tempo.report.tables import settings_table, write_csv
 
 MOST_TERMINAL_ROWS = 40
+MOST_TERMINAL_COMPARISONS = 5
 TERMINAL_WIDTH = 160
+NOT_IN_THE_TERMINAL = ("training", "images", "joules", "lowest")
+"""Starts of the heads of columns that a terminal has no room for."""
 
 
 def build_report(
     folders: Sequence[Path], out: Path, metric: str | None = None, paper: str | None = None
 ) -> Path:
-    """Write `results.csv`, `report.md`, `figures/` and `report.html` into `out`; the path of the page.
+    """Read the runs below `folders`, write their report into `out` and return the path of the page.
 
     Raises:
-        UserError: nothing at all under `folders`, a metric that no run has, an unknown paper.
+        UserError: no run below `folders`, a metric that no run has, or an unknown paper.
     """
     return write_report(content_of(folders, load(folders), metric, paper), out)
 
 
 def write_report(content: Content, out: Path) -> Path:
-    """The files of a report whose content is known; the path of the page.
+    """Write results.csv, report.md, figures/ and report.html into `out`; return the path of the page.
 
     Raises:
-        UserError: `out` has files and is no report: none of them may be written over; or what is to be
-            written there is a link to a folder elsewhere.
+        UserError: see `prepare`.
     """
     page = prepare(out)
     write_csv(content.summary, out / "results.csv")
@@ -49,61 +52,67 @@ def write_report(content: Content, out: Path) -> Path:
 
 
 def prepare(out: Path) -> Path:
-    """Make `out` ready for the files of a report; where its page will be. UserError as `write_report`."""
+    """Make the folder of a report and return the path of its page.
+
+    Raises:
+        UserError: `out` has files but is not a report, or is a link or has a linked folder.
+    """
     page = out / "report.html"
     if out.is_dir() and any(out.iterdir()) and not is_page(page):
-        raise UserError(f"{out} has files that are no report of tempo: choose another folder with --out")
+        raise UserError(f"{out} has files that are not a tempo report; choose another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
-    _cut_links(out)
+    # A folder from elsewhere may have links in place of a report's files: what they point to stays as it is.
+    for folder in (out, out / "figures"):
+        if folder.is_symlink():
+            raise UserError(f"{folder} is a link to {folder.readlink()}; choose another folder with --out")
+        for path in folder.glob("*"):
+            if path.is_symlink() and not path.is_dir():
+                path.unlink()
     announce_page(page)
     return page
 
 
-def _cut_links(out: Path) -> None:
-    """A stranger's folder may hold links in the place of a report's files: what they lead to is not ours."""
-    for path in (out, out / "figures"):
-        if path.is_symlink():
-            raise UserError(f"{path} is a link to {path.readlink()}: choose another folder with --out")
-        for each in path.glob("*"):
-            if each.is_symlink() and not each.is_dir():
-                each.unlink()
-
-
 def text_of(content: Content) -> str:
-    """What a terminal shows of a report: means, the best one's comparisons, what failed; plain text."""
-    summary = content.summary
-    console = Console(file=io.StringIO(), width=TERMINAL_WIDTH, color_system=None, legacy_windows=False)
+    """Return the report for a terminal as plain text: means, comparisons with the best, failures."""
+    output = io.StringIO()
+    console = Console(file=output, width=TERMINAL_WIDTH, color_system=None, legacy_windows=False)
     console.print(Text(content.outcome))
     if content.smoke:
         console.print(Text(f"*** {SMOKE} ***"))
-    if summary.settings:
-        means = means_table(summary)
-        # The losses and the cost have their place in the files; a terminal is narrow.
-        wanted = [
-            at
-            for at, head in enumerate(means.head)
-            if not head.startswith(("training", "images", "joules", "lowest"))
-        ]
-        table = Table(title=f"by {metric_name(summary.metric)}", title_justify="left", highlight=False)
-        for at in wanted:
-            table.add_column(Text(means.head[at]), justify="left" if at == 0 else "right", overflow="fold")
-        for row in means.rows[:MOST_TERMINAL_ROWS]:
-            table.add_row(*(Text(row[at].text) for at in wanted))
-        console.print(table)
-        if len(means.rows) > MOST_TERMINAL_ROWS:
-            console.print(Text(f"and {len(means.rows) - MOST_TERMINAL_ROWS} settings more, in results.csv"))
-    for line in filter(None, (summary.ties, *(each.words for each in summary.comparisons[:5]))):
+    if content.summary.settings:
+        _print_means(content.summary, console)
+    for line in _lines(content):
         console.print(Text(line), soft_wrap=True)
-    for search in content.searches:
-        console.print(Text(f"{search.outcome} {search.verdict}"), soft_wrap=True)
-        if search.best_command:
-            console.print(Text(f"  best alone: {search.best_command}"), soft_wrap=True)
-    for line in (*content.lines_to_target, *(each.words for each in content.paper)):
-        console.print(Text(line), soft_wrap=True)
-    for each in content.failures:
-        console.print(Text(f"{each.status}: {each.folder}: {each.reason}"), soft_wrap=True)
-        if each.again:
-            console.print(Text(f"  again: {each.again}"), soft_wrap=True)
-    output = console.file
-    assert isinstance(output, io.StringIO)
     return "".join(f"{printable(line)}\n" for line in output.getvalue().splitlines())
+
+
+def _print_means(summary: Summary, console: Console) -> None:
+    means = settings_table(summary)
+    shown = [at for at, head in enumerate(means.head) if not head.startswith(NOT_IN_THE_TERMINAL)]
+    table = Table(title=f"by {metric_name(summary.metric)}", title_justify="left", highlight=False)
+    for at in shown:
+        table.add_column(Text(means.head[at]), justify="left" if at == 0 else "right", overflow="fold")
+    for row in means.rows[:MOST_TERMINAL_ROWS]:
+        table.add_row(*(Text(row[at].text) for at in shown))
+    console.print(table)
+    if len(means.rows) > MOST_TERMINAL_ROWS:
+        console.print(Text(f"and {len(means.rows) - MOST_TERMINAL_ROWS} more settings, in results.csv"))
+
+
+def _lines(content: Content) -> list[str]:
+    summary = content.summary
+    lines = [summary.ties] if summary.ties else []
+    lines += [comparison.words for comparison in summary.comparisons[:MOST_TERMINAL_COMPARISONS]]
+    for search in content.searches:
+        lines.append(f"{search.outcome} {search.verdict}")
+        lines += [f"  best alone: {search.best_command}"] if search.best_command else []
+    if content.target and content.to_target:
+        lines.append(f"to a {content.target.words}:")
+        for row in content.to_target.rows:
+            named = zip(content.to_target.head, row, strict=True)
+            lines.append("  " + ", ".join(f"{name} {cell.text}" for name, cell in named))
+    lines += [row.words for row in content.paper]
+    for failure in content.failures:
+        lines.append(f"{failure.status}: {failure.folder}: {failure.reason}")
+        lines += [f"  again: {failure.again}"] if failure.again else []
+    return lines

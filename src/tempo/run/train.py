@@ -22,7 +22,7 @@ from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.record.folder_lock import FolderLock
 from tempo.record.run_folder import BEST, LAST, point_latest_at
 from tempo.record.run_json import RunRecord
-from tempo.report.curve_figures import draw_confusion, draw_curves
+from tempo.report.run_figures import draw_confusion, draw_curves
 from tempo.run.build_data import build_data
 from tempo.run.build_run import RunParts, build_run
 from tempo.run.build_trainer import check_devices

@@ -11,8 +11,8 @@ from pathlib import Path
 from tempo.errors import UserError
 from tempo.report.figures import Drawn
 from tempo.report.html_page import document, figure, sortable
+from tempo.report.markdown import escaped, markdown
 from tempo.report.number_format import SMOKE
-from tempo.report.tables import escaped, markdown
 from tempo.report.write_report import prepare
 from tempo.scaling.figures import draw
 from tempo.scaling.model_table import ModelSize, models_table, read_sizes

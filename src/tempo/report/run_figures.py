@@ -1,0 +1,65 @@
+"""The two pictures in the folder of a run: its curves and its confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from tempo.report.load_runs import read_curves
+
+MOST_CLASSES_WITH_NUMBERS = 20
+PLAIN_TEXT: Any = {"text.parse_math": False}  # a class may be named $x$
+
+
+@mpl.rc_context(PLAIN_TEXT)
+def draw_curves(metrics_file: Path, path: Path, title: str) -> None:
+    """Draw loss, accuracy, learning rate and momentum by epoch, from a metrics.csv."""
+    columns = read_curves(metrics_file)
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True).ravel()
+    for axes, name in zip(panels, ("loss", "accuracy"), strict=False):
+        for split, style in (("train", "-"), ("val", "o-"), ("test", "s:")):
+            values = columns.get(f"{split}/{name}", np.empty(0))
+            here = np.isfinite(values)
+            if here.any():
+                single = "o" if here.sum() == 1 and style == "-" else ""
+                axes.plot(columns["epoch"][here], values[here], single + style, markersize=3, label=split)
+        axes.set_ylabel(name)
+        if axes.lines:
+            axes.legend()
+    for axes, name, label in ((panels[2], "lr", "learning rate"), (panels[3], "momentum", "momentum")):
+        here = np.isfinite(columns[name])
+        marker = "o" if here.sum() == 1 else ""
+        axes.plot(columns["epoch"][here], columns[name][here], color="tab:green", marker=marker, markersize=3)
+        axes.set(xlabel="epoch", ylabel=label)
+        if not here.any():
+            axes.text(0.5, 0.5, "not scheduled", transform=axes.transAxes, ha="center", color="gray")
+    for axes in panels:
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+
+
+@mpl.rc_context(PLAIN_TEXT)
+def draw_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, title: str) -> None:
+    """Draw test images by true class (rows) and predicted class (columns); `counts` are integers `[C, C]`."""
+    n = len(classes)
+    side = min(12.0, 3.0 + 0.4 * n)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, label="share of the true class")
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    if n <= MOST_CLASSES_WITH_NUMBERS:
+        axes.set_xticks(range(n), classes, rotation=90 if max(map(len, classes)) > 3 else 0)
+        axes.set_yticks(range(n), classes)
+        for row, column in np.argwhere(counts > 0):
+            color, text = "white" if shares[row, column] > 0.5 else "black", str(counts[row, column])
+            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
+    figure.savefig(path, dpi=120)
