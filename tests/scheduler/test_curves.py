@@ -87,8 +87,9 @@ def test_onecycle_without_annihilation_ends_at_min_lr(rise, fall):
     assert schedule.at(99, 100)["lr"] == pytest.approx(0.1, rel=1e-9)
 
 
-def test_onecycle_leaves_momentum_alone_on_request():
-    schedule = OneCycle(min_lr=0.1, max_lr=1.0, min_momentum=None, max_momentum=None)
+@pytest.mark.parametrize("schedule_class", [OneCycle, Triangular, RangeTest])
+def test_momentum_is_left_alone_without_bounds(schedule_class):
+    schedule = schedule_class(min_lr=0.1, max_lr=1.0, min_momentum=None, max_momentum=None)
     assert not schedule.moves_momentum
     assert set(schedule.at(3, 10)) == {"lr"}
 
@@ -147,20 +148,6 @@ def test_triangular_equals_torch(cycles):
     )
     np.testing.assert_allclose(curve(schedule, total_steps), lrs, rtol=1e-9)
     np.testing.assert_allclose(curve(schedule, total_steps, "momentum"), momenta, rtol=1e-9)
-
-
-@pytest.mark.parametrize("total_steps", TOTALS)
-def test_range_test_spaces_its_rates(total_steps):
-    exponential = RangeTest(min_lr=1e-4, max_lr=10.0, min_momentum=0.85, max_momentum=0.95)
-    np.testing.assert_allclose(
-        curve(exponential, total_steps), np.geomspace(1e-4, 10, total_steps), rtol=1e-9
-    )
-    linear = RangeTest(min_lr=0.0, max_lr=3.0, spacing="linear")
-    np.testing.assert_allclose(curve(linear, total_steps), np.linspace(0, 3, total_steps), rtol=1e-9)
-    np.testing.assert_allclose(
-        curve(exponential, total_steps, "momentum"), np.linspace(0.95, 0.85, total_steps), rtol=1e-12
-    )
-    assert not linear.moves_momentum
 
 
 def test_constant_is_constant():
