@@ -20,7 +20,7 @@ from tempo.data import cifar
 from tempo.data.folder import folder as image_folder
 from tempo.errors import UserError
 from tests.bad_input.conftest import Trap
-from tests.data.archives import md5
+from tests.data.conftest import md5
 
 
 def png(width: int, height: int) -> bytes:

@@ -1,16 +1,44 @@
-"""Folders and a server for the tests of the archives."""
+"""What the tests of archives share: folders, a server, checksums."""
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from http.server import ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from tests.data.archives import QuietHandler
+from tempo.data.images import ImageData
+
+Source = Callable[..., tuple[ImageData, ImageData]]
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def tree(root: Path) -> dict[str, tuple[int, int]]:
+    """Every file with its size and time."""
+    return {
+        str(path.relative_to(root)): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in root.rglob("*")
+    }
+
+
+def assert_ways_out(message: str, root: Path, file: str) -> None:
+    assert "\n" not in message
+    for part in (str(root), file, "TEMPO_DATA", "data.root", "data=digits"):
+        assert part in message
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files without a word."""
+
+    def log_message(self, *arguments: object) -> None:
+        pass
 
 
 @pytest.fixture

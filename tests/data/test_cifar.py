@@ -17,7 +17,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from tempo.data.cifar import cifar10, cifar100
 from tempo.data.images import ImageData
 from tempo.errors import UserError
-from tests.data.archives import Source, assert_ways_out, md5, tree
+from tests.data.conftest import Source, assert_ways_out, md5, tree
 
 RNG = np.random.default_rng(0)
 BOTH = [(CIFAR10, cifar10), (CIFAR100, cifar100)]

@@ -14,7 +14,7 @@ from torchvision.datasets import MNIST
 
 from tempo.data.mnist import mnist
 from tempo.errors import UserError
-from tests.data.archives import assert_ways_out, md5, tree
+from tests.data.conftest import md5, tree
 
 RNG = np.random.default_rng(0)
 
@@ -87,17 +87,6 @@ def test_a_missing_file_is_downloaded(small: dict, root: Path, mirror: tuple[Pat
     lost.rename(mirror[0] / lost.name)
     assert mnist(root=str(root), download=True)[0].sha256() == whole
     assert lost.read_bytes() == (mirror[0] / lost.name).read_bytes()
-
-
-@pytest.mark.parametrize("download", [False, True])
-def test_a_file_that_is_nowhere_names_the_ways_out(small: dict, root: Path, download: bool) -> None:
-    lost = root / "MNIST" / "raw" / "t10k-labels-idx1-ubyte.gz"
-    lost.unlink()
-    before = tree(root)
-    with pytest.raises(UserError) as error:
-        mnist(root=str(root), download=download)
-    assert_ways_out(str(error.value), root, f"MNIST/raw/{lost.name}")
-    assert set(tree(root)) == set(before)
 
 
 def test_real_files(real_data: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,13 +15,9 @@ from tempo.paths import ROOT
 CONF_MODEL = ROOT / "conf" / "model"
 
 
-def option_file(option: str) -> Path:
-    return CONF_MODEL / f"{option}.yaml"
-
-
 def read_option(option: str) -> dict[str, Any]:
     """The values of conf/model/<option>.yaml, `_target_` among them."""
-    return OmegaConf.to_container(OmegaConf.load(option_file(option)), resolve=True)
+    return OmegaConf.to_container(OmegaConf.load(CONF_MODEL / f"{option}.yaml"), resolve=True)
 
 
 def constructor(option: str) -> Any:

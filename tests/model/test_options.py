@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from tempo.model.initialisation import initialise
-from tests.model.reference import CONF_MODEL, build, constructor, option_file, parameter_count, read_option
+from tests.model.reference import CONF_MODEL, build, constructor, parameter_count, read_option
 
 # `frugal` stands on a finished run: tests/run/test_frugal.py.
 OPTIONS = sorted({path.stem for path in CONF_MODEL.glob("*.yaml")} - {"frugal"})
@@ -73,11 +73,6 @@ def test_yaml_keys_are_the_signature(option: str) -> None:
     assert list(parameters)[:2] == ["input_shape", "num_classes"]
     assert set(parameters) - {"input_shape", "num_classes"} == set(read_option(option)) - {"_target_"}
     assert constructor(option).__module__ == read_option(option)["_target_"].rpartition(".")[0]
-
-
-@pytest.mark.parametrize("option", OPTIONS)
-def test_yaml_says_what_it_is(option: str) -> None:
-    assert option_file(option).read_text(encoding="utf-8").startswith("# ")
 
 
 @pytest.mark.parametrize("input_shape", SMALL_IMAGES, ids=str)

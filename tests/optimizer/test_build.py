@@ -25,19 +25,37 @@ def names(model: nn.Module, group: dict) -> set[str]:
     return {name for name, parameter in model.named_parameters() if id(parameter) in wanted}
 
 
-def test_everything_decays_by_default():
+def frozen_start() -> nn.Sequential:
     model = small_network()
-    (group,) = parameter_groups(model, wd=0.1, decay_norm_and_bias=True)
-    assert group["weight_decay"] == 0.1
-    assert names(model, group) == {name for name, _ in model.named_parameters()}
+    model[0].requires_grad_(False)
+    return model
 
 
-def test_norm_and_bias_are_spared_on_request():
-    model = small_network()
-    decayed, spared = parameter_groups(model, wd=0.1, decay_norm_and_bias=False)
-    assert names(model, decayed) == {"0.weight", "3.weight"}
-    assert names(model, spared) == {"0.bias", "1.weight", "1.bias", "3.bias"}
-    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+def shared_weight() -> nn.Sequential:
+    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+    second.weight = first.weight
+    return nn.Sequential(first, second)
+
+
+WEIGHTS, SPARED = {"0.weight", "3.weight"}, {"0.bias", "1.weight", "1.bias", "3.bias"}
+
+
+@pytest.mark.parametrize(
+    ("model", "decay_norm_and_bias", "expected"),
+    [
+        (small_network(), True, {0.1: WEIGHTS | SPARED}),
+        (small_network(), False, {0.1: WEIGHTS, 0.0: SPARED}),
+        (frozen_start(), False, {0.1: {"3.weight"}, 0.0: SPARED - {"0.bias"}}),
+        (shared_weight(), True, {0.1: {"0.weight", "0.bias", "1.bias"}}),
+        (nn.BatchNorm1d(3), False, {0.0: {"weight", "bias"}}),
+        (nn.Linear(2, 2, bias=False), False, {0.1: {"weight"}}),
+    ],
+)
+def test_parameters_that_decay(model, decay_norm_and_bias, expected):
+    groups = parameter_groups(model, wd=0.1, decay_norm_and_bias=decay_norm_and_bias)
+    assert {group["weight_decay"]: names(model, group) for group in groups} == expected
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    assert len(parameters) == len(set(map(id, parameters)))
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -58,30 +76,6 @@ def test_spared_parameters_keep_still_without_a_gradient(option):
     optimizer.step(closure)
     moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
     assert moved == {"0.weight", "3.weight", "4.weight", "5.weight"}
-
-
-def test_frozen_parameters_are_left_out():
-    model = small_network()
-    for parameter in model[0].parameters():
-        parameter.requires_grad_(False)
-    groups = parameter_groups(model, wd=0.1, decay_norm_and_bias=False)
-    assert {name for group in groups for name in names(model, group)} == {
-        "1.weight", "1.bias", "3.weight", "3.bias",
-    }  # fmt: skip
-
-
-def test_no_empty_group():
-    (group,) = parameter_groups(nn.BatchNorm1d(3), wd=0.1, decay_norm_and_bias=False)
-    assert group["weight_decay"] == 0.0
-    (group,) = parameter_groups(nn.Linear(2, 2, bias=False), wd=0.1, decay_norm_and_bias=False)
-    assert group["weight_decay"] == 0.1
-
-
-def test_a_shared_parameter_appears_once():
-    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
-    second.weight = first.weight
-    (group,) = parameter_groups(nn.Sequential(first, second), wd=0.1, decay_norm_and_bias=True)
-    assert len(group["params"]) == 3
 
 
 def test_nothing_to_train():
@@ -127,19 +121,12 @@ def test_any_optimizer_of_torch_needs_one_yaml(name):
 
 
 def test_no_kernel_chosen_fits_a_class_without_a_choice():
-    """`fused: null` stands in most options; a class that has no such argument is no reason to refuse it."""
-    settings_of_momentum = settings("momentum", _target_="torch.optim.RMSprop", alpha=0.9)
-    assert settings_of_momentum["fused"] is None
-    del settings_of_momentum["dampening"]
-    optimizer = build_optimizer(nn.Linear(2, 2), settings_of_momentum)
-    assert type(optimizer) is torch.optim.RMSprop
-
-
-def test_a_list_becomes_the_tuple_that_torch_wants():
-    optimizer = build_optimizer(
-        nn.Linear(2, 2), {"_target_": "torch.optim.Rprop", "lr": 0.1, "etas": [0.4, 1.3]}
-    )
-    assert optimizer.param_groups[0]["etas"] == (0.4, 1.3)
+    """`fused: null` is in most options; it must not refuse a class that has no such argument."""
+    node = settings("sgd", _target_="torch.optim.Rprop", etas=[0.4, 1.3])
+    assert node["fused"] is None
+    del node["wd"]
+    optimizer = build_optimizer(nn.Linear(2, 2), node)
+    assert optimizer.param_groups[0]["etas"] == (0.4, 1.3), "a list becomes the tuple that torch wants"
 
 
 @pytest.mark.parametrize(
