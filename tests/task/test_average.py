@@ -61,5 +61,5 @@ def test_looking_more_often_changes_nothing(train: Train) -> None:
 
 
 def test_batch_normalization_is_refused(train: Train) -> None:
-    with pytest.raises(UserError, match="running statistics of other weights: model=mlp"):
+    with pytest.raises(UserError, match="running statistics of other weights; use model=mlp"):
         train(*JOB, "model=resnet20")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tempo.errors import UserError
 from tempo.run.build_network import build_network
-from tempo.task.step_graph import MicroBatches, StepGraph, difference, is_fixed, is_recorded, parts_of
+from tempo.task.step_graph import MicroBatches, StepGraph, difference, parts_of, why_not_recorded
 from tests.jobs import checked_job
 
 OWN = ["mlp", "cnn3", "resnet20", "densenet40", "wrn28_10", "wrn32_4"]
@@ -25,52 +25,56 @@ def adam(network: nn.Module) -> torch.optim.Optimizer:
 
 
 @pytest.mark.parametrize("model", OWN)
-def test_tempos_own_networks_are_recorded(model: str) -> None:
+def test_auto_records_tempos_own_networks(model: str) -> None:
     network = network_of(model)
-    assert is_recorded("auto", network, adam(network), straight=True)
+    assert why_not_recorded("auto", network, adam(network), straight=True) == ""
+    assert why_not_recorded(False, network, adam(network), straight=True) == "trainer.cuda_graph=false"
 
 
-def test_a_network_of_the_users_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the README tells users to put theirs."""
-
+def test_auto_records_a_users_network_if_its_class_says_static_graph() -> None:
     class Mine(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.body = nn.Linear(4, 2)
 
-    monkeypatch.setattr(Mine, "__module__", "tempo.model.mine")
-    assert not is_fixed(Mine(), adam(Mine()))
-    assert not is_fixed(nn.Sequential(Mine()), adam(Mine()))
-    assert is_recorded(True, Mine(), adam(Mine()), straight=True)
+    class Static(Mine):
+        static_graph = True
+
+    class ChangesForward(Static):
+        pass
+
+    for network, unknown in (
+        (Mine(), "Mine"),
+        (nn.Sequential(Mine()), "Mine"),
+        (ChangesForward(), "ChangesFo"),
+    ):
+        assert f"the class {unknown}" in why_not_recorded("auto", network, adam(network), straight=True)
+        assert why_not_recorded(True, network, adam(network), straight=True) == ""
+    assert why_not_recorded("auto", Static(), adam(Static()), straight=True) == ""
 
 
-def test_an_optimizer_of_others_is_not() -> None:
+def test_auto_does_not_record_an_unknown_optimizer() -> None:
+    """It may keep the gradient tensors of a step, which a graph overwrites."""
     network = network_of("mlp")
 
     class KeepsGradients(torch.optim.SGD):
         pass
 
     optimizer = KeepsGradients(network.parameters(), lr=0.1)
-    assert not is_recorded("auto", network, optimizer, straight=True)
+    assert "the class KeepsGradients" in why_not_recorded("auto", network, optimizer, straight=True)
 
 
-@pytest.mark.parametrize("hook", ["module", "tensor"])
-def test_whoever_watches_steps_is_not_passed_over(hook: str) -> None:
+@pytest.mark.parametrize("hook", ["module", "tensor", "between steps"])
+def test_what_needs_python_at_each_step_is_not_skipped(hook: str) -> None:
     network = nn.Linear(4, 2)
-    assert is_recorded("auto", network, adam(network), straight=True)
-    assert not is_recorded("auto", network, adam(network), straight=False)
     if hook == "module":
         network.register_forward_hook(lambda *_: None)
-    else:
+    elif hook == "tensor":
         network.weight.register_post_accumulate_grad_hook(lambda _: None)
-    assert not is_recorded("auto", network, adam(network), straight=True)
+    straight = hook != "between steps"
+    assert "at each step" in why_not_recorded("auto", network, adam(network), straight=straight)
     with pytest.raises(UserError, match=r"trainer\.cuda_graph=auto"):
-        is_recorded(True, network, adam(network), straight=True)
-
-
-def test_false_records_nothing() -> None:
-    network = nn.Linear(4, 2)
-    assert not is_recorded(False, network, adam(network), straight=True)
+        why_not_recorded(True, network, adam(network), straight=straight)
 
 
 def test_a_changed_network_is_noticed() -> None:

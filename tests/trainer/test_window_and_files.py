@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tempo.errors import UserError
-from tempo.task.step_seed import step_seed
 from tempo.task.step_window import Interval, StepWindow
+from tempo.task.stepping import step_seed
 from tempo.trainer.checkpoint_file import load
 from tempo.trainer.checkpoints import newest_whole
 from tempo.trainer.final_state import weights_sha256

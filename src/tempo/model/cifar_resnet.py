@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,6 +27,8 @@ def shortcut(x: Tensor, *, stride: int, out_channels: int) -> Tensor:
 
 class BasicBlock(nn.Module):
     """y = ReLU(F(x) + shortcut(x)); F is two 3x3 convolutions with batch norm and a ReLU between them."""
+
+    static_graph: ClassVar[bool] = True
 
     def __init__(self, *, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -70,6 +73,8 @@ class ResNet(nn.Module):
     Source: He, Zhang, Ren, Sun 2015, *Deep Residual Learning for Image Recognition*, arXiv:1512.03385,
     section 4.2 and table 6.
     """
+
+    static_graph: ClassVar[bool] = True
 
     def __init__(self, *, input_shape: tuple[int, int, int], num_classes: int, depth: int) -> None:
         super().__init__()

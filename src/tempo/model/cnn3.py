@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from tempo.model.initialisation import initialise
@@ -23,6 +25,8 @@ class CNN3(nn.Module):
     Raises:
         ValueError: not three widths, dropout outside [0, 1), or images that are too small.
     """
+
+    static_graph: ClassVar[bool] = True
 
     def __init__(
         self,

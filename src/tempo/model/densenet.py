@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,6 +17,8 @@ class DenseLayer(nn.Module):
 
     With `bottleneck`, a 1x1 convolution to 4 * growth_rate channels (norm and ReLU before it) comes first.
     """
+
+    static_graph: ClassVar[bool] = True
 
     def __init__(self, *, in_channels: int, growth_rate: int, bottleneck: bool, dropout: float) -> None:
         super().__init__()
@@ -41,6 +45,8 @@ class DenseLayer(nn.Module):
 class DenseBlock(nn.Sequential):
     """Dense layers; each reads the block's input and the outputs of all layers before it, concatenated."""
 
+    static_graph: ClassVar[bool] = True
+
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, H, W] to [N, C + layers * growth_rate, H, W]."""
         for layer in self:
@@ -50,6 +56,8 @@ class DenseBlock(nn.Sequential):
 
 class Transition(nn.Module):
     """Norm, ReLU, 1x1 convolution, dropout and 2x2 average pooling between two dense blocks."""
+
+    static_graph: ClassVar[bool] = True
 
     def __init__(self, *, in_channels: int, out_channels: int, dropout: float) -> None:
         super().__init__()
@@ -88,6 +96,8 @@ class DenseNet(nn.Module):
     Source: Huang, Liu, van der Maaten, Weinberger 2017, *Densely Connected Convolutional Networks*,
     arXiv:1608.06993, section 3 and table 2.
     """
+
+    static_graph: ClassVar[bool] = True
 
     def __init__(
         self,

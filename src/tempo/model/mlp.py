@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from tempo.model.initialisation import initialise
@@ -22,6 +24,8 @@ class MLP(nn.Module):
     Raises:
         ValueError: a layer without units.
     """
+
+    static_graph: ClassVar[bool] = True
 
     def __init__(
         self, *, input_shape: tuple[int, int, int], num_classes: int, hidden: tuple[int, ...]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,6 +18,8 @@ class WideBlock(nn.Module):
     No ReLU follows the sum. With a stride, the shortcut is a 2x2 convolution of stride 2 with batch norm;
     without one, it is the identity.
     """
+
+    static_graph: ClassVar[bool] = True
 
     def __init__(self, *, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -62,6 +66,8 @@ class SmithWideResNet(nn.Module):
     Source: Smith 2018, *A disciplined approach to neural network hyper-parameters: Part 1*,
     arXiv:1803.09820; its published code lnsmith54/hyperParam1, Cifar/architectures/wide32cifar.prototxt.
     """
+
+    static_graph: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +21,8 @@ class PreactivationBlock(nn.Module):
     If the channels change, norm and ReLU come before the branching and the shortcut is a 1x1 convolution;
     otherwise it is the identity.
     """
+
+    static_graph: ClassVar[bool] = True
 
     def __init__(self, *, in_channels: int, out_channels: int, stride: int, dropout: float) -> None:
         super().__init__()
@@ -60,6 +63,8 @@ class WideResNet(nn.Module):
 
     Source: Zagoruyko, Komodakis 2016, *Wide Residual Networks*, arXiv:1605.07146, tables 1 and 4.
     """
+
+    static_graph: ClassVar[bool] = True
 
     def __init__(
         self,

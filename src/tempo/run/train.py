@@ -246,7 +246,7 @@ def _close(request: RunRequest, record: RunRecord, parts: RunParts | None, start
         if parts is not None and completed:
             title = f"{record.name}, seed {record.seed}"
             draw_curves(parts.recorder.metrics_file.path, request.folder / "curves.png", title)
-            counts, classes = parts.module.confusion_counts.numpy(), parts.data.test.classes
+            counts, classes = parts.module.sums.confusion_counts.numpy(), parts.data.test.classes
             draw_confusion(counts, classes, request.folder / "confusion.png", f"{title}: test images")
         if parts is not None:
             close_loggers(parts.trainer.loggers, record)

@@ -21,7 +21,7 @@ from tempo.run.build_trainer import build_trainer
 from tempo.run.process_launch import ERROR_FILE
 from tempo.run.run_request import RunRequest
 from tempo.run.train import run, seed_process
-from tempo.task.async_classifier import Over
+from tempo.task.async_classifier import NoMoreBatches
 from tempo.trainer.quiet import quiet
 from tempo.trainer.search_trial import Trial
 
@@ -71,7 +71,7 @@ def train_only(request: RunRequest) -> None:
     module = build_module(config, data, plan)
     trainer = build_trainer(config, request.folder, plan, module.first_callbacks(), [])
     data = replace(data, train=on_best_device(data.train, trainer.strategy.root_device))
-    with contextlib.suppress(Over):
+    with contextlib.suppress(NoMoreBatches):
         trainer.fit(module, module.loader(build_train_batches(config, data, module)))
 
 

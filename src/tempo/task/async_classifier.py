@@ -1,4 +1,4 @@
-"""Training through the asynchronous parameter server: what a worker does between two looks of the trainer."""
+"""Training with the asynchronous parameter server: what a worker does during one call of `training_step`."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ from tempo.task.stepping import steps_of
 
 
 class Span(NamedTuple):
-    """Train until the server has taken `stop` steps; batches below `until` may be given out by then."""
+    """Train until the server has taken `stop` steps; it may give out batches below `until` by then."""
 
     stop: int
     until: int
 
 
-class Over(Exception):  # noqa: N818 - an end, not an error
-    """Ends the training of a worker that the server has no more work for."""
+class NoMoreBatches(Exception):  # noqa: N818 - an end, not an error
+    """Ends the training of a worker when the server has no more work for it."""
 
 
 class AsyncBatches:
-    """An epoch of spans, cut where `TrainBatches` would cut its chunks; `chunks_done` of them are over."""
+    """The spans of an epoch, which end where the chunks of `TrainBatches` would end."""
 
     def __init__(self, batches: TrainBatches, chunks_done: Callable[[], int]) -> None:
         self.batches = batches
         self.chunks_done = chunks_done
 
     def __len__(self) -> int:
-        """Spans in a whole epoch."""
+        """Return the number of spans of a whole epoch."""
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Span]:
-        """The server may be ahead of the spans: those that it has passed are still there to be counted."""
-        each, batches = self.batches.steps_per_chunk, self.batches
+        """Yield the spans that Lightning has not counted yet, even if the server is ahead of them."""
+        length, batches = self.batches.steps_per_chunk, self.batches
         epoch = batches.next_step() // batches.plan.steps_per_epoch
         first, until = epoch * batches.plan.steps_per_epoch, batches.end_of(epoch)
-        for start in range(first + each * self.chunks_done(), until, each):
-            yield Span(stop=min(start + each, until), until=until)
+        for start in range(first + length * self.chunks_done(), until, length):
+            yield Span(stop=min(start + length, until), until=until)
 
 
 class AsyncClassifier(Classifier):
-    """A classifier whose gradients are stepped by the server, and whose batches are given out there.
+    """A classifier whose batches are given out, and whose gradients are applied, by a parameter server.
 
-    A step's batch is of `data.total_batch_size` images, one worker's. Between two ends of epochs workers do
-    not wait for each other. Worker 0 starts the server with its optimizer as it stands, in a resumed run that
-    of the checkpoint, gives out one epoch at a time, and alone evaluates, saves and records. Where it does,
-    every batch that was given out has been stepped: `trainer.global_step` is the server's version.
+    The batch of a step has `data.total_batch_size` images, all of one worker. Workers wait for each other
+    only at the end of an epoch. Worker 0 starts the server with its own optimizer (in a resumed run that of
+    the checkpoint), gives out one epoch at a time, and alone evaluates, saves and records. Whenever it does,
+    every batch that was given out has been stepped, and `trainer.global_step` is the server's version.
     """
 
     def __init__(self, *, worker: int, workers: int, max_staleness: int | None, **arguments: Any) -> None:
@@ -67,76 +67,75 @@ class AsyncClassifier(Classifier):
         self.index, self.workers, self.max_staleness = worker, workers, max_staleness
         self.counts = Counts()
         self.batches: TrainBatches
-        """Set before the fit."""
+        """Set by `loader`, before the fit."""
         self.worker: AsyncWorker
-        self._begun = False
-        """False as well in a run that is resumed after its last step."""
+        self._has_joined = False
+        """False also in a run that is resumed after its last step."""
         self._state_version = -1
 
     def first_callbacks(self) -> list[pl.Callback]:
-        """Start the exchange before the recorder's clock runs."""
-        return [Beginning()]
+        """Join the server before the recorder's clock runs."""
+        return [JoinServer()]
 
     def loader(self, batches: TrainBatches) -> AsyncBatches:
-        """Return spans of steps; their batches are taken from the server."""
+        """Return the spans of steps; their batches are numbers that the server gives out."""
         self.batches = batches
         return AsyncBatches(batches, lambda: chunks_begun_in_epoch(self.trainer))
 
-    def begin(self) -> None:
-        """Start the server, or find it; worker 0 waits until all are there, and no clock runs yet."""
+    def join(self) -> None:
+        """Start the server or find it; worker 0 waits for the others."""
         connect(os.environ[ADDRESS])
-        optimizer, name = self.pace.optimizer, os.environ[SERVER]
+        optimizer, name = self.schedule_adapter.optimizer, os.environ[SERVER]
         if self.index == 0:
-            build_schedule = partial(_build_schedule, schedule=self.schedule, total_steps=self.total_steps)
             version = self.trainer.global_step
             serve(
                 optimizer,
                 name,
-                build_schedule=build_schedule,
+                build_schedule=partial(_build_schedule, schedule=self.schedule, total_steps=self.total_steps),
                 version=version,
                 max_staleness=self.max_staleness,
                 until=version,
                 counts=self.counts,
             )
         self.worker = AsyncWorker(served_parameters(optimizer), self.index, name)
-        self._begun = True
+        self._has_joined = True
         self.worker.take()
         while self.index == 0 and self.worker.call("awaited", self.workers):
             self.worker.take()
 
     def training_step(self, span: Span, batch_idx: int) -> None:  # type: ignore[override]
-        """Work until the server has come to the end of the span."""
+        """Work until the server has taken the steps of the span."""
         if self.index == 0:
             self.worker.call("open", span.until)
         self._work(span.stop)
 
-    def settle(self) -> None:
-        """Bring in what is out, so that parameters, optimizer and number of steps here are the server's."""
-        if not self._begun:
+    def synchronize(self) -> None:
+        """Wait for batches under way; take over the server's parameters, optimizer and number of steps."""
+        if not self._has_joined:
             return
         self._work(self.worker.call("close"))
         if self._state_version != self.worker.version:
-            self.pace.optimizer.load_state_dict(self.worker.call("optimizer_state"))
+            self.schedule_adapter.optimizer.load_state_dict(self.worker.call("optimizer_state"))
             self._state_version = self.worker.version
 
     def on_train_end(self) -> None:
-        """Let the other workers go, also those that early stopping comes as a surprise to."""
+        """Let the other workers go, also after early stopping."""
         if self.index == 0:
             self.worker.call("finish")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what went through the server so far as well."""
+        """Save the server's counts as well."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["exchange"] = dataclasses.asdict(self.counts)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Inverse of `on_save_checkpoint`."""
+        """Restore them."""
         super().on_load_checkpoint(checkpoint)
         self.counts = Counts(**checkpoint["exchange"])
 
     @property
     def exchange(self) -> dict[str, Any]:
-        """What the record says of the server, bytes as of `trainer.method=ps_sync`."""
+        """The record's entries on the exchange; bytes are counted as for `trainer.method=ps_sync`."""
         counts, steps = self.counts, max(1, self.counts.steps)
         return {
             "sent_bytes_per_step": counts.sent_bytes / steps,
@@ -145,7 +144,7 @@ class AsyncClassifier(Classifier):
             "staleness_max": max(counts.staleness, default=0),
             "staleness": {str(late): count for late, count in sorted(counts.staleness.items())},
             "dropped": counts.dropped,
-            "steps_of_workers": {str(each): n for each, n in sorted(counts.steps_of_workers.items())},
+            "steps_of_workers": {str(rank): steps for rank, steps in sorted(counts.steps_of_workers.items())},
             "lost_workers": counts.lost,
         }
 
@@ -155,7 +154,7 @@ class AsyncClassifier(Classifier):
             if self.worker.instruction == "work":
                 self._send_gradients(self.worker.batch)
             elif self.worker.take() == "finished":
-                raise Over
+                raise NoMoreBatches
         set_steps_done(self.trainer, self.worker.version)
         if self.index == 0:
             self._fetch_measured()
@@ -171,7 +170,8 @@ class AsyncClassifier(Classifier):
         losses, outputs = self._evaluate(batch, parts, backward, True)
         self.on_before_optimizer_step(optimizer.optimizer)
         gradients = [
-            torch.zeros_like(each) if each.grad is None else each.grad for each in self.worker.parameters
+            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            for parameter in self.worker.parameters
         ]
         hits = torch.cat(outputs).argmax(1).eq(chunk.labels)
         self.worker.exchange(gradients, (float(torch.stack(losses).mean()), float(hits.float().mean())))
@@ -179,7 +179,7 @@ class AsyncClassifier(Classifier):
             parameter.grad = None
 
     def _fetch_measured(self) -> None:
-        """The losses of all workers' steps, in the order in which the server took them."""
+        """Fetch the losses of all workers' steps, in the order in which the server took them."""
         measured = self.worker.call("fetch_measured")
         self.counts = self.worker.counts()
         if measured:
@@ -188,13 +188,13 @@ class AsyncClassifier(Classifier):
             self.evaluations += len(measured)
 
 
-class Beginning(pl.Callback):
-    """Begins the exchange before any clock runs."""
+class JoinServer(pl.Callback):
+    """Joins the server before any clock runs."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Meet the server and the other workers."""
+        """Wait for the server and the other workers."""
         assert isinstance(pl_module, AsyncClassifier)
-        pl_module.begin()
+        pl_module.join()
 
 
 def _build_schedule(optimizer: torch.optim.Optimizer, *, schedule: Schedule, total_steps: int) -> SetSchedule:

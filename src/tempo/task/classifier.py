@@ -1,4 +1,4 @@
-"""The training step: several optimizer steps at a time, each at the pace of the schedule."""
+"""The module that Lightning trains: several optimizer steps per call, each with the schedule's values."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from tempo.data.augment import Preprocess
 from tempo.data.batches import BatchPlan, Chunk, TrainBatches
+from tempo.distributed.collectives import mean_over_ranks
 from tempo.errors import UserError
 from tempo.optimizer.traits import traits_of_class
 from tempo.scheduler.adapter import ScheduleAdapter
 from tempo.scheduler.schedule import Schedule
 from tempo.task.closure import StepClosure
-from tempo.task.step_graph import MicroBatches, StepGraph, is_recorded, parts_of
-from tempo.task.step_seed import step_seed
+from tempo.task.evaluation import EvaluationSums
+from tempo.task.step_graph import MicroBatches, StepGraph, parts_of, why_not_recorded
 from tempo.task.step_window import StepWindow
-from tempo.task.stepping import Backward, goes_straight_to_torch, steps_of, stop_asking_for_gpus
+from tempo.task.stepping import Backward, goes_straight_to_torch, step_seed, steps_of, stop_asking_for_gpus
 from tempo.task.weight_average import moving_average, optimizers_average, take_average
 
 log = logging.getLogger(__name__)
@@ -40,8 +39,8 @@ BuildOptimizer = Callable[[nn.Module], torch.optim.Optimizer]
 class Classifier(pl.LightningModule):
     """A network, its optimizer and its schedule.
 
-    `training_step` gets a `Chunk`, the images of several optimizer steps: Lightning's own work per call costs
-    more than the step of a small network. Optimization is "manual" in Lightning's words for that reason;
+    `training_step` gets a `Chunk`, the images of several optimizer steps, because Lightning's own work per
+    call costs more than the step of a small network. This needs what Lightning calls manual optimization;
     `trainer.global_step` still counts optimizer steps. Losses and hits stay on the device until
     `window.flush` is called.
     """
@@ -79,17 +78,17 @@ class Classifier(pl.LightningModule):
         self.gradient_clip = gradient_clip
         self.cuda_graph = cuda_graph
         self._graph: StepGraph | None = None
+        self._logged_reason = False
         self.window = StepWindow(log_every_n_steps)
         self.evaluations = 0
-        """Passes over a batch so far: one a step, more where the optimizer needs a closure."""
-        self.confusion = MulticlassConfusionMatrix(num_classes=num_classes)
-        self.eval_loss = MeanMetric()
+        """Passes over a batch so far: one per step, more if the optimizer needs a closure."""
+        self.sums = EvaluationSums(num_classes)
         self.evaluated: dict[str, float] = {}
         """Loss, accuracy and number of images of the last validation or test."""
 
     @property
     def tested_network(self) -> nn.Module:
-        """The network that validation and test look at: the averaged one where there is one."""
+        """The network that is validated and tested: the averaged one if there is one."""
         return self.network if self.averaged is None else self.averaged.module
 
     def first_callbacks(self) -> list[pl.Callback]:
@@ -101,15 +100,15 @@ class Classifier(pl.LightningModule):
         return batches
 
     def setup(self, stage: str) -> None:
-        """Sum losses in float64, where a sum does not depend on how images are spread over ranks."""
+        """Adapt to the device."""
         kind = self.trainer.strategy.root_device.type
         if kind == "cpu":
             stop_asking_for_gpus()
         if kind != "mps":  # which has no float64
-            self.eval_loss.set_dtype(torch.float64)
+            self.sums.use_float64()
 
     def configure_model(self) -> None:
-        """Split the networks over the processes where the strategy does; called before each fit and test."""
+        """Split the networks over the processes if the strategy does; called before each fit and test."""
         shard = getattr(self.trainer.strategy, "shard", None)
         if shard is not None:
             shard(self.network)
@@ -117,20 +116,20 @@ class Classifier(pl.LightningModule):
                 shard(self.averaged.module)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the interval that has begun, and the running statistics of each rank."""
+        """Save the unfinished interval, and the running statistics of each rank."""
         checkpoint["window"] = self.window.state_dict()
         checkpoint["evaluations"] = self.evaluations
         if self.trainer.world_size > 1:
             saved = self.state_dict()
             local = {
-                name: each
-                for name, each in self.named_buffers()
-                if each.is_floating_point() and name in saved
+                name: buffer
+                for name, buffer in self.named_buffers()
+                if buffer.is_floating_point() and name in saved
             }
-            checkpoint["buffers_of_ranks"] = {name: self.all_gather(each) for name, each in local.items()}
+            checkpoint["buffers_of_ranks"] = {name: self.all_gather(value) for name, value in local.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Inverse of `on_save_checkpoint`; `state_dict` alone has the running statistics of rank 0."""
+        """Restore them; `state_dict` alone has the running statistics of rank 0."""
         self.window.load_state_dict(checkpoint["window"])
         self.evaluations = checkpoint["evaluations"]
         for name, of_ranks in checkpoint.get("buffers_of_ranks", {}).items():
@@ -138,19 +137,19 @@ class Classifier(pl.LightningModule):
                 checkpoint["state_dict"][name] = of_ranks[self.trainer.global_rank]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The optimizer of conf/optimizer over the network's parameters."""
+        """Build the optimizer of conf/optimizer over the network's parameters."""
         optimizer = self.build_optimizer(self.network)
-        self.pace = ScheduleAdapter(optimizer, self.schedule, self.total_steps)
+        self.schedule_adapter = ScheduleAdapter(optimizer, self.schedule, self.total_steps)
         self.needs_closure = traits_of_class(type(optimizer)).needs_closure
-        self._trained = [each for group in optimizer.param_groups for each in group["params"]]
+        self._trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         if self.optimizer_averages:
             optimizer.train()  # type: ignore[attr-defined]
         return optimizer
 
-    def settle(self) -> None:
-        """Bring `tested_network` up to date, before it is evaluated or saved."""
+    def synchronize(self) -> None:
+        """Bring `tested_network` up to date before it is evaluated or saved."""
         if self.averaged is not None and self.optimizer_averages:
-            take_average(self.averaged, self.network, self.pace.optimizer)
+            take_average(self.averaged, self.network, self.schedule_adapter.optimizer)
 
     def training_step(self, chunk: Chunk, batch_idx: int) -> None:
         """Take `chunk.steps` optimizer steps, each over `plan.accumulate` micro-batches."""
@@ -166,18 +165,16 @@ class Classifier(pl.LightningModule):
         outputs: list[Tensor] = []
         evaluations = self.evaluations
         averaged = None if self.optimizer_averages else self.averaged
-        recorded = self.device.type == "cuda" and is_recorded(
-            self.cuda_graph, self.network, optimizer.optimizer,
-            straight=goes_straight_to_torch(self.trainer) and not self.needs_closure,
-        )  # fmt: skip
+        recorded = self.device.type == "cuda" and self._is_recorded(optimizer.optimizer)
         if self._graph is not None and self._graph.made_of != parts_of(self.network):
-            self._graph = None  # a callback has changed the network: it is recorded anew
+            self._graph = None  # a callback has changed the network, so it is recorded anew
         for step in range(first_step, first_step + chunk.steps):
             batch = list(islice(micro_batches, parts))
-            self.pace.apply(step)
+            self.schedule_adapter.apply(step)
             if self.needs_closure:
                 evaluate = partial(self._evaluate, step, batch, backward)
-                closure = StepClosure(optimizer.optimizer, evaluate, self._mean_over_ranks)
+                mean = partial(mean_over_ranks, self.trainer.strategy)
+                closure = StepClosure(optimizer.optimizer, evaluate, mean)
                 optimizer.step(closure)
                 of_step = closure.losses, closure.outputs
                 evaluations += closure.evaluations
@@ -202,7 +199,7 @@ class Classifier(pl.LightningModule):
     def _evaluate(
         self, step: int, batch: MicroBatches, backward: Backward, differentiate: bool = True
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Losses and outputs of the micro-batches; `differentiate` leaves their mean gradient in `.grad`."""
+        """Return losses and outputs of the micro-batches; `differentiate` leaves the gradient in `.grad`."""
         self._seed_generator(step)
         return self._pass_over(batch, backward, differentiate)
 
@@ -221,8 +218,17 @@ class Classifier(pl.LightningModule):
             outputs.append(logits)
         return losses, outputs
 
+    def _is_recorded(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether steps are recorded as a CUDA graph; the reason why `auto` does not is logged once."""
+        straight = goes_straight_to_torch(self.trainer) and not self.needs_closure
+        reason = why_not_recorded(self.cuda_graph, self.network, optimizer, straight=straight)
+        if reason and self.cuda_graph == "auto" and not self._logged_reason:
+            log.info("trainer.cuda_graph=auto trains step by step: %s", reason)
+            self._logged_reason = True
+        return not reason
+
     def _replay(self, step: int, batch: MicroBatches) -> tuple[list[Tensor], list[Tensor]]:
-        """As `_evaluate`, by a graph that the first call records."""
+        """Do the same as `_evaluate` by a graph, which the first call records."""
         if self._graph is None and self.cuda_graph:
             passes = partial(self._pass_over, backward=Tensor.backward, differentiate=True)
             try:
@@ -230,7 +236,7 @@ class Classifier(pl.LightningModule):
             except (UserError, torch.OutOfMemoryError) as error:
                 if self.cuda_graph != "auto":
                     raise
-                log.warning("steps are not recorded as a graph: %s", str(error).splitlines()[0])
+                log.warning("CUDA graph disabled, training step by step: %s", str(error).splitlines()[0])
                 self.cuda_graph = False
         if self._graph is None:
             return self._evaluate(step, batch, Tensor.backward)
@@ -238,28 +244,23 @@ class Classifier(pl.LightningModule):
         return self._graph(batch)
 
     def on_fit_end(self) -> None:
-        """Give back the memory of the graph."""
+        """Free the memory of the graph."""
         self._graph = None
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip here, where gradients under a loss scaler have their own size again."""
+        """Clip gradients; a loss scaler has brought them back to their own size by now."""
         if self.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
 
     def _seed_generator(self, step: int) -> None:
-        # What is random inside the network follows from the step: a resumed run draws what it would have, and
-        # a closure has the same function each time.
+        # Random numbers inside the network follow from the step: a resumed run draws the same ones, and a
+        # closure computes the same function each time.
         seed = step_seed(self.plan.seed, self.plan.rank, step)
         # torch.manual_seed visits every kind of device and takes longer than the step of a small network.
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
         else:
             torch.default_generator.manual_seed(seed)
-
-    def _mean_over_ranks(self, value: Tensor) -> Tensor:
-        mean = self.trainer.strategy.reduce(value, reduce_op="mean")
-        assert isinstance(mean, Tensor)
-        return mean
 
     def _no_gradient_exchange(self) -> Any:
         strategy = self.trainer.strategy
@@ -269,48 +270,31 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Add one batch to the sums of loss and hits."""
         images, labels = batch
-        logits = self.tested_network(self.eval_preprocess(images).to(self.dtype)).float()
-        losses = F.cross_entropy(logits, labels, reduction="none")
-        self.eval_loss.update(losses.to(self.eval_loss.dtype))
-        self.confusion.update(logits, labels)
+        self.sums.add(self.tested_network(self.eval_preprocess(images).to(self.dtype)).float(), labels)
 
     test_step = validation_step
 
     def on_validation_epoch_start(self) -> None:
-        """Evaluate the weights of this moment."""
-        self.settle()
+        """Evaluate the current weights."""
+        self.synchronize()
         self.on_test_epoch_start()
 
     def on_test_epoch_start(self) -> None:
-        """Give all ranks the same running statistics: each has seen other images."""
+        """Average the running statistics over the ranks, each of which has seen other images."""
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
                 if buffer.is_floating_point():
-                    buffer.copy_(self.trainer.strategy.reduce(buffer, reduce_op="mean"))
+                    buffer.copy_(mean_over_ranks(self.trainer.strategy, buffer))
 
     def on_validation_epoch_end(self) -> None:
-        """Close the sums; callbacks find them as `val/loss` and `val/accuracy`."""
+        """Close the sums; callbacks read them as `val/loss` and `val/accuracy`."""
         self._close_evaluation("val")
 
     def on_test_epoch_end(self) -> None:
-        """Close the sums; callbacks find them as `test/loss` and `test/accuracy`."""
+        """Close the sums; callbacks read them as `test/loss` and `test/accuracy`."""
         self._close_evaluation("test")
 
-    def close_sums(self) -> dict[str, float]:
-        """Loss, accuracy and number of the images evaluated since the last call, over all ranks."""
-        counts = self.confusion.compute()
-        self.confusion_counts = counts.cpu()
-        images = int(counts.sum())
-        found = {
-            "loss": float(self.eval_loss.compute()),
-            "accuracy": int(counts.diagonal().sum()) / images,
-            "images": images,
-        }
-        self.confusion.reset()
-        self.eval_loss.reset()
-        return found
-
     def _close_evaluation(self, split: str) -> None:
-        self.evaluated = self.close_sums()
+        self.evaluated = self.sums.close()
         for name in ("loss", "accuracy"):
             self.log(f"{split}/{name}", self.evaluated[name], logger=False, rank_zero_only=True)

@@ -10,18 +10,17 @@ from torch import Tensor
 from tempo.optimizer.traits import traits_of_class
 
 Evaluate = Callable[[bool], tuple[list[Tensor], list[Tensor]]]
-"""Losses and outputs of a step's micro-batches, with or without a backward pass."""
+"""Returns losses and outputs of a step's micro-batches, after a backward pass if its argument is true."""
 
 
 class StepClosure:
-    """What an optimizer calls for the mean loss over one step's batch, the same function each time.
+    """The function that an optimizer calls for the mean loss over one step's batch.
 
-    Gradients are left in `.grad`, unless the optimizer takes second derivatives: then the loss comes with its
-    graph, and no backward pass is made.
+    It leaves gradients in `.grad`, unless the optimizer takes second derivatives: then the loss comes with
+    its graph, and no backward pass is made.
 
     Attributes:
-        losses, outputs: of the first call, micro-batch by micro-batch; what the step started from.
-        evaluations: passes over the batch: calls, and Hessian-vector products of the optimizer.
+        losses, outputs: those of the first call, one per micro-batch; the step started from them.
     """
 
     def __init__(
@@ -39,17 +38,17 @@ class StepClosure:
         self.calls = 0
 
     def __call__(self) -> Tensor:
-        """The mean loss; over all ranks, since each must take the same decisions in a line search."""
+        """Return the mean loss over all ranks, which must take the same decisions in a line search."""
         self.calls += 1
         self.optimizer.zero_grad()
         losses, outputs = self.evaluate(self.backward)
         if not self.losses:
-            self.losses = [each.detach() for each in losses]
-            self.outputs = [each.detach() for each in outputs]
+            self.losses = [loss.detach() for loss in losses]
+            self.outputs = [output.detach() for output in outputs]
         mean = torch.stack(losses).mean()
         return self.mean_over_ranks(mean.detach()) if self.backward else mean
 
     @property
     def evaluations(self) -> int:
-        """See the class."""
+        """Passes over the batch: calls, and Hessian-vector products of the optimizer."""
         return self.calls + int(getattr(self.optimizer, "hessian_products", 0))

@@ -1,4 +1,4 @@
-"""Losses and accuracies of the steps since the last look, kept on the device until somebody looks."""
+"""Losses and accuracies of the last steps, kept on the device until they are flushed."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Interval:
 class StepWindow:
     """Collects `[steps]` tensors of loss and accuracy; `flush` brings them to the host in one transfer.
 
-    Intervals end at multiples of `every_n_steps`, wherever the chunks of steps end, and with the epoch; what
-    is left over waits for the next flush.
+    Intervals end at multiples of `every_n_steps`, wherever the chunks of steps end, and with the epoch. The
+    steps of an unfinished interval wait for the next flush.
     """
 
     def __init__(self, every_n_steps: int) -> None:
@@ -34,7 +34,7 @@ class StepWindow:
         self.rest_accuracy: list[float] = []
 
     def add(self, *, first_step: int, losses: Tensor, accuracies: Tensor) -> None:
-        """Keep the values of the steps from `first_step` on, `[steps]` each, where they are."""
+        """Keep the values of the steps from `first_step` on, `[steps]` each, on their device."""
         if not self._parts:
             self._first_step = first_step
         self._parts.append(torch.stack([losses, accuracies]))
@@ -42,15 +42,15 @@ class StepWindow:
 
     @property
     def due(self) -> bool:
-        """Whether an interval has come to its end since the last flush."""
+        """Whether an interval has ended since the last flush."""
         return len(self.rest_loss) + self._steps >= self.every_n_steps
 
     def flush(
         self, reduce: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[int, list[float], list[Interval]]:
-        """First step and losses of the steps since the last flush, and the intervals that they complete.
+        """Return first step and losses of the steps since the last flush, and the intervals they complete.
 
-        `reduce` makes the mean over the ranks of a `[2, steps]` tensor.
+        `reduce` returns the mean over the ranks of a `[2, steps]` tensor.
         """
         if not self._parts:
             return self._first_step, [], []
@@ -66,15 +66,15 @@ class StepWindow:
         return first_step, losses, intervals
 
     def state_dict(self) -> dict[str, list[float]]:
-        """The flushed part of the interval that has begun; plain values."""
+        """Return the flushed part of the unfinished interval, as plain values."""
         return {"loss": list(self.rest_loss), "accuracy": list(self.rest_accuracy)}
 
     def load_state_dict(self, state: dict[str, list[float]]) -> None:
-        """Inverse of `state_dict`."""
+        """Restore it."""
         self.rest_loss, self.rest_accuracy = list(state["loss"]), list(state["accuracy"])
 
     def close(self, steps_done: int) -> Interval | None:
-        """The interval that an epoch's end cuts short, None where it ends on a border."""
+        """Return the interval that the end of an epoch cuts short; None if there is none."""
         return self._close(steps_done) if self.rest_loss else None
 
     def _close(self, steps_done: int) -> Interval:

@@ -1,4 +1,4 @@
-"""Backward pass and optimizer step: straight to torch where Lightning has nothing to add to them."""
+"""Backward pass, optimizer step and random seed of one step, without Lightning if it adds nothing."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from tempo.task.lightning_internals import has_plain_precision, step_counter
 Backward = Callable[[Tensor], None]
 TakeStep = Callable[[], None]
 
+_64_BITS = (1 << 64) - 1
 _HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_before_zero_grad")
 
 
 def steps_of(module: pl.LightningModule, optimizer: LightningOptimizer) -> tuple[Backward, TakeStep]:
-    """`backward(loss)` and `take_step()`, which counts in `trainer.global_step`.
+    """Return `backward(loss)` and `take_step()`, which counts in `trainer.global_step`.
 
     Lightning's own two take 0.3 ms on a CPU, as long as the step of a small network. They are needed for
-    several devices, a loss scale, a profiler, and callbacks that watch single steps; else both do the same
-    with nothing between.
+    several devices, a loss scale, a profiler, and callbacks that watch single steps; otherwise torch is
+    called directly, with the same result.
     """
     if not goes_straight_to_torch(module.trainer):
         return module.manual_backward, optimizer.step
@@ -42,16 +43,16 @@ def steps_of(module: pl.LightningModule, optimizer: LightningOptimizer) -> tuple
 
 
 def stop_asking_for_gpus() -> None:
-    """Take back a setting of Lightning's for a process that trains on the CPU.
+    """Undo a setting of Lightning's in a process that trains on the CPU.
 
-    It makes `torch.cuda.is_available()`, which torch's optimizers ask at every step, load the library of the
-    driver anew each time: 0.04 to 0.2 ms. It is there for processes that fork before they use a GPU.
+    It is meant for processes that fork before they use a GPU. It makes `torch.cuda.is_available()`, which
+    torch's optimizers call at every step, load the driver's library each time: 0.04 to 0.2 ms.
     """
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
 
 
 def goes_straight_to_torch(trainer: pl.Trainer) -> bool:
-    """Whether neither strategy, loss scale, profiler nor callback has anything to do between two steps."""
+    """Whether no strategy, loss scale, profiler or callback needs to act between two steps."""
     profiler, callbacks = trainer.profiler, trainer.callbacks  # type: ignore[attr-defined]
     return (
         has_plain_precision(trainer)
@@ -63,3 +64,17 @@ def goes_straight_to_torch(trainer: pl.Trainer) -> bool:
 
 def _overrides(callback: pl.Callback, hook: str) -> bool:
     return getattr(type(callback), hook) is not getattr(pl.Callback, hook)
+
+
+def step_seed(seed: int, rank: int, step: int) -> int:
+    """Return a seed of 63 bits for random numbers inside the network at one step of one rank.
+
+    One round of SplitMix64 (Steele, Lea & Flood 2014) per number, so that neighbouring steps are unrelated.
+    """
+    state = 0
+    for number in (seed, rank, step):
+        state = (state + number + 0x9E3779B97F4A7C15) & _64_BITS
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _64_BITS
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _64_BITS
+        state ^= state >> 31
+    return state >> 1

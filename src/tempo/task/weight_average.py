@@ -1,4 +1,4 @@
-"""The second set of weights that some runs evaluate: a moving average, or the optimizer's own average."""
+"""The second set of weights that some runs evaluate: a moving average, or the average of an optimizer."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from tempo.errors import UserError
 
 
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:
-    """Exponential moving average of weights and buffers, to be updated after each step."""
+    """Return the exponential moving average of weights and buffers, to be updated after each step."""
     average = get_ema_multi_avg_fn(decay)
 
     def average_own_parts(averages: Any, current: Any, count: Any) -> None:
-        average(
-            own_parts(averages), own_parts(current), count
-        )  # buffers are whole where parameters are split
+        # Parameters may be split over processes while buffers are whole.
+        average(own_parts(averages), own_parts(current), count)
 
     averaged = AveragedModel(network, multi_avg_fn=average_own_parts, use_buffers=True)
-    return averaged.requires_grad_(False)  # not of the network that trains: DDP would wait for its gradients
+    return averaged.requires_grad_(False)  # DDP would wait for its gradients
 
 
 def optimizers_average(network: nn.Module) -> AveragedModel:
-    """A place for the average that the optimizer keeps; `take_average` fills it.
+    """Return a copy of the network for the average that the optimizer keeps; `take_average` fills it.
 
-    Raises UserError for batch normalization: its running statistics are those of the weights that train.
+    Raises:
+        UserError: the network has batch normalization, whose running statistics are of the trained weights.
     """
     if any(name.endswith("running_mean") for name, _ in network.named_buffers()):
         raise UserError(
-            "this optimizer evaluates an average of the weights, and the network's batch normalization has "
-            "the running statistics of other weights: model=mlp or model=cnn3, or optimizer=adamw"
+            "this optimizer evaluates an average of the weights, but the network's batch normalization has "
+            "the running statistics of other weights; use model=mlp, model=cnn3 or optimizer=adamw"
         )
     return AveragedModel(network).requires_grad_(False)
 
 
 @torch.no_grad()
 def take_average(averaged: AveragedModel, network: nn.Module, optimizer: Any) -> None:
-    """Copy into `averaged` what `optimizer.eval()` shows; the weights that train keep every bit.
+    """Copy into `averaged` the weights that `optimizer.eval()` writes; the trained weights keep every bit.
 
-    Schedule-free optimizers turn y into x and back in place, `eval` and `train`, which rounds: a run that is
-    saved more often would be another run.
+    The `eval` and `train` of schedule-free optimizers turn y into x and back in place, which rounds: without
+    the copies below, saving more often would change the result.
     """
     trained = [parameter.clone() for parameter in network.parameters()]
     optimizer.eval()

@@ -120,7 +120,7 @@ class Checkpoints(pl.Callback):
         """Write `last.ckpt`; the one before becomes `previous.ckpt`."""
         module = trainer.lightning_module
         assert isinstance(module, Classifier)
-        module.settle()
+        module.synchronize()
         self.recorder.flush(trainer, module)  # a state whose loss is not finite is not worth keeping
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
         unfinished = self.folder / f".{LAST}.unfinished"

@@ -33,14 +33,14 @@ class CurveOnTest(pl.Callback):
         if (trainer.current_epoch + 1) % self.every_n_epochs:
             return
         self.recorder.pause()
-        pl_module.settle()
+        pl_module.synchronize()
         pl_module.on_test_epoch_start()
         pl_module.eval()
         with torch.no_grad(), precision_of_tests(trainer):
             for index, (images, labels) in enumerate(self.batches):
                 pl_module.test_step((images.to(pl_module.device), labels.to(pl_module.device)), index)
         pl_module.train()
-        found = pl_module.close_sums()
+        found = pl_module.sums.close()
         values = {f"test/{name}": found[name] for name in ("loss", "accuracy")}
         self.recorder.write_row(trainer, pl_module, trainer.global_step, values)
         self.recorder.resume()
