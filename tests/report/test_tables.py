@@ -57,7 +57,7 @@ def test_report_md_says_means_comparisons_failures_and_environment(tmp_path: Pat
     assert "wd=1e-4 beats wd=0 by 1.50 ± 1.24 percentage points" in text  # t(2) 4.3027 x sd 0.5 / sqrt(3)
     assert "tensor \\| shape mismatch" in text
     assert "python src/train.py model=resnet20 optimizer.lr=9" in text
-    assert "optimizer.momentum: 0.9" in text
+    assert "| optimizer.momentum | 0.9 |" in text
     assert "a test device" in text
     for line in text.splitlines():
         if line.startswith("!["):

@@ -1,6 +1,6 @@
 """The content of a report: sections of text, tables and figures, shared by the page and by report.md.
 
-A new section is one entry in `sections`; `html_page` and `markdown` render every kind of block.
+A new section is one entry in `sections`; `html_page` and `markdown` render its blocks.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from tempo.report.figures import Drawn
 from tempo.report.grouping import NOT_A_SETTING, NOT_A_SETTING_BELOW, differing, distinct, shared, value_of
@@ -23,11 +24,12 @@ from tempo.report.number_format import (
     human,
     metric_name,
     shortened,
+    shown_path,
 )
 from tempo.report.published_numbers import PaperRow, paper_rows, paper_table
 from tempo.report.search_results import Search, searches_of, trials_table
 from tempo.report.statistics import Summary, summarise
-from tempo.report.tables import Cell, Table, runs_table, settings_table, value_cell
+from tempo.report.tables import Cell, Table, count_cell, runs_table, settings_table, text_cell, value_cell
 from tempo.report.time_to_target import Target, target_table
 
 ENDS = ("completed", "pruned", "diverged", "failed", "interrupted", "running")
@@ -39,33 +41,13 @@ REASON_LENGTH = 400
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; a `note` explains what is above it."""
+    """A paragraph; a `note` explains what is above it, a `faint` item of a list claims nothing."""
 
     text: str
-    note: bool = False
+    kind: Literal["plain", "note", "item", "faint", "failure", "command"] = "plain"
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command to paste, or lines of configuration."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Bullet:
-    """One item of a list; `faint` if it claims nothing."""
-
-    text: str
-    faint: bool = False
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Names with their values; `folded` on a page until the reader opens them."""
-
-    items: tuple[tuple[str, tuple[str, ...]], ...]
-    folded: bool = False
+Block = Text | Table | Drawn
 
 
 @dataclass(frozen=True)
@@ -78,16 +60,13 @@ class Failure:
     again: str
 
 
-Block = Text | Command | Bullet | Facts | Failure | Table | Drawn
-
-
 @dataclass(frozen=True)
 class Section:
     """A titled part of the report; `name` is its anchor on the page."""
 
     name: str
     title: str
-    blocks: tuple[Block, ...]
+    blocks: Sequence[Block]
     page_only: bool = False
 
 
@@ -165,57 +144,54 @@ def content_of(
 def sections(content: Content, figures: Sequence[Drawn]) -> list[Section]:
     """Return the sections of the page and of report.md, without empty ones."""
     summary = content.summary
-    by = metric_name(summary.metric)
-    all_sections = [
-        _section("settings", f"Settings, by {by}", [settings_table(summary), Text(content.legend, note=True)])
-        if summary.settings
-        else None,
-        _comparisons(summary),
-        _section("target", f"To a {content.target.words}", [content.to_target])
-        if content.target and content.to_target
-        else None,
-        _section("paper", "Ours beside the paper's", [paper_table(content.paper)]) if content.paper else None,
-        *(_search(search, at) for at, search in enumerate(content.searches)),
-        _section("figures", "Figures", figures),
-        _section("failures", "Failed, diverged or unfinished", content.failures),
+    runs, target = summary.runs, content.target.words if content.target else ""
+    everything = [
+        Section("settings", f"Settings, by {metric_name(summary.metric)}", _settings(content)),
+        Section("comparisons", "Comparisons", _comparisons(summary)),
+        Section("target", f"To a {target}", [content.to_target] if content.to_target else []),
+        Section("paper", "Ours beside the paper's", [paper_table(content.paper)] if content.paper else []),
+        *(_search(search, number) for number, search in enumerate(content.searches, start=1)),
+        Section("figures", "Figures", figures),
+        Section("failures", "Failed, diverged or unfinished", _failures(content.failures)),
+        Section("runs", "All runs", [runs_table(summary)] if runs else [], page_only=True),
+        Section("differs", "Keys that differ", [differences(summary)] if runs else []),
+        Section("shared", "Configuration shared by all runs", [_shared(runs)] if runs else []),
+        Section("environment", "Environment", _environment(content) if runs else []),
     ]
-    if summary.runs:
-        all_sections += [
-            Section("runs", "All runs", (runs_table(summary),), page_only=True),
-            _section("differs", "Keys that differ", [differences(summary)]),
-            _section("shared", "Configuration shared by all runs", [_shared(summary.runs)]),
-            _section("environment", "Environment", _environment(content)),
-        ]
-    return [section for section in all_sections if section is not None and section.blocks]
+    return [section for section in everything if section.blocks]
 
 
-def _section(name: str, title: str, blocks: Iterable[Block]) -> Section:
-    return Section(name, title, tuple(blocks))
+def _settings(content: Content) -> list[Block]:
+    if not content.summary.settings:
+        return []
+    return [settings_table(content.summary), Text(content.legend, "note")]
 
 
-def _comparisons(summary: Summary) -> Section | None:
-    """The best setting against the others, the closest first, no more than a person reads."""
+def _comparisons(summary: Summary) -> list[Block]:
+    """Return the best setting against the others, the closest first, no more than a person reads."""
     shown = summary.comparisons[:MOST_COMPARISONS]
+    if not shown:
+        return []
     left = len(summary.comparisons) - len(shown)
     note = (
         "Each interval holds with 95 % for its own comparison (Student's t; common seeds of two settings are "
         "paired, else Welch's). The best of many settings is partly luck: the intervals do not correct for "
         "having chosen it." + (f" {left} settings further behind are left out." if left else "")
     )
-    bullets = [Bullet(item.words, faint=not item.distinguishable) for item in shown]
-    return _section("comparisons", "Comparisons", [*bullets, Text(note, note=True)]) if shown else None
+    items = [Text(item.words, "item" if item.distinguishable else "faint") for item in shown]
+    return [*items, Text(note, "note")]
 
 
-def _search(search: Search, at: int) -> Section:
+def _search(search: Search, number: int) -> Section:
     space = ", ".join(f"{key}={words}" for key, words in search.space.items())
     blocks: list[Block] = [Text(f"{search.outcome} Space: {space}."), Text(search.verdict)]
     if search.best_command:
-        blocks.append(Command(search.best_command))
+        blocks.append(Text(search.best_command, "command"))
     if search.shares:
         blocks.append(Text(f"Importance: {search.shares}."))
     blocks.append(trials_table(search))
-    name = "search" if at == 0 else f"search{at + 1}"
-    return _section(name, f"Search: {search.sweep.folder.name}", blocks)
+    name = "search" if number == 1 else f"search{number}"
+    return Section(name, f"Search: {search.sweep.folder.name}", blocks)
 
 
 def differences(summary: Summary) -> Table:
@@ -243,25 +219,36 @@ def _counts(runs: Sequence[Run], key: str) -> Cell:
     return Cell(", ".join(f"{human(value)} ({counts[canonical(value)]})" for value in distinct(values)))
 
 
-def _shared(runs: Sequence[Run]) -> Facts:
-    return Facts(tuple((key, (human(value),)) for key, value in shared(runs).items()), folded=True)
+def _shared(runs: Sequence[Run]) -> Table:
+    return Table(
+        ("key", "value"), [[text_cell(key), value_cell(value)] for key, value in shared(runs).items()]
+    )
+
+
+def _failures(failures: Sequence[Failure]) -> list[Block]:
+    blocks: list[Block] = []
+    for failure in failures:
+        folder = shown_path(failure.folder)
+        blocks.append(Text(f"{failure.status}: {folder}: {failure.reason}", "failure"))
+        if failure.again:
+            blocks.append(Text(failure.again, "command"))
+    return blocks
 
 
 def _environment(content: Content) -> list[Block]:
-    """What the runs ran on: each item with its distinct values and the number of runs of each."""
-    counts: dict[str, Counter[str]] = {}
-    for run in content.summary.runs:
-        for name, value in _environment_of(run).items():
-            counts.setdefault(name, Counter())[value] += 1
-    items = tuple((name, _with_counts(values)) for name, values in counts.items())
+    """Return what the runs ran on: each item with its distinct values and the number of runs of each."""
+    items = [_environment_of(run) for run in content.summary.runs]
+    names = dict.fromkeys(name for item in items for name in item)
+    rows = [
+        [text_cell(name), text_cell(value), count_cell(count)]
+        for name in names
+        for value, count in Counter(item[name] for item in items if name in item).most_common()
+    ]
     seconds = sum(run.train_seconds for run in content.found.runs if math.isfinite(run.train_seconds))
-    return [Text(f"Training took {duration(seconds)} over all runs."), Facts(items)]
-
-
-def _with_counts(values: Counter[str]) -> tuple[str, ...]:
-    if len(values) == 1:
-        return tuple(values)
-    return tuple(f"{value} ({count} runs)" for value, count in values.most_common())
+    return [
+        Text(f"Training took {duration(seconds)} over all runs."),
+        Table(("item", "value", "runs"), rows),
+    ]
 
 
 def _environment_of(run: Run) -> dict[str, str]:

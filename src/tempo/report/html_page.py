@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from tempo.report.content import Block, Bullet, Command, Content, Facts, Failure, Text, sections
+from tempo.report.content import Block, Content, sections
 from tempo.report.figures import Drawn
 from tempo.report.number_format import SMOKE, shown_path
 from tempo.report.tables import Cell, Table
@@ -22,7 +22,7 @@ from tempo.report.tables import Cell, Table
 LARGEST_SVG_BYTES = 400_000
 """A figure with more detail is embedded as PNG."""
 FILTER_FROM_ROWS = 15
-BEST, NOTE = ' class="best"', ' class="note"'
+BEST = ' class="best"'
 _MARK = '<meta name="generator" content="tempo report">'
 
 
@@ -79,36 +79,12 @@ def document(title: str, body: str) -> str:
 
 
 def _html(block: Block, page: Path) -> str:
-    match block:
-        case Text():
-            return (
-                f'<p class="note">{escape(block.text)}</p>' if block.note else f"<p>{escape(block.text)}</p>"
-            )
-        case Bullet():
-            kind = "bullet faint" if block.faint else "bullet"
-            return f'<p class="{kind}">{escape(block.text)}</p>'
-        case Command():
-            return f"<pre>{escape(block.text)}</pre>"
-        case Facts():
-            return _facts(block)
-        case Failure():
-            again = f"<pre>{escape(block.again)}</pre>" if block.again else ""
-            return (
-                f'<p><strong class="status">{escape(block.status)}</strong> '
-                f"<code>{escape(shown_path(block.folder))}</code><br>{escape(block.reason)}</p>{again}"
-            )
-        case Table():
-            return sortable(block, page)
-        case Drawn():
-            return figure(block)
-
-
-def _facts(facts: Facts) -> str:
-    lines = [
-        f"<dt>{escape(name)}</dt><dd>{'<br>'.join(map(escape, values))}</dd>" for name, values in facts.items
-    ]
-    inner = f'<dl class="keys">{"".join(lines)}</dl>'
-    return f"<details><summary>{len(lines)} keys</summary>{inner}</details>" if facts.folded else inner
+    if isinstance(block, Table):
+        return sortable(block, page)
+    if isinstance(block, Drawn):
+        return figure(block)
+    text = escape(block.text)
+    return f"<pre>{text}</pre>" if block.kind == "command" else f'<p class="{block.kind}">{text}</p>'
 
 
 def sortable(table: Table, page: Path | None = None) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tempo.report.content import Block, Bullet, Command, Content, Facts, Failure, Text, sections
+from tempo.report.content import Block, Content, sections
 from tempo.report.figures import Drawn
-from tempo.report.number_format import SMOKE, shown_path
+from tempo.report.number_format import SMOKE
 from tempo.report.tables import Table
 
 
@@ -24,26 +24,14 @@ def write_markdown(content: Content, figures: Sequence[Drawn], path: Path) -> No
 
 
 def _markdown(block: Block, folder: Path) -> str:
-    match block:
-        case Text():
-            return escaped(block.text)
-        case Bullet():
-            return f"- {escaped(block.text)}"
-        case Command():
-            return fenced(block.text)
-        case Facts(folded=True):
-            return fenced("\n".join(f"{name}: {', '.join(values)}" for name, values in block.items))
-        case Facts():
-            lines = (f"- {escaped(name)}: {escaped('; '.join(values))}" for name, values in block.items)
-            return "\n".join(lines)
-        case Failure():
-            text = f"**{block.status}**: {escaped(shown_path(block.folder))}: {escaped(block.reason)}"
-            return text + (f"\n\n{fenced(block.again)}" if block.again else "")
-        case Table():
-            return markdown(block)
-        case Drawn():
-            title, file = escaped(block.title), block.png.relative_to(folder).as_posix()
-            return f"### {title}\n\n![{title}]({file})\n\n{escaped(block.caption)}"
+    if isinstance(block, Table):
+        return markdown(block)
+    if isinstance(block, Drawn):
+        title, file = escaped(block.title), block.png.relative_to(folder).as_posix()
+        return f"### {title}\n\n![{title}]({file})\n\n{escaped(block.caption)}"
+    if block.kind == "command":
+        return fenced(block.text)
+    return ("- " if block.kind in ("item", "faint", "failure") else "") + escaped(block.text)
 
 
 def markdown(table: Table) -> str:
