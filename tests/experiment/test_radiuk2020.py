@@ -171,7 +171,7 @@ def test_the_header_is_evidence(path: Path) -> None:
         row = TABLE_1[int(number[1]) - 1]
         assert f"Table 1, row {int(number[1])}:" in text
         assert f"# paper: {row.mean} ± {row.sd} % test accuracy" in text
-        assert re.search(rf"\b{row.epochs} epochs", header[1])
+        assert re.search(rf"\b{row.epochs} epochs", text)
     else:
         assert f"Figure {path.stem.removeprefix('figure')}:" in text
         assert f'"{yaml.safe_load(path.read_text())["paper"]["says"]}"' in text

@@ -1,0 +1,69 @@
+"""The JSON Schemas for editors agree with every file of conf/, and refuse what the check refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from omegaconf import OmegaConf
+
+from tempo.config.json_schema import FOLDER, as_text, schemas
+from tempo.paths import CONF
+
+MODELINE = re.compile(r"^# yaml-language-server: \$schema=(\S+)$", re.MULTILINE)
+WITHOUT_SCHEMA = {"evaluate", "reproduce", "measuring"}
+"""Root files with a few keys of their own."""
+FILES = [
+    path
+    for path in sorted(CONF.rglob("*.yaml"))
+    if path.relative_to(CONF).parts[0] not in ("hydra", "logger") and path.stem not in WITHOUT_SCHEMA
+]
+
+
+def values_of(path: Path) -> Any:
+    return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+
+
+def test_the_files_are_those_of_todays_schema() -> None:
+    written = {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json")}
+    assert written == {name: as_text(schema) for name, schema in schemas().items()}, (
+        "write them anew: PYTHONPATH=src python -m tempo.config.json_schema"
+    )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CONF).as_posix())
+def test_every_file_names_its_schema_and_agrees_with_it(path: Path) -> None:
+    found = MODELINE.search(path.read_text(encoding="utf-8"))
+    assert found is not None, (
+        "name its schema: # yaml-language-server: $schema=<path of docs/schema/run.json>"
+    )
+    schema = json.loads((path.parent / found[1]).read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(values_of(path))
+
+
+@pytest.mark.parametrize(
+    ("schema", "values"),
+    [
+        ("trainer", {"epoch": 3}),
+        ("trainer", {"epochs": 0}),
+        ("trainer", {"epochs": "many"}),
+        ("trainer", {"precision": "16"}),
+        ("run", {"trainer": {"epoch": 3}}),
+        ("run", {"seed": 2**32}),
+        ("data", {"_target_": "tempo.data.digits.digits", "image_size": 8}),
+        ("optimizer", {"_target_": "tempo.optimizer.muon.MuonWithAdamW", "momentm": 0.9}),
+        ("model", {"_target_": "tempo.model.mlp.MLP", "hidden": 3}),
+    ],
+)
+def test_a_wrong_key_or_value_is_marked(schema: str, values: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(schemas()[schema]).validate(values)
+
+
+def test_keys_have_the_comments_of_train_yaml() -> None:
+    epochs = schemas()["run"]["properties"]["trainer"]["properties"]["max_steps"]
+    assert epochs["description"] == "optimizer steps instead of epochs"
