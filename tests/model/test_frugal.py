@@ -21,8 +21,8 @@ def stem_before(option: str, shape: tuple[int, int, int], sha: str = "a" * 64) -
 )
 def test_only_the_stem_is_trained(channels: int, parameters: int) -> None:
     model = stem_before("resnet20", (channels, 32, 32))
-    trained = [each for each in model.parameters() if each.requires_grad]
-    assert sum(each.numel() for each in trained) == parameters
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert sum(parameter.numel() for parameter in trained) == parameters
     assert parameter_count(model) == parameters + parameter_count(model.network)
     assert channels == 1 or parameters == 528  # the paper's number
 
@@ -40,14 +40,14 @@ def test_forward_is_the_papers_four_layers() -> None:
 
 def test_training_moves_nothing_behind_the_stem() -> None:
     model = stem_before("resnet20", (3, 16, 16)).train()
-    before = {name: each.clone() for name, each in model.network.state_dict().items()}
-    stem = [each.clone() for each in model.stem.parameters()]
-    optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=0.1)
+    before = {name: value.clone() for name, value in model.network.state_dict().items()}
+    stem = [parameter.clone() for parameter in model.stem.parameters()]
+    optimizer = torch.optim.SGD(model.stem.parameters(), lr=0.1)
     for _ in range(3):
         F.cross_entropy(model(torch.randn(8, 3, 16, 16)), torch.arange(8)).backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert all(torch.equal(before[name], each) for name, each in model.network.state_dict().items())
+    assert all(torch.equal(before[name], value) for name, value in model.network.state_dict().items())
     assert not any(torch.equal(old, new) for old, new in zip(stem, model.stem.parameters(), strict=True))
     assert not model.network.training
 

@@ -98,7 +98,7 @@ def test_every_setting_of_the_yaml_reaches_torch(option):
     node |= {key: value for key, value in changed.items() if key in node}
     node |= {key: not node[key] for key in ("nesterov", "centered") if key in node}
     groups = build_optimizer(problem(option).model(), node).param_groups
-    group = {key: value for each in reversed(groups) for key, value in each.items()}  # the first one counts
+    group = {key: value for found in reversed(groups) for key, value in found.items()}  # the first one counts
     arrived = {"lr": group["lr"], "wd": group["weight_decay"]}
     if option in COMBINED:
         (arrived["adamw_momentum"], arrived["beta2"]), arrived["eps"] = group["betas"], groups[-1]["eps"]

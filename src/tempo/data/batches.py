@@ -96,24 +96,28 @@ class BatchPlan:
         """Images per micro-batch."""
         return self.total_batch_size // (self.world_size * self.accumulate)
 
+    @property
+    def per_rank(self) -> int:
+        """Images per rank and optimizer step."""
+        return self.accumulate * self.per_device
+
     def positions(self, step: int) -> np.ndarray:
         """Return the indices of this rank's images in step `step` of the run, int64 `[accumulate * per_device]`."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        share = self.accumulate * self.per_device
-        return self.epoch_positions(epoch)[position * share : (position + 1) * share]
+        return self.epoch_positions(epoch)[position * self.per_rank : (position + 1) * self.per_rank]
 
     def epoch_positions(self, epoch: int) -> np.ndarray:
         """Return the `positions` of all steps of an epoch, concatenated."""
-        return self._share(_order(self.seed, epoch, self.n))
+        return self._rows_of_rank(_order(self.seed, epoch, self.n))
 
     def epoch_draws(self, epoch: int, augment: Augment, height: int, width: int) -> np.ndarray:
         """Return the augmentation draws for `epoch_positions`, int16 `[same, 5]`, columns as in `Augment.draw`."""
-        return self._share(_draws(self.seed, epoch, self.n, augment, height, width))
+        return self._rows_of_rank(_draws(self.seed, epoch, self.n, augment, height, width))
 
-    def _share(self, per_place: np.ndarray) -> np.ndarray:
+    def _rows_of_rank(self, rows: np.ndarray) -> np.ndarray:
         """Return this rank's rows of an array with one row per image of the epoch."""
-        steps, inner = self.steps_per_epoch, per_place.shape[1:]
-        whole = per_place[: steps * self.total_batch_size].reshape(steps, self.world_size, -1, *inner)
+        steps, inner = self.steps_per_epoch, rows.shape[1:]
+        whole = rows[: steps * self.total_batch_size].reshape(steps, self.world_size, -1, *inner)
         return np.ascontiguousarray(whole[:, self.rank]).reshape(-1, *inner)
 
 
@@ -194,8 +198,7 @@ class TrainBatches:
             self._epoch = epoch
             self._indices = torch.tensor(plan.epoch_positions(epoch), device=device)
             self._draws = torch.tensor(plan.epoch_draws(epoch, self.augment, height, width), device=device)
-        share = self.plan.accumulate * self.plan.per_device
-        part = slice(position * share, (position + steps) * share)
+        part = slice(position * self.plan.per_rank, (position + steps) * self.plan.per_rank)
         index = self._indices[part]
         images, labels = self.data.images, self.data.labels
         return Chunk(images.index_select(0, index), labels.index_select(0, index), self._draws[part], steps)
