@@ -42,7 +42,7 @@ config = composed_config(*{job!r})
 channels, side, images = 3, 32, {images}
 data = torch.randint(0, 256, (images, channels, side, side), dtype=torch.uint8)
 labels = torch.randint(0, 10, (images,))
-network = build_network(config, (3, 32, 32), 10).to(memory_format=torch.channels_last)
+network = build_network(config.model, config.seed, (3, 32, 32), 10).to(memory_format=torch.channels_last)
 optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, fused=True)
 for step in range(4):
     batch = data[step * 128 : (step + 1) * 128].float().div(255)

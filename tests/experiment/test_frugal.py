@@ -33,16 +33,16 @@ def test_adam_four_rates_four_trials_five_epochs(name: str) -> None:
 )
 def test_the_smallest_images_that_its_network_takes(name: str, side: int) -> None:
     config, _ = checked_job([f"experiment=frugal/{name}"])
-    build_network(config, (3, side, side), 10)
+    build_network(config.model, config.seed, (3, side, side), 10)
     if side > 32:
         with pytest.raises(UserError, match=r"inception_v3 cannot take images of 32x32: .* 75x75"):
-            build_network(config, (3, 32, 32), 10)
+            build_network(config.model, config.seed, (3, 32, 32), 10)
 
 
 def test_grey_images_are_refused_in_a_line() -> None:
     config, _ = checked_job(["experiment=frugal/search_vgg16", "scale=smoke"])
     with pytest.raises(UserError, match="vgg16 of torchvision takes images with 3 channels, these have 1"):
-        build_network(config, (1, 8, 8), 10)
+        build_network(config.model, config.seed, (1, 8, 8), 10)
 
 
 def test_every_file_says_what_stands_in_for_the_papers_data() -> None:

@@ -78,7 +78,7 @@ def test_a_strangers_run_behind_a_stem_is_refused_in_one_line(train: Train, tmp_
         }
         values["data"]["shape"] = [3, 1, 1]
 
-    refused("larger ones", itself, side=2)
+    refused("use larger images", itself, side=2)
     refused("of None classes", lambda values: values["data"].pop("classes"))
     refused(r"trained on images \[\] of", lambda values: values["data"].update(shape=[]))
     for part in ("model", "checkpoint"):

@@ -17,7 +17,7 @@ OWN = ["mlp", "cnn3", "resnet20", "densenet40", "wrn28_10", "wrn32_4"]
 def network_of(model: str) -> nn.Module:
     config, _ = checked_job([f"model={model}", "trainer=cpu"])
     with torch.device("meta"):
-        return build_network(config, (3, 32, 32), 10)
+        return build_network(config.model, config.seed, (3, 32, 32), 10)
 
 
 def adam(network: nn.Module) -> torch.optim.Optimizer:
@@ -123,7 +123,7 @@ def measured(network: nn.Module, images: Tensor, precision: torch.dtype) -> tupl
 def test_other_kernels_are_no_difference_and_another_function_is_one() -> None:
     """In bfloat16 the order of sums moves the first layers' gradients by more than 5 %."""
     config, _ = checked_job(["model=resnet56", "trainer=cpu"])
-    networks = [build_network(config, (3, 16, 16), 10) for _ in range(2)]
+    networks = [build_network(config.model, config.seed, (3, 16, 16), 10) for _ in range(2)]
     images = nn.functional.avg_pool2d(torch.randn(64, 3, 18, 18), 3, 1)
     first = measured(networks[0], images, torch.bfloat16)
     networks[1].to(memory_format=torch.channels_last)

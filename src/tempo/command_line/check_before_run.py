@@ -29,10 +29,10 @@ class CheckBeforeRun(Callback):
             values = composed(config)
             if values.get("resume") or are_foreign():
                 check_foreign_config(values)
-            check(values)
+            checked = check(values)
             if are_foreign():
                 check_foreign_places(values)
-            check_start(values["trainer"])
+            check_start(checked.trainer.exchange)
             folder = _folder_of(config)
             note_folder(folder)
             if not values["preview"]:

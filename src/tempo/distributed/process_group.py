@@ -6,11 +6,10 @@ import gc
 import os
 import socket
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tempo.distributed.exchange import exchange_of
+from tempo.distributed.exchange import Exchange
 from tempo.errors import UserError
 
 OURS = "TEMPO_GROUP"
@@ -92,7 +91,7 @@ def follows() -> bool:
     return here.rank > 0 if here else int(os.environ.get("NODE_RANK", "0")) > 0
 
 
-def check_layout(trainer: Mapping[str, Any]) -> None:
+def check_layout(exchange: Exchange) -> None:
     """Check the number of processes, of which Lightning accepts some that are wrong.
 
     Raises:
@@ -102,12 +101,12 @@ def check_layout(trainer: Mapping[str, Any]) -> None:
     here = place()
     if here is None:
         return
-    if exchange_of(trainer).is_asynchronous and not here.is_ours:
+    if exchange.is_asynchronous and not here.is_ours:
         raise UserError(
             "trainer.method=ps_async starts its own workers, but torchrun or srun started this process; run "
             "python src/train.py without them, or set trainer.method=ring"
         )
-    devices, nodes = trainer["devices"], trainer["num_nodes"]
+    devices, nodes = exchange.devices, exchange.nodes
     if (here.world_size, here.local_world_size) != (devices * nodes, devices):
         raise UserError(
             f"{here.world_size} processes were started, {here.local_world_size} on this node, but "
@@ -135,15 +134,15 @@ def leave_group() -> None:
         sys.modules["torch.distributed"].destroy_process_group()
 
 
-def check_start(trainer: Mapping[str, Any]) -> None:
+def check_start(exchange: Exchange) -> None:
     """Check that processes and nodes can form a group, before anything is read.
 
     Raises:
         UserError: see `check_layout` and `rendezvous`.
     """
-    check_layout(trainer)
+    check_layout(exchange)
     if place() is None:
-        rendezvous(trainer["num_nodes"])
+        rendezvous(exchange.nodes)
 
 
 def rendezvous(nodes: int) -> list[str]:

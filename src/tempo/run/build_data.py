@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 
-from tempo.config.check import Config, source_keys
 from tempo.config.instantiate import instantiated
+from tempo.config.schema import RunConfig
 from tempo.data.augment import Augment
 from tempo.data.batches import BatchPlan, EvalBatches, TrainBatches
 from tempo.data.images import ImageData
 from tempo.data.split import split, stratified
-from tempo.distributed.exchange import exchange_of
 from tempo.errors import UserError
 from tempo.task.classifier import Classifier
 
@@ -40,28 +39,26 @@ class Data:
         return {"train": len(self.train), "val": len(self.val) if self.val else 0, "test": len(self.test)}
 
 
-def build_data(config: Config) -> Data:
+def build_data(config: RunConfig) -> Data:
     """Read the source, then cut validation from its training images."""
-    node = config["data"]
-    train, test = instantiated("data", source_keys(node))
+    node = config.data
+    train, test = instantiated("data", node.source.node)
     if len(train.classes) < 2:
         raise UserError(
             f"data: {train.name} has only the class {', '.join(train.classes)!r}, so there is nothing to "
             "learn; choose another data=<option of conf/data>, or make one folder per class"
         )
-    Augment(**node["augment"]).check_fits(*train.shape[1:])
+    Augment(**asdict(node.augment)).check_fits(*train.shape[1:])
     sha256 = f"{train.sha256()[:32]}{test.sha256()[:32]}"
-    kept, val = split(
-        train, val_size=node["val_size"], train_size=node["train_size"], split_seed=node["split_seed"]
-    )
-    limit = config["trainer"]["limit_train_steps"]
+    kept, val = split(train, val_size=node.val_size, train_size=node.train_size, split_seed=node.split_seed)
+    limit = config.trainer.limit_train_steps
     if limit is not None:
-        kept = _some(kept, limit * node["total_batch_size"], node["split_seed"])
-    limit = config["trainer"]["limit_eval_batches"]
+        kept = _some(kept, limit * node.total_batch_size, node.split_seed)
+    limit = config.trainer.limit_eval_batches
     if limit is not None:
-        images = limit * node["eval_batch_size"]
-        val = _some(val, images, node["split_seed"]) if val else None
-        test = _some(test, images, node["split_seed"])
+        images = limit * node.eval_batch_size
+        val = _some(val, images, node.split_seed) if val else None
+        test = _some(test, images, node.split_seed)
     return Data(kept, val, test, sha256)
 
 
@@ -90,49 +87,52 @@ def on_best_device(data: ImageData, device: torch.device) -> ImageData:
     return data.to(device) if data.images.nbytes < free / 2 else data
 
 
-def build_plan(config: Config, train_images: int, world_size: int, rank: int) -> BatchPlan:
+def build_plan(config: RunConfig, train_images: int, world_size: int, rank: int) -> BatchPlan:
     """Plan which images each step of this rank sees."""
-    trainer = config["trainer"]
-    if exchange_of(trainer).is_asynchronous:
+    trainer = config.trainer
+    if trainer.exchange.is_asynchronous:
         world_size, rank = 1, 0
     return BatchPlan(
         n=train_images,
-        total_batch_size=config["data"]["total_batch_size"],
-        seed=config["seed"],
+        total_batch_size=config.data.total_batch_size,
+        seed=config.seed,
         world_size=world_size,
         rank=rank,
-        accumulate=trainer["accumulate"],
+        accumulate=trainer.accumulate,
     )
 
 
-def total_steps(config: Config, steps_per_epoch: int) -> int:
+def total_steps(config: RunConfig, steps_per_epoch: int) -> int:
     """Return the number of optimizer steps of the whole run."""
-    steps = config["trainer"]["max_steps"]
-    return int(steps) if steps is not None else int(config["trainer"]["epochs"]) * steps_per_epoch
+    steps = config.trainer.max_steps
+    return steps if steps is not None else config.trainer.epochs * steps_per_epoch
 
 
-def build_train_batches(config: Config, data: Data, module: Classifier) -> TrainBatches:
+def build_train_batches(config: RunConfig, data: Data, module: Classifier) -> TrainBatches:
     """Build chunks of training steps, starting wherever the trainer stands."""
-    steps = config["trainer"]["steps_per_call"]
-    if steps == "auto":
-        images = module.plan.per_device * module.plan.accumulate
-        values = images * math.prod(data.train.shape)
-        work = images * sum(parameter.numel() for parameter in module.network.parameters())
-        factor = _GPU_FACTOR if data.train.images.device.type == "cuda" else 1
-        steps = max(1, min(_CHUNK_STEPS, factor * _CHUNK_VALUES // values, factor * _CHUNK_WORK // work))
-    if config["checkpoint"]["every_n_steps"] is not None:
-        steps = min(steps, config["checkpoint"]["every_n_steps"])
+    asked = config.trainer.steps_per_call
+    steps = _steps_per_chunk(data.train, module) if asked == "auto" else asked
+    if config.checkpoint.every_n_steps is not None:
+        steps = min(steps, config.checkpoint.every_n_steps)
     return TrainBatches(
         data=data.train,
         plan=module.plan,
-        augment=Augment(**config["data"]["augment"]),
+        augment=Augment(**asdict(config.data.augment)),
         steps_per_chunk=steps,
         next_step=lambda: module.trainer.global_step,
         last_step=module.total_steps,
     )
 
 
-def build_eval_batches(config: Config, data: ImageData, plan: BatchPlan) -> EvalBatches:
+def _steps_per_chunk(train: ImageData, module: Classifier) -> int:
+    images = module.plan.per_device * module.plan.accumulate
+    values = images * math.prod(train.shape)
+    work = images * sum(parameter.numel() for parameter in module.network.parameters())
+    factor = _GPU_FACTOR if train.images.device.type == "cuda" else 1
+    return max(1, min(_CHUNK_STEPS, factor * _CHUNK_VALUES // values, factor * _CHUNK_WORK // work))
+
+
+def build_eval_batches(config: RunConfig, data: ImageData, plan: BatchPlan) -> EvalBatches:
     """Build batches in which every image stands once, over all ranks."""
-    size = config["data"]["eval_batch_size"]
+    size = config.data.eval_batch_size
     return EvalBatches(data=data, batch_size=size, world_size=plan.world_size, rank=plan.rank)

@@ -65,8 +65,8 @@ def build_run(
     check_every_rank_has_images(data, world_size)
     plan = build_plan(config, len(data.train), world_size, rank)
     module = build_module(config, data, plan)
-    if config["init_from"] and start.checkpoint is None:
-        record.init_from = start_from(module.network, config["init_from"])
+    if config.init_from and start.checkpoint is None:
+        record.init_from = start_from(module.network, config.init_from)
     callbacks = build_callbacks(
         config,
         request.folder,
@@ -76,7 +76,7 @@ def build_run(
         interruption=interruption,
         trial=request.trial,
     )
-    steps_done = start.step if config["resume"] else None
+    steps_done = start.step if config.resume else None
     loggers = build_loggers(config, request.folder, steps_done) if rank == 0 else []
     trainer = build_trainer(config, request.folder, plan, callbacks.in_order, loggers)
     data = replace(data, train=on_best_device(data.train, trainer.strategy.root_device))

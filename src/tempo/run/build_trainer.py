@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import torch
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.precision import DoublePrecision
 
-from tempo.config.check import Config
 from tempo.config.instantiate import instantiated
+from tempo.config.schema import RunConfig
 from tempo.data.batches import BatchPlan
-from tempo.distributed.exchange import SyncServer, exchange_of
+from tempo.distributed.exchange import SyncServer
 from tempo.distributed.fsdp2 import ShardedStrategy
 from tempo.distributed.process_group import cluster_environment, place
 from tempo.distributed.ps_sync import ServerSettings, SyncServerStrategy
@@ -27,64 +26,63 @@ from tempo.trainer.freed_memory import keep_freed_memory
 from tempo.trainer.numerics import set_numerics
 
 
-def check_devices(config: Config) -> None:
+def check_devices(config: RunConfig) -> None:
     """Raise UserError if the configured devices are not on this machine; called before data is read."""
-    trainer = config["trainer"]
-    accelerator, devices = trainer["accelerator"], trainer["devices"]
+    trainer = config.trainer
+    accelerator, devices = trainer.accelerator, trainer.devices
     counts = {"gpu": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if accelerator in counts and counts[accelerator] < devices:
         raise UserError(
             f"trainer.accelerator={accelerator} trainer.devices={devices}, but this machine has "
             f"{counts[accelerator]}; use trainer=cpu, or trainer=ddp_cpu for several processes"
         )
-    if trainer["cuda_graph"] is True and not counts["gpu"]:
+    if trainer.cuda_graph is True and not counts["gpu"]:
         raise UserError(
             "trainer.cuda_graph=true needs an NVIDIA GPU, but this machine has 0; set trainer.cuda_graph=auto"
         )
-    if trainer["backend"] == "nccl" and not counts["gpu"]:
+    if trainer.backend == "nccl" and not counts["gpu"]:
         raise UserError(
             "trainer.backend=nccl needs NVIDIA GPUs, but this machine has 0; set trainer.backend=gloo"
         )
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not any(counts.values()))
-    if on_cpu and trainer["precision"] == "16-mixed":
+    if on_cpu and trainer.precision == "16-mixed":
         raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU, set trainer.precision=bf16-mixed")
 
 
-def build_loggers(config: Config, folder: Path, steps_done: int | None) -> list[Logger]:
+def build_loggers(config: RunConfig, folder: Path, steps_done: int | None) -> list[Logger]:
     """Build TensorBoard's logger and the one of conf/logger; `steps_done` is None in a new run."""
     loggers: list[Logger] = [EventLog(folder, steps_done)]
-    node = config.get("logger")
-    if isinstance(node, Mapping) and "_target_" in node:
-        loggers.append(instantiated("logger", node))
+    if config.logger is not None:
+        loggers.append(instantiated("logger", config.logger.node))
     return loggers
 
 
 def build_trainer(
-    config: Config, folder: Path, plan: BatchPlan, callbacks: list[pl.Callback], loggers: list[Logger]
+    config: RunConfig, folder: Path, plan: BatchPlan, callbacks: list[pl.Callback], loggers: list[Logger]
 ) -> pl.Trainer:
     """Build the trainer; what tempo does itself is switched off in it.
 
     Sets numerics for the whole process and, on a CPU, keeps freed memory (`keep_freed_memory`).
     """
-    node = config["trainer"]
+    node = config.trainer
     steps = total_steps(config, plan.steps_per_epoch)
-    set_numerics(deterministic=node["deterministic"], matmul_precision=node["matmul_precision"])
+    set_numerics(deterministic=node.deterministic, matmul_precision=node.matmul_precision)
     strategy = _strategy(config)
     # Lightning refuses this precision next to a strategy that does the same once it has the plugin.
-    double = node["precision"] == "64-true" and isinstance(strategy, ShardedStrategy)
+    double = node.precision == "64-true" and isinstance(strategy, ShardedStrategy)
     trainer = pl.Trainer(
-        accelerator=node["accelerator"],
+        accelerator=node.accelerator,
         devices=_devices(config),
-        num_nodes=node["num_nodes"],
+        num_nodes=node.num_nodes,
         strategy=strategy,
-        precision=None if double else node["precision"],
+        precision=None if double else node.precision,
         # Not max_steps: with it Lightning resumes the end of an epoch as if it were the middle of one. The
         # batches of the last epoch end with the last step.
         max_epochs=-(-steps // plan.steps_per_epoch),
-        check_val_every_n_epoch=node["val_every_n_epochs"],
+        check_val_every_n_epoch=node.val_every_n_epochs,
         num_sanity_val_steps=0,
-        deterministic=node["deterministic"],
-        profiler=node["profiler"],
+        deterministic=node.deterministic,
+        profiler=node.profiler,
         callbacks=callbacks,
         plugins=[CheckpointFiles(), cluster_environment(), *([DoublePrecision()] if double else [])],
         logger=loggers,
@@ -101,24 +99,25 @@ def build_trainer(
     return trainer
 
 
-def _devices(config: Config) -> int | list[int]:
-    node, here = config["trainer"], place()
-    if not exchange_of(node).is_asynchronous:
-        return int(node["devices"])
-    return 1 if node["accelerator"] == "cpu" or here is None else [here.rank]  # each worker trains alone
+def _devices(config: RunConfig) -> int | list[int]:
+    node, here = config.trainer, place()
+    if not node.exchange.is_asynchronous:
+        return node.devices
+    return 1 if node.accelerator == "cpu" or here is None else [here.rank]  # each worker trains alone
 
 
-def _strategy(config: Config) -> Any:
-    node = config["trainer"]
-    exchange = exchange_of(node)
+def _strategy(config: RunConfig) -> Any:
+    node = config.trainer
+    exchange = node.exchange
     if exchange.processes == 1 or exchange.is_asynchronous:
         return "auto"
-    if node["shard"]:
+    if node.shard:
         return ShardedStrategy(
-            processes=exchange.processes, compress=node["compress"], process_group_backend=node["backend"]
+            processes=exchange.processes, compress=node.compress, process_group_backend=node.backend
         )
-    arguments = {"process_group_backend": node["backend"], "compress": node["compress"]}
+    arguments: dict[str, Any] = {"process_group_backend": node.backend, "compress": node.compress}
     if isinstance(exchange, SyncServer):
-        server = {key: config["server"][key] for key in ("count", "placement", "reply")}
-        return SyncServerStrategy(servers=ServerSettings(**server), **arguments)
+        server = config.server
+        servers = ServerSettings(count=server.count, placement=server.placement, reply=server.reply)
+        return SyncServerStrategy(servers=servers, **arguments)
     return RingStrategy(**arguments)

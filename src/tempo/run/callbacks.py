@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytorch_lightning as pl
 
-from tempo.config.check import Config
+from tempo.config.schema import RunConfig
 from tempo.record.run_json import RunRecord
 from tempo.run.build_data import Data, build_eval_batches
 from tempo.task.classifier import Classifier
@@ -35,7 +35,7 @@ class Callbacks:
 
 
 def build_callbacks(
-    config: Config,
+    config: RunConfig,
     folder: Path,
     *,
     record: RunRecord,
@@ -50,16 +50,16 @@ def build_callbacks(
     written before anything may stop the run.
     """
     metric = monitored_metric(config)
-    divergence = DivergenceWatch(config["divergence"]["factor"], len(data.train.classes))
+    divergence = DivergenceWatch(config.divergence.factor, len(data.train.classes))
     recorder = Recorder(record=record, folder=folder, divergence=divergence)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(
         folder=folder / "checkpoints",
         recorder=recorder,
         monitor=metric if data.val is not None else None,
-        every_n_steps=config["checkpoint"]["every_n_steps"],
-        every_n_minutes=config["checkpoint"]["every_n_minutes"],
-        keep_best=config["checkpoint"]["keep_best"],
+        every_n_steps=config.checkpoint.every_n_steps,
+        every_n_minutes=config.checkpoint.every_n_minutes,
+        keep_best=config.checkpoint.keep_best,
     )
     interruption.checkpoints = checkpoints
     progress = ProgressLines(
@@ -67,30 +67,33 @@ def build_callbacks(
     )
     recorder.listeners.append(progress.row)
 
-    in_order: list[pl.Callback] = [*module.first_callbacks(), Agreement({**config, "images": data.sha256})]
+    in_order: list[pl.Callback] = [
+        *module.first_callbacks(),
+        Agreement({**config.values, "images": data.sha256}),
+    ]
     in_order.append(recorder)
-    if (every := config["trainer"]["test_every_n_epochs"]) is not None:
+    if (every := config.trainer.test_every_n_epochs) is not None:
         in_order.append(CurveOnTest(recorder, build_eval_batches(config, data.test, module.plan), every))
-    if (patience := config["early_stopping"]["patience"]) is not None and data.val is not None:
+    if (patience := config.early_stopping.patience) is not None and data.val is not None:
         in_order.append(
             EarlyStopping(
                 monitor=metric,
                 mode=metric_mode(metric),
                 patience=patience,
-                min_delta=config["early_stopping"]["min_delta"],
+                min_delta=config.early_stopping.min_delta,
             )
         )
-    if config["trainer"]["energy"]:
+    if config.trainer.energy:
         in_order.append(EnergyMeter(record))
     in_order += [checkpoints, interruption, progress]
     if trial is not None and data.val is not None:
-        in_order.append(Pruning(trial, config["objective"].split("/")[1]))
+        in_order.append(Pruning(trial, config.objective.split("/")[1]))
     return Callbacks(in_order, recorder, checkpoints)
 
 
-def monitored_metric(config: Config) -> str:
+def monitored_metric(config: RunConfig) -> str:
     """Return the metric by which validation is judged: the objective, if it is a metric of validation."""
-    objective = str(config["objective"])
+    objective = config.objective
     return objective if objective.startswith("val/") else "val/accuracy"
 
 

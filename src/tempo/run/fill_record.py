@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tempo.config.check import Config
+from tempo.config.schema import RunConfig
 from tempo.record.atomic_write import write_atomically
 from tempo.record.environment import (
     DIFF_FILE,
@@ -32,7 +32,7 @@ from tempo.trainer.pruning import Pruned
 
 
 def first_record(
-    config: Config, overrides: Sequence[str], choices: dict[str, str]
+    config: RunConfig, overrides: Sequence[str], choices: dict[str, str]
 ) -> tuple[RunRecord, bytes]:
     """Return the record of a run that starts now in this process, and the diff of its checkout."""
     git, diff = git_state()
@@ -41,8 +41,8 @@ def first_record(
         config_hash=config_hash(config.values),
         overrides=list(overrides),
         choices=choices,
-        seed=config["seed"],
-        name=config["name"],
+        seed=config.seed,
+        name=config.name,
         started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         argv=[Path(sys.argv[0]).name, *sys.argv[1:]],
         versions=versions(),

@@ -11,9 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tempo.config.check import Config
+from tempo.config.schema import RunConfig
 from tempo.distributed.child_process import ChildProcess, exit_reason, last_line
-from tempo.distributed.exchange import exchange_of
 from tempo.distributed.process_group import OURS, follows, rendezvous
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
@@ -25,9 +24,9 @@ ERROR_FILE = "error.json"
 """In `ranks/`: the error of the first rank that failed."""
 
 
-def needs_group(config: Config) -> bool:
+def needs_group(config: RunConfig) -> bool:
     """Whether the configuration asks for more than one process."""
-    return bool(config["trainer"]["devices"] * config["trainer"]["num_nodes"] > 1)
+    return bool(config.trainer.devices * config.trainer.num_nodes > 1)
 
 
 def launch_group(job: RunRequest) -> RunRecord:
@@ -39,7 +38,7 @@ def launch_group(job: RunRequest) -> RunRecord:
         UserError: the group failed; the line names the reason and the folder of the logs.
     """
     config, folder = job.config, job.folder
-    meeting = rendezvous(config["trainer"]["num_nodes"])
+    meeting = rendezvous(config.trainer.num_nodes)
     job_file = folder / (f"job.node{os.environ['NODE_RANK']}.json" if follows() else JOB_FILE)
     logs = folder / "ranks"
     logs.mkdir(parents=True, exist_ok=True)
@@ -54,13 +53,13 @@ def launch_group(job: RunRequest) -> RunRecord:
         "started_unix": time.time() - (time.perf_counter() - job.started),
     }
     write_atomically(job_file, json.dumps(job_values))
-    devices = config["trainer"]["devices"]
-    threads = config["trainer"]["threads"] or max(1, (os.cpu_count() or 1) // devices)
+    devices = config.trainer.devices
+    threads = config.trainer.threads or max(1, (os.cpu_count() or 1) // devices)
     variables = {"OMP_NUM_THREADS": str(threads), **os.environ, OURS: "1"}
     variables |= job.trial.environment() if job.trial else {}
     worker = ["-m", "tempo.distributed.child_process", "tempo.run.worker"]
     starter = ["torch.distributed.run", *meeting, f"--nproc-per-node={devices}", *worker]
-    if exchange_of(config["trainer"]).is_asynchronous:
+    if config.trainer.exchange.is_asynchronous:
         starter = ["tempo.run.async_group", str(devices)]
     with (logs / "torchrun.log").open("w", encoding="utf-8") as errors:
         code = ChildProcess.run_module(*starter, str(job_file), environment=variables, stderr=errors).wait()
@@ -95,7 +94,11 @@ def _of_this_node(job: RunRequest, code: int, logs: Path) -> RunRecord:
     """Return what a node without rank 0 knows of the run: that its part has ended."""
     if code != 0:
         raise UserError(f"this node's part of the group failed ({exit_reason(code)}); see {logs}")
-    config = dict(job.config.values)
+    config = job.config
     return RunRecord(
-        config=config, config_hash="", overrides=job.overrides, seed=config["seed"], status="completed"
+        config=dict(config.values),
+        config_hash="",
+        overrides=job.overrides,
+        seed=config.seed,
+        status="completed",
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from tempo.command_line.error_messages import task_line
-from tempo.config.check import Config
+from tempo.config.schema import RunConfig
 from tempo.errors import UserError
 from tempo.record.atomic_write import remove_unfinished
 from tempo.record.comparison import causes
@@ -50,7 +50,7 @@ class Start:
         return max(seconds.get("total", 0.0), seconds.get("startup", 0.0) + seconds.get("train", 0.0))
 
 
-def prepare_start(config: Config, folder: Path, record: RunRecord, *, is_rank_zero: bool) -> Start:
+def prepare_start(config: RunConfig, folder: Path, record: RunRecord, *, is_rank_zero: bool) -> Start:
     """Return where the run starts, and bring its record and folder to that state.
 
     Raises:
@@ -58,7 +58,7 @@ def prepare_start(config: Config, folder: Path, record: RunRecord, *, is_rank_ze
     """
     if is_rank_zero:
         remove_unfinished(folder)
-    if not config["resume"]:
+    if not config.resume:
         if is_rank_zero:
             clear_traces(folder)  # of an earlier run that ended without a result
         return Start()
@@ -67,7 +67,7 @@ def prepare_start(config: Config, folder: Path, record: RunRecord, *, is_rank_ze
     record.sessions = [*before.sessions, *record.sessions]
     record.init_from, record.data = before.init_from, before.data
     checkpoint, complaints = newest_whole(
-        folder / "checkpoints", record.config_hash, needs_best=config["checkpoint"]["select"] == "best"
+        folder / "checkpoints", record.config_hash, needs_best=config.checkpoint.select == "best"
     )
     for line in complaints:
         log.warning(line)

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tempo.config.check import Config
+from tempo.config.schema import RunConfig
 from tempo.trainer.search_trial import Trial
 
 
@@ -14,7 +14,7 @@ from tempo.trainer.search_trial import Trial
 class RunRequest:
     """A configuration as plain values, the folder of its run, and where the two came from."""
 
-    config: Config
+    config: RunConfig
     folder: Path
     overrides: list[str]
     choices: dict[str, str]

@@ -13,9 +13,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from tempo.command_line.script import STARTED
-from tempo.config.check import Config, check
+from tempo.config.check import check
 from tempo.config.resolve import plain
 from tempo.config.run_length import lr_factor, planned_steps, schedule_of
+from tempo.config.schema import RunConfig
 from tempo.distributed.fsdp2 import load_whole
 from tempo.distributed.process_group import check_layout, follows, has_group, leave_group, place
 from tempo.errors import INTERRUPTED_CODE, UserError
@@ -83,7 +84,7 @@ def run_from_hydra(config: DictConfig) -> float | None:
     return record.objective.get("value")
 
 
-def show_preview(config: Config, folder: Path) -> None:
+def show_preview(config: RunConfig, folder: Path) -> None:
     """Print and plot the schedule (`preview=true`) without reading data."""
     schedule, steps = schedule_of(config), planned_steps(config)
     if steps is None:
@@ -105,7 +106,7 @@ def run(request: RunRequest) -> RunRecord:
         KeyboardInterrupt: the run is over and recorded, but what started it was asked to stop.
     """
     check_devices(request.config)
-    check_layout(request.config["trainer"])
+    check_layout(request.config.trainer.exchange)
     here = place()
     locked_elsewhere = follows() or (here is not None and here.is_ours)
     lock = FolderLock(request.folder, what="another run", remedy="choose another hydra.run.dir=<folder>")
@@ -138,7 +139,7 @@ def _train(request: RunRequest, world_size: int, rank: int) -> tuple[RunRecord, 
             record.seconds["startup"] = time.perf_counter() - request.started
             if rank == 0:
                 warn_of_changes(start, record)
-                keep_diff(record, request.folder, diff, resumed=bool(request.config["resume"]))
+                keep_diff(record, request.folder, diff, resumed=bool(request.config.resume))
                 record.write(request.folder)
                 _print_header(request.config, record, parts)
             try:
@@ -168,20 +169,20 @@ def _train(request: RunRequest, world_size: int, rank: int) -> tuple[RunRecord, 
     return record, record.status != "interrupted" or interruption.agreed
 
 
-def seed_process(config: Config) -> None:
+def seed_process(config: RunConfig) -> None:
     """Set the number of threads and the global random state of this process."""
-    if config["trainer"]["threads"] is not None:
-        torch.set_num_threads(config["trainer"]["threads"])
-    pl.seed_everything(config["seed"], verbose=False)
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
+    pl.seed_everything(config.seed, verbose=False)
 
 
-def _print_header(config: Config, record: RunRecord, parts: RunParts) -> None:
+def _print_header(config: RunConfig, record: RunRecord, parts: RunParts) -> None:
     module = parts.module
     schedule = schedule_line(module.schedule, module.total_steps, parts.plan.steps_per_epoch)
     if (factor := lr_factor(config)) != 1:
-        trainer = config["trainer"]
-        reference = trainer["lr_reference_batch"]
-        schedule += f" (x {factor:.4g}: {trainer['lr_scaling']} from a batch of {reference})"
+        trainer = config.trainer
+        reference = trainer.lr_reference_batch
+        schedule += f" (x {factor:.4g}: {trainer.lr_scaling} from a batch of {reference})"
     print_header(record, len(parts.data.train.classes), schedule)
 
 
@@ -222,7 +223,7 @@ def test(parts: RunParts, request: RunRequest, record: RunRecord) -> None:
     """Load the chosen state and test it on the official test images."""
     begin = time.perf_counter()
     give_back_freed_memory()  # a test's batches are of another size than a step's
-    of_best = request.config["checkpoint"]["select"] == "best" and parts.checkpoints.best_value is not None
+    of_best = request.config.checkpoint.select == "best" and parts.checkpoints.best_value is not None
     checkpoint = request.folder / "checkpoints" / (BEST if of_best else LAST)
     load_whole(parts.module, load(checkpoint)["state_dict"])
     parts.trainer.test(parts.module, parts.test_batches, verbose=False)

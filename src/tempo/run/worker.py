@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from tempo.config.check import check
-from tempo.distributed.exchange import exchange_of
 from tempo.errors import UserError
 from tempo.run.build_data import build_data, build_plan, build_train_batches, on_best_device
 from tempo.run.build_module import build_module
@@ -44,7 +43,7 @@ def main() -> None:
         trial=Trial.from_environment(),
     )
     # The first worker of an asynchronous server runs and records; the failure of another one costs no run.
-    only_trains = rank > 0 and exchange_of(request.config["trainer"]).is_asynchronous
+    only_trains = rank > 0 and request.config.trainer.exchange.is_asynchronous
     try:
         (train_only if only_trains else run)(request)
     except UserError as error:

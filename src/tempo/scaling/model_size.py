@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tempo.config.check import as_target
 from tempo.model.refusals import SIZE_ERRORS
 from tempo.run.build_network import build_network
 from tempo.scaling.model_table import PUBLISHED_SIDE, ModelSize
@@ -49,10 +50,10 @@ def flops(network: nn.Module, side: int) -> int | None:
 
 
 def _on_meta(network: Network, side: int, classes: int) -> nn.Module:
-    config = {"model": network.node, "seed": 0}
+    model = as_target(network.node)
     shape = (_CHANNELS, side, side)
     try:
         with torch.device("meta"):
-            return build_network(config, shape, classes)
+            return build_network(model, 0, shape, classes)
     except (NotImplementedError, RuntimeError):
-        return build_network(config, shape, classes)  # a constructor that looks at its numbers
+        return build_network(model, 0, shape, classes)  # a constructor that looks at its numbers

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tempo.config.check import as_target
 from tempo.run.build_network import build_network
 from tempo.scaling.benchmark_job import BenchmarkJob, Sleep
 
@@ -68,7 +69,7 @@ def build(job: BenchmarkJob) -> nn.Module:
     if job.sleep is not None:
         return SleepNetwork(Sleep(**job.sleep))
     shape = (job.channels, job.image_size, job.image_size)
-    return build_network({"model": job.network, "seed": job.seed}, shape, job.classes)
+    return build_network(as_target(job.network or {}), job.seed, shape, job.classes)
 
 
 def variable_sizes(network: nn.Module) -> list[int]:

@@ -53,7 +53,9 @@ class Procedure:
             raise UserError(NO_VALIDATION)
         self.steps_per_epoch = len(data.train) // self.config["data"]["total_batch_size"]
         self.train_images = len(data.train)
-        network = build_network(self.config, data.train.shape, len(data.train.classes))
+        network = build_network(
+            self.config.model, self.config.seed, data.train.shape, len(data.train.classes)
+        )
         layers = sum(isinstance(each, (nn.Conv2d, nn.Linear)) for each in network.modules())
         self.deep = layers >= DEEP_FROM_LAYERS
         self.depth_words = f"{layers} layers of weights: {'deep' if self.deep else 'shallow'}"
