@@ -21,7 +21,7 @@ from torchvision.datasets import CIFAR10, MNIST
 from tempo.data.images import ImageData
 from tempo.run.build_data import Data
 from tempo.task.classifier import Classifier
-from tempo.trainer.quiet import quiet
+from tempo.trainer.process_settings import quiet
 
 
 def conventional(config: Config, steps: int) -> dict[str, float]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tempo.run.build_data import build_train_batches, on_best_device
 from tempo.task.classifier import Classifier
-from tempo.trainer.numerics import set_numerics
+from tempo.trainer.process_settings import set_numerics
 
 _READY_BATCHES = 8
 

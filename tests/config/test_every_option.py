@@ -16,7 +16,7 @@ from PIL import Image
 from tempo.run.build_data import build_data, build_plan, build_train_batches
 from tempo.run.build_module import build_module
 from tempo.run.build_trainer import build_loggers, build_trainer
-from tempo.trainer.quiet import quiet
+from tempo.trainer.process_settings import quiet
 from tests.jobs import CONF, checked_job, options, run_job, trains
 
 SYNTHETIC = [

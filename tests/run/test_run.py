@@ -24,7 +24,7 @@ from tempo.run import fill_record
 from tempo.run.build_data import build_data, build_plan, total_steps
 from tempo.run.evaluate import evaluate
 from tempo.run.train import show_preview
-from tempo.trainer.metrics_file import MetricsFile
+from tempo.trainer.metrics_csv import MetricsFile
 from tests.conftest import Train
 from tests.jobs import checked_job
 

@@ -1,4 +1,4 @@
-"""Joules of training: counted, kept over an interruption, and labelled as what they are."""
+"""Joules of training: counted, kept when a run is resumed, and labelled by their source."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def metered(cpu_seconds: float, meter: EnergyMeter) -> None:
     meter.on_fit_end(trainer, trainer)
 
 
-def test_a_run_says_what_it_took_and_where_the_number_comes_from(train: Train, capfd: Any) -> None:
+def test_the_record_has_joules_and_their_source(train: Train, capfd: Any) -> None:
     record = train("trainer.energy=true", "trainer.epochs=2").record
     output = "".join(capfd.readouterr())
     assert "codecarbon" not in output
-    assert "energy    0 J" not in output, "a short run takes little, and not nothing"
+    assert "energy    0 J" not in output, "a short run takes little, but not nothing"
     energy = record.energy
     assert energy["joules"] == pytest.approx(energy["cpu"] + energy["gpu"])
     assert energy["joules"] > 0
@@ -74,7 +74,7 @@ def test_a_run_says_what_it_took_and_where_the_number_comes_from(train: Train, c
     assert not train(folder="unasked").record.energy
 
 
-def test_joules_grow_with_the_work_and_survive_an_interruption() -> None:
+def test_joules_grow_with_the_work_and_survive_a_resume() -> None:
     record = RunRecord(config={}, config_hash="", overrides=[], seed=0)
     meter = EnergyMeter(record)
     metered(1.0, meter)
@@ -86,8 +86,8 @@ def test_joules_grow_with_the_work_and_survive_an_interruption() -> None:
     assert first < total < 2 * first
 
 
-def test_the_source_says_of_how_much_the_joules_are() -> None:
-    """Ranks are no children of each other, and counters end with their machine."""
+def test_the_source_says_what_was_added_up() -> None:
+    """Estimates are per process, counters per node."""
 
     class CPU:
         _mode = "cpu_load"
@@ -107,7 +107,7 @@ def test_the_source_says_of_how_much_the_joules_are() -> None:
     assert _source([Other()], processes=1, nodes=1) == "Other as codecarbon reads it"
 
 
-def test_estimates_of_all_ranks_are_added_and_counters_of_a_node_are_read_once(tmp_path: Path) -> None:
+def test_estimates_add_up_over_ranks_and_counters_are_read_once_per_node(tmp_path: Path) -> None:
     (tmp_path / "codecarbon.py").write_text(METER, encoding="utf-8")
     job = [*SMALL, "trainer=ddp_cpu", "trainer.energy=true", "trainer.epochs=2", "trainer.threads=1"]
     command = [sys.executable, "src/train.py", *job, f"hydra.run.dir={tmp_path}/run"]
@@ -116,7 +116,7 @@ def test_estimates_of_all_ranks_are_added_and_counters_of_a_node_are_read_once(t
     energy = RunRecord.read(tmp_path / "run").energy
     readings = round(energy["gpu"] / 100)
     assert readings == 3  # two checkpoints and the end
-    assert energy["gpu"] == pytest.approx(100 * readings)  # the machine's counter: by one of its processes
+    assert energy["gpu"] == pytest.approx(100 * readings)  # the node's counter, read by one process
     assert energy["cpu"] == pytest.approx((1 + 10) * readings)
     assert energy["joules"] == pytest.approx(energy["cpu"] + energy["gpu"])
     assert energy["source"] == (

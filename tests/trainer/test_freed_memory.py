@@ -1,4 +1,4 @@
-"""A step gets the memory that the step before has freed; the kernel is not asked again."""
+"""A step reuses the memory that the step before freed, without asking the kernel again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ print("faults", min(faults() for _ in range({times})))
 
 
 def faults(program: str, times: int = 16, **variables: str) -> int:
-    """Pages that the kernel had to find for 64 MiB that were just freed, after `program`."""
+    """Return the page faults of 64 MiB that were just freed, after `program`."""
     own = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_"))}
     done = subprocess.run(
         [sys.executable, "-c", f"{program}\n{FAULTS.format(times=times)}"],
@@ -55,7 +55,7 @@ run_job(Path({str(tmp_path)!r}), [*{SMALL!r}, "trainer.max_steps=1"])
     assert faults(run) < PAGES // 10
 
 
-def test_whoever_sets_malloc_has_chosen() -> None:
+def test_settings_of_malloc_by_the_user_are_kept() -> None:
     call = "from tempo.trainer.freed_memory import keep_freed_memory\nassert keep_freed_memory() is {}"
     assert faults(call.format(True)) < PAGES // 10
     chosen = {"MALLOC_MMAP_THRESHOLD_": "65536", "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=65536"}
@@ -73,7 +73,7 @@ def test_whoever_sets_malloc_has_chosen() -> None:
     ],
     ids=["directly", "between the jobs of a sweep"],
 )
-def test_what_is_kept_can_be_given_back(give_back: str) -> None:
+def test_kept_memory_can_be_given_back(give_back: str) -> None:
     keep = "from tempo.trainer.freed_memory import keep_freed_memory\nassert keep_freed_memory()"
     program = f"{keep}\n{FAULTS.format(times=16)}\n{give_back}\ngive_back()"
     assert faults(program, times=1) > PAGES // 2

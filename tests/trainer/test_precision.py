@@ -1,4 +1,4 @@
-"""Numbers of other precisions: near those of float32, clipped at the same norm."""
+"""Other precisions give numbers near those of float32, with gradients clipped at the same norm."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def test_near_float32(precision: str, tolerance: float, clip: str, train: Train)
     found = train(*overrides, f"trainer.precision={precision}", folder=precision).checkpoint("last")
     start = train(*JOB, "optimizer.lr=1e-9", folder="start").checkpoint("last")["state_dict"]
     for name, value in expected.items():
-        # Compared with how far the parameter has gone: a clipping at a wrong norm would show.
+        # Relative to how far the parameter moved, so that clipping at a wrong norm would show.
         way = (value - start[name]).norm()
         assert (found["state_dict"][name].float() - value).norm() < tolerance * way + 1e-6, name
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed with a loss scaler"])
 def test_a_gradient_is_clipped_at_its_own_size(precision: str, tmp_path: Path) -> None:
-    """SGD without momentum moves by lr x clip in a step: the loss scale of fp16 must be out by then."""
+    """SGD without momentum moves by lr x clip per step if the loss scale of fp16 is removed before."""
     config, _ = checked_job([*SMALL, *ONE_STEP, "trainer.max_steps=1"])
     if "scaler" in precision:  # as on a GPU; tempo itself offers no fp16 on a CPU
         config = config.with_trainer(precision="16-mixed")
@@ -75,8 +75,8 @@ def test_fp16_on_a_cpu_is_refused(train: Train) -> None:
 
 
 @pytest.mark.parametrize(("precision", "short"), [("highest", False), ("high", True)])
-def test_convolutions_have_the_bits_of_products(precision: str, short: bool, train: Train) -> None:
-    """PyTorch leaves cuDNN's at TF32 whatever is said of products."""
+def test_convolutions_have_the_precision_of_products(precision: str, short: bool, train: Train) -> None:
+    """PyTorch itself leaves convolutions at TF32, whatever the setting for products."""
     torch.backends.cudnn.allow_tf32 = not short
     train("trainer.max_steps=1", f"trainer.matmul_precision={precision}")
     assert torch.backends.cudnn.allow_tf32 is short

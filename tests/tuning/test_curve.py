@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tempo.trainer.metrics_file import COLUMNS
+from tempo.trainer.metrics_csv import COLUMNS
 from tempo.tuning.curve import Curve, lag_steps, mean_of, on_grid, read_curve, smooth
 
 LR = np.logspace(-4, 1, 301)

@@ -29,7 +29,8 @@ def digits() -> tuple[ImageData, ImageData]:
         ((pixels.astype(np.uint16) * 255 + 8) // 16).astype(np.uint8).reshape(-1, 1, 8, 8)
     )
     labels = torch.from_numpy(targets.astype(np.int64))
-    whole = ImageData(images, labels, tuple(str(digit) for digit in range(10)), "digits")
+    note = "scikit-learn's handwritten digits, embedded; the papers' own data is data=cifar10"
+    whole = ImageData(images, labels, tuple(str(digit) for digit in range(10)), "digits", note)
     test = np.arange(len(whole)) % _TEST_EVERY == _TEST_EVERY - 1
     return whole.take(np.flatnonzero(~test)), whole.take(np.flatnonzero(test))
 

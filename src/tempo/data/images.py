@@ -22,6 +22,7 @@ class ImageData:
         labels: int64 `[N]`, each in `0 .. len(classes) - 1`.
         classes: name of each class, in the order of the labels.
         name: short name of the data set, for screens and records.
+        note: what a reader of results should know about the data set.
 
     Raises:
         ValueError: other types or shapes.
@@ -31,6 +32,7 @@ class ImageData:
     labels: Tensor
     classes: tuple[str, ...]
     name: str
+    note: str = ""
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:

@@ -60,7 +60,8 @@ def synthetic(
                 block = images[start : start + _BLOCK_IMAGES]
                 block >>= 1
                 block += prototypes[labels[start : start + _BLOCK_IMAGES]] >> 1
-        return ImageData(torch.from_numpy(images), torch.from_numpy(labels), names, name)
+        note = "random images: accuracies mean nothing"
+        return ImageData(torch.from_numpy(images), torch.from_numpy(labels), names, name, note)
 
     return part(train_images), part(test_images)
 

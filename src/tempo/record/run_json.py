@@ -68,9 +68,13 @@ class Parameters(TypedDict, total=False):
 
 
 class Data(TypedDict, total=False):
-    """The data set: SHA-256 over its images, the number of images per split, the shape of one image."""
+    """The data set: SHA-256 over its images, the number of images per split, the shape of one image.
+
+    `note` is what a reader of results should know about it.
+    """
 
     name: str
+    note: str
     sha256: str
     train: int
     val: int

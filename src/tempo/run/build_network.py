@@ -16,8 +16,7 @@ from tempo.config.signature import signature_of
 from tempo.errors import UserError
 from tempo.record.foreign_folder import check_foreign_config
 from tempo.record.run_json import RunRecord
-from tempo.trainer.final_state import weights_sha256
-from tempo.trainer.tested_state import network_weights, tested_weights
+from tempo.trainer.checkpoint_file import network_weights, tested_weights, weights_sha256
 
 
 def build_network(model: Target, seed: int, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:

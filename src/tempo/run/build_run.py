@@ -26,8 +26,8 @@ from tempo.run.resume import Start, check_same_images
 from tempo.run.run_request import RunRequest
 from tempo.task.classifier import Classifier
 from tempo.trainer.checkpoints import Checkpoints
-from tempo.trainer.interruption import Interruption
 from tempo.trainer.recorder import Recorder
+from tempo.trainer.stop_on_signal import StopOnSignal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def build_run(
     request: RunRequest,
     record: RunRecord,
     start: Start,
-    interruption: Interruption,
+    interruption: StopOnSignal,
     *,
     world_size: int,
     rank: int,

@@ -21,9 +21,9 @@ from tempo.distributed.ring import RingStrategy
 from tempo.errors import UserError
 from tempo.run.build_data import total_steps
 from tempo.trainer.checkpoint_file import CheckpointFiles
-from tempo.trainer.event_log import EventLog
 from tempo.trainer.freed_memory import keep_freed_memory
-from tempo.trainer.numerics import set_numerics
+from tempo.trainer.loggers import TensorBoardLog
+from tempo.trainer.process_settings import set_numerics
 
 
 def check_devices(config: RunConfig) -> None:
@@ -51,7 +51,7 @@ def check_devices(config: RunConfig) -> None:
 
 def build_loggers(config: RunConfig, folder: Path, steps_done: int | None) -> list[Logger]:
     """Build TensorBoard's logger and the one of conf/logger; `steps_done` is None in a new run."""
-    loggers: list[Logger] = [EventLog(folder, steps_done)]
+    loggers: list[Logger] = [TensorBoardLog(folder, steps_done)]
     if config.logger is not None:
         loggers.append(instantiated("logger", config.logger.node))
     return loggers

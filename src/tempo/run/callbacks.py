@@ -12,17 +12,14 @@ from tempo.config.schema import RunConfig
 from tempo.record.run_json import RunRecord
 from tempo.run.build_data import Data, build_eval_batches
 from tempo.task.classifier import Classifier
-from tempo.trainer.agreement import Agreement
 from tempo.trainer.checkpoints import Checkpoints
 from tempo.trainer.console import ProgressLines
-from tempo.trainer.divergence import DivergenceWatch
-from tempo.trainer.early_stopping import EarlyStopping
 from tempo.trainer.energy import EnergyMeter
-from tempo.trainer.interruption import Interruption
-from tempo.trainer.pruning import Pruning
-from tempo.trainer.recorder import Recorder
+from tempo.trainer.recorder import CurveOnTest, Recorder
+from tempo.trainer.same_settings import SameSettings
 from tempo.trainer.search_trial import Trial
-from tempo.trainer.test_curve import CurveOnTest
+from tempo.trainer.stop_on_signal import StopOnSignal
+from tempo.trainer.stopping_rules import DivergenceWatch, EarlyStopping, Pruning
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ def build_callbacks(
     record: RunRecord,
     data: Data,
     module: Classifier,
-    interruption: Interruption,
+    interruption: StopOnSignal,
     trial: Trial | None,
 ) -> Callbacks:
     """Build the callbacks that the configuration asks for.
@@ -69,7 +66,7 @@ def build_callbacks(
 
     in_order: list[pl.Callback] = [
         *module.first_callbacks(),
-        Agreement({**config.values, "images": data.sha256}),
+        SameSettings({**config.values, "images": data.sha256}),
     ]
     in_order.append(recorder)
     if (every := config.trainer.test_every_n_epochs) is not None:

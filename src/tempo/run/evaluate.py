@@ -20,11 +20,9 @@ from tempo.record.run_json import RunRecord
 from tempo.run.build_data import build_data, build_eval_batches, build_plan
 from tempo.run.build_module import build_module
 from tempo.run.build_trainer import build_trainer, check_devices
-from tempo.trainer.checkpoint_file import load
+from tempo.trainer.checkpoint_file import load, tested_checkpoint, weights_sha256
 from tempo.trainer.console import console
-from tempo.trainer.final_state import weights_sha256
-from tempo.trainer.quiet import quiet
-from tempo.trainer.tested_state import tested_checkpoint
+from tempo.trainer.process_settings import quiet
 
 _LOSS_TOLERANCE = 1e-6
 """Relative; networks compute an image's loss a little differently in batches of another size."""

@@ -25,10 +25,10 @@ from tempo.record.environment import (
 from tempo.record.run_json import RunRecord, config_hash
 from tempo.run.build_run import RunParts
 from tempo.run.callbacks import metric_mode
-from tempo.trainer.divergence import Diverged
-from tempo.trainer.final_state import weights_sha256
-from tempo.trainer.interruption import Interrupted
-from tempo.trainer.pruning import Pruned
+from tempo.trainer.checkpoint_file import weights_sha256
+from tempo.trainer.checkpoints import ChosenState
+from tempo.trainer.stop_on_signal import Interrupted
+from tempo.trainer.stopping_rules import Diverged, Pruned
 
 
 def first_record(
@@ -73,6 +73,7 @@ def record_parts(record: RunRecord, parts: RunParts, world_size: int) -> None:
     record.device = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     record.data = {
         "name": data.train.name,
+        "note": data.train.note,
         "sha256": data.sha256,
         "train": data.sizes["train"],
         "val": data.sizes["val"],
@@ -123,17 +124,12 @@ def record_exchange(record: RunRecord, parts: RunParts) -> None:
         record.world_size = len(workers)
 
 
-def record_test(record: RunRecord, parts: RunParts, *, of_best: bool) -> None:
+def record_test(record: RunRecord, parts: RunParts, chosen: ChosenState) -> None:
     """Write into the record which state was tested, and what the test found."""
-    checkpoints, result = parts.checkpoints, parts.module.evaluated
-    record.selected = {"by": "last", "value": None, "step": parts.trainer.global_step}
-    if of_best:
-        record.metrics["val"] = checkpoints.best_metrics
-        record.selected = {
-            "by": str(checkpoints.monitor),
-            "value": checkpoints.best_value,
-            "step": checkpoints.best_step,
-        }
+    result = parts.module.evaluated
+    record.selected = chosen.selected
+    if chosen.val_metrics:
+        record.metrics["val"] = chosen.val_metrics
     record.n_evaluated = int(result["images"])
     record.metrics["test"] = {name: result[name] for name in ("loss", "accuracy")}
     split, name = record.config["objective"].split("/")

@@ -18,7 +18,7 @@ from tempo.record.environment import same_source
 from tempo.record.run_folder import check_resumable
 from tempo.record.run_json import RunRecord
 from tempo.trainer.checkpoint_file import load
-from tempo.trainer.checkpoints import clear_traces, newest_whole
+from tempo.trainer.checkpoints import newest_resumable, remove_traces
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +60,13 @@ def prepare_start(config: RunConfig, folder: Path, record: RunRecord, *, is_rank
         remove_unfinished(folder)
     if not config.resume:
         if is_rank_zero:
-            clear_traces(folder)  # of an earlier run that ended without a result
+            remove_traces(folder)  # of an earlier run that ended without a result
         return Start()
     check_resumable(config.values, folder)
     before = RunRecord.read(folder)
     record.sessions = [*before.sessions, *record.sessions]
     record.init_from, record.data = before.init_from, before.data
-    checkpoint, complaints = newest_whole(
+    checkpoint, complaints = newest_resumable(
         folder / "checkpoints", record.config_hash, needs_best=config.checkpoint.select == "best"
     )
     for line in complaints:

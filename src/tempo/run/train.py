@@ -21,7 +21,7 @@ from tempo.distributed.fsdp2 import load_whole
 from tempo.distributed.process_group import check_layout, follows, has_group, leave_group, place
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.record.folder_lock import FolderLock
-from tempo.record.run_folder import BEST, LAST, point_latest_at
+from tempo.record.run_folder import point_latest_at
 from tempo.record.run_json import RunRecord
 from tempo.report.run_figures import draw_confusion, draw_curves
 from tempo.run.build_data import build_data
@@ -40,15 +40,13 @@ from tempo.run.resume import STATE_ERRORS, Start, prepare_start, refuse_state, w
 from tempo.run.run_request import RunRequest
 from tempo.scheduler.preview import preview_figure, preview_table
 from tempo.task.lightning_internals import count_running_epoch_as_done
-from tempo.trainer.checkpoint_file import load
 from tempo.trainer.console import print_header, print_results, schedule_line
-from tempo.trainer.divergence import Diverged
-from tempo.trainer.final_state import close_loggers
 from tempo.trainer.freed_memory import give_back_freed_memory
-from tempo.trainer.interruption import Interrupted, Interruption
-from tempo.trainer.pruning import Pruned
-from tempo.trainer.quiet import quiet
+from tempo.trainer.loggers import close_loggers
+from tempo.trainer.process_settings import quiet
 from tempo.trainer.search_trial import trial_of
+from tempo.trainer.stop_on_signal import Interrupted, StopOnSignal
+from tempo.trainer.stopping_rules import Diverged, Pruned
 
 _PREVIEW_POINTS = 1000
 """Points of a preview whose number of steps is not known."""
@@ -130,7 +128,7 @@ def _train(request: RunRequest, world_size: int, rank: int) -> tuple[RunRecord, 
     seed_process(request.config)
     # Not below in `try`: a run that may not be resumed keeps its record as it is.
     start = prepare_start(request.config, request.folder, record, is_rank_zero=rank == 0)
-    interruption, parts = Interruption(), None
+    interruption, parts = StopOnSignal(), None
     interruption.stop_after = request.stop_after
     with interruption:
         try:
@@ -209,7 +207,7 @@ def fit(parts: RunParts, start: Start) -> None:
         raise RuntimeError(f"{trainer.world_size} processes trained, {parts.plan.world_size} were planned")
     done = trainer.global_step
     if done != module.total_steps and not trainer.should_stop:
-        if start.checkpoint is not None and done == start.step:
+        if start.checkpoint is not None:
             refuse_state(start, RuntimeError(f"it ends the run after {done} steps"))
         raise RuntimeError(f"{done} optimizer steps were taken, the schedule has {module.total_steps}")
     if val is not None and parts.recorder.validated_step != done:
@@ -223,14 +221,14 @@ def test(parts: RunParts, request: RunRequest, record: RunRecord) -> None:
     """Load the chosen state and test it on the official test images."""
     begin = time.perf_counter()
     give_back_freed_memory()  # a test's batches are of another size than a step's
-    of_best = request.config.checkpoint.select == "best" and parts.checkpoints.best_value is not None
-    checkpoint = request.folder / "checkpoints" / (BEST if of_best else LAST)
-    load_whole(parts.module, load(checkpoint)["state_dict"])
+    select = request.config.checkpoint.select
+    chosen = parts.checkpoints.state_to_test(select, parts.trainer.global_step)
+    load_whole(parts.module, chosen.content["state_dict"])
     parts.trainer.test(parts.module, parts.test_batches, verbose=False)
     images, expected = parts.module.evaluated["images"], len(parts.data.test)
     if images != expected:
         raise RuntimeError(f"{images} test images were counted, there are {expected}")
-    record_test(record, parts, of_best=of_best)
+    record_test(record, parts, chosen)
     record.seconds["test"] = time.perf_counter() - begin
 
 

@@ -31,7 +31,7 @@ from tempo.scaling.timing import (
 )
 from tempo.scaling.worker_step import WorkerStep
 from tempo.trainer.freed_memory import keep_freed_memory
-from tempo.trainer.numerics import set_numerics
+from tempo.trainer.process_settings import set_numerics
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ class Classifier(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore them; `state_dict` alone has the running statistics of rank 0."""
         self.window.load_state_dict(checkpoint["window"])
-        self.evaluations = checkpoint["evaluations"]
+        self.evaluations = int(checkpoint["evaluations"])
         for name, of_ranks in checkpoint.get("buffers_of_ranks", {}).items():
             if len(of_ranks) == self.trainer.world_size:
                 checkpoint["state_dict"][name] = of_ranks[self.trainer.global_rank]

@@ -57,3 +57,9 @@ def has_plain_precision(trainer: pl.Trainer) -> bool:
 def precision_of_tests(trainer: pl.Trainer) -> AbstractContextManager[None]:
     """Return the context in which Lightning runs `test_step`: the run's precision."""
     return trainer.precision_plugin.test_step_context()
+
+
+def saved_steps(checkpoint: dict[str, Any]) -> Any:
+    """Return the optimizer steps from which Lightning would resume a checkpoint."""
+    loops = checkpoint["loops"]["fit_loop"]
+    return loops["epoch_loop.manual_optimization.optim_step_progress"]["total"]["completed"]

@@ -71,7 +71,8 @@ class StepWindow:
 
     def load_state_dict(self, state: dict[str, list[float]]) -> None:
         """Restore it."""
-        self.rest_loss, self.rest_accuracy = list(state["loss"]), list(state["accuracy"])
+        self.rest_loss = [float(loss) for loss in state["loss"]]
+        self.rest_accuracy = [float(accuracy) for accuracy in state["accuracy"]]
 
     def close(self, steps_done: int) -> Interval | None:
         """Return the interval that the end of an epoch cuts short; None if there is none."""

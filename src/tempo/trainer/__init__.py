@@ -1,4 +1,4 @@
-"""The callbacks of a run: records, checkpoints, progress lines, early stopping, signals.
+"""What happens around the training steps: records, checkpoints, progress, stopping, settings of the process.
 
-They watch a fit; they do not build it.
+Callbacks of a fit and what they write; they do not build the objects of a run.
 """

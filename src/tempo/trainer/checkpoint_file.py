@@ -1,4 +1,4 @@
-"""One checkpoint file: written whole, and read only where it still is."""
+"""One checkpoint file: written completely or not at all, sealed, and checked when it is read."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ from typing import IO, Any
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
+from tempo.config.check import select
+from tempo.distributed.fsdp2 import whole
 from tempo.errors import UserError
+from tempo.record.run_folder import BEST, LAST
+from tempo.record.run_json import RunRecord
 
 _SEAL = b"SHA-256 "
 _SEAL_BYTES = len(_SEAL) + 64
-_PIECE = 1 << 20
+_BLOCK_BYTES = 1 << 20
+_AVERAGED, _TRAINED = "averaged.module.", "network."
+"""Prefixes of a network's weights in a checkpoint."""
 
 
 class CheckpointFiles(CheckpointIO):
-    """Writes and reads for Lightning, whose own way goes through memory and a temporary folder."""
+    """How Lightning reads and writes checkpoints: in place, not through memory and a temporary folder."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write and flush to the disk; OSError naming the folder where there is no room."""
+        """Write a sealed file and flush it to the disk; OSError names the folder if the disk is full."""
         path = Path(path)
         try:
             with path.open("w+b") as file:
@@ -32,7 +38,7 @@ class CheckpointFiles(CheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:
-            cause = error if isinstance(error, OSError) else error.__context__  # torch covers it up
+            cause = error if isinstance(error, OSError) else error.__context__  # torch hides it
             if not isinstance(cause, OSError):
                 raise
             raise OSError(cause.errno, cause.strerror, str(path.parent)) from error
@@ -40,60 +46,57 @@ class CheckpointFiles(CheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """See `load`: plain values, whatever is asked for."""
+        """Return the content; see `load`, which ignores the other arguments."""
         return load(Path(path))
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Remove the file where there is one."""
+        """Remove the file if it exists."""
         Path(path).unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, plain values and tensors only: nothing in the file can run code.
+    """Return a checkpoint's content: plain values and tensors only, so the file cannot run code.
 
     Raises:
-        UserError: the file is missing, cut short, damaged in any bit that counts, or holds other than plain
-            values.
+        UserError: the file is missing, truncated, damaged in any bit that matters, or not a checkpoint.
     """
     if not path.exists():
         raise UserError(f"{path} does not exist: the run has saved no such checkpoint")
-    if not path.is_file():  # a pipe would be waited for
-        raise UserError(f"{path} is no file: name a checkpoint of a run")
+    if not path.is_file():  # reading a pipe would wait forever
+        raise UserError(f"{path} is not a file; name a checkpoint of a run")
     try:
-        if _is_sealed_otherwise(path):
-            raise UserError(f"{path} is damaged (its SHA-256 is not the one it was written with)")
+        if _has_wrong_seal(path):
+            raise UserError(f"{path} is damaged: its SHA-256 is not the one it was written with")
         if _is_compressed(path):
-            raise UserError(f"{path} is no checkpoint of a run: it is compressed, as torch writes none")
+            raise UserError(f"{path} is not a checkpoint of a run: it is compressed, which torch never does")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of other kinds of file: they are refused anyway
+            warnings.simplefilter("ignore")  # about other kinds of files, which are refused anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
     except Exception as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path} is damaged or no checkpoint ({type(error).__name__})") from error
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise UserError(f"{path} is no checkpoint of a run: it has no state_dict")
-    state = content["state_dict"]
-    # A dict is what a network keeps beside its tensors (`get_extra_state`).
+        raise UserError(f"{path} is damaged or not a checkpoint ({type(error).__name__})") from error
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    # Besides tensors a network may keep a dict (`get_extra_state`).
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor | dict) for name, value in state.items()
     ):
-        raise UserError(f"{path} is no checkpoint of a run: its state_dict has other things than tensors")
-    return content
+        raise UserError(f"{path} is not a checkpoint of a run: it has no state_dict of tensors")
+    return dict(content)
 
 
 def _seal(file: IO[bytes]) -> None:
-    """Put the SHA-256 of what is before it into the comment that may end a zip file, which torch writes."""
-    file.seek(-2, os.SEEK_END)  # the comment's length
+    """Append the SHA-256 of everything before it as the comment that may end a zip file."""
+    file.seek(-2, os.SEEK_END)  # the length of the comment
     file.write(_SEAL_BYTES.to_bytes(2, "little"))
     digest = _sha256(file, file.tell())
     file.write(_SEAL + digest)
 
 
-def _is_sealed_otherwise(path: Path) -> bool:
-    """Whether a file has a seal that is not its own; torch itself would train on a flipped bit."""
+def _has_wrong_seal(path: Path) -> bool:
+    """Whether the seal does not match the content: torch would load some flipped bits without notice."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END) - _SEAL_BYTES
         if size < 0:
@@ -104,43 +107,84 @@ def _is_sealed_otherwise(path: Path) -> bool:
 
 
 def _is_compressed(path: Path) -> bool:
-    """Whether a zip file would become larger than it is."""
+    """Whether the content would take more memory than the file takes on the disk."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except zipfile.BadZipFile:
-        return False  # torch says what it is
+        return False  # torch.load says what is wrong
     return (
-        any(each.compress_type != zipfile.ZIP_STORED for each in entries)
-        or sum(each.file_size for each in entries) > path.stat().st_size
+        any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+        or sum(entry.file_size for entry in entries) > path.stat().st_size
     )
 
 
 def _sha256(file: IO[bytes], size: int) -> bytes:
-    """Of the first `size` bytes, as hex digits; the file then stands behind them."""
+    """Return the hex digest of the first `size` bytes, and leave the file positioned after them."""
     digest = hashlib.sha256()
     file.seek(0)
-    for start in range(0, size, _PIECE):
-        digest.update(file.read(min(_PIECE, size - start)))
+    for start in range(0, size, _BLOCK_BYTES):
+        digest.update(file.read(min(_BLOCK_BYTES, size - start)))
     return digest.hexdigest().encode()
 
 
 def link(source: Path, target: Path) -> None:
-    """Make `target` a second name of `source`'s file, in one step."""
-    beside = target.with_name(f".{target.name}.unfinished")
-    beside.unlink(missing_ok=True)
+    """Make `target` a second name of the file `source`, in one step."""
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
     try:
-        os.link(source, beside)
+        os.link(source, unfinished)
     except OSError:  # a file system without hard links
-        beside.write_bytes(source.read_bytes())
-        flush_to_disk(beside)
-    beside.replace(target)
+        unfinished.write_bytes(source.read_bytes())
+        flush_to_disk(unfinished)
+    unfinished.replace(target)
 
 
 def flush_to_disk(path: Path) -> None:
-    """Return when a file, or the names in a folder, would outlive a loss of power."""
+    """Wait until a file, or the names in a folder, would survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def tested_checkpoint(folder: Path, record: RunRecord) -> Path:
+    """Return the checkpoint that the test of a finished run evaluated."""
+    best = folder / "checkpoints" / BEST
+    chosen = select(record.config, "checkpoint").get("select", "best")
+    try:
+        return best if chosen == "best" and best.exists() else best.with_name(LAST)
+    except PermissionError as error:
+        raise UserError(f"{best.parent} cannot be read: {error.strerror}; check its permissions") from error
+
+
+def tested_weights(folder: Path, record: RunRecord) -> dict[str, Any]:
+    """Return the state dict of the network that a finished run tested.
+
+    Raises:
+        UserError: the checkpoint is missing or damaged.
+    """
+    return network_weights(tested_checkpoint(folder, record))
+
+
+def network_weights(checkpoint: Path) -> dict[str, Any]:
+    """Return the state dict of a checkpoint's network: the averaged one if the run kept an average."""
+    state = load(checkpoint)["state_dict"]
+    prefix = _AVERAGED if any(name.startswith(_AVERAGED) for name in state) else _TRAINED
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def weights_sha256(network: torch.nn.Module) -> str:
+    """Return the SHA-256 over names, types, shapes and bytes of parameters and buffers.
+
+    Collective if parameters are split over processes: all ranks call it.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        if not isinstance(tensor, torch.Tensor):  # the path of the network behind a stem
+            continue
+        values = whole(tensor).detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,32 +1,57 @@
-"""Saves a run's state: the last one, the one before it, and the best."""
+"""When a run's state is saved, which states are kept, which one is the best, and which one is tested."""
 
 from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import pytorch_lightning as pl
 
+from tempo.distributed.collectives import any_rank
 from tempo.errors import UserError
 from tempo.record.run_folder import BEST, LAST, PREVIOUS
+from tempo.record.run_json import Selected
 from tempo.task.classifier import Classifier
-from tempo.task.lightning_internals import is_last_chunk_of_epoch
+from tempo.task.lightning_internals import is_last_chunk_of_epoch, saved_steps
 from tempo.trainer.checkpoint_file import flush_to_disk, link, load
 from tempo.trainer.recorder import Recorder
-from tempo.trainer.saved_state import check_state
 
-OF_BEST = "best_step{}.ckpt"
+ONE_OF_BEST = "best_step{}.ckpt"
+
+
+class Validated(NamedTuple):
+    """A state that was validated: the monitored value, the optimizer steps done, loss and accuracy."""
+
+    value: float
+    step: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ChosenState:
+    """The state that a run is tested with, and what the record says of it."""
+
+    content: dict[str, Any]
+    selected: Selected
+    val_metrics: dict[str, float]
+    """Loss and accuracy of its validation; empty for the last state, whose record has them already."""
 
 
 class Checkpoints(pl.Callback):
-    """A checkpoint at the end of each epoch and, on request, every so many steps or minutes.
+    """Saves the state at the end of each epoch and, on request, every so many steps or minutes.
 
-    A file is written beside its name, flushed to the disk and renamed; the last two are kept, so a machine
-    that loses its power at any moment leaves one that is whole. `best.ckpt` is the state with the best
-    `monitor` on validation (the latest of equals: small validation sets tie often, and the rate only falls).
-    With `keep_best` k > 1 the k best are kept as `best_step<n>.ckpt` as well.
+    A file is written under another name, flushed to the disk and renamed. The last two are kept, so a power
+    failure at any moment leaves a complete one. `best.ckpt` is the state with the best `monitor` on
+    validation (the latest of equals: small validation sets tie often, and the learning rate mostly falls).
+    With `keep_best` = k > 1 the k best are also kept as `best_step<n>.ckpt`.
+
+    Four things must agree, and are kept together here: a validated state is saved before training goes on
+    (`on_validation_end`, then `save`); only a saved state can be the best (`_rank_validated`); that file is
+    tested; and the record names its step (`state_to_test`). A change that breaks this chain raises
+    RuntimeError instead of testing another state.
     """
 
     def __init__(
@@ -47,73 +72,68 @@ class Checkpoints(pl.Callback):
         self.every_seconds = None if every_n_minutes is None else 60 * every_n_minutes
         self.keep_best = keep_best
         self.best: list[tuple[float, int]] = []
-        """Value and step of the best states, the best one first; at most `keep_best`."""
+        """Value and step of the best saved states, the best one first; at most `keep_best`."""
         self.best_metrics: dict[str, float] = {}
+        self._validated: Validated | None = None
+        """The state that was validated and is not saved yet."""
         self._saved_step = 0
         self._saved_at = time.monotonic()
-        self._is_among_best = False
-
-    @property
-    def best_value(self) -> float | None:
-        """The best value so far; None before the first finite one."""
-        return self.best[0][0] if self.best else None
-
-    @property
-    def best_step(self) -> int:
-        """The step of the best value; 0 before the first."""
-        return self.best[0][1] if self.best else 0
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run goes on from; plain values."""
+        """Return plain values for a checkpoint."""
         return {
-            "best": [list(each) for each in self.best],
+            "best": [[value, step] for value, step in self.best],
             "best_metrics": self.best_metrics,
             "saved_step": self._saved_step,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Inverse of `state_dict`."""
-        self.best = [(value, step) for value, step in state_dict["best"]]
-        self.best_metrics = state_dict["best_metrics"]
-        self._saved_step = state_dict["saved_step"]
+        """Restore `state_dict`."""
+        self.best = [(float(value), int(step)) for value, step in state_dict["best"]]
+        self.best_metrics = {str(name): float(v) for name, v in state_dict["best_metrics"].items()}
+        self._saved_step = int(state_dict["saved_step"])
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note the configuration to which the state belongs."""
+        checkpoint["config_hash"] = self.recorder.record.config_hash
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Raise ValueError if Lightning's loops would resume at another step than the file says."""
+        if saved_steps(checkpoint) != checkpoint["global_step"]:
+            raise ValueError("its counts of steps disagree")
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Save where the steps or minutes are over; the last chunk of an epoch waits for its validation."""
+        """Save if it is time; the last chunk of an epoch waits for its validation."""
         step = trainer.global_step
         if is_last_chunk_of_epoch(trainer):
             return
         by_steps = self.every_n_steps is not None and (
             step // self.every_n_steps > self._saved_step // self.every_n_steps
         )
-        by_time = self.every_seconds is not None and trainer.strategy.reduce_boolean_decision(
-            time.monotonic() - self._saved_at >= self.every_seconds, all=False
+        by_time = self.every_seconds is not None and any_rank(
+            trainer.strategy, time.monotonic() - self._saved_at >= self.every_seconds
         )
         if by_steps or by_time:
             self.save(trainer)
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Say whose state this is."""
-        checkpoint["config_hash"] = self.recorder.record.config_hash
-
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compare the objective with the best one so far."""
+        """Remember the state that was validated until it is saved."""
         assert isinstance(pl_module, Classifier)
+        if self._validated is not None:
+            raise _not_saved(self._validated)
         if self.monitor is None:
             return
         value = pl_module.evaluated[self.monitor.split("/")[1]]
-        if not math.isfinite(value):
-            return  # would never be beaten
-        now = (value, trainer.global_step)
-        found = sorted([*self.best, now], key=lambda each: (self.sign * each[0], each[1]), reverse=True)
-        self.best = found[: self.keep_best]
-        self._is_among_best = now in self.best
-        if self.best[0] == now:
-            self.best_metrics = {name: pl_module.evaluated[name] for name in ("loss", "accuracy")}
+        if math.isfinite(value):  # NaN would never be beaten
+            metrics = {name: pl_module.evaluated[name] for name in ("loss", "accuracy")}
+            self._validated = Validated(value, trainer.global_step, metrics)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save, and keep the file as the best one where it is."""
+        """Save the state that was just validated, or the epoch's last one."""
         self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
@@ -121,40 +141,80 @@ class Checkpoints(pl.Callback):
         module = trainer.lightning_module
         assert isinstance(module, Classifier)
         module.synchronize()
-        self.recorder.flush(trainer, module)  # a state whose loss is not finite is not worth keeping
+        self.recorder.flush(trainer, module)  # raises if a loss is not finite: such a state is not kept
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
+        ranked = self._rank_validated(trainer.global_step)
         unfinished = self.folder / f".{LAST}.unfinished"
         trainer.save_checkpoint(unfinished)
         if trainer.is_global_zero:
             last, previous = self.folder / LAST, self.folder / PREVIOUS
-            self.recorder.settle(trainer)
-            if self._is_among_best:
-                self._link_best(unfinished)
+            self.recorder.flush_to_disk(trainer)
+            if ranked is not None:
+                self._keep_as_best(unfinished, ranked.step)
             if last.exists():
                 last.replace(previous)
             unfinished.replace(last)
             flush_to_disk(self.folder)
-        self._is_among_best = False
 
-    def _link_best(self, state: Path) -> None:
-        """Give the state that was just validated its place among the best ones."""
-        validated = self.recorder.validated_step
-        if self.best_step == validated:
+    def state_to_test(self, select: Literal["best", "last"], steps: int) -> ChosenState:
+        """Return the state to test after `steps` optimizer steps: the best on validation, or the last.
+
+        Without a finite validation the last state is tested.
+        """
+        if self._validated is not None:
+            raise _not_saved(self._validated)
+        if select == "last" or not self.best:
+            name, metrics = LAST, {}
+            selected: Selected = {"by": "last", "value": None, "step": steps}
+        else:
+            name, metrics = BEST, self.best_metrics
+            value, step = self.best[0]
+            selected = {"by": str(self.monitor), "value": value, "step": step}
+        content = load(self.folder / name)
+        if content["global_step"] != selected["step"]:
+            raise RuntimeError(
+                f"{name} was saved at step {content['global_step']}, but the state to test is that of step "
+                f"{selected['step']}"
+            )
+        return ChosenState(content, selected, metrics)
+
+    def _rank_validated(self, step: int) -> Validated | None:
+        """Rank the validated state that is about to be saved; return it if it is among the best."""
+        if self._validated is not None and self._validated.step != step:
+            raise _not_saved(self._validated)
+        state, self._validated = self._validated, None
+        if state is None:
+            return None
+        entry = (state.value, state.step)
+        ranked = sorted([*self.best, entry], key=lambda best: (self.sign * best[0], best[1]), reverse=True)
+        self.best = ranked[: self.keep_best]
+        if self.best[0] == entry:
+            self.best_metrics = state.metrics
+        return state if entry in self.best else None
+
+    def _keep_as_best(self, state: Path, step: int) -> None:
+        if self.best[0][1] == step:
             link(state, self.folder / BEST)
         if self.keep_best == 1:
             return
-        link(state, self.folder / OF_BEST.format(validated))
-        kept = {OF_BEST.format(step) for _, step in self.best}
-        for path in self.folder.glob(OF_BEST.format("*")):
+        link(state, self.folder / ONE_OF_BEST.format(step))
+        kept = {ONE_OF_BEST.format(best_step) for _, best_step in self.best}
+        for path in self.folder.glob(ONE_OF_BEST.format("*")):
             if path.name not in kept:
                 path.unlink()
 
 
-def newest_whole(folder: Path, config_hash: str, *, needs_best: bool) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint of a configuration that can be gone on from, and a line for each that cannot.
+def _not_saved(state: Validated) -> RuntimeError:
+    return RuntimeError(
+        f"the state validated at step {state.step} was not saved before training went on: it cannot be tested"
+    )
 
-    None where there is none, or where `needs_best` and the best state is lost: only the run as a whole would
-    find it again.
+
+def newest_resumable(folder: Path, config_hash: str, *, needs_best: bool) -> tuple[Path | None, list[str]]:
+    """Return the newest checkpoint from which a run can resume, and a line for each that it cannot use.
+
+    The path is None if there is none, or if `needs_best` and the best state is lost: only training from the
+    start would find it again.
     """
     complaints = []
     for name in (LAST, PREVIOUS):
@@ -163,41 +223,48 @@ def newest_whole(folder: Path, config_hash: str, *, needs_best: bool) -> tuple[P
             continue
         try:
             content = load(path)
-            check_state(content, path)
+            has_best = bool(_at(content, path, "callbacks", Checkpoints.__name__, "best"))
+            owner = _at(content, path, "config_hash")
         except UserError as error:
             complaints.append(
-                f"{error}; {'going on from the one before it' if name == LAST else 'beginning again'}"
+                f"{error}; resuming from {'the one before it' if name == LAST else 'the start of the run'}"
             )
             continue
-        whose = content.get("config_hash")
-        if whose != config_hash:
-            complaints.append(f"{path} is of another configuration ({whose}, not {config_hash}); passed over")
-        elif needs_best and _has_lost_best(folder, content):
-            complaints.append(f"{folder / BEST} is damaged or gone; beginning again")
+        if owner != config_hash:
+            complaints.append(f"{path} belongs to configuration {owner}, not {config_hash}; skipped")
+        elif needs_best and has_best and _has_lost_best(folder):
+            complaints.append(f"{folder / BEST} is damaged or missing; starting the run again")
             return None, complaints
         else:
             return path, complaints
     return None, complaints
 
 
-def _has_lost_best(folder: Path, content: dict[str, Any]) -> bool:
+def _at(content: Any, path: Path, *keys: str) -> Any:
+    """Return a nested value of a checkpoint; raise UserError if it was not saved by a run."""
+    for key in keys:
+        if not isinstance(content, dict) or key not in content:
+            raise UserError(f"{path} is not a state of a run: it has no {'.'.join(keys)}")
+        content = content[key]
+    return content
+
+
+def _has_lost_best(folder: Path) -> bool:
     best, last = folder / BEST, folder / LAST
-    if not content["callbacks"][Checkpoints.__name__]["best"]:
-        return False
     try:
         load(best)
     except UserError:
-        # A state that was the last one as well comes again on the way from the one before it.
+        # If the best state is also the last one, training from the one before reaches it again.
         return not (best.exists() and last.exists() and best.samefile(last))
     return False
 
 
-def clear_traces(folder: Path) -> None:
-    """Remove checkpoints and events of a run that came to nothing in this folder; nothing else is touched."""
+def remove_traces(folder: Path) -> None:
+    """Remove checkpoints and events of an earlier run without a result in this folder, and nothing else."""
     checkpoints = folder / "checkpoints"
     for path in (checkpoints / LAST, checkpoints / PREVIOUS, checkpoints / BEST):
         path.unlink(missing_ok=True)
-    for path in checkpoints.glob(OF_BEST.format("*")):
+    for path in checkpoints.glob(ONE_OF_BEST.format("*")):
         path.unlink()
     for events in (folder / "tensorboard").glob("events.out.tfevents.*"):
         events.unlink()

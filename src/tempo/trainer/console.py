@@ -1,4 +1,4 @@
-"""What a person sees of a run: header, progress, table of results."""
+"""Header, progress lines and table of results in the terminal."""
 
 from __future__ import annotations
 
@@ -19,22 +19,18 @@ from tempo.record.run_json import RunRecord
 from tempo.report.number_format import SMOKE
 from tempo.scheduler.schedule import Schedule
 
-DATA_NOTES = {
-    "digits": "scikit-learn's handwritten digits, embedded; the papers' own data is data=cifar10",
-    "synthetic": "random images: accuracies mean nothing",
-}
 _FILE_COLUMNS = 160
 _LINES_OF_A_RUN = 60
-"""At the most, where the output is no terminal."""
+"""Most progress lines of a run whose output is not a terminal."""
 
 
 def console() -> Console:
-    """Standard output; where it is a file, lines are not cut to a terminal's width."""
+    """Return standard output for rich; lines in a file are not cut to a terminal's width."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
 
 
-def print_header(record: RunRecord, classes: int, schedule_words: str) -> None:
-    """The configuration as a tree, then batch, steps and schedule in one line each."""
+def print_header(record: RunRecord, classes: int, schedule: str) -> None:
+    """Print the configuration as a tree, then batch and schedule in one line each."""
     tree = Tree(f"[bold]{record.name}[/bold]  seed {record.seed}  config {record.config_hash}")
     for group in ("data", "model", "optimizer", "scheduler", "trainer"):
         option = record.choices.get(group, "")
@@ -42,17 +38,17 @@ def print_header(record: RunRecord, classes: int, schedule_words: str) -> None:
     out = console()
     _print_label(record, out)
     out.print(tree)
-    out.print(f"[cyan]batch[/cyan]     {batch_words(record)}")
-    out.print(f"[cyan]schedule[/cyan]  {schedule_words}")
+    out.print(f"[cyan]batch[/cyan]     {batch_line(record)}")
+    out.print(f"[cyan]schedule[/cyan]  {schedule}")
 
 
-def batch_words(record: RunRecord) -> str:
-    """`TBS 64 = 64 per device x 1 device x 1 accumulation`, with nodes where there are several."""
+def batch_line(record: RunRecord) -> str:
+    """Return `TBS 64 = 64 per device x 1 device x 1 accumulation, on ..`, with nodes if there are several."""
     batch, trainer = record.batch, record.config["trainer"]
     if exchange_of(trainer).is_asynchronous:
         return (
             f"TBS {batch['total']} = {batch['per_device']} per worker x {batch['accumulate']} accumulation, "
-            f"a step each of {record.world_size} workers, on {record.device}"
+            f"separate steps of {record.world_size} workers, on {record.device}"
         )
     nodes = f" x {trainer['num_nodes']} nodes" if trainer["num_nodes"] > 1 else ""
     devices = record.world_size // trainer["num_nodes"]
@@ -63,12 +59,12 @@ def batch_words(record: RunRecord) -> str:
 
 
 def schedule_line(schedule: Schedule, total: int, steps_per_epoch: int) -> str:
-    """Start, extreme and end of learning rate and momentum over the run."""
-    every = max(1, total // 1000)
-    points = {step: schedule.at(step, total) for step in [*range(0, total, every), total - 1]}
-    words = [f"{_count(total, 'step')} = {total / steps_per_epoch:g} epochs x {steps_per_epoch}"]
+    """Describe learning rate and momentum over the run by their start, extreme and end."""
+    interval = max(1, total // 1000)
+    points = {step: schedule.at(step, total) for step in [*range(0, total, interval), total - 1]}
+    parts = [f"{_count(total, 'step')} = {total / steps_per_epoch:g} epochs x {steps_per_epoch}"]
     for name in ("lr", "momentum"):
-        values = {step: each[name] for step, each in points.items() if name in each}
+        values = {step: point[name] for step, point in points.items() if name in point}
         if not values:
             continue
         start, end = values[0], values[total - 1]
@@ -76,12 +72,12 @@ def schedule_line(schedule: Schedule, total: int, steps_per_epoch: int) -> str:
         path = [start] if values[extreme] == start else [start, values[extreme], end]
         if len(path) == 3 and path[1] == path[2]:
             path.pop()
-        words.append(f"{name} " + " -> ".join(f"{each:.4g}" for each in path))
-    return ", ".join(words)
+        parts.append(f"{name} " + " -> ".join(f"{value:.4g}" for value in path))
+    return ", ".join(parts)
 
 
 def print_results(record: RunRecord, folder: Path) -> None:
-    """Loss and accuracy of each set, the cost, where everything lies, and how to go on with it."""
+    """Print loss and accuracy of each set, the cost, the folder and, if interrupted, how to resume."""
     out = console()
     _print_label(record, out)
     table = Table(title=f"{record.name}: {record.status}{f' ({record.reason})' if record.reason else ''}")
@@ -91,7 +87,7 @@ def print_results(record: RunRecord, folder: Path) -> None:
         size = record.data.get(split, "")
         table.add_row(split, f"{size:,}", f"{values['loss']:.4f}", f"{100 * values['accuracy']:.2f} %")
     out.print(table)
-    note = DATA_NOTES.get(record.choices.get("data", ""), "")
+    note = record.data.get("note")
     out.print(f"data      {record.data.get('name', '')}" + (f" ({note})" if note else ""))
     chosen = record.selected
     if chosen.get("by") == "last":
@@ -100,39 +96,39 @@ def print_results(record: RunRecord, folder: Path) -> None:
         out.print(f"tested    step {chosen['step']}, chosen by {chosen['by']} = {chosen['value']:.4f}")
     more = f" of {record.evaluations} evaluations" if record.evaluations > record.steps else ""
     if dropped := record.exchange.get("dropped"):
-        more += f", {dropped} gradients dropped as too late,"
+        more += f", {dropped} gradients dropped as too stale,"
     out.print(
         f"cost      {record.steps} steps{more} in {record.seconds.get('train', 0):.1f} s of training "
         f"({record.images_per_second:,.0f} images/s), {record.seconds.get('total', 0):.1f} s in all"
     )
     if record.energy:
         joules = record.energy["joules"]
-        said = f"{joules:,.0f}" if joules >= 10 else f"{joules:.2g}"
-        out.print(f"energy    {said} J of training ({record.energy['source']})")
+        rounded = f"{joules:,.0f}" if joules >= 10 else f"{joules:.2g}"
+        out.print(f"energy    {rounded} J of training ({record.energy['source']})")
     out.print(f"folder    {folder}")
     if record.status == "interrupted":
-        # src/train.py would refuse the keys that conf/lr_range.yaml sets.
+        # The script of the run: src/train.py would refuse the keys of conf/lr_range.yaml.
         out.print(f"resume    python {record.script} resume={folder}")
 
 
 class ProgressLines(pl.Callback):
-    """One bar on a terminal; elsewhere a line a validation, some sixty a run at the most.
+    """A progress bar on a terminal; elsewhere one line per validation, about sixty per run at most.
 
-    A run without validation gets the line of its last training interval of the epoch.
+    Without validation each line is that of an epoch's last training interval.
     """
 
     def __init__(self, total_steps: int, epochs: int, validates: bool) -> None:
         self.validates = validates
         self.total_steps = total_steps
         self.every_n_epochs = max(1, -(-epochs // _LINES_OF_A_RUN))
-        self.words = ""
+        self.line = ""
         self.last_train: dict[str, float] = {}
         self._printed_epoch = 0
         self.bar: Progress | None = None
         self.task: TaskID | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the bar where somebody can see it."""
+        """Show the bar on a terminal."""
         if trainer.is_global_zero and sys.stdout.isatty():
             self.bar = Progress(
                 TextColumn("step {task.completed}/{task.total}"),
@@ -146,50 +142,50 @@ class ProgressLines(pl.Callback):
             self.task = self.bar.add_task("", total=self.total_steps, completed=trainer.global_step)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Move the bar; no value leaves the device for it."""
+        """Move the bar, without copying any value from the device."""
         if self.bar is not None and self.task is not None:
-            self.bar.update(self.task, completed=trainer.global_step, description=self.words)
+            self.bar.update(self.task, completed=trainer.global_step, description=self.line)
 
     def row(self, row: Mapping[str, float]) -> None:
-        """Take a row of metrics.csv: training goes into the words, validation makes a line."""
+        """Take a row of metrics.csv and print a line if it ends an epoch."""
         if "train/loss" in row:
             self.last_train = dict(row)
         epoch = round(row["epoch"])
         last = row["step"] >= self.total_steps
         if "val/loss" in row or (not self.validates and (last or row["epoch"] == epoch)):
-            self.words = self._line(row)
+            self.line = self._line(row)
             if self.bar is None and (
                 last or epoch >= self._printed_epoch + self.every_n_epochs or epoch <= 1
             ):
                 self._printed_epoch = epoch
-                print(self.words, flush=True)
+                print(self.line, flush=True)
 
     def _line(self, row: Mapping[str, float]) -> str:
         train = self.last_train
-        words = [f"epoch {row['epoch']:g}", f"step {row['step']}/{self.total_steps}"]
+        parts = [f"epoch {row['epoch']:g}", f"step {row['step']}/{self.total_steps}"]
         if train:
-            words += [
+            parts += [
                 f"lr {train['lr']:.3g}",
                 f"train {train['train/loss']:.3f} {100 * train['train/accuracy']:.1f} %",
             ]
         if "val/loss" in row:
-            words.append(f"val {row['val/loss']:.3f} {100 * row['val/accuracy']:.1f} %")
-        return "  ".join(words)
+            parts.append(f"val {row['val/loss']:.3f} {100 * row['val/accuracy']:.1f} %")
+        return "  ".join(parts)
 
     def stop(self) -> None:
-        """Leave the terminal as it was."""
+        """Remove the bar from the terminal."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the bar away before results are printed."""
+        """Remove the bar before results are printed."""
         self.stop()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Take the bar away before the error is printed."""
+        """Remove the bar before the error is printed."""
         self.stop()
 
 
@@ -201,7 +197,7 @@ def _print_label(record: RunRecord, out: Console) -> None:
 def _facts(group: str, record: RunRecord, classes: int) -> str:
     sizes = record.data
     if group == "data":
-        note = DATA_NOTES.get(record.choices.get("data", ""), "")
+        note = sizes.get("note")
         counts = f"{sizes['train']:,} train, {sizes['val']:,} val, {sizes['test']:,} test, {classes} classes"
         return counts + (f" [dim]({note})[/dim]" if note else "")
     node = {key: value for key, value in record.config[group].items() if not key.startswith("_")}
@@ -216,8 +212,8 @@ def _facts(group: str, record: RunRecord, classes: int) -> str:
             "compile",
         )
         node = {key: node[key] for key in usual if node.get(key) not in (None, False)}
-    words = " ".join(f"{key}={_value(value)}" for key, value in node.items() if value is not None)
-    return f"{record.parameters['total']:,} parameters  {words}" if group == "model" else words
+    pairs = " ".join(f"{key}={_value(value)}" for key, value in node.items() if value is not None)
+    return f"{record.parameters['total']:,} parameters  {pairs}" if group == "model" else pairs
 
 
 def _value(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The energy that training takes, measured where the machine has counters and otherwise estimated."""
+"""Energy of training: measured if the machine has counters, otherwise estimated."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from tempo.distributed.collectives import sum_over_ranks
 from tempo.record.run_json import RunRecord
 
 JOULES_PER_KWH = 3.6e6
@@ -19,12 +20,12 @@ _MEASURED = {"intel_rapl": "RAPL", "intel_power_gadget": "Power Gadget", "window
 class EnergyMeter(pl.Callback):
     """Adds up the joules of processor and GPUs from the start of the fit to its end, validation included.
 
-    The readings are codecarbon's, in its offline mode: RAPL counters and NVML where they are there. A
-    processor without counters is estimated by codecarbon from its rated power and the CPU time of a process
-    and its children; `record.energy["source"]` says which. Counters see the whole machine, so a run that
-    shares it is charged for its neighbours. Of several processes estimates are added up, and counters once a
-    node. After an error the other processes count up to the last checkpoint: they may not be there to be
-    asked. Memory is left out: codecarbon guesses it from its size.
+    codecarbon reads them in its offline mode, from RAPL counters and NVML if present. Without counters it
+    estimates the processor from its rated power and the CPU time of a process and its children;
+    `record.energy["source"]` says which. Counters see the whole machine, so a run is charged for others that
+    share it. With several processes, estimates are added up, and counters are read once per node. After an
+    error the other processes count up to the last checkpoint, as they may no longer answer. Memory is left
+    out: codecarbon only guesses it from its size.
 
     Source: codecarbon, https://docs.codecarbon.io.
     """
@@ -32,35 +33,35 @@ class EnergyMeter(pl.Callback):
     def __init__(self, record: RunRecord) -> None:
         self.record = record
         self.joules = dict(_NONE)
-        """Of all processes, in all sessions of the run, as far as they were added up."""
+        """Joules of all processes in all sessions of the run, up to the last time they were added up."""
         self.source = ""
         self._new = dict(_NONE)
-        """Of this process, since the last time that they were added up."""
+        """Joules of this process since then."""
         self._tracker: Any = None
         self._trainer: pl.Trainer | None = None
         self._counts_cpu = True
 
     def state_dict(self) -> dict[str, Any]:
-        """What the run has taken so far; plain values."""
+        """Return the joules so far, as plain values for a checkpoint."""
         self._read()
         self._add_up()  # a checkpoint is saved by all ranks together
         return {"joules": dict(self.joules)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Inverse of `state_dict`."""
-        self.joules = dict(state_dict["joules"])
+        """Restore `state_dict`."""
+        self.joules = {part: float(state_dict["joules"][part]) for part in _NONE}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin to count, in each process: whether it has counters or estimates shows only then."""
+        """Start to count in every process; only then is it known whether it has counters."""
         self._trainer = trainer
-        # Here and not above: an extra, and half a second.
+        # Not above: it is an optional extra and takes half a second.
         from codecarbon import OfflineEmissionsTracker
 
-        logging.getLogger("codecarbon").setLevel(logging.CRITICAL)  # it greets before it reads log_level
+        logging.getLogger("codecarbon").setLevel(logging.CRITICAL)  # it logs before it reads log_level
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._tracker = OfflineEmissionsTracker(
-                country_iso_code="FRA",  # asked for, and without effect on joules
+                country_iso_code="FRA",  # required, without effect on joules
                 output_methods=[],
                 log_level="critical",
                 tracking_mode="process",
@@ -72,26 +73,26 @@ class EnergyMeter(pl.Callback):
         self._counts_cpu = trainer.local_rank == 0 or _is_estimated(hardware)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write what was counted into the record."""
+        """Write the joules into the record."""
         if self._tracker is None:
             return
-        self._read(goes_on=False)
+        self._read(continues=False)
         self._add_up()
         self._write(self.joules)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """The same for a run that is cut or diverges, without asking others."""
+        """Write the joules into the record, without asking other processes."""
         if self._tracker is None:
             return
-        self._read(goes_on=False)
+        self._read(continues=False)
         self._write({part: self.joules[part] + self._new[part] for part in self.joules})
 
     def _write(self, joules: dict[str, float]) -> None:
         self.record.energy = {"joules": sum(joules.values()), **joules, "source": self.source}
 
-    def _read(self, goes_on: bool = True) -> None:
+    def _read(self, continues: bool = True) -> None:
         if self._tracker is None:
             return
         spent = self._tracker.stop_task()
@@ -100,25 +101,24 @@ class EnergyMeter(pl.Callback):
             self._new["cpu"] += JOULES_PER_KWH * spent.cpu_energy
         if self._trainer.local_rank == 0:
             self._new["gpu"] += JOULES_PER_KWH * spent.gpu_energy
-        if goes_on:
+        if continues:
             self._tracker.start_task()
         else:
             self._tracker = None
 
     def _add_up(self) -> None:
-        """Collective: move what is new in every process into `joules`."""
+        """Move the new joules of every process into `joules`; a collective operation."""
         new, self._new = self._new, dict(_NONE)
         if self._trainer is not None and self._trainer.world_size > 1:
             device = self._trainer.strategy.root_device
             values = torch.tensor(list(new.values()), dtype=torch.float64, device=device)
-            added = self._trainer.strategy.reduce(values, reduce_op="sum")
-            assert isinstance(added, torch.Tensor)
-            new = dict(zip(new, added.tolist(), strict=True))
+            total = sum_over_ranks(self._trainer.strategy, values)
+            new = dict(zip(new, total.tolist(), strict=True))
         self.joules = {part: self.joules[part] + new[part] for part in new}
 
 
 def _is_estimated(hardware: list[Any]) -> bool:
-    """Whether no counter stands behind the processor's joules."""
+    """Whether the processor's joules are estimated, not counted."""
     return any(type(part).__name__ == "CPU" and _mode(part) not in _MEASURED for part in hardware)
 
 
@@ -127,7 +127,7 @@ def _mode(part: Any) -> str:
 
 
 def _source(hardware: list[Any], *, processes: int, nodes: int) -> str:
-    """In words, where the numbers come from, and of how much; codecarbon keeps this in its parts alone."""
+    """Describe where the numbers come from; codecarbon only says so in private attributes of its hardware."""
     words, estimate = [], "CPU estimated from its rated power and load"
     if processes > 1:
         estimate += f", the sum over {processes} processes"

@@ -1,9 +1,10 @@
-"""Writes what a run does: the record, metrics.csv and whatever loggers there are."""
+"""Write the record, metrics.csv and the configured loggers."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,23 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from tempo.distributed.collectives import mean_over_ranks
 from tempo.record.run_json import RunRecord
 from tempo.task.classifier import Classifier
+from tempo.task.lightning_internals import precision_of_tests
 from tempo.task.step_window import Interval
-from tempo.trainer.divergence import DivergenceWatch
-from tempo.trainer.metrics_file import MetricsFile
+from tempo.trainer.metrics_csv import MetricsFile
+from tempo.trainer.stopping_rules import DivergenceWatch
 
 Listener = Callable[[dict[str, float]], None]
 
 
 class Recorder(pl.Callback):
-    """Flushes the module's window once an interval, looks for divergence, and writes rows and record.
+    """Reads the losses once per interval, looks for divergence, and writes rows and record.
 
-    `seconds.train` runs while training does: validation, checkpoints and the start are off this clock. With
-    `trainer.compile` the first call, which compiles, is `seconds.compile` instead, and its steps count in no
-    speed. Rows carry the learning rate and momentum of their last step.
+    The clock `seconds.train` excludes the start, validation and checkpoints. With `trainer.compile` the first
+    call, which compiles, counts as `seconds.compile` instead, and its steps are left out of the speed. Rows
+    have the learning rate and momentum of their last step.
     """
 
     def __init__(self, *, record: RunRecord, folder: Path, divergence: DivergenceWatch) -> None:
@@ -34,7 +37,7 @@ class Recorder(pl.Callback):
         self.divergence = divergence
         self.metrics_file = MetricsFile(folder)
         self.listeners: list[Listener] = []
-        """Called with each row of metrics, on rank 0."""
+        """Called with each row of metrics.csv, on rank 0."""
         self.train_seconds = 0.0
         self.compile_seconds = 0.0
         self.evaluations_compiling = 0
@@ -44,7 +47,7 @@ class Recorder(pl.Callback):
         self._is_open = False
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run goes on from; plain values."""
+        """Return plain values for a checkpoint."""
         return {
             "train_seconds": self.seconds,
             "compile_seconds": self.compile_seconds,
@@ -55,17 +58,20 @@ class Recorder(pl.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Inverse of `state_dict`."""
-        self.train_seconds = state_dict["train_seconds"]
-        self.compile_seconds = state_dict["compile_seconds"]
-        self.evaluations_compiling = state_dict["evaluations_compiling"]
-        self.validated_step = state_dict["validated_step"]
+        """Restore `state_dict`; a checkpoint that is not of a run raises here, before the first step."""
+        self.train_seconds = float(state_dict["train_seconds"])
+        self.compile_seconds = float(state_dict["compile_seconds"])
+        self.evaluations_compiling = int(state_dict["evaluations_compiling"])
+        self.validated_step = int(state_dict["validated_step"])
         self.divergence.load_state_dict(state_dict["divergence"])
-        self.record.metrics = state_dict["metrics"]
+        self.record.metrics = {
+            str(split): {str(name): float(value) for name, value in values.items()}
+            for split, values in state_dict["metrics"].items()
+        }
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far."""
+        """Seconds of training so far, without compilation."""
         return self.train_seconds + (time.perf_counter() - self._since if self._since is not None else 0.0)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -82,7 +88,7 @@ class Recorder(pl.Callback):
         self._is_open = True
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Flush when an interval is complete."""
+        """Read the losses when an interval is complete."""
         assert isinstance(pl_module, Classifier)
         if self._compiling:
             self._end_compiling(trainer, pl_module)
@@ -90,7 +96,7 @@ class Recorder(pl.Callback):
             self.flush(trainer, pl_module)
 
     def _end_compiling(self, trainer: pl.Trainer, module: Classifier) -> None:
-        """Book the first call of this process elsewhere; the device is waited for once."""
+        """Count the first call of this process as compilation; wait for the device this once."""
         if module.device.type == "cuda":
             torch.cuda.synchronize(module.device)
         before = self.train_seconds
@@ -102,14 +108,14 @@ class Recorder(pl.Callback):
         self.resume()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock; the device is in step with the host after the flush."""
+        """Stop the clock; reading the losses has waited for the device."""
         assert isinstance(pl_module, Classifier)
         if trainer.state.fn == "fit":
             self.close_interval(trainer, pl_module)
             self.pause()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the row of a validation and the record as it stands."""
+        """Write the row of a validation and the record so far."""
         assert isinstance(pl_module, Classifier)
         self.validated_step = trainer.global_step
         values = {name: pl_module.evaluated[name] for name in ("loss", "accuracy")}
@@ -120,40 +126,40 @@ class Recorder(pl.Callback):
             self.resume()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End the interval with the epoch, so that each epoch has a row of its own."""
+        """End the interval with the epoch, so that each epoch ends with a row."""
         assert isinstance(pl_module, Classifier)
         self.close_interval(trainer, pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock for good."""
-        self._open(trainer)  # a run that was killed after its last step has no start of training
+        self._open(trainer)  # a run resumed after its last step never starts training
         self.pause()
         self.write_record(trainer)
 
-    def settle(self, trainer: pl.Trainer) -> None:
-        """Bring to the disk what was logged: no checkpoint may outlive the rows before it."""
-        self.metrics_file.settle()
+    def flush_to_disk(self, trainer: pl.Trainer) -> None:
+        """Write everything logged to the disk: no checkpoint may survive the rows before it."""
+        self.metrics_file.flush_to_disk()
         for logger in trainer.loggers:
-            logger.save()  # TensorBoard's would keep two minutes of events in memory
+            logger.save()  # TensorBoard's keeps two minutes of events in memory
 
     def pause(self) -> None:
-        """Stop the clock of training."""
+        """Stop the training clock."""
         self.train_seconds, self._since = self.seconds, None
 
     def resume(self) -> None:
-        """Start it again."""
+        """Start the training clock again."""
         self._since = time.perf_counter()
 
     def flush(self, trainer: pl.Trainer, module: Classifier) -> None:
-        """Bring the losses to the host and write complete intervals; raises `Diverged`."""
-        reduce = _mean_over_ranks(trainer) if trainer.world_size > 1 else None
+        """Copy the losses to the host and write complete intervals; raise `Diverged` if they show it."""
+        reduce = partial(mean_over_ranks, trainer.strategy) if trainer.world_size > 1 else None
         first_step, losses, intervals = module.window.flush(reduce)
         for interval in intervals:
             self._write_interval(trainer, module, interval)
         self.divergence.look(first_step, losses)
 
     def close_interval(self, trainer: pl.Trainer, module: Classifier) -> None:
-        """Flush, and write the interval that ends here before it is complete; raises `Diverged`."""
+        """Read the losses and write the interval that an epoch's end or a validation cuts short."""
         self.flush(trainer, module)
         if (rest := module.window.close(trainer.global_step)) is not None:
             self._write_interval(trainer, module, rest)
@@ -165,7 +171,7 @@ class Recorder(pl.Callback):
         self.write_row(trainer, module, interval.steps_done, values)
 
     def write_row(self, trainer: pl.Trainer, module: Classifier, step: int, values: dict[str, float]) -> None:
-        """Add a row to metrics.csv and tell the loggers and listeners."""
+        """Add a row to metrics.csv and pass it to loggers and listeners."""
         if not trainer.is_global_zero:
             return
         epoch = step / module.plan.steps_per_epoch
@@ -177,7 +183,7 @@ class Recorder(pl.Callback):
             listener(row)
 
     def write_record(self, trainer: pl.Trainer) -> None:
-        """Bring steps, epochs and speed up to date and replace run.json."""
+        """Update steps, epochs and speed in the record and replace run.json."""
         module = trainer.lightning_module
         assert isinstance(module, Classifier)
         record = self.record
@@ -194,10 +200,34 @@ class Recorder(pl.Callback):
             record.write(self.folder)
 
 
-def _mean_over_ranks(trainer: pl.Trainer) -> Callable[[Tensor], Tensor]:
-    def mean(values: Tensor) -> Tensor:
-        result = trainer.strategy.reduce(values, reduce_op="mean")
-        assert isinstance(result, torch.Tensor)
-        return result
+class CurveOnTest(pl.Callback):
+    """Writes `test/loss` and `test/accuracy` after every `every_n_epochs`-th epoch, off the training clock.
 
-    return mean
+    For the figures of papers that show them. Nothing is chosen by these values: checkpoints, early stopping
+    and sweeps do not see them, and the result of the run is still the test at its end.
+    """
+
+    def __init__(
+        self, recorder: Recorder, batches: Iterable[tuple[Tensor, Tensor]], every_n_epochs: int
+    ) -> None:
+        self.recorder = recorder
+        self.batches = batches
+        self.every_n_epochs = every_n_epochs
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Evaluate the test images as the test at the end does."""
+        assert isinstance(pl_module, Classifier)
+        if (trainer.current_epoch + 1) % self.every_n_epochs:
+            return
+        self.recorder.pause()
+        pl_module.synchronize()
+        pl_module.on_test_epoch_start()
+        pl_module.eval()
+        with torch.no_grad(), precision_of_tests(trainer):
+            for index, (images, labels) in enumerate(self.batches):
+                pl_module.test_step((images.to(pl_module.device), labels.to(pl_module.device)), index)
+        pl_module.train()
+        found = pl_module.sums.close()
+        values = {f"test/{name}": found[name] for name in ("loss", "accuracy")}
+        self.recorder.write_row(trainer, pl_module, trainer.global_step, values)
+        self.recorder.resume()

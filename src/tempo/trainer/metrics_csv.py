@@ -1,4 +1,4 @@
-"""`metrics.csv` in a run's folder: one row an interval of training, one a validation."""
+"""`metrics.csv` in the folder of a run: one row per training interval, one per validation."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ COLUMNS = (
 
 
 class MetricsFile:
-    """Appends rows; `step` counts the optimizer steps done, `seconds` those spent in training."""
+    """Appends rows; `step` counts optimizer steps done, `seconds` the time spent in training."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
 
     def start(self, steps_done: int, validated_step: int) -> None:
-        """Begin a new file, or keep what stands of the file of a run that is resumed after `steps_done`.
+        """Begin a new file, or keep the rows that a resumed run will not write again.
 
-        `validated_step` is that of the last validation which the resumed state knows of.
+        `steps_done` and `validated_step`, that of its last validation, are those of the resumed state.
         """
         kept = [row for row in self.rows() if int(row["step"]) <= steps_done] if steps_done else []
         kept = [row for row in kept if not row["val/loss"] or int(row["step"]) <= validated_step]
@@ -47,13 +47,13 @@ class MetricsFile:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(",".join(row) + "\n")
 
-    def settle(self) -> None:
-        """Return when the rows would outlive a loss of power."""
+    def flush_to_disk(self) -> None:
+        """Wait until the rows would survive a power failure."""
         if self.path.exists():
             flush_to_disk(self.path)
 
     def rows(self) -> list[dict[str, str]]:
-        """The complete rows: a line that a killed process left unfinished is passed over."""
+        """Return the complete rows; a line that a killed process left unfinished is skipped."""
         if not self.path.exists():
             return []
         text = self.path.read_text(encoding="utf-8")

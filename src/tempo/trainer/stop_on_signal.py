@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: save the state, then stop; a second Ctrl-C stops at once."""
+"""How all ranks stop together on SIGTERM and Ctrl-C: save the state first; a second Ctrl-C stops at once."""
 
 from __future__ import annotations
 
@@ -8,86 +8,88 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from tempo.distributed.collectives import any_rank
 from tempo.distributed.stop_signals import StopSignals
 from tempo.task.classifier import Classifier
 from tempo.task.lightning_internals import is_last_chunk_of_epoch
 from tempo.trainer.checkpoints import Checkpoints
 
 STOPPED_AFTER = "the step to stop after"
-"""Why a run stopped that was told when to."""
+"""Reason of a stop at a given number of steps."""
 
 
 class Interrupted(BaseException):
-    """Ends a run that was asked to stop; like KeyboardInterrupt it is no error that code may deal with."""
+    """Ends a run that was asked to stop; like KeyboardInterrupt it is not an error to be handled."""
 
 
-class Interruption(pl.Callback):
-    """Listens for both signals while a run lasts: `with Interruption() as interruption`.
+class StopOnSignal(pl.Callback):
+    """Handles both signals while it is entered: `with StopOnSignal() as stop`.
 
-    Training stops at the end of the running chunk of steps, all ranks together, once the state is saved.
-    Elsewhere there is nothing to save (a checkpoint was written before the test), so the run stops at once;
-    only its last words, once `patient`, are written to the end.
+    In training all ranks stop together at the end of the running chunk of steps, after saving the state.
+    Before and after training there is nothing to save, so the run stops at once, unless it is `patient`
+    because it writes its record.
     """
 
     def __init__(self) -> None:
         self.asked = ""
-        """The first signal that came."""
+        """Name of the first signal, or STOPPED_AFTER."""
         self.patient = False
+        """Whether to finish the current work before stopping."""
         self.agreed = False
-        """Whether the ranks have stopped together, with no exchange under way."""
+        """Whether all ranks stopped together, so that none waits in an exchange."""
         self.checkpoints: Checkpoints
         self.stop_after: int | None = None
-        """Optimizer steps, of a run that stops where another one was stopped."""
+        """Optimizer steps after which to stop, as the reproduced run did."""
         self._signals = StopSignals(self._hear)
 
     @property
     def by_signal(self) -> bool:
-        """Whether someone asked, and not the number of steps."""
+        """Whether a signal asked to stop, and not the number of steps."""
         return self.asked not in ("", STOPPED_AFTER)
 
-    def __enter__(self) -> Interruption:
-        """Take the signals."""
+    def __enter__(self) -> StopOnSignal:
+        """Start to handle the signals."""
         self._signals.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give them back."""
+        """Restore the handlers that were there before."""
         self._signals.__exit__(kind, error, trace)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals over from Lightning; from here on there is a state to save."""
+        """Take the signals from Lightning; from here on there is a state to save."""
         self._signals.listen()
         self.patient = True
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals over from Lightning, which takes them at the start of each of its stages."""
+        """Take the signals from Lightning, which takes them at the start of each of its stages."""
         self._signals.listen()
 
     on_test_start = on_validation_start
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Save and stop; after an epoch's last chunk its validation comes first."""
+        """Save and stop, except after an epoch's last chunk, whose validation comes first."""
         if self.stop_after is not None and trainer.global_step >= self.stop_after:
             self.asked = self.asked or STOPPED_AFTER
-        if is_last_chunk_of_epoch(trainer):
-            return
-        if self._all_agree(trainer):
+        if not is_last_chunk_of_epoch(trainer) and any_rank(trainer.strategy, bool(self.asked)):
             self.checkpoints.save(trainer)
-            self.agreed = True
-            raise Interrupted(self.asked)
+            self._stop()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop here unless the run is over anyway; the epoch's checkpoint is written by now."""
+        """Stop after the epoch's checkpoint is written, unless this was the last step anyway."""
         assert isinstance(pl_module, Classifier)
-        if self._all_agree(trainer) and trainer.global_step < pl_module.total_steps:
-            self.agreed = True
-            raise Interrupted(self.asked)
+        if any_rank(trainer.strategy, bool(self.asked)) and trainer.global_step < pl_module.total_steps:
+            self._stop()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """From here on nothing is to be saved."""
+        """Stop at once from here on: everything is saved."""
         self.patient = False
+
+    def _stop(self) -> None:
+        self.agreed = True
+        raise Interrupted(self.asked)
 
     def _hear(self, number: int) -> None:
         if self._signals.insisted:
@@ -95,6 +97,3 @@ class Interruption(pl.Callback):
         self.asked = self.asked or signal.Signals(number).name
         if not self.patient:
             raise Interrupted(self.asked)
-
-    def _all_agree(self, trainer: pl.Trainer) -> bool:
-        return bool(trainer.strategy.reduce_boolean_decision(bool(self.asked), all=False))

@@ -1,4 +1,4 @@
-"""What a signal does while a run lasts, and after."""
+"""What a signal does during a run and at its end."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ import pytest
 
 from tempo.record.run_json import RunRecord
 from tempo.run import train as training
-from tempo.trainer.interruption import Interrupted, Interruption
+from tempo.trainer.stop_on_signal import Interrupted, StopOnSignal
 from tests.conftest import Train
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 
 
-def test_where_nothing_is_to_be_saved_the_run_ends_at_once() -> None:
+def test_the_run_stops_at_once_if_nothing_is_to_be_saved() -> None:
     for number in BOTH:
-        before = [signal.getsignal(each) for each in BOTH]
-        with pytest.raises(Interrupted, match=signal.Signals(number).name), Interruption() as interruption:
+        before = [signal.getsignal(handled) for handled in BOTH]
+        with pytest.raises(Interrupted, match=signal.Signals(number).name), StopOnSignal() as stop:
             signal.raise_signal(number)
-        assert interruption.asked == signal.Signals(number).name
-        assert [signal.getsignal(each) for each in BOTH] == before
+        assert stop.asked == signal.Signals(number).name
+        assert [signal.getsignal(handled) for handled in BOTH] == before
 
 
 @pytest.mark.parametrize("first", BOTH, ids=["SIGINT", "SIGTERM"])
-def test_training_is_asked_once_and_a_second_ctrl_c_stops_it(first: signal.Signals) -> None:
-    with Interruption() as interruption:
-        interruption.patient = True
+def test_training_goes_on_until_a_second_ctrl_c(first: signal.Signals) -> None:
+    with StopOnSignal() as stop:
+        stop.patient = True
         signal.raise_signal(first)
         signal.raise_signal(signal.SIGTERM)
-        assert interruption.asked == first.name
+        assert stop.asked == first.name
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
 
-def test_a_run_that_is_asked_in_its_last_moments_is_completed_and_what_started_it_stops(
+def test_a_signal_in_the_last_moments_completes_the_run_and_stops_the_sweep_around_it(
     train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(training, "draw_confusion", lambda *_: signal.raise_signal(signal.SIGTERM))
