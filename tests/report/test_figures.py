@@ -1,3 +1,5 @@
+"""The numbers in the figures, read from matplotlib's own objects, and that nothing in a record breaks one."""
+
 from __future__ import annotations
 
 import struct
@@ -20,37 +22,33 @@ def summary_of(folder: Path) -> Summary:
     return summarise(load([folder]).runs)
 
 
-def grid(
-    folder: Path, rates: tuple[float, ...] = (0.1, 1.0), decays: tuple[float, ...] = (0.0, 1e-4)
-) -> Summary:
-    for lr in rates:
-        for wd in decays:
+def grid(folder: Path) -> Summary:
+    """Two rates and two weight decays with two seeds each."""
+    for lr in (0.1, 1.0):
+        for wd in (0.0, 1e-4):
             for seed in (0, 1):
                 value = 0.8 + 0.1 * (lr == 1.0) + 0.01 * seed - 0.05 * (wd == 0)
-                write_run(
-                    folder / f"{lr}-{wd}-{seed}", val=value, seed=seed, optimizer__lr=lr, optimizer__wd=wd
-                )
+                changes = {"optimizer__lr": lr, "optimizer__wd": wd}
+                write_run(folder / f"{lr}-{wd}-{seed}", val=value, seed=seed, **changes)
     return summary_of(folder)
 
 
 def test_every_figure_is_written_in_both_formats(tmp_path: Path) -> None:
     drawn = draw(grid(tmp_path / "runs"), tmp_path / "figures")
-    names = [each.name for each in drawn]
-    assert names == [
+    assert [figure.name for figure in drawn] == [
         "curves", "schedule", "finals", "final_optimizer.lr", "final_optimizer.wd", "heat_map", "cost",
         "trade_off",
     ]  # fmt: skip
-    for each in drawn:
-        header = each.png.read_bytes()[:24]
+    for figure in drawn:
+        header = figure.png.read_bytes()[:24]
         width, height = struct.unpack(">II", header[16:24])
         assert header.startswith(b"\x89PNG")
-        assert width > 500
-        assert height > 300
-        assert each.svg.read_text().lstrip().startswith("<?xml")
-        assert "<script" not in each.svg.read_text()
+        assert (width > 500, height > 300) == (True, True)
+        assert figure.svg.read_text().lstrip().startswith("<?xml")
+        assert "<script" not in figure.svg.read_text()
 
 
-def test_the_band_is_the_range_over_seeds(tmp_path: Path) -> None:
+def test_the_band_is_the_range_over_seeds_and_ends_with_the_shortest_run(tmp_path: Path) -> None:
     weight_decay_sweep(tmp_path, [1e-4], [0, 1, 2], {1e-4: {0: 0.9, 1: 0.8, 2: 0.7}})
     runs = load([tmp_path]).runs
     x, mean, low, high = spread(runs, "val/accuracy")
@@ -59,46 +57,41 @@ def test_the_band_is_the_range_over_seeds(tmp_path: Path) -> None:
     np.testing.assert_allclose(mean, table.mean(axis=0))
     np.testing.assert_array_equal(low, table.min(axis=0))
     np.testing.assert_array_equal(high, table.max(axis=0))
-
-
-def test_the_band_ends_where_the_shortest_run_ends(tmp_path: Path) -> None:
-    write_run(tmp_path / "a", seed=0)
-    write_run(tmp_path / "b", seed=1)
-    path = tmp_path / "b/metrics.csv"
+    path = runs[1].folder / "metrics.csv"
     path.write_text("\n".join(path.read_text().splitlines()[:21]) + "\n")  # ten of twenty intervals
     x, *_ = spread(load([tmp_path]).runs, "val/loss")
     np.testing.assert_allclose(x, np.arange(1, 11) / 4)
 
 
-def test_zero_has_a_place_left_of_a_log_axis(tmp_path: Path) -> None:
+def test_values_over_decades_have_a_log_axis_with_zero_on_its_left(tmp_path: Path) -> None:
     values = {wd: {0: 0.9} for wd in (0.0, 1e-5, 1e-3)}
-    weight_decay_sweep(tmp_path, list(values), [0], values)
+    weight_decay_sweep(tmp_path / "wide", list(values), [0], values)
     with rc_context(RC):
-        figure = against_key(summary_of(tmp_path), "optimizer.wd")
+        figure = against_key(summary_of(tmp_path / "wide"), "optimizer.wd")
     assert figure is not None
     (axes,) = figure.axes
     assert axes.get_xscale() == "log"
-    ticks = dict(zip([each.get_text() for each in axes.get_xticklabels()], axes.get_xticks(), strict=True))
-    assert list(ticks) == ["0", "1e-5", "1e-3"]
-    assert 0 < ticks["0"] < ticks["1e-5"] == 1e-5
-
-
-def test_near_values_stay_on_a_linear_axis(tmp_path: Path) -> None:
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ["0", "1e-5", "1e-3"]
+    zero, smallest, _ = axes.get_xticks()
+    assert 0 < zero < smallest == 1e-5
     for momentum in (0.9, 0.95, 0.99):
-        write_run(tmp_path / str(momentum), optimizer__momentum=momentum)
-    figure = against_key(summary_of(tmp_path), "optimizer.momentum")
+        write_run(tmp_path / f"near/{momentum}", optimizer__momentum=momentum)
+    figure = against_key(summary_of(tmp_path / "near"), "optimizer.momentum")
     assert figure is not None
     assert figure.axes[0].get_xscale() == "linear"
 
 
-def test_the_heat_map_holds_the_means(tmp_path: Path) -> None:
-    figure = heat_map(grid(tmp_path))
+def test_the_heat_map_has_the_means(tmp_path: Path) -> None:
+    figure = heat_map(grid(tmp_path / "grid"))
     assert figure is not None
     (image,) = figure.axes[0].get_images()
     # rows: lr 0.1, 1; columns: wd 0, 1e-4
     np.testing.assert_allclose(np.asarray(image.get_array()), [[0.755, 0.805], [0.855, 0.905]])
-    texts = [each.get_text() for each in figure.axes[0].texts]
-    assert texts[0] == "75.50\n± 0.71"
+    assert figure.axes[0].texts[0].get_text() == "75.50\n± 0.71"
+    values = {wd: {0: 0.9} for wd in (1e-4, 1e-5)}
+    weight_decay_sweep(tmp_path / "line", list(values), [0], values)
+    assert heat_map(summary_of(tmp_path / "line")) is None
 
 
 def test_the_bars_are_the_final_accuracies(tmp_path: Path) -> None:
@@ -106,16 +99,15 @@ def test_the_bars_are_the_final_accuracies(tmp_path: Path) -> None:
     figure = finals(summary_of(tmp_path).settings)
     assert figure is not None
     (axes,) = figure.axes
-    bars = {each.get_label(): [bar.get_width() for bar in each] for each in axes.containers if len(each) == 2}
+    bars = {item.get_label(): [bar.get_width() for bar in item] for item in axes.containers if len(item) == 2}
     # wd 1e-5, then 1e-4; training is 2 points above, test 1 below
     assert bars == {
         "training accuracy": pytest.approx([62, 87]),
         "validation accuracy": pytest.approx([60, 85]),
         "test accuracy": pytest.approx([59, 84]),
     }
-    texts = [each.get_text() for each in axes.texts]
-    assert texts[2:4] == ["60.00 ± 0.00", "85.00 ± 7.07"]
-    assert axes.get_xlim()[0] == 0, "a bar that does not begin at zero lies"
+    assert [text.get_text() for text in axes.texts][2:4] == ["60.00 ± 0.00", "85.00 ± 7.07"]
+    assert axes.get_xlim()[0] == 0, "a bar that does not begin at zero misleads"
 
 
 def test_the_trade_off_is_accuracy_against_seconds_and_joules(tmp_path: Path) -> None:
@@ -127,11 +119,9 @@ def test_the_trade_off_is_accuracy_against_seconds_and_joules(tmp_path: Path) ->
     settings = summary_of(tmp_path).settings
     figure = trade_off(settings, "val/accuracy")
     assert figure is not None
-    assert [each.get_xlabel() for each in figure.axes] == [
-        "training seconds",
-        "joules of training (estimated)",
-    ]
-    means = [[float(bar.lines[0].get_xdata()[0]) for bar in each.containers] for each in figure.axes]
+    labels = [axes.get_xlabel() for axes in figure.axes]
+    assert labels == ["training seconds", "joules of training (estimated)"]
+    means = [[float(bar.lines[0].get_xdata()[0]) for bar in axes.containers] for axes in figure.axes]
     assert means == [[20.5, 20.5], [325, 125]]
     write_run(tmp_path / "unasked", val=0.5, optimizer__wd=1e-6)
     figure = trade_off(summary_of(tmp_path).settings, "val/accuracy")
@@ -140,23 +130,13 @@ def test_the_trade_off_is_accuracy_against_seconds_and_joules(tmp_path: Path) ->
     assert trade_off(settings[:1], "val/accuracy") is None
 
 
-def test_one_key_has_no_heat_map(tmp_path: Path) -> None:
-    values = {wd: {0: 0.9} for wd in (1e-4, 1e-5)}
-    weight_decay_sweep(tmp_path, list(values), [0], values)
-    assert heat_map(summary_of(tmp_path)) is None
-
-
-def test_equal_schedules_share_a_line(tmp_path: Path) -> None:
-    figure = schedules(grid(tmp_path).settings)
+def test_equal_schedules_share_a_line_and_a_single_point_is_visible(tmp_path: Path) -> None:
+    figure = schedules(grid(tmp_path / "grid").settings)
     assert figure is not None
     assert [len(axes.lines) for axes in figure.axes] == [2, 2]  # two learning rates, wd changes nothing
-
-
-def test_a_single_point_is_seen(tmp_path: Path) -> None:
-    """A short run has one row of metrics, and a line through one point is nothing."""
     for decay in (1e-4, 1e-5):
-        write_run(tmp_path / f"{decay}", val=0.9, rows=1, optimizer__wd=decay)
-    figure = schedules(summary_of(tmp_path).settings)
+        write_run(tmp_path / f"short/{decay}", val=0.9, rows=1, optimizer__wd=decay)
+    figure = schedules(summary_of(tmp_path / "short").settings)
     assert figure is not None
     assert [line.get_marker() for axes in figure.axes for line in axes.lines] == ["o", "o"]
 
@@ -196,14 +176,13 @@ def test_runs_without_curves_or_with_one_point_still_draw(tmp_path: Path) -> Non
     write_run(tmp_path / "r/a", rows=1)
     write_run(tmp_path / "r/b", rows=1, optimizer__wd=0.0)
     (tmp_path / "r/b/metrics.csv").unlink()
-    names = [each.name for each in draw(summary_of(tmp_path / "r"), tmp_path / "figures")]
-    assert names[0] == "curves"
+    assert draw(summary_of(tmp_path / "r"), tmp_path / "figures")[0].name == "curves"
     (tmp_path / "r/a/metrics.csv").unlink()
-    names = [each.name for each in draw(summary_of(tmp_path / "r"), tmp_path / "more")]
+    names = [figure.name for figure in draw(summary_of(tmp_path / "r"), tmp_path / "more")]
     assert names == ["finals", "final_optimizer.wd", "cost", "trade_off"]
 
 
-def test_long_curves_are_thinned_with_both_ends(tmp_path: Path) -> None:
+def test_long_curves_are_thinned_with_both_ends() -> None:
     x = np.arange(10_000.0)
     thinned, squared = thin(x, x**2)
     assert len(thinned) <= MOST_POINTS

@@ -1,6 +1,9 @@
+"""Which runs form a setting, and the keys that name it; how values are written for a reader."""
+
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,12 +14,10 @@ from tests.report.example_runs import weight_decay_sweep, write_run, write_sweep
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "text"),
     [
         (1e-4, "1e-4"),
-        (3e-5, "3e-5"),
         (1.5e-3, "1.5e-3"),
-        (0.0, "0"),
         (-0.0, "0"),
         (0.1, "0.1"),
         (512, "512"),
@@ -29,60 +30,110 @@ from tests.report.example_runs import weight_decay_sweep, write_run, write_sweep
         (float("nan"), "nan"),
     ],
 )
-def test_values_are_said_as_a_person_writes_them(value: object, said: str) -> None:
-    assert human(value) == said
+def test_values_are_written_as_a_person_does(value: object, text: str) -> None:
+    assert human(value) == text
 
 
 def test_words_sort_naturally_and_numbers_by_size() -> None:
     assert sorted([None, "b10", 3, "b2", 1e-4, ABSENT], key=order) == [1e-4, 3, "b2", "b10", None, ABSENT]
     assert natural("row 2") < natural("row 10")
     assert canonical(1) == canonical(1.0) != canonical(True)
-    assert short_keys(("optimizer.lr", "scheduler.lr", "model._target_")) == (
-        "optimizer.lr",
-        "scheduler.lr",
-        "model",
-    )
-    assert [duration(each) for each in (3.14159, 200, 7500)] == ["3.14 s", "3 min 20 s", "2 h 5 min"]
+    keys = ("optimizer.lr", "scheduler.lr", "model._target_")
+    assert short_keys(keys) == ("optimizer.lr", "scheduler.lr", "model")
+    assert [duration(seconds) for seconds in (3.14159, 200, 7500)] == ["3.14 s", "3 min 20 s", "2 h 5 min"]
 
 
-def test_the_seed_is_an_axis_and_followers_are_no_keys(tmp_path: Path) -> None:
+def grouped(*folders: Path) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The keys that tell settings apart, and label -> number of runs."""
+    keys, settings = group(load(folders).runs)
+    return keys, {setting.label: len(setting.runs) for setting in settings}
+
+
+def test_the_seed_is_no_key_and_neither_is_what_follows_another_key(tmp_path: Path) -> None:
     jobs = []
     for lr in (0.1, 0.01):
         for seed in (0, 1, 2):
             overrides = [f"optimizer.lr={lr}", f"seed={seed}"]
             jobs.append((f"lr={lr},seed={seed}", overrides))
-            write_run(
-                tmp_path / jobs[-1][0], seed=seed, overrides=overrides, optimizer__lr=lr, scheduler__lr=lr
-            )
+            rates = {"optimizer__lr": lr, "scheduler__lr": lr}
+            write_run(tmp_path / jobs[-1][0], seed=seed, overrides=overrides, **rates)
     write_sweep(tmp_path, ["optimizer.lr", "seed"], jobs)
+    assert grouped(tmp_path) == (("optimizer.lr",), {"lr=0.01": 3, "lr=0.1": 3})
     runs = load([tmp_path]).runs
-
-    keys, settings = group(runs)
-
-    assert keys == ("optimizer.lr",)
-    assert [setting.label for setting in settings] == ["lr=0.01", "lr=0.1"]
-    assert [[run.record.seed for run in setting.runs] for setting in settings] == [[0, 1, 2], [0, 1, 2]]
     assert set(differing(runs)) == {"seed", "optimizer.lr", "scheduler.lr"}
     assert shared(runs)["optimizer.wd"] == 1e-4
     assert "scheduler.lr" not in shared(runs)
 
 
-def test_any_runs_are_told_apart_without_a_sweep(tmp_path: Path) -> None:
-    for seed in (0, 1):
-        write_run(tmp_path / f"a{seed}", seed=seed)
-        write_run(tmp_path / f"b{seed}", seed=seed, optimizer__wd=0.0, scheduler__extra=3)
-    keys, settings = group(load([tmp_path]).runs)
-    # One key is enough to tell the two apart; what goes with it is shown under "what differs".
-    assert keys == ("optimizer.wd",)
-    assert [len(each.runs) for each in settings] == [2, 2]
+SEEDS = [{"seed": seed} for seed in (0, 1, 12)]
+OPTIMIZERS = (("sgd", None, False), ("momentum", 0.9, False), ("nesterov", 0.9, True))
 
 
-def test_a_changed_class_is_named_before_its_arguments(tmp_path: Path) -> None:
-    write_run(tmp_path / "a", optimizer___target_="torch.optim.Adam", optimizer__beta2=0.999)
-    write_run(tmp_path / "b")
-    keys, settings = group(load([tmp_path]).runs)
-    assert keys == ("optimizer._target_",)
-    assert [each.label for each in settings] == ["optimizer=Adam", "optimizer=SGD"]
+@pytest.mark.parametrize(
+    ("runs", "keys", "settings"),
+    [
+        # Without a sweep one key is enough; what goes with it is listed under the keys that differ.
+        (
+            [*SEEDS, *({**run, "optimizer__wd": 0.0, "scheduler__extra": 3} for run in SEEDS)],
+            ("optimizer.wd",),
+            {"wd=0": 3, "wd=1e-4": 3},
+        ),
+        # A changed class is named before its arguments.
+        (
+            [{"optimizer___target_": "torch.optim.Adam", "optimizer__beta2": 0.999}, {}],
+            ("optimizer._target_",),
+            {"optimizer=Adam": 1, "optimizer=SGD": 1},
+        ),
+        # Smoke runs never share a setting with full ones.
+        (
+            [{"scale": "full"}, {"scale": "smoke", "trainer__epochs": 1, "overrides": ["trainer.epochs=1"]}],
+            ("scale",),
+            {"scale=full": 1, "scale=smoke": 1},
+        ),
+        # A path that names the run's own seed follows it; one that names another seed does not.
+        (
+            [{**run, "model__run": f"logs/below/seed={run['seed']}"} for run in SEEDS],
+            (),
+            {"resnet20_digits": 3},
+        ),
+        (
+            [
+                *({**run, "model__run": f"logs/below/seed={run['seed']}"} for run in SEEDS),
+                {"seed": 1, "model__run": "logs/below/seed=0"},
+            ],
+            ("model.run",),
+            {"run=logs/below/seed=0": 1, "run=logs/below/seed=<seed>": 3},
+        ),
+        # The option of a group says more than its keys, but does not split runs of one configuration.
+        (
+            [
+                {
+                    "fields": {"choices": {"optimizer": name, "experiment": "paper/seven"}},
+                    "optimizer__momentum": momentum,
+                    "optimizer__nesterov": nesterov,
+                }
+                for name, momentum, nesterov in OPTIMIZERS
+            ],
+            ("optimizer",),
+            {"optimizer=momentum": 1, "optimizer=nesterov": 1, "optimizer=sgd": 1},
+        ),
+        (
+            [
+                {"seed": 0, "fields": {"choices": {"experiment": "paper/row"}}},
+                {"seed": 1, "fields": {"choices": {"experiment": "paper/figure"}}},
+                {"optimizer__wd": 1.0, "fields": {"choices": {"experiment": "paper/other"}}},
+            ],
+            ("optimizer.wd",),
+            {"wd=1e-4": 2, "wd=1": 1},
+        ),
+    ],
+)
+def test_settings(
+    tmp_path: Path, runs: list[dict[str, Any]], keys: tuple[str, ...], settings: dict[str, int]
+) -> None:
+    for number, changes in enumerate(runs):
+        write_run(tmp_path / str(number), **changes)
+    assert grouped(tmp_path) == (keys, settings)
 
 
 def test_a_swept_group_shows_the_option_chosen(tmp_path: Path) -> None:
@@ -90,9 +141,7 @@ def test_a_swept_group_shows_the_option_chosen(tmp_path: Path) -> None:
     write_run(tmp_path / "model=cnn3", overrides=jobs[0][1], model___target_="tempo.model.cnn3.Cnn3")
     write_run(tmp_path / "model=resnet20", overrides=jobs[1][1])
     write_sweep(tmp_path, ["model"], jobs)
-    keys, settings = group(load([tmp_path]).runs)
-    assert keys == ("model",)
-    assert [each.values for each in settings] == [("cnn3",), ("resnet20",)]
+    assert grouped(tmp_path) == (("model",), {"model=cnn3": 1, "model=resnet20": 1})
 
 
 def test_an_override_with_an_exponent_is_a_number(tmp_path: Path) -> None:
@@ -104,52 +153,9 @@ def test_an_override_with_an_exponent_is_a_number(tmp_path: Path) -> None:
 
 def test_the_same_configuration_in_two_folders_is_compared_by_folder(tmp_path: Path) -> None:
     accuracies = {1e-4: {0: 0.9, 1: 0.91}}
-    weight_decay_sweep(tmp_path / "before", [1e-4], [0, 1], accuracies)
-    weight_decay_sweep(tmp_path / "after", [1e-4], [0, 1], accuracies)
-    keys, settings = group(load([tmp_path / "before", tmp_path / "after"]).runs)
-    assert keys == ("folder",)
-    assert [each.label for each in settings] == ["folder=after", "folder=before"]
+    for name in ("before", "after"):
+        weight_decay_sweep(tmp_path / name, [1e-4], [0, 1], accuracies)
+    both = (("folder",), {"folder=after": 2, "folder=before": 2})
+    assert grouped(tmp_path / "before", tmp_path / "after") == both
     # Found below one folder they are repetitions of the same seeds.
-    assert len(group(load([tmp_path]).runs)[1]) == 1
-
-
-def test_smoke_runs_never_share_a_setting_with_full_ones(tmp_path: Path) -> None:
-    write_run(tmp_path / "full", scale="full", overrides=["trainer.epochs=5"])
-    write_run(tmp_path / "smoke", scale="smoke", trainer__epochs=1, overrides=["trainer.epochs=1"])
-    keys, settings = group(load([tmp_path]).runs)
-    assert keys == ("scale",)
-    assert [each.smoke for each in settings] == [False, True]
-
-
-def test_a_path_that_names_the_runs_own_seed_follows_it(tmp_path: Path) -> None:
-    """`model.run=<sweep>/seed=${seed}`: three stems on three networks are one setting."""
-    for seed in (0, 1, 12):
-        write_run(tmp_path / f"{seed}", seed=seed, model__run=f"logs/below/seed={seed}")
-    keys, settings = group(load([tmp_path]).runs)
-    assert keys == ()
-    assert [len(each.runs) for each in settings] == [3]
-    write_run(tmp_path / "other", seed=1, model__run="logs/below/seed=0")
-    keys, settings = group(load([tmp_path]).runs)
-    assert keys == ("model.run",)
-    assert sorted(len(each.runs) for each in settings) == [1, 3]
-
-
-def test_the_option_of_a_group_says_more_than_its_keys(tmp_path: Path) -> None:
-    for name, momentum, nesterov in (("sgd", None, False), ("momentum", 0.9, False), ("nesterov", 0.9, True)):
-        choices = {"choices": {"optimizer": name, "experiment": "paper/seven"}}
-        write_run(tmp_path / name, fields=choices, optimizer__momentum=momentum, optimizer__nesterov=nesterov)
-    keys, settings = group(load([tmp_path]).runs)
-    assert keys == ("optimizer",)
-    assert [each.label for each in settings] == [
-        "optimizer=momentum", "optimizer=nesterov", "optimizer=sgd",
-    ]  # fmt: skip
-
-
-def test_an_option_does_not_split_runs_of_one_configuration(tmp_path: Path) -> None:
-    """The same setting by two experiments is the same setting."""
-    write_run(tmp_path / "a", seed=0, fields={"choices": {"experiment": "paper/row"}})
-    write_run(tmp_path / "b", seed=1, fields={"choices": {"experiment": "paper/figure"}})
-    write_run(tmp_path / "c", seed=0, optimizer__wd=1.0, fields={"choices": {"experiment": "paper/other"}})
-    keys, settings = group(load([tmp_path]).runs)
-    assert keys == ("optimizer.wd",)
-    assert [len(each.runs) for each in settings] == [2, 1]
+    assert grouped(tmp_path) == ((), {"resnet20_digits": 4})

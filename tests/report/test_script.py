@@ -1,3 +1,5 @@
+"""`python src/report.py`: where the report goes, what it refuses, and that it needs no torch."""
+
 from __future__ import annotations
 
 import subprocess
@@ -36,6 +38,19 @@ def test_200_runs_make_a_report_without_torch(tmp_path: Path) -> None:
     assert (tmp_path / "s/report/report.html").stat().st_size < 3_000_000
 
 
+def test_help_and_mistakes_import_nothing_heavy(tmp_path: Path) -> None:
+    program = (
+        "for arguments in (['--help'], ['absent'], ['.']):\n"
+        "    try: report.main(arguments)\n"
+        "    except SystemExit: pass\n"
+        "heavy = {'torch', 'scipy', 'matplotlib', 'pandas', 'rich.console'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "report.main(['absent'])\n"
+    )
+    done = run_python(program, tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+
+
 def test_a_report_inside_its_sweep_is_not_read_as_a_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -47,37 +62,31 @@ def test_a_report_inside_its_sweep_is_not_read_as_a_run(
     assert "1 run of 1 setting: 1 completed." in first
 
 
-def test_several_folders_are_reported_in_a_place_of_their_own(tmp_path: Path) -> None:
+def test_several_folders_are_reported_in_a_folder_of_their_own(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("a b", "c", "d", "e")]
     assert default_out(folders[:1]) == tmp_path / "a b/report"
     assert default_out(folders) == ROOT / "logs/reports/a_b_and_c_and_d_and_1_more"
 
 
-def test_what_is_no_report_is_not_written_over(tmp_path: Path) -> None:
-    write_run(tmp_path / "s/a")
-    theirs = tmp_path / "s/report/report.html"
-    theirs.parent.mkdir()
-    theirs.write_text("<!doctype html><title>years of work</title>")
-    with pytest.raises(SystemExit, match="has files that are not a tempo report"):
-        main([str(tmp_path / "s")])
-    assert [each.name for each in theirs.parent.iterdir()] == ["report.html"]
-    assert "years of work" in theirs.read_text()
-
-
-def test_a_report_that_was_cut_is_made_again(tmp_path: Path) -> None:
+def test_only_a_report_is_overwritten_also_an_unfinished_one(tmp_path: Path) -> None:
     write_run(tmp_path / "s/a")
     page = tmp_path / "s/report/report.html"
     page.parent.mkdir()
+    page.write_text("<!doctype html><title>years of work</title>")
+    with pytest.raises(SystemExit, match="has files that are not a tempo report"):
+        main([str(tmp_path / "s")])
+    assert [path.name for path in page.parent.iterdir()] == ["report.html"]
+    assert "years of work" in page.read_text()
+    page.unlink()
     announce_page(page)
     (page.parent / "results.csv").touch()
-    (page.parent / "notes.txt").touch()
     main([str(tmp_path / "s")])
     assert "Unfinished" not in page.read_text()
     assert (page.parent / "results.csv").read_text()
 
 
 @pytest.mark.parametrize(
-    ("make", "arguments", "said"),
+    ("make", "arguments", "words"),
     [
         ("nothing", ["absent"], "absent is not a folder"),
         ("empty", ["s"], "no run under s"),
@@ -89,7 +98,7 @@ def test_a_report_that_was_cut_is_made_again(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: str, arguments: list[str], said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: str, arguments: list[str], words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if make != "nothing":
@@ -101,26 +110,7 @@ def test_a_mistake_is_one_line(
         write_run(Path("s/a"))
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
-    # A text as exit code is what Python prints on stderr, with 1 as the code.
+    # Python prints a text as exit code on stderr and exits with 1.
     assert isinstance(stopped.value.code, str)
-    assert said in stopped.value.code
+    assert words in stopped.value.code
     assert "\n" not in stopped.value.code
-
-
-def test_the_script_exits_with_1_and_no_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT), "absent"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_help_and_mistakes_import_nothing_heavy(tmp_path: Path) -> None:
-    program = (
-        "for arguments in (['--help'], ['absent'], ['.']):\n"
-        "    try: report.main(arguments)\n"
-        "    except SystemExit: pass\n"
-        "heavy = {'torch', 'scipy', 'matplotlib', 'pandas', 'rich.console'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    done = run_python(program, tmp_path)
-    assert done.returncode == 0, done.stderr

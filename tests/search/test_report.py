@@ -1,4 +1,4 @@
-"""What a report says of a search."""
+"""The part of a report about a search."""
 
 from __future__ import annotations
 

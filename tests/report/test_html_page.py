@@ -1,3 +1,5 @@
+"""The page is one file that fetches nothing, runs no foreign script and shows text of records as text."""
+
 from __future__ import annotations
 
 import os
@@ -18,13 +20,14 @@ EVIL = "<script>alert('x')</script>"
 
 
 class Tags(HTMLParser):
-    """Counts tags, and collects the addresses that a page would fetch."""
+    """Count tags, and collect text and the addresses that a page would fetch."""
 
-    def __init__(self) -> None:
+    def __init__(self, page: Path) -> None:
         super().__init__()
         self.counts: dict[str, int] = {}
         self.fetched: list[str] = []
-        self.text: list[str] = []
+        self.text = ""
+        self.feed(page.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.counts[tag] = self.counts.get(tag, 0) + 1
@@ -33,35 +36,26 @@ class Tags(HTMLParser):
                 self.fetched.append(value or "")
 
     def handle_data(self, data: str) -> None:
-        self.text.append(data)
+        self.text += f" {data}"
 
 
-def read(page: Path) -> Tags:
-    tags = Tags()
-    tags.feed(page.read_text(encoding="utf-8"))
-    return tags
-
-
-def page_of(folder: Path, out: Path) -> Path:
+def page_of(folder: Path, out: Path) -> str:
     """The page without its figures."""
-    out.mkdir()
-    return write_page(content_of([folder], load([folder])), [], out / "report.html")
+    out.mkdir(exist_ok=True)
+    return write_page(content_of([folder], load([folder])), [], out / "report.html").read_text("utf-8")
 
 
-def test_the_page_is_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+def test_the_page_is_utf_8_in_any_locale(tmp_path: Path) -> None:
     write_run(tmp_path / "s/a", fields={"name": "größer"}, name="größer")
-    (tmp_path / "out").mkdir()
     code = (
         "import sys; from pathlib import Path; from tempo.report.content import content_of; "
         "from tempo.report.load_runs import load; from tempo.report.html_page import write_page; "
         "folder, out = map(Path, sys.argv[1:]); write_page(content_of([folder], load([folder])), [], out)"
     )
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT / "src")}
-    page = tmp_path / "out/report.html"
-    subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "s"), str(page)], check=True, env={**os.environ, **plain}
-    )
-    assert "größer" in page.read_text(encoding="utf-8")
+    command = [sys.executable, "-c", code, str(tmp_path / "s"), str(tmp_path / "report.html")]
+    subprocess.run(command, check=True, env={**os.environ, **plain})
+    assert "größer" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_page_holds_everything_itself(tmp_path: Path) -> None:
@@ -69,20 +63,18 @@ def test_the_page_holds_everything_itself(tmp_path: Path) -> None:
         for seed in (0, 1):
             write_run(tmp_path / f"s/{wd}-{seed}", seed=seed, optimizer__wd=wd)
     page = build_report([tmp_path / "s"], tmp_path / "out")
-    tags = read(page)
-    assert tags.counts["img"] == 6  # curves, finals, final value, schedule, cost, trade-off
-    assert all(each.startswith("data:") for each in tags.fetched)
+    tags = Tags(page)
+    assert tags.counts["img"] == 6  # curves, schedule, finals, final value, cost, trade-off
+    assert all(address.startswith("data:") for address in tags.fetched)
     assert not re.search(r"https?://", re.sub(r'src="data:[^"]*"', "", page.read_text()))
     assert "@import" not in page.read_text()
-    said = " ".join(tags.text)
     for part in ("c0ffee", "2.11.0", "a test device", "optimizer.momentum", "272474"):
-        assert part in said
+        assert part in tags.text
 
 
 def test_names_from_records_stay_text(tmp_path: Path) -> None:
-    folder = tmp_path / f"s/{EVIL.replace('/', '')}"
     write_run(
-        folder,
+        tmp_path / f"s/{EVIL.replace('/', '')}",
         status="failed",
         name=EVIL,
         overrides=[f"name={EVIL}"],
@@ -91,31 +83,26 @@ def test_names_from_records_stay_text(tmp_path: Path) -> None:
         fields={"reason": EVIL, "device": EVIL, "git": {"commit": EVIL}, "versions": {EVIL: EVIL}},
     )
     write_run(tmp_path / "s/b", model__variant='"><img src=x onerror=alert(1)>')
-    tags = read(build_report([tmp_path / "s"], tmp_path / "out"))
+    tags = Tags(build_report([tmp_path / "s"], tmp_path / "out"))
     assert tags.counts["script"] == 1
-    assert all(each.startswith("data:") for each in tags.fetched)
-    assert EVIL in " ".join(tags.text)
+    assert all(address.startswith("data:") for address in tags.fetched)
+    assert EVIL in tags.text
 
 
-def test_links_to_runs_lead_there(tmp_path: Path) -> None:
+def test_links_lead_to_runs_and_the_policy_allows_only_the_pages_own_script(tmp_path: Path) -> None:
     write_run(tmp_path / "s/a b%20#c,seed=0")
-    page = page_of(tmp_path / "s", tmp_path / "s/report")
-    assert 'href="../a%20b%2520%23c%2Cseed%3D0/"' in page.read_text()
-
-
-def test_the_policy_allows_the_pages_own_script_alone(tmp_path: Path) -> None:
-    write_run(tmp_path / "s/a")
-    text = page_of(tmp_path / "s", tmp_path / "out").read_text()
+    text = page_of(tmp_path / "s", tmp_path / "s/report")
+    assert 'href="../a%20b%2520%23c%2Cseed%3D0/"' in text
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
     assert policy.startswith("default-src 'none'")
     assert re.search(r"script-src 'sha256-[\w+/]{43}='$", policy)
 
 
-def test_what_differs_is_set_side_by_side(tmp_path: Path) -> None:
+def test_keys_that_differ_are_shown_side_by_side(tmp_path: Path) -> None:
     write_run(tmp_path / "s/a", optimizer__lr=0.1, scheduler__lr=0.1)
     write_run(tmp_path / "s/b", optimizer__lr=0.5, scheduler__lr=0.5, overrides=["optimizer.lr=0.5"])
-    text = page_of(tmp_path / "s", tmp_path / "out").read_text()
-    (section,) = re.findall(r'<section id="differs">(.*?)</section>', text)
-    cells = re.findall(r"<tr><td>(.*?)</td>", section)
-    assert cells == ["optimizer.lr", "scheduler.lr"]
+    (section,) = re.findall(
+        r'<section id="differs">(.*?)</section>', page_of(tmp_path / "s", tmp_path / "out")
+    )
+    assert re.findall(r"<tr><td>(.*?)</td>", section) == ["optimizer.lr", "scheduler.lr"]
     assert len(re.findall(r'data-sort="0.5"', section)) == 2
