@@ -21,7 +21,6 @@ OTHER_TESTS = {
     "experiment",
     "hydra_plugins",
     "readme",
-    "search",
     "scripts",
 }
 

@@ -10,10 +10,9 @@ import weakref
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import OmegaConf
+from hydra.core.utils import JobReturn
 
-from tempo.sweep.launcher.base import failed, failure
-from tempo.sweep.launcher.in_process import let_go
+from tempo.sweep.launcher.base_launcher import run_to_outcome
 from tests.conftest import Train
 
 
@@ -21,10 +20,10 @@ class Network:
     """Something that a job builds."""
 
 
-def test_the_result_of_a_job_keeps_none_of_its_objects() -> None:
+def test_the_outcome_of_a_job_keeps_none_of_its_objects() -> None:
     seen: list[weakref.ref[Network]] = []
 
-    def job() -> None:
+    def job() -> JobReturn:
         network = Network()
         seen.append(weakref.ref(network))
         try:
@@ -32,25 +31,10 @@ def test_the_result_of_a_job_keeps_none_of_its_objects() -> None:
         except KeyError as error:
             raise RuntimeError("then") from error
 
-    try:
-        job()
-    except RuntimeError as error:
-        result = failed(error)
-    result.cfg = OmegaConf.create({"a": 1})
-    assert seen[0]() is not None, "nothing holds it anyway: the test shows nothing"
-    let_go(result)
+    outcome = run_to_outcome(job)
     gc.collect()
     assert seen[0]() is None
-    assert result.cfg is None
-    assert str(failure(result)) == "then"
-
-
-def test_errors_that_are_each_others_context_are_let_go() -> None:
-    """Python itself makes such a ring where an old error is raised while another one is handled."""
-    first, then = KeyError("first"), RuntimeError("then")
-    first.__context__, then.__context__ = then, first
-    let_go(failed(then))
-    assert first.__traceback__ is None
+    assert (outcome.kind, outcome.reason) == ("failed", "RuntimeError: then")
 
 
 def left_in_process() -> dict[str, object]:

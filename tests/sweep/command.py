@@ -1,4 +1,4 @@
-"""Runs `src/train.py` as a user does, in a process of its own."""
+"""Run `src/train.py` as a user does, in a process of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(FAULTS), "OMP_NUM_THREADS": "1", 
 
 
 def start(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """The command in the background; standard output and errors in one pipe."""
+    """Start the command in the background, with standard output and errors in one pipe."""
     return subprocess.Popen(
         [sys.executable, "src/train.py", "model=mlp", *arguments],
         cwd=ROOT,
@@ -30,23 +30,23 @@ def start(*arguments: str, environment: Mapping[str, str] | None = None) -> subp
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit code and output."""
+    """Return the exit code and the output."""
     output, _ = process.communicate(timeout=240)
     return process.returncode, output
 
 
 def train(*arguments: str) -> tuple[int, str]:
-    """The command to its end."""
+    """Run the command to its end."""
     return finish(start(*arguments))
 
 
 def statuses(sweep: Path) -> dict[str, str]:
-    """Slug -> status of each job that has a record."""
-    return {each.parent.name: RunRecord.read(each.parent).status for each in sorted(sweep.glob("*/run.json"))}
+    """Return the status of each job that has a record, by slug."""
+    return {path.parent.name: RunRecord.read(path.parent).status for path in sorted(sweep.glob("*/run.json"))}
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 120) -> None:
-    """Return as soon as it holds."""
+    """Return as soon as it is true."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "waited in vain"
@@ -54,13 +54,13 @@ def wait_until(holds: Callable[[], bool], seconds: float = 120) -> None:
 
 
 def signal_all(processes: list[int], number: int) -> None:
-    """Send a signal to each."""
-    for each in processes:
-        os.kill(each, number)
+    """Send a signal to several processes."""
+    for process in processes:
+        os.kill(process, number)
 
 
 def processes_naming(text: str) -> list[int]:
-    """Processes of this machine whose command line has `text` in it, without zombies."""
+    """Return the processes of this machine, without zombies, whose command line contains `text`."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:

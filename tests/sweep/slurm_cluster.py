@@ -57,7 +57,7 @@ PartitionName=all Nodes={names} Default=YES MaxTime=INFINITE State=UP OverSubscr
 
 
 def why_not() -> str:
-    """Why no cluster can be started here; "" where one can."""
+    """Return why no cluster can be started here, or ""."""
     if sys.platform != "linux":
         return "SLURM runs on Linux"
     missing = [name for name in PROGRAMS if _program(name) is None]
@@ -66,10 +66,10 @@ def why_not() -> str:
 
 @contextmanager
 def cluster() -> Iterator[dict[str, str]]:
-    """Start it and end it, whatever happens between; the environment in which its commands work.
+    """Start a cluster and end it, whatever happens; yield the environment for its commands.
 
     Raises:
-        RuntimeError: it does not come up; the logs of its daemons.
+        RuntimeError: it does not come up; the message has the logs of its daemons.
     """
     with ExitStack() as stack:
         # A socket's path must be short, and munged trusts no folder that others can write to.
@@ -95,7 +95,7 @@ def _program(name: str) -> str | None:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Programs in a folder of their own, which stands first on the path."""
+    """Put the programs into a folder of their own, which comes first on the path."""
     (folder / "bin").mkdir()
     for name in PROGRAMS:
         (folder / "bin" / name).symlink_to(str(_program(name)))
@@ -126,15 +126,15 @@ def _write_files(folder: Path) -> None:
 def _free_ports(number: int) -> list[int]:
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for each in probes:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in probes]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def _start(
     stack: ExitStack, command: Sequence[str | Path], environment: dict[str, str] | None = None
 ) -> None:
-    """A daemon in the foreground, which is ended with the stack."""
+    """Start a daemon in the foreground, which is ended with the stack."""
     program = _program(str(command[0]))
     process = subprocess.Popen(
         [str(program), *map(str, command[1:])],
@@ -179,7 +179,7 @@ def _wait_until(holds: object, folder: Path) -> None:
     while not holds():
         if time.monotonic() > deadline:
             logs = [
-                f"{each.name}: {each.read_text(errors='replace')[-600:]}" for each in folder.glob("*.log")
+                f"{path.name}: {path.read_text(errors='replace')[-600:]}" for path in folder.glob("*.log")
             ]
             raise RuntimeError("SLURM does not come up: " + "\n".join(logs))
         time.sleep(0.1)

@@ -1,3 +1,5 @@
+"""From override strings to the jobs of a grid, and the names of their folders."""
+
 from __future__ import annotations
 
 import itertools
@@ -7,12 +9,16 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from tempo.errors import UserError
+from tempo.sweep.folder_names import LONGEST_SLUG, job_slugs, sweep_name
 from tempo.sweep.grid import Grid, parse_grid, short_number
-from tempo.sweep.naming import LONGEST_SLUG, job_slugs, sweep_name
 
 
 def grid(*arguments: str, params: dict[str, Any] | None = None, rows: list[str] | None = None) -> Grid:
     return parse_grid(OverridesParser.create(), arguments, params or {}, rows or [])
+
+
+def swept(found: Grid) -> list[tuple[str, ...]]:
+    return [combination.swept for combination in found.combinations]
 
 
 def test_all_combinations_in_the_order_of_the_command() -> None:
@@ -23,28 +29,24 @@ def test_all_combinations_in_the_order_of_the_command() -> None:
         {"model=mlp", "trainer.epochs=3", f"optimizer.wd={wd}", f"seed={seed}"}
         for wd, seed in itertools.product(("1e-4", "1e-5"), (0, 1, 2))
     ]
-    assert [set(each.overrides) for each in found.combinations] == expected
+    assert [set(combination.overrides) for combination in found.combinations] == expected
 
 
 def test_values_that_hydra_understands() -> None:
-    assert [each.swept for each in grid("+a=choice('x,y',[1,2],2)").combinations] == [
-        ("+a=x\\,y",),
-        ("+a=[1,2]",),
-        ("+a=2",),
-    ]
+    assert swept(grid("+a=choice('x,y',[1,2],2)")) == [("+a=x\\,y",), ("+a=[1,2]",), ("+a=2",)]
 
 
 def test_axes_of_an_experiment_give_way_to_the_command_line() -> None:
     found = grid("seed=5,6", params={"seed": "0,1,2", "optimizer.lr": [0.1, 0.2]})
     assert set(found.keys) == {"seed", "optimizer.lr"}
     assert len(found.combinations) == 4
-    assert all({"seed=5", "seed=6"} & set(each.overrides) for each in found.combinations)
+    assert all({"seed=5", "seed=6"} & set(overrides) for overrides in swept(found))
 
 
 def test_rows_are_one_axis_and_replace_what_is_fixed() -> None:
     found = grid("experiment=table", "seed=0,1", rows=["experiment=a optimizer.wd=1", "experiment=b"])
     assert found.fixed == ()
-    assert [each.overrides for each in found.combinations] == [
+    assert [combination.overrides for combination in found.combinations] == [
         ("experiment=a", "optimizer.wd=1", "seed=0"),
         ("experiment=a", "optimizer.wd=1", "seed=1"),
         ("experiment=b", "seed=0"),
@@ -91,11 +93,11 @@ def test_folders_can_be_read() -> None:
 
 
 def test_folders_are_distinct_short_and_flat() -> None:
-    long = ",".join("v" * 300 + str(each) for each in range(3))
+    long = ",".join("v" * 300 + str(number) for number in range(3))
     for values in (long, "a/b,a-b,a--b", "'x y','x/y'", "'[1,2]','[1,3]'", "[1,2],[1,3]", "'../..',.."):
         slugs = job_slugs(grid(f"+key=choice({values})"))
         assert len(set(slugs)) == len(slugs)
-        assert all(len(each) <= LONGEST_SLUG and "/" not in each and "=" in each for each in slugs)
+        assert all(len(slug) <= LONGEST_SLUG and "/" not in slug and "=" in slug for slug in slugs)
 
 
 def test_a_grid_that_grows_keeps_its_folders() -> None:
@@ -121,11 +123,11 @@ def test_another_sweep_has_another_folder() -> None:
 
 def test_a_repeated_combination_is_left_out() -> None:
     found = grid("optimizer.lr=0.1,0.10", "seed=0,1,1")
-    assert [each.swept for each in found.combinations] == [
+    assert swept(found) == [
         ("optimizer.lr=0.1", "seed=0"),
         ("optimizer.lr=0.1", "seed=1"),
     ]
-    assert len(found.repeated) == 4
+    assert found.n_repeated == 4
     assert job_slugs(found) == ["lr=0.1,seed=0", "lr=0.1,seed=1"]
 
 
@@ -139,7 +141,7 @@ def test_a_repeated_combination_is_left_out() -> None:
         ),
     ],
 )
-def test_a_slip_of_the_pen_is_no_grid(arguments: list[str], words: list[str]) -> None:
+def test_too_large_a_grid_is_refused(arguments: list[str], words: list[str]) -> None:
     """Refused by its size alone: counting a billion jobs would take the machine with it."""
     with pytest.raises(UserError) as caught:
         grid(*arguments)

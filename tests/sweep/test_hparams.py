@@ -22,7 +22,7 @@ METRICS = [f"final/{split}_{name}" for split in ("test", "train", "val") for nam
 
 
 def tab_of(folder: Path) -> tuple[Any, Any]:
-    """The experiment, and one group of sessions for each run."""
+    """Return the experiment, and one group of sessions per run."""
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
     multiplexer = EventMultiplexer()
     multiplexer.AddRunsFromDirectory(str(folder))
@@ -35,32 +35,32 @@ def tab_of(folder: Path) -> tuple[Any, Any]:
         start_index=0,
         slice_size=100,
         allowed_statuses=api_pb2.Status.values(),
-        col_params=[api_pb2.ColParams(metric=each.name) for each in experiment.metric_infos],
+        col_params=[api_pb2.ColParams(metric=info.name) for info in experiment.metric_infos],
     )
     groups = list_session_groups.Handler(request, context, "", wanted).run()
     return experiment, groups.session_groups
 
 
-def test_a_sweep_shows_what_differs_and_what_came_of_it(train: Train, tmp_path: Path) -> None:
+def test_a_sweep_shows_differing_settings_and_results(train: Train, tmp_path: Path) -> None:
     grid = list(itertools.product((0.1, 0.01), (0, 1)))
     for lr, seed in grid:
         settings = (f"optimizer.lr={lr}", f"seed={seed}", "trainer.max_steps=4")
         train(*settings, folder=f"sweep/lr={lr},seed={seed}")
     records = {
-        (each.config["optimizer"]["lr"], each.seed): each
-        for each in map(RunRecord.read, sorted((tmp_path / "sweep").iterdir()))
+        (record.config["optimizer"]["lr"], record.seed): record
+        for record in map(RunRecord.read, sorted((tmp_path / "sweep").iterdir()))
     }
     assert sorted(records) == sorted(grid)
 
     experiment, groups = tab_of(tmp_path / "sweep")
-    assert set(METRICS) <= {each.name.tag for each in experiment.metric_infos}
-    differing = {each.name for each in experiment.hparam_infos if each.differs}
+    assert set(METRICS) <= {info.name.tag for info in experiment.metric_infos}
+    differing = {info.name for info in experiment.hparam_infos if info.differs}
     assert differing == {"optimizer.lr", "scheduler.lr", "seed"}
-    assert {"model._target_", "trainer.max_steps"} <= {each.name for each in experiment.hparam_infos}
+    assert {"model._target_", "trainer.max_steps"} <= {info.name for info in experiment.hparam_infos}
     shown = {}
     for group in groups:
         settings = {key: group.hparams[key].number_value for key in ("optimizer.lr", "seed")}
-        values = {each.name.tag: each.value for each in group.metric_values}
+        values = {metric.name.tag: metric.value for metric in group.metric_values}
         shown[settings["optimizer.lr"], int(settings["seed"])] = {tag: values[tag] for tag in METRICS}
     assert shown == {
         key: {

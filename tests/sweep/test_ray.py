@@ -1,4 +1,4 @@
-"""A sweep on a Ray of this machine: a killed worker, a sweep that is stopped, the same command again."""
+"""A sweep on a Ray of this machine: a killed worker, a stopped sweep, the command rerun."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason=
 ON_RAY = ("trainer=cpu", "hydra.sweeper.report=false", "hydra/launcher=ray", "hydra.launcher.n_jobs=2")
 
 
-def test_a_killed_worker_is_one_failed_job_and_a_stopped_sweep_goes_on(tmp_path: Path) -> None:
+def test_a_killed_worker_is_one_failed_job_and_a_stopped_sweep_resumes(tmp_path: Path) -> None:
     arguments = ("-m", "seed=0,1", "trainer.epochs=120", *ON_RAY, f"hydra.sweep.dir={tmp_path}")
     paused: dict[str, int] = {}
 
     def pause_both() -> bool:
-        """Hold each run from its first state on: the quicker one must not end before the other is killed."""
+        """Hold each run from its first checkpoint: the faster one must not end before the other is killed."""
         for name in {"seed=0", "seed=1"} - paused.keys():
             if (tmp_path / name / "checkpoints" / "last.ckpt").exists():
                 paused[name] = int((tmp_path / name / ".lock").read_text(encoding="utf-8"))
@@ -33,7 +33,7 @@ def test_a_killed_worker_is_one_failed_job_and_a_stopped_sweep_goes_on(tmp_path:
     command = start(*arguments)
     signal.signal(signal.SIGINT, handler)
     wait_until(pause_both)
-    os.kill(parent_of(parent_of(paused["seed=0"])), signal.SIGKILL)  # run < its watcher < Ray's worker
+    os.kill(parent_of(paused["seed=0"]), signal.SIGKILL)  # Ray's worker
     wait_until(lambda: not Path("/proc", str(paused["seed=0"])).exists())
     command.send_signal(signal.SIGINT)
     wait_until(lambda: is_asked_to_stop(paused["seed=1"]))  # on a busy machine it would else be over before
@@ -43,11 +43,11 @@ def test_a_killed_worker_is_one_failed_job_and_a_stopped_sweep_goes_on(tmp_path:
     assert statuses(tmp_path) == {"seed=0": "interrupted", "seed=1": "interrupted"}
     assert "Ray worker died" in RunRecord.read(tmp_path / "seed=0").reason
     assert RunRecord.read(tmp_path / "seed=1").reason == "SIGTERM"
-    assert processes_naming("tempo.sweep.launcher.cluster_job") == []
+    assert processes_naming("tempo.sweep.launcher.job_process") == []
 
     code, output = finish(start(*arguments))
     assert code == 0, output
-    assert "2 to go on from a checkpoint" in output
+    assert "2 to resume" in output
     assert statuses(tmp_path) == {"seed=0": "completed", "seed=1": "completed"}
 
 
@@ -56,7 +56,7 @@ def parent_of(process: int) -> int:
 
 
 def is_asked_to_stop(process: int) -> bool:
-    """Whether SIGTERM waits for a process that is held."""
+    """Whether SIGTERM waits for a held process."""
     status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
     pending = next(line for line in status.splitlines() if line.startswith("ShdPnd:"))
     return bool(int(pending.split()[1], 16) >> (signal.SIGTERM - 1) & 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -10,14 +11,19 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
+from tempo.errors import UserError
 from tempo.record.run_json import RunRecord
+from tempo.sweep.launcher.slurm_launcher import SlurmLauncher, SlurmSettings
+from tests.jobs import CONF
 from tests.sweep import slurm_cluster
 from tests.sweep.command import finish, start, statuses, wait_until
 
-pytestmark = pytest.mark.skipif(bool(slurm_cluster.why_not()), reason=f"SLURM: {slurm_cluster.why_not()}")
+on_a_cluster = pytest.mark.skipif(bool(slurm_cluster.why_not()), reason=f"SLURM: {slurm_cluster.why_not()}")
 ON_SLURM = (
     "trainer=cpu",
     "trainer.threads=1",
@@ -29,6 +35,39 @@ ON_SLURM = (
 )
 
 
+def settings(**changes: Any) -> dict[str, Any]:
+    found: Any = OmegaConf.to_container(OmegaConf.load(CONF / "hydra" / "launcher" / "slurm.yaml"))
+    return {key: value for key, value in found.items() if key != "_target_"} | changes
+
+
+def test_what_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    find = importlib.util.find_spec
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: None if name == "submitit" else find(name))
+        with pytest.raises(UserError, match=r"submitit is not installed: pip install -e '\.\[slurm\]'"):
+            SlurmLauncher(**settings())
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"needs sbatch, srun, .* not found on the PATH"):
+        SlurmLauncher(**settings())
+
+
+def test_devices_and_nodes_become_tasks_and_nodes() -> None:
+    submitit = pytest.importorskip("submitit.slurm.slurm")
+    given = SlurmSettings(**settings(partition="a", srun_args=["--cpu-bind=cores"]))
+    trainer = {"devices": 4, "num_nodes": 2, "accelerator": "gpu", "method": "ring"}
+    script = submitit._make_sbatch_string("python job", "/folder", map_count=3, **given.parameters(trainer))
+    asked = {line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH")}
+    expected = {"nodes=2", "ntasks-per-node=4", "gpus-per-node=4", "partition=a", "array=0-2%3", "requeue"}
+    assert expected | {"time=240", "signal=USR2@90", "cpus-per-task=4"} <= asked
+    assert "--kill-on-bad-exit=1 --cpus-per-task=4 --cpu-bind=cores python job" in script
+    alone = given.parameters({**trainer, "devices": 1, "num_nodes": 1, "accelerator": "cpu"})
+    assert (alone["gpus_per_node"], alone["srun_args"][0]) == (None, "--cpus-per-task=4")
+    # The run itself starts these workers.
+    workers = given.parameters({**trainer, "num_nodes": 1, "method": "ps_async"})
+    assert [workers[key] for key in ("ntasks_per_node", "cpus_per_task", "gpus_per_node")] == [1, 16, 4]
+
+
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Mapping[str, str]]:
     with slurm_cluster.cluster() as environment:
@@ -36,33 +75,35 @@ def slurm() -> Iterator[Mapping[str, str]]:
 
 
 def submitted(sweep: Path) -> dict[str, str]:
-    """Slug -> id of the job that was submitted last."""
+    """Return the id of the job that was submitted last, by slug."""
     path = sweep / "slurm" / "jobs.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {slug: each["job"] for slug, each in found.items()}
+    return {slug: entry["job"] for slug, entry in found.items()}
 
 
 def leave_ids_open(sweep: Path) -> None:
-    """Bring the ids to what a command that was killed after sbatch, but before it wrote them, leaves."""
+    """Remove the ids, as if the command was killed after sbatch but before it wrote them."""
     path = sweep / "slurm" / "jobs.json"
     found = json.loads(path.read_text(encoding="utf-8"))
-    opened = {slug: {**each, "job": "?_" + each["job"].partition("_")[2]} for slug, each in found.items()}
-    path.write_text(json.dumps(opened), encoding="utf-8")
+    for entry in found.values():
+        entry["job"] = "?_" + entry["job"].partition("_")[2]
+    path.write_text(json.dumps(found), encoding="utf-8")
 
 
-def told(slurm: Mapping[str, str], *command: str) -> str:
-    """What one of SLURM's commands says."""
+def output_of(slurm: Mapping[str, str], *command: str) -> str:
+    """Return the output of one of SLURM's commands."""
     environment = {**os.environ, **slurm}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=True)
     return done.stdout.strip()
 
 
 def kill_watcher(sweep: Path, slug: str) -> None:
-    """SIGKILL for the process that watches over a run, which dies with it: nobody is left to say why."""
+    """Kill the process that watches a run, which dies with it: nothing is left to say why."""
     run = (sweep / slug / ".lock").read_text(encoding="utf-8").strip()
     os.kill(int(Path("/proc", run, "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]), 9)
 
 
+@on_a_cluster
 def test_no_death_costs_a_result(slurm: Mapping[str, str], tmp_path: Path) -> None:
     """Job 0 is cancelled and then killed, job 1 runs out of time, the command is killed: the same weights."""
     sweep = tmp_path / "sweep"
@@ -78,10 +119,10 @@ def test_no_death_costs_a_result(slurm: Mapping[str, str], tmp_path: Path) -> No
     command.kill()
     finish(command)
     leave_ids_open(sweep)
-    told(slurm, "scancel", first["seed=0"])
-    told(slurm, "scancel", "--signal=USR2", first["seed=1"])  # as at the end of its time
+    output_of(slurm, "scancel", first["seed=0"])
+    output_of(slurm, "scancel", "--signal=USR2", first["seed=1"])  # as at the end of its time
     state = ("squeue", "--noheader", "--states=all", "--format=%T", "--jobs")
-    wait_until(lambda: told(slurm, *state, first["seed=0"]) == "CANCELLED")
+    wait_until(lambda: output_of(slurm, *state, first["seed=0"]) == "CANCELLED")
     assert RunRecord.read(sweep / "seed=0").status == "interrupted", "its state is saved"
 
     command = start(*arguments, environment=slurm)
@@ -92,13 +133,13 @@ def test_no_death_costs_a_result(slurm: Mapping[str, str], tmp_path: Path) -> No
     kill_watcher(sweep, "seed=0")
     code, output = finish(command)
     assert code == 1, output
-    assert re.search(rf"[12] found in the queue: .*{first['seed=1']}", output)  # the third may be over
+    assert re.search(rf"[12] jobs found in the queue: .*{first['seed=1']}", output)  # the third may be over
     assert statuses(sweep) == {"seed=0": "interrupted", "seed=1": "completed", "seed=2": "completed"}
     assert f"SLURM job {again['seed=0']} was ended from outside" in RunRecord.read(sweep / "seed=0").reason
 
     code, output = finish(start(*arguments, environment=slurm))
     assert code == 0, output
-    assert "3 jobs, 2 finished before, 1 to go on from a checkpoint" in output
+    assert "3 jobs, 2 finished before, 1 to resume" in output
 
     whole = tmp_path / "whole"
     local = ("trainer=cpu", "trainer.threads=1", "hydra.sweeper.report=false")
@@ -111,14 +152,15 @@ def test_no_death_costs_a_result(slurm: Mapping[str, str], tmp_path: Path) -> No
 
 
 def state_at_the_end(slurm: Mapping[str, str], job: str) -> str:
-    """The last word of SLURM, which hears of a job's end later than the job's folder and then clears up."""
+    """Return the last state in SLURM, which learns of a job's end later than the job's folder."""
     deadline, state = time.monotonic() + 60, "RUNNING"
     while state in ("PENDING", "RUNNING", "COMPLETING") and time.monotonic() < deadline:
-        state = told(slurm, "squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job}")
+        state = output_of(slurm, "squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job}")
         time.sleep(0.1)
     return state
 
 
+@on_a_cluster
 def test_a_command_that_is_killed_by_the_time_sbatch_answers_leaves_no_second_job(
     slurm: Mapping[str, str], tmp_path: Path
 ) -> None:
@@ -141,6 +183,7 @@ def test_a_command_that_is_killed_by_the_time_sbatch_answers_leaves_no_second_jo
     assert state_at_the_end(slurm, submitted(sweep)["job"]) == "COMPLETED"
 
 
+@on_a_cluster
 def test_processes_on_two_nodes_are_one_run_that_is_requeued(
     slurm: Mapping[str, str], tmp_path: Path
 ) -> None:
@@ -150,7 +193,7 @@ def test_processes_on_two_nodes_are_one_run_that_is_requeued(
         "-m", "trainer.devices=1", *arguments, here, f"hydra.sweep.dir={tmp_path}", environment=slurm
     )
     wait_until((tmp_path / "job" / "checkpoints" / "last.ckpt").exists)
-    told(slurm, "scancel", "--signal=USR2", submitted(tmp_path)["job"])
+    output_of(slurm, "scancel", "--signal=USR2", submitted(tmp_path)["job"])
     code, output = finish(command)
     assert code == 0, output
     record = RunRecord.read(tmp_path / "job")
@@ -159,6 +202,7 @@ def test_processes_on_two_nodes_are_one_run_that_is_requeued(
     assert [path.name for path in (tmp_path / "job" / "ranks").iterdir()] == ["rank1.log"]
 
 
+@on_a_cluster
 def test_what_sbatch_refuses_is_one_line(slurm: Mapping[str, str], tmp_path: Path) -> None:
     arguments = ("-m", "seed=0", *ON_SLURM, f"hydra.sweep.dir={tmp_path}")
     code, output = finish(start(*arguments, "hydra.launcher.partition=gpu", environment=slurm))

@@ -1,4 +1,4 @@
-"""Whole sweeps as a user starts them: what fails, what is killed, what is left for the next start."""
+"""Whole sweeps as a user starts them: jobs that fail, processes that are killed, the next start."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_no_job_stops_another_in_one_process(tmp_path: Path) -> None:
     }
     assert (code, statuses(tmp_path)) == (1, expected), output
     assert "job 6/6 _target_=tempo.data.digits.digits,lr=0.1: completed val/accuracy" in output
-    assert output.splitlines()[-1].startswith("4 of 6 jobs without a result")
+    assert output.splitlines()[-1].startswith("4 of 6 jobs have no result")
 
     code, output = train(*arguments)
     assert code == 1
@@ -55,7 +55,7 @@ def test_another_configuration_runs_again_and_nothing_is_lost(tmp_path: Path) ->
     weights = RunRecord.read(sweep / "seed=0").weights_sha256
     code, output = train("-m", "seed=range(1)", *SHORT, "optimizer.wd=0", place)
     assert code == 0
-    assert "seed=0: runs again, optimizer.wd was 0.0001 and is 0" in output
+    assert "seed=0: runs again, optimizer.wd was 0.0001 and is now 0" in output
     assert RunRecord.read(tmp_path / "sweep.replaced" / "seed=0~1").weights_sha256 == weights
     assert RunRecord.read(sweep / "seed=0").config["optimizer"]["wd"] == 0
 
@@ -66,14 +66,14 @@ def test_processes_that_die_are_named(tmp_path: Path) -> None:
     limits = ("hydra.launcher.n_jobs=2", "hydra.launcher.timeout_minutes=0.3")
     place = f"hydra.sweep.dir={tmp_path}"
     code, output = train("-m", sources, *SHORT, "hydra/launcher=local", *limits, place)
-    records = [(each.parent.name, RunRecord.read(each.parent)) for each in tmp_path.glob("*/run.json")]
+    records = [(path.parent.name, RunRecord.read(path.parent)) for path in tmp_path.glob("*/run.json")]
     found = {slug.rpartition(".")[2]: record for slug, record in records}
     assert code == 1, output
     assert {name: (record.status, record.reason) for name, record in found.items()} == {
         "crashes": ("failed", "killed by SIGSEGV"),
         "is_killed": ("failed", "killed by SIGKILL"),
         "exits": ("failed", "SystemExit: 3"),
-        "sleeps": ("interrupted", "stopped by hydra.launcher.timeout_minutes=0.3; the next start goes on"),
+        "sleeps": ("interrupted", "stopped by hydra.launcher.timeout_minutes=0.3; rerun to resume"),
         "digits": ("completed", ""),
     }
     console = tmp_path / "_target_=tempo.data.digits.digits" / "console.log"
@@ -82,7 +82,7 @@ def test_processes_that_die_are_named(tmp_path: Path) -> None:
 
 
 @needs_proc
-def test_cut_sweeps_go_on_and_end_as_if_never_cut(tmp_path: Path) -> None:
+def test_interrupted_sweeps_resume_and_end_as_if_never_interrupted(tmp_path: Path) -> None:
     sweep, place = tmp_path / "sweep", f"hydra.sweep.dir={tmp_path / 'sweep'}"
     jobs = [sweep / f"seed={seed}" for seed in (0, 1)]
     first = start("-m", "seed=0,1", *LONG, place)
@@ -100,7 +100,7 @@ def test_cut_sweeps_go_on_and_end_as_if_never_cut(tmp_path: Path) -> None:
     code, output = finish(first)
     assert code == 130, output
     assert set(statuses(sweep).values()) == {"interrupted"}
-    assert "Go on with: python src/train.py -m" in output
+    assert "resume with: python src/train.py -m" in output
 
     steps = [RunRecord.read(job).steps for job in jobs]
     second = start("-m", "seed=0,1", *LONG, place)
@@ -115,7 +115,7 @@ def test_cut_sweeps_go_on_and_end_as_if_never_cut(tmp_path: Path) -> None:
 
     code, output = train("-m", "seed=0,1,2", *LONG, place)
     assert code == 0, output
-    assert "3 jobs, 2 to go on from a checkpoint" in output
+    assert "3 jobs, 2 to resume" in output
     assert set(statuses(sweep).values()) == {"completed"}
 
     before = {path: path.read_bytes() for path in sweep.glob("*/run.json")}
@@ -153,7 +153,7 @@ def test_mistakes_are_one_line_and_make_no_folder(
     sweep = tmp_path / "sweep"
     code, output = train(*arguments, "-m", f"hydra.sweep.dir={sweep}")
     assert (code, len(output.splitlines())) == (1, 1), output
-    assert all(each in output for each in words), output
+    assert all(word in output for word in words), output
     assert not sweep.exists()
 
 

@@ -69,7 +69,7 @@ def test_settings_of_malloc_by_the_user_are_kept() -> None:
     "give_back",
     [
         "from tempo.trainer.freed_memory import give_back_freed_memory as give_back",
-        "from tempo.sweep.launcher.in_process import _free_memory as give_back",
+        "from tempo.sweep.launcher.in_process_launcher import free_memory as give_back",
     ],
     ids=["directly", "between the jobs of a sweep"],
 )

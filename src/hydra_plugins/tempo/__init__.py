@@ -1,1 +1,1 @@
-"""Sweeper and launchers; Hydra imports the modules without a leading `_` at each start: they are light."""
+"""The sweepers and launchers as Hydra finds them; the code is in tempo.sweep."""

@@ -1,6 +1,6 @@
-"""The plugins as Hydra's scan finds them: names, whose code is read when one of them is used.
+"""Names of the sweepers and launchers for Hydra, whose code is imported when one of them is used.
 
-At each start, be it for --help, Hydra imports every module here whose name has no underscore in front.
+At each start, even for --help, Hydra imports every module here whose name does not begin with `_`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hydra.plugins.sweeper import Sweeper
 
 
 class _Late:
-    """Makes, when it is called, the class of its name in the module `home`."""
+    """Called, it makes an object of the class of the same name in the module `home` of tempo.sweep."""
 
     home: str
 
@@ -42,14 +42,14 @@ class SearchSweeper(_Late, Sweeper):
 class InProcessLauncher(_Late, Launcher):
     """The default launcher: one job after the other in the process of the sweep."""
 
-    home = "launcher.in_process"
+    home = "launcher.in_process_launcher"
     setup = launch = _Late._absent
 
 
 class LocalLauncher(_Late, Launcher):
     """`hydra/launcher=local`: several processes on this machine."""
 
-    home = "launcher.local"
+    home = "launcher.local_launcher"
     setup = launch = _Late._absent
 
 

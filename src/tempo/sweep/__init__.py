@@ -1,4 +1,4 @@
-"""Many runs of one command: the grid, the jobs and their folder.
+"""Many runs of one command: the grid, its jobs and their folders. Does not import torch.
 
-Launchers and searches have rooms of their own within. It does not import torch.
+`launcher/` is about where jobs run, `search/` about jobs that Optuna draws; what one run does is in run/.
 """

@@ -1,4 +1,4 @@
-"""From override strings to the combinations of a grid."""
+"""From override strings to the jobs of a grid."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tempo.errors import UserError
 
 @dataclass(frozen=True)
 class Combination:
-    """One job: all its overrides, and those of them that tell it from the others."""
+    """The overrides of one job: all of them, and those that distinguish it from other jobs."""
 
     overrides: tuple[str, ...]
     swept: tuple[str, ...]
@@ -27,13 +27,13 @@ class Combination:
 
 @dataclass(frozen=True)
 class Grid:
-    """The swept keys, the overrides that all jobs share, and the jobs in order."""
+    """The swept keys, the overrides that all jobs share, and the combinations in order."""
 
     keys: tuple[str, ...]
     fixed: tuple[str, ...]
     combinations: tuple[Combination, ...]
-    repeated: tuple[Combination, ...] = ()
-    """Left out: combinations with the overrides of an earlier one, as `seed=0,0` has."""
+    n_repeated: int = 0
+    """Combinations left out because they repeat the overrides of an earlier one, as `seed=0,0` does."""
 
 
 def parse_grid(
@@ -43,81 +43,77 @@ def parse_grid(
     rows: Sequence[Any],
     max_jobs: int = 1000,
 ) -> Grid:
-    """The product of all swept keys.
+    """Return the product of all swept keys.
 
-    `params` (key -> values) are axes that the configuration brings along; an argument with the same key
-    replaces one. `rows` is one more axis, each point of which is several overrides at once; a row replaces
-    what has the same key.
+    `params` (key -> values) are axes from the configuration; an argument with the same key replaces one.
+    `rows` is one more axis, each point of which is several overrides at once; a row replaces overrides of
+    the same key.
 
     Raises:
-        UserError: an axis without values, or one that is no list of values; more than `max_jobs` jobs.
+        UserError: an axis without values or that is not a list of values; more than `max_jobs` jobs.
     """
     if not all(isinstance(row, (str, list, tuple, ListConfig)) for row in rows):
         raise UserError(
-            "hydra.sweeper.rows: each row is one text, 'optimizer.lr=0.1 seed=0', or a list of texts"
+            "hydra.sweeper.rows must be a list; write each row as one text, 'optimizer.lr=0.1 seed=0', or as "
+            "a list of texts"
         )
+    bundles = [tuple(shlex.split(row) if isinstance(row, str) else map(str, row)) for row in rows]
+    in_rows = [parsed.get_key_element() for bundle in bundles for parsed in parser.parse_overrides([*bundle])]
     by_key = overrides_by_key(parser, arguments, params)
-    bundles = [shlex.split(row) if isinstance(row, str) else [str(each) for each in row] for row in rows]
-    named = [each.get_key_element() for bundle in bundles for each in parser.parse_overrides(bundle)]
-    kept = {key: each for key, each in by_key.items() if key not in named}
-    swept_keys = {key: each for key, each in kept.items() if each.is_sweep_override()}
-    _check_number(swept_keys, len(bundles), max_jobs)
-    axes = {key: _points(each) for key, each in swept_keys.items()}
-    fixed = tuple(str(each.input_line) for each in kept.values() if not each.is_sweep_override())
-    keys = tuple(dict.fromkeys([*named, *axes]))
-    choices = [*([[tuple(each) for each in bundles]] if bundles else []), *axes.values()]
-    swept = [tuple(itertools.chain.from_iterable(each)) for each in itertools.product(*choices)]
-    distinct, repeated = list[Combination](), list[Combination]()
-    seen = set[tuple[str, ...]]()
-    for each in swept:
-        (repeated if each in seen else distinct).append(Combination((*fixed, *each), each))
-        seen.add(each)
-    return Grid(keys, fixed, tuple(distinct), tuple(repeated))
+    single = {key: override for key, override in by_key.items() if key not in in_rows}
+    swept = {key: override for key, override in single.items() if override.is_sweep_override()}
+    _check_size(swept, len(bundles), max_jobs)
+    fixed = tuple(str(override.input_line) for key, override in single.items() if key not in swept)
+    axes = [*([bundles] if bundles else []), *map(_points, swept.values())]
+    points = [tuple(itertools.chain.from_iterable(point)) for point in itertools.product(*axes)]
+    distinct = dict.fromkeys(points)
+    combinations = tuple(Combination((*fixed, *point), point) for point in distinct)
+    return Grid(tuple(dict.fromkeys([*in_rows, *swept])), fixed, combinations, len(points) - len(distinct))
 
 
 def overrides_by_key(
     parser: OverridesParser, arguments: Sequence[str], params: Mapping[str, Any]
 ) -> dict[str, Override]:
-    """The axes that the configuration brings along, then the command line's, the last of each key."""
+    """Parse the axes of the configuration, then the command line, of which the last of each key counts."""
     texts = [f"{key}={_as_text(value)}" for key, value in params.items()] + list(arguments)
-    return {each.get_key_element(): each for each in parser.parse_overrides(texts)}
+    return {override.get_key_element(): override for override in parser.parse_overrides(texts)}
 
 
 def bare(key: str) -> str:
-    """`+data.x` and `~data.x` are about `data.x`."""
+    """Return `data.x` for `+data.x` and `~data.x`."""
     return key.lstrip("+~")
 
 
 def short_number(text: str) -> str:
-    """`1e-05` and `0.00001` as `1e-5`, `0.1` and `10.0` as they are; what is no float stays what it is."""
+    """Return `1e-5` for `1e-05` and `0.00001`; `0.1`, `10.0` and whatever is not a float unchanged."""
     if not re.fullmatch(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?", text) or float(text) == 0:
         return text
     number = float(text)
-    shortest = next(each for digits in range(18) if float(each := f"{number:.{digits}e}") == number)
+    shortest = next(short for digits in range(18) if float(short := f"{number:.{digits}e}") == number)
     mantissa, _, exponent = shortest.partition("e")
     decimal, scientific = repr(number), f"{mantissa}e{int(exponent)}"
     return decimal if 0.01 <= abs(number) < 1e5 or len(decimal) < len(scientific) else scientific
 
 
-def _check_number(swept: Mapping[str, Override], rows: int, max_jobs: int) -> None:
-    """UserError for more jobs than anybody means, before they are counted one by one."""
+def _check_size(swept: Mapping[str, Override], rows: int, max_jobs: int) -> None:
+    """Refuse too large a grid by its size alone: making a list of a billion jobs would fill the memory."""
     sizes = {"rows": rows} if rows else {}
-    sizes |= {key: _size(each.value()) for key, each in swept.items() if each.is_discrete_sweep()}
+    sizes |= {key: _size(axis.value()) for key, axis in swept.items() if axis.is_discrete_sweep()}
     total = math.prod(sizes.values())
     if total > max_jobs:
         counted = " x ".join(f"{size:,} of {key}" for key, size in sizes.items())
         raise UserError(
-            f"{total:,} jobs ({counted}) are more than hydra.sweeper.max_jobs={max_jobs}: name fewer "
-            f"values, or hydra.sweeper.max_jobs={total} if you mean it"
+            f"{total:,} jobs ({counted}) exceed hydra.sweeper.max_jobs={max_jobs}; sweep fewer values, or "
+            f"set hydra.sweeper.max_jobs={total}"
         )
 
 
 def _size(values: Any) -> int:
-    """How many values an axis has; a set of names to be matched counts as one."""
+    """Return the number of values of an axis; a pattern of option names counts as one."""
     if isinstance(values, ChoiceSweep):
         return len(values.list)
     if isinstance(values, RangeSweep):
-        start, stop, step = (float(each or 0) for each in (values.start, values.stop, values.step))
+        start, stop, step = (float(number or 0) for number in (values.start, values.stop, values.step))
         return max(0, math.ceil((stop - start) / step)) if step else 0
     return 1
 
@@ -126,17 +122,15 @@ def _points(override: Override) -> list[tuple[str, ...]]:
     key = override.get_key_element()
     if not override.is_discrete_sweep():
         raise UserError(
-            f"{override.input_line}: a grid needs a list of values, e.g. {key}=1e-4,1e-5 or "
-            f"{key}=range(1,4); hydra/sweeper=search draws from an interval"
+            f"{override.input_line} is not a list of values; set e.g. {key}=1e-4,1e-5 or {key}=range(1,4), "
+            "or use hydra/sweeper=search, which draws from an interval"
         )
-    points: list[tuple[str, ...]] = [
-        (f"{key}={short_number(value)}",) for value in override.sweep_string_iterator()
-    ]
+    points = [(f"{key}={short_number(value)}",) for value in override.sweep_string_iterator()]
     if not points:
         raise UserError(
-            f"{override.input_line} has no value, so the grid is empty: name at least one, e.g. {key}=1,2"
+            f"{override.input_line} has no value, so the grid is empty; give at least one, e.g. {key}=1,2"
         )
-    return points
+    return list[tuple[str, ...]](points)
 
 
 def _as_text(value: Any) -> str:

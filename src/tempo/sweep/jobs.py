@@ -1,4 +1,4 @@
-"""What each job of a sweep needs: nothing, a first run, another run, or the rest of a run that was cut."""
+"""The jobs of a sweep and their folders: what each job still needs, and `sweep.json`, which lists them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tempo.record.run_json import FILE_NAME, SWEEP_FILE, RunRecord, config_hash
 SWEEP_VERSION = 1
 CONSOLE_FILE = "console.log"
 PREVIOUS_RECORD = f"{FILE_NAME}.previous"
-"""The record of an attempt that came to nothing, once the next one has begun."""
+"""The record of an attempt without a result, once the next attempt has begun."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One combination: its name, its overrides, where it runs, and its checked configuration."""
+    """One run of a sweep: its name, its overrides, its folder, and its checked configuration."""
 
     slug: str
     overrides: tuple[str, ...]
@@ -39,22 +39,22 @@ class Job:
 
     @property
     def config_hash(self) -> str:
-        """As the record of its run has it."""
+        """Hash of the configuration, as in the record of the run."""
         return config_hash(self.config)
 
     def record(self) -> RunRecord | None:
-        """What its folder says; None where there is no record, or none that can be read."""
+        """Return the record in its folder; None if there is none, or none that can be read."""
         return readable_record(self.folder)
 
     def need(self) -> Need:
-        """What is still to be done, given that no process is at work on it."""
+        """Return the work left, assuming no process is running it."""
         return need_of(self.folder, self.config_hash)
 
     def make_room(self) -> str:
-        """Free the folder for a run from the start; a line where an old run was moved away for it.
+        """Free the folder for a run from the start; return a line if an old run was moved away for it.
 
-        A run of this configuration that failed, or was cut before it had a state, stays: the new run writes
-        over it. A run of another configuration is kept beside the sweep, in `<sweep>.replaced`.
+        A run of this configuration that failed, or stopped before its first checkpoint, stays: the new run
+        overwrites it. A run of another configuration is moved to `<sweep>.replaced`.
         """
         if not self.folder.exists():
             return ""
@@ -62,17 +62,17 @@ class Job:
         if record is not None and record.config_hash == self.config_hash:
             return ""
         has_record = (self.folder / FILE_NAME).exists()
-        if not has_record and (self._began_before() or self._has_first_files_alone()):
+        if not has_record and (self._began_before() or self._has_first_files_only()):
             return ""
         kept = move_aside(self.folder)
         if record is not None:
-            differs = difference(record.config, self.config)
+            why = difference(record.config, self.config)
         else:
-            differs = "its record cannot be read" if has_record else f"there were files without a {FILE_NAME}"
-        return f"{self.slug}: runs again, {differs}; the old folder is now {kept}"
+            why = "its record cannot be read" if has_record else f"there were files without a {FILE_NAME}"
+        return f"{self.slug}: runs again, {why}; the old folder is now {kept}"
 
     def begin(self) -> None:
-        """Put the record of an earlier attempt aside: what it says is not true of the one that begins."""
+        """Put the record of an earlier attempt aside: it is not true of the attempt that begins."""
         if (self.folder / FILE_NAME).exists():
             (self.folder / FILE_NAME).replace(self.folder / PREVIOUS_RECORD)
 
@@ -84,66 +84,57 @@ class Job:
         except (OSError, UnicodeDecodeError, UserError):
             return False
 
-    def _has_first_files_alone(self) -> bool:
-        """Whether what lies there is what a run writes before its record, and nothing else."""
-        names = [
-            path.relative_to(self.folder).as_posix()
-            for path in self.folder.rglob("*")
-            if path.is_symlink() or not path.is_dir()
-        ]
+    def _has_first_files_only(self) -> bool:
+        """Whether the folder has only what a run writes before its record."""
+        files = [path for path in self.folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+        names = [path.relative_to(self.folder).as_posix() for path in files]
         return all(
             name == CONSOLE_FILE or FIRST_FILES.fullmatch(name) or FIRST_FILES_OF_RANKS.fullmatch(name)
             for name in names
         )
 
-    def again(self, script: str) -> str:
-        """The command that runs it alone."""
+    def command(self, script: str) -> str:
+        """Return the command that runs it alone."""
         return shlex.join(["python", script, *self.overrides])
 
-    def mark_dead(self, reason: str) -> bool:
-        """Write into the record what the job itself could not: why it is over; False where it is not ours.
+    def record_reason(self, reason: str) -> bool:
+        """Write into the record why the job ended, for a job that could not; return whether that worked.
 
-        The folder may be that of a run which another process is at work on: its record is left alone.
+        The folder may be that of a run which another process is running: its record is left alone.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FolderLock(self.folder, what="another run", remedy="wait"):
-                self._write_reason(reason)
+                record = self.record() or RunRecord(
+                    config=dict(self.config),
+                    config_hash=self.config_hash,
+                    overrides=list(self.overrides),
+                    seed=int(self.config.get("seed") or 0),
+                    name=str(self.config.get("name", "")),
+                    status="failed",
+                )
+                record.status = "interrupted" if record.status == "running" else record.status
+                record.reason = reason
+                record.write(self.folder)
         except UserError:
             return False
         return True
 
-    def _write_reason(self, reason: str) -> None:
-        record = self.record()
-        if record is None:
-            record = RunRecord(
-                config=dict(self.config),
-                config_hash=self.config_hash,
-                overrides=list(self.overrides),
-                seed=int(self.config.get("seed") or 0),
-                name=str(self.config.get("name", "")),
-                status="failed",
-            )
-        elif record.status == "running":
-            record.status = "interrupted"
-        record.reason = reason
-        record.write(self.folder)
-
 
 def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """`optimizer.nesterov was False and is True now`, for the first key that differs."""
+    """Return `optimizer.nesterov was False and is now True` for the first key that differs."""
     for key in sorted({*then, *now} - {"resume"}):
         old, new = then.get(key), now.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             if found := difference(old, new):
                 return f"{key}.{found}"
         elif old != new:
-            return f"{key} was {old!r} and is {new!r} now"
+            return f"{key} was {old!r} and is now {new!r}"
     return ""
 
 
 def distinct_jobs(jobs: Sequence[Job]) -> list[Job]:
-    """Without those that have the configuration of an earlier one: their runs would be the same."""
+    """Leave out jobs with the configuration of an earlier one: their runs would be the same."""
     found: dict[str, Job] = {}
     for job in jobs:
         found.setdefault(job.config_hash, job)
@@ -152,11 +143,13 @@ def distinct_jobs(jobs: Sequence[Job]) -> list[Job]:
 
 def write_sweep(folder: Path, command: Sequence[str], keys: Sequence[str], jobs: Sequence[Job]) -> None:
     """Write `sweep.json`: the jobs of this command, and those that the folder had before."""
-    entries = {each["slug"]: each for each in _known_jobs(folder)}
-    entries |= {
-        each.slug: {"slug": each.slug, "overrides": list(each.overrides), "folder": each.folder.name}
-        for each in jobs
-    }
+    entries = {entry["slug"]: entry for entry in _known_jobs(folder)}
+    for job in jobs:
+        entries[job.slug] = {
+            "slug": job.slug,
+            "overrides": list(job.overrides),
+            "folder": job.folder.name,
+        }
     values = {
         "schema_version": SWEEP_VERSION,
         "command": list(command),
@@ -169,6 +162,6 @@ def write_sweep(folder: Path, command: Sequence[str], keys: Sequence[str], jobs:
 def _known_jobs(folder: Path) -> list[dict[str, Any]]:
     try:
         jobs = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))["jobs"]
-        return [each for each in jobs if isinstance(each["slug"], str)]
+        return [job for job in jobs if isinstance(job["slug"], str)]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []

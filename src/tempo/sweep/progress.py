@@ -9,7 +9,7 @@ from tempo.record.run_json import RunRecord
 
 
 class Progress:
-    """Counts jobs and tells how long the rest will take: the mean so far, shared out over `n_at_once`."""
+    """Counts jobs and estimates the time left: the mean duration so far, `n_at_once` at the same time."""
 
     def __init__(
         self, *, total: int, done_before: int, n_at_once: int = 1, clock: Callable[[], float] = time.monotonic
@@ -23,17 +23,17 @@ class Progress:
 
     @property
     def ended(self) -> int:
-        """Jobs that are over, those of earlier commands with them."""
+        """Number of jobs that have ended, including those of earlier commands."""
         return self.done_before + len(self.seconds)
 
     def start(self, slug: str) -> None:
-        """Take the time."""
+        """Note when a job starts."""
         self._started[slug] = self.clock()
 
     def end(self, slug: str, record: RunRecord | None, unrecorded: str = "") -> str:
-        """`job 3/12 wd=1e-5,seed=0: completed val/accuracy 0.9871 in 12 s; 4 min left`.
+        """Return `job 3/12 wd=1e-5,seed=0: completed val/accuracy 0.9871 in 12 s; 4 min left`.
 
-        `unrecorded` is why the job ended, where the record could not be told.
+        `unrecorded` is why the job ended, if its record could not be written.
         """
         now = self.clock()
         seconds = now - self._started.get(slug, now)
@@ -48,7 +48,7 @@ class Progress:
 
 
 def outcome(record: RunRecord | None) -> str:
-    """The status, with the objective where there is one and the reason where it matters."""
+    """Return the status, with the objective or the reason if there is one."""
     if record is None:
         return "ended without a record"
     value = record.objective.get("value")
@@ -58,7 +58,7 @@ def outcome(record: RunRecord | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`12 s`, `4 min`, `1 h 20 min`."""
+    """Return `12 s`, `4 min` or `1 h 20 min`."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

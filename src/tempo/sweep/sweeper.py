@@ -1,13 +1,14 @@
-"""What sweepers share: jobs composed, checked and launched, what became of each, the report at the end."""
+"""What sweepers share: they check and launch jobs, read outcomes from the records, and report at the end."""
 
 from __future__ import annotations
 
 import importlib
 import itertools
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,32 +29,35 @@ from tempo.record.folder_lock import FolderLock
 from tempo.record.run_folder import named_folder, note_folder, quoted
 from tempo.record.run_json import FILE_NAME, RunRecord
 from tempo.sweep.grid import Combination
-from tempo.sweep.job_configs import JobConfigs
+from tempo.sweep.job_composer import JobComposer
 from tempo.sweep.jobs import Job
-from tempo.sweep.launcher.base import IsolatingLauncher, JobEnded, JobInterrupted, failure
+from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome
 from tempo.sweep.progress import Progress
 
 Task = tuple[Job, bool]
-"""A job, and whether it goes on from a checkpoint."""
+"""A job, and whether it resumes from a checkpoint."""
+_OTHER_FOLDER = "choose another folder with hydra.sweep.dir=<folder>"
 
 
 class RunSweeper(Sweeper):
-    """Runs jobs of the training path in one folder. What became of a job is read from its record."""
+    """Runs jobs in one folder. The outcome of a job is read from its record, so any launcher will do."""
 
+    settings_class: str
+    """Dotted path of the class whose annotations are the types of `hydra.sweeper`."""
     folder: Path
     chosen_launcher: Launcher
 
     def __init__(self, report: bool) -> None:
         self.report = report
         self.unrecorded: dict[str, str] = {}
-        """Why a job ended, by slug, where its record could not be told."""
+        """Slug -> why a job ended, if its record could not be written."""
         self.returned: set[str] = set()
-        """Jobs that ended well under our launchers: without a record, their script writes none."""
+        """Jobs that returned under our launchers: if there is no record, their script writes none."""
         self.refused: list[str] = []
         """Why jobs were not even started."""
-        self.found: dict[str, RunRecord | None] = {}
-        """The record that each attempt found, by slug: it tells nothing of the attempt itself."""
-        self.at_work: dict[str, str] = {}
+        self.record_before: dict[str, RunRecord | None] = {}
+        """Slug -> the record that an attempt found, which says nothing of the attempt itself."""
+        self.in_queue: dict[str, str] = {}
         """Jobs of an earlier command that their launcher still has: slug -> hash of the configuration."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -63,66 +67,63 @@ class RunSweeper(Sweeper):
         self.master = config
 
     def check_settings(self) -> None:
-        """UserError for a key of `hydra.sweeper` that is of another type than the sweeper takes."""
-        node = OmegaConf.to_container(self.master.hydra.sweeper, resolve=True)
-        assert isinstance(node, dict)
+        """Raise UserError if a key of `hydra.sweeper` has another type than the sweeper takes."""
+        node: Any = OmegaConf.to_container(self.master.hydra.sweeper, resolve=True)
         values = {str(key): value for key, value in node.items() if key != "_target_"}
-        check_types(
-            "hydra.sweeper", values, signature_of(f"{type(self).__module__}.{type(self).__name__}") or {}
-        )
+        check_types("hydra.sweeper", values, signature_of(self.settings_class) or {})
 
     def refuse(self, overrides: Sequence[str]) -> None:
-        """Refuse what no sweep can do, given the overrides and keys of its jobs."""
+        """Raise UserError if these overrides and keys, or the environment, do not allow a sweep."""
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError(
-                "-m cannot run under torchrun or srun: leave them out, each job starts its own processes"
+                "-m cannot run under torchrun or srun; leave them out, as each job starts its own processes"
             )
         if os.environ.get("NODE_RANK"):
             raise UserError(
-                "-m with NODE_RANK set: the sweeps of two nodes would not keep step; leave -m out and start "
-                "each run by itself on all nodes, or leave NODE_RANK out"
+                "-m with NODE_RANK set would start two sweeps that do not run in step; leave -m out and "
+                "start each run by itself on all nodes, or leave NODE_RANK out"
             )
-        if {"resume", "preview"} & {each.partition("=")[0] for each in overrides}:
+        if {"resume", "preview"} & {override.partition("=")[0] for override in overrides}:
             raise UserError(
-                "resume= and preview= are for single runs; the same -m command goes on where it was cut"
+                "resume= and preview= are for single runs; rerun the same -m command to resume its jobs"
             )
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Make the folder and hold it against the same sweep started twice; with the launcher's session."""
-        note_folder(self.folder)  # what is refused from here on takes an empty folder back
+    def lock(self) -> Iterator[None]:
+        """Make the folder, lock it against the same sweep started twice, and open the launcher's session."""
+        note_folder(self.folder)  # an empty folder is removed again if anything is refused from here on
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            remedy = "choose another folder with hydra.sweep.dir=<folder>"
             launcher = self.chosen_launcher
             session: AbstractContextManager[Mapping[str, str]] = nullcontext({})
             if isinstance(launcher, IsolatingLauncher):
                 session = launcher.session(self.folder)
-            with FolderLock(self.folder, what="the same sweep", remedy=remedy), session as found:
-                self.at_work = dict(found)
+            with FolderLock(self.folder, what="the same sweep", remedy=_OTHER_FOLDER), session as found:
+                self.in_queue = dict(found)
                 yield
         except OSError as error:
             reason = f"{error.filename or self.folder}: {error.strerror}"
-            raise UserError(f"{reason}; choose another folder with hydra.sweep.dir=<folder>") from error
+            raise UserError(f"{reason}; {_OTHER_FOLDER}") from error
 
-    def _place(self, name: str) -> None:
-        """Resolve the folder once: later it is the same for all jobs, on whatever machine they run."""
+    def _choose_folder(self, name: str) -> None:
+        """Resolve the folder once: from here on it is the same for all jobs, on whatever machine they run."""
         OmegaConf.register_new_resolver("sweep_name", lambda: name, replace=True)
         self.folder = named_folder("hydra.sweep.dir", str(self.master.hydra.sweep.dir)).absolute()
         with open_dict(self.master):
             self.master.hydra.sweep.dir = str(self.folder)
-        self.configs = JobConfigs(self.context.config_loader, self.master)
+        self.composer = JobComposer(self.context.config_loader, self.master)
 
     def _job(self, combination: Combination, slug: str) -> Job:
+        """Compose and check a job."""
         try:
-            values = self.configs.values(combination.overrides)
+            values = self.composer.values(combination.overrides)
             check(values)
         except (HydraException, OmegaConfBaseException) as error:
             job, line = " ".join(combination.swept) or "the job", one_line(error)
             raise UserError(line if line.startswith(job) else f"{job}: {line}") from error
         return Job(slug, combination.overrides, self.folder / slug, values)
 
-    def _launcher(self) -> Launcher:
+    def _make_launcher(self) -> Launcher:
         try:
             return Plugins.instance().instantiate_launcher(
                 hydra_context=self.context, task_function=self.task_function, config=self.master
@@ -132,150 +133,160 @@ class RunSweeper(Sweeper):
                 raise error.__cause__ from None
             raise UserError(one_line(error)) from error
 
+    @property
+    def n_at_once(self) -> int:
+        """Number of jobs that the launcher runs at the same time."""
+        launcher = self.chosen_launcher
+        return launcher.n_jobs if isinstance(launcher, IsolatingLauncher) else 1
+
     def _launch(self, tasks: Iterable[Task], progress: Progress, batch: int | None = None) -> None:
-        """Have the launcher run them: one by one where it takes them so, else `batch` at a time (all)."""
+        """Run jobs: one by one if the launcher takes them so, else `batch` at a time (None: all)."""
         launcher, tasks = self.chosen_launcher, iter(tasks)
         if isinstance(launcher, IsolatingLauncher) and launcher.one_by_one:
-            self._launch_here(launcher, tasks, progress)
+            self._run_isolated(launcher, tasks, progress)
             return
         while some := list(itertools.islice(tasks, batch)):
             if isinstance(launcher, IsolatingLauncher):
-                self._launch_here(launcher, some, progress)
+                self._run_isolated(launcher, some, progress)
             else:
-                self._launch_elsewhere(launcher, some)
+                self._run_foreign(launcher, some)
 
-    def _launch_here(self, launcher: IsolatingLauncher, tasks: Iterable[Task], progress: Progress) -> None:
-        taken: list[Task] = []
+    def _run_isolated(self, launcher: IsolatingLauncher, tasks: Iterable[Task], progress: Progress) -> None:
+        begun: list[Job] = []
 
         def overrides() -> Iterator[list[str]]:
-            for each in tasks:
-                taken.append(each)
-                yield self._overrides(*each)
+            for job, resume in tasks:  # the launcher takes a job when it starts it
+                begun.append(job)
+                self._begin(job, resume)
+                progress.start(job.slug)
+                yield self._overrides(job, resume)
 
-        def started(index: int) -> None:
-            self._begin(*taken[index])
-            progress.start(taken[index][0].slug)
+        with closing(launcher.run_jobs(overrides())) as outcomes:  # type: ignore[type-var]
+            for index, outcome in outcomes:
+                job = begun[index]
+                self._record_end(job, outcome)
+                self.in_queue.pop(job.slug, None)
+                if outcome.kind == "completed":
+                    self.returned.add(job.slug)
+                say(progress.end(job.slug, job.record(), self.unrecorded.get(job.slug, "")))
+                self.job_ended(job, stopped=outcome.kind == "interrupted")
 
-        def ended(index: int, result: JobReturn) -> None:
-            job, _ = taken[index]
-            self._settle(job, result)
-            self.at_work.pop(job.slug, None)
-            if failure(result) is None:
-                self.returned.add(job.slug)
-            say(progress.end(job.slug, job.record(), self.unrecorded.get(job.slug, "")))
-            self.over(job, isinstance(failure(result), (KeyboardInterrupt, JobInterrupted)))
+    def _run_foreign(self, launcher: Launcher, tasks: list[Task]) -> None:
+        """Run jobs with another package's launcher, which may give up when a job raises.
 
-        launcher.started, launcher.ended = started, ended
-        jobs: Any = overrides() if launcher.one_by_one else list(overrides())
-        launcher.launch(jobs, initial_job_idx=0)
-
-    def _launch_elsewhere(self, launcher: Launcher, tasks: list[Task]) -> None:
-        """Launchers of others may give up when a job raises: start again those that were not reached."""
+        Jobs that were not reached are launched again.
+        """
         todo, before = tasks, len(tasks) + 1
-        for each in tasks:
-            self._begin(*each)
+        for job, resume in tasks:
+            self._begin(job, resume)
         while todo and len(todo) < before:
             before = len(todo)
             try:
-                overrides = [self._overrides(*each) for each in todo]
-                for (job, _), result in zip(
-                    todo, launcher.launch(overrides, initial_job_idx=0), strict=False
-                ):
-                    if reason := self._settle(job, result):
-                        say(f"{job.slug}: {reason}")
+                overrides = [self._overrides(job, resume) for job, resume in todo]
+                results = launcher.launch(overrides, initial_job_idx=0)
+                for (job, _), result in zip(todo, results, strict=False):
+                    if isinstance(result, JobReturn):
+                        reason = self._record_end(job, Outcome.from_job_return(result))
+                        say(f"{job.slug}: {reason}") if reason else None
             except SystemExit as error:
                 if error.code == INTERRUPTED_CODE:
                     raise KeyboardInterrupt from error
-            except Exception as error:  # noqa: BLE001 - the records tell what became of each job
+            except Exception as error:  # noqa: BLE001 - the records tell the outcome of each job
                 say(f"the launcher gave up: {type(error).__name__}: {error}")
             todo = [(job, resume) for job, resume in todo if not resume and job.record() is None]
         for job, _ in tasks:
-            self.over(job, stopped=False)
+            self.job_ended(job, stopped=False)
 
-    def over(self, job: Job, stopped: bool) -> None:
-        """Called with each job that came to an end, when its record says why; `stopped` by the user?"""
+    def job_ended(self, job: Job, stopped: bool) -> None:
+        """React to the end of a job, whose record says why; `stopped` is whether the user stopped it."""
 
     def _make_room(self, job: Job) -> None:
-        """Free the folder of a job that is to run from the start, unless it is at work there."""
-        if job.slug not in self.at_work:
+        """Free the folder of a job that runs from the start, unless it is running there."""
+        if job.slug not in self.in_queue:
             if line := job.make_room():
                 say(line)
-        elif self.at_work[job.slug] != job.config_hash:
+        elif self.in_queue[job.slug] != job.config_hash:
             raise UserError(
-                f"{job.folder}: a job of another configuration is still waiting or at work there: wait for "
-                "it or cancel it, or choose another folder with hydra.sweep.dir=<folder>"
+                f"{job.folder}: a job of another configuration is still waiting or running there; wait for "
+                f"it or cancel it, or {_OTHER_FOLDER}"
             )
 
     def _begin(self, job: Job, resume: bool) -> None:
-        if job.slug in self.at_work:  # it has begun, and its record may be its own
-            self.found[job.slug] = None
+        if job.slug in self.in_queue:  # it has begun, and the record may be its own
+            self.record_before[job.slug] = None
             return
         if not resume:
             job.begin()
-        self.found[job.slug] = job.record()
+        self.record_before[job.slug] = job.record()
 
     def _overrides(self, job: Job, resume: bool) -> list[str]:
         own = [f"hydra.sweep.dir={quoted(str(self.folder))}", f"hydra.sweep.subdir={quoted(job.slug)}"]
         return [*job.overrides, *([f"resume={quoted(str(job.folder))}"] if resume else []), *own]
 
-    def _finish(self, jobs: list[Job]) -> list[Any]:
-        records = [job.record() for job in jobs]
-        missing = [
-            (job, record)
-            for job, record in zip(jobs, records, strict=True)
-            if (job.slug not in self.returned if record is None else not record.finished)
-        ]
-        told = False
-        try:
-            if self.report and any(records):
-                self._report()
-                told = True
-        finally:
-            for job, record in missing:
-                if not told or job.slug in self.unrecorded:
-                    self._say_missing(job, record)
-        if lost := len(missing) + len(self.refused):
-            total = len(jobs) + len(self.refused)
-            alone = "the commands above run them alone, " if missing else ""
-            raise UserError(
-                f"{lost} of {total} jobs without a result: {alone}the same command as before runs all of "
-                "them and nothing else"
-            )
-        return [record.objective.get("value") if record else None for record in records]
-
-    def _say_missing(self, job: Job, record: RunRecord | None) -> None:
-        status, reason = (record.status, record.reason) if record else ("failed", f"no {FILE_NAME}")
-        say(f"{status}: {job.folder}: {self.unrecorded.get(job.slug) or reason or 'no end recorded'}")
-        say(
-            f"  again: {job.again(next((each for each in sys.argv if each.endswith('.py')), 'src/train.py'))}"
-        )
-
-    def _settle(self, job: Job, result: Any) -> str:
-        """Where a job died, or raised before its record, say so in the record; the reason, "" if recorded."""
-        error, record = failure(result) if isinstance(result, JobReturn) else None, job.record()
-        if error is None:
+    def _record_end(self, job: Job, outcome: Outcome) -> str:
+        """Write into the record of a job that died why it ended; return the reason, "" if it was recorded."""
+        if outcome.kind == "completed":
             return ""
-        stopped = isinstance(error, (KeyboardInterrupt, JobInterrupted))
+        record = job.record()
         if record is not None:
-            told_now = record != self.found.get(job.slug)
-            if told_now and record.status not in ("running", "interrupted"):
+            is_new = record != self.record_before.get(job.slug)
+            if is_new and record.status not in ("running", "interrupted"):
                 return ""
-            if stopped and record.status == "interrupted":
+            if outcome.kind == record.status == "interrupted":
                 return ""
-        named = str(error) if isinstance(error, (JobEnded, UserError)) else f"{type(error).__name__}: {error}"
-        reason = " ".join(named.split())
-        if not job.mark_dead(reason):
+        reason = " ".join(outcome.reason.split())
+        if not job.record_reason(reason):
             self.unrecorded[job.slug] = reason
         return reason
 
+    def stop(self, left: int, total: int, noun: str) -> None:
+        """End after the user's Ctrl-C, and say how to resume."""
+        command = shlex.join(["python", *sys.argv])
+        say(f"stopped, {left} of {total} {noun} left; resume with: {command}")
+        sys.exit(INTERRUPTED_CODE)
+
+    def _finish(self, jobs: list[Job]) -> list[Any]:
+        """Report; return the objective's value of each job, None if it has none.
+
+        Raises:
+            UserError: a job has no result.
+        """
+        records = {job.slug: job.record() for job in jobs}
+        missing = [job for job in jobs if not self._has_result(job, records[job.slug])]
+        reported = False
+        try:
+            if self.report and any(records.values()):
+                self._report()
+                reported = True
+        finally:
+            script = next((word for word in sys.argv if word.endswith(".py")), "src/train.py")
+            for job in missing:
+                record, unrecorded = records[job.slug], self.unrecorded.get(job.slug)
+                if unrecorded or not reported:
+                    status, reason = (
+                        (record.status, record.reason) if record else ("failed", f"no {FILE_NAME}")
+                    )
+                    say(f"{status}: {job.folder}: {unrecorded or reason or 'no end recorded'}")
+                    say(f"  again: {job.command(script)}")
+        if n_missing := len(missing) + len(self.refused):
+            alone = "the commands above run them alone; " if missing else ""
+            raise UserError(
+                f"{n_missing} of {len(jobs) + len(self.refused)} jobs have no result; {alone}rerun the same "
+                "command to run only those"
+            )
+        return [record.objective.get("value") if record else None for record in records.values()]
+
+    def _has_result(self, job: Job, record: RunRecord | None) -> bool:
+        return job.slug in self.returned if record is None else record.finished
+
     def _report(self) -> None:
         # Not at the top: this module is imported at every start, and figures take a second to load.
-        build = importlib.import_module("tempo.report.write_report")
-        content = build.content_of([self.folder], build.load([self.folder]))
-        say(build.text_of(content).rstrip())
-        say(f"report    {build.write_report(content, self.folder / 'report')}")
+        report = importlib.import_module("tempo.report.write_report")
+        content = report.content_of([self.folder], report.load([self.folder]))
+        say(report.text_of(content).rstrip())
+        say(f"report    {report.write_report(content, self.folder / 'report')}")
 
 
 def say(line: str) -> None:
-    """Print at once, so that lines of jobs and of the sweep stand in their order."""
+    """Print at once, so that the lines of jobs and of the sweep stay in order."""
     print(line, flush=True)

@@ -1,4 +1,4 @@
-"""The trial of a search that a run is: it tells its study of each epoch, and asks whether to stop."""
+"""How a run reports each epoch to the study of a search, and learns whether to stop early."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tempo.errors import UserError
 log = logging.getLogger(__name__)
 
 ENVIRONMENT_KEY = "TEMPO_TRIAL"
-"""How the processes of a group learn of their trial: a storage's password has no place in a file."""
+"""Tells the processes of a group their trial: the password of a storage must not be in a file."""
 SAMPLERS = ("random", "tpe", "gp")
 PRUNERS = ("none", "hyperband", "median")
 STOPPED_AFTER = "stopped_after"
-"""The attribute of a trial that says after which epoch its pruner gave it up."""
+"""The attribute of a trial with the epoch after which its pruner stopped it."""
 REDUCTION_FACTOR = 3
-"""Of Hyperband: one trial in so many goes on at each rung."""
+"""Of Hyperband: one in three trials continues at each rung."""
 MEDIAN_STARTUP_TRIALS = 4
 """Trials that the median pruner lets finish before it stops any."""
 SQLITE_WAIT_SECONDS = 60
@@ -34,7 +34,7 @@ _JOURNAL = "journal://"
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """Where a run's trial is found. `epochs` is the length of a run that is not stopped."""
+    """Where the trial of a run is found. `epochs` is the length of a run that is not stopped early."""
 
     storage: str
     study: str
@@ -43,18 +43,18 @@ class Trial:
     epochs: int
 
     def environment(self) -> dict[str, str]:
-        """What another process needs to find it."""
+        """Return the variables by which another process finds the trial."""
         return {ENVIRONMENT_KEY: json.dumps(asdict(self))}
 
     @classmethod
     def from_environment(cls) -> Trial | None:
-        """Inverse of `environment`; None in a run that is no trial."""
+        """Invert `environment`; None in a run outside a search."""
         text = os.environ.get(ENVIRONMENT_KEY)
         return cls(**json.loads(text)) if text else None
 
 
 def trial_of(hydra: Any, epochs: int) -> Trial | None:
-    """The trial that a job's `hydra` node names, as the sweeper of a search has it do."""
+    """Return the trial that a job's `hydra` node names, which the search has set; None outside a search."""
     sweeper = hydra.sweeper
     if sweeper is None or sweeper.get("trial") is None:
         return None
@@ -68,14 +68,13 @@ def trial_of(hydra: Any, epochs: int) -> Trial | None:
 
 
 def storage_url(storage: str, folder: str) -> str:
-    """`sqlite` and `journal` are files in the sweep's folder; anything else is a URL of Optuna's."""
-    if storage == "sqlite":
-        return f"sqlite:///{folder}/study.db"
-    return f"{_JOURNAL}{folder}/study.journal" if storage == "journal" else storage
+    """Return a URL for `sqlite` and `journal`, which are files in the sweep's folder; others are URLs."""
+    files = {"sqlite": f"sqlite:///{folder}/study.db", "journal": f"{_JOURNAL}{folder}/study.journal"}
+    return files.get(storage, storage)
 
 
 def open_storage(url: str) -> Any:
-    """Optuna's storage at a URL; whatever it raises where it cannot be reached."""
+    """Return Optuna's storage at a URL; its driver may raise anything if it cannot be reached."""
     storages = importlib.import_module("optuna").storages
     with quiet_optuna():
         if url.startswith(_JOURNAL):
@@ -96,7 +95,7 @@ def close_storage(storage: Any) -> None:
 
 
 def make_pruner(name: str, epochs: int) -> Any:
-    """Optuna's pruner. A value is reported an epoch, the first with step 1."""
+    """Return Optuna's pruner, for one value per epoch, the first with step 1."""
     pruners = importlib.import_module("optuna").pruners
     if name == "hyperband":
         return pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=REDUCTION_FACTOR)
@@ -107,7 +106,7 @@ def make_pruner(name: str, epochs: int) -> Any:
 
 @contextlib.contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Without the lines and warnings that Optuna gives its own users."""
+    """Drop the lines and warnings that Optuna prints for its own users."""
     optuna = importlib.import_module("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
@@ -116,7 +115,7 @@ def quiet_optuna() -> Iterator[None]:
 
 
 class Reporting:
-    """Tells a study of a running trial. A study that cannot be reached costs the pruning, not the run."""
+    """Reports a running trial to its study. If the study cannot be reached, the run continues unpruned."""
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
@@ -125,7 +124,7 @@ class Reporting:
         self._lost = False
 
     def report(self, epoch: int, value: float) -> bool:
-        """Say the value of a validation, the first epoch being 1; whether the pruner would stop here."""
+        """Report the value of a validation, the first epoch being 1; return whether the pruner stops here."""
         if self._lost:
             return False
         try:
@@ -133,10 +132,8 @@ class Reporting:
                 return self._report(epoch, value)
         except Exception as error:  # noqa: BLE001 - of a data base, a driver, a network
             self._lost = True
-            log.warning(
-                "the study cannot be told (%s): this run is not stopped early",
-                " ".join(str(error).split())[:200],
-            )
+            reason = " ".join(str(error).split())[:200]
+            log.warning("the study cannot be reached (%s): this run is not stopped early", reason)
             return False
 
     def close(self) -> None:
@@ -150,10 +147,10 @@ class Reporting:
         if self._open is None:
             self._open = self._opened()
         storage, trial_id = self._open.study._storage, self._open._trial_id
-        if epoch not in storage.get_trial(trial_id).intermediate_values:  # a resumed run comes by again
+        if epoch not in storage.get_trial(trial_id).intermediate_values:  # a resumed run repeats an epoch
             self._open.report(value, step=epoch)
         known = storage.get_trial(trial_id)
-        if STOPPED_AFTER in known.user_attrs:  # a pruner need not say so twice, and the run was killed since
+        if STOPPED_AFTER in known.user_attrs:  # a pruner need not repeat it, and the run was killed since
             return True
         stop = bool(math.isfinite(value) and self._open.should_prune())
         if stop:
@@ -169,31 +166,25 @@ class Reporting:
             sampler=optuna.samplers.RandomSampler(),  # the trial's values are drawn by now
             pruner=make_pruner(self.trial.pruner, self.trial.epochs),
         )
-        trials = study.get_trials(deepcopy=False)
-        return optuna.Trial(
-            study, next(each._trial_id for each in trials if each.number == self.trial.number)
-        )
+        known = {trial.number: trial._trial_id for trial in study.get_trials(deepcopy=False)}
+        return optuna.Trial(study, known[self.trial.number])
 
 
 def check_pruner(pruner: str, config: Mapping[str, Any]) -> None:
-    """Refuse a pruner that a run of this configuration cannot feed.
-
-    Raises:
-        UserError: there is no validation, or no number of epochs.
-    """
+    """Raise UserError if a run of this configuration has no validation, or no epochs, for this pruner."""
     if pruner == "none":
         return
     if config["data"]["val_size"] == 0:
         raise UserError(
-            f"hydra.sweeper.pruner={pruner} judges by validation, and data.val_size=0: data.val_size=0.1, or "
-            "hydra.sweeper.pruner=none"
+            f"hydra.sweeper.pruner={pruner} judges by validation, but data.val_size=0; set "
+            "data.val_size=0.1, or hydra.sweeper.pruner=none"
         )
     if pruner == "hyperband" and config["trainer"]["max_steps"] is not None:
         raise UserError(
-            "hydra.sweeper.pruner=hyperband counts epochs: trainer.epochs=<n> in place of trainer.max_steps"
+            "hydra.sweeper.pruner=hyperband counts epochs; set trainer.epochs=<n>, not trainer.max_steps"
         )
 
 
 def without_password(text: str) -> str:
-    """A URL, or a text with one in it, that may be shown."""
+    """Replace the password of a URL in a text, so that the text may be shown."""
     return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)

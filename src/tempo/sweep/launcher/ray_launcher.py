@@ -1,4 +1,4 @@
-"""Jobs of a sweep as tasks of Ray, on this machine or on a cluster: `hydra/launcher=ray`."""
+"""Jobs as tasks of Ray, on this machine or on a cluster: `hydra/launcher=ray`."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ import json
 import logging
 import math
 import os
+import signal
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from hydra.core.utils import JobReturn
-
 from tempo.config.resolve import composed
 from tempo.config.signature import check_types, signature_of
+from tempo.distributed.stop_signals import StopSignals
 from tempo.errors import UserError
 from tempo.paths import ROOT
-from tempo.sweep.launcher.base import Interrupts, IsolatingLauncher, JobInterrupted, JobKilled, failed
-from tempo.sweep.launcher.cluster_job import ClusterJob, Outcome
-from tempo.sweep.launcher.ray_work import run_apart
+from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides
+from tempo.sweep.launcher.job_process import JobProcess, PackedJob
 
 _CONNECT_SECONDS = 5.0
 GRACE_SECONDS = 30.0
-"""What a job gets to save its state when it is asked to stop."""
+"""Time that a job gets to save its state when it is asked to stop."""
 _DYING_SECONDS = 1.0
-"""A run dies with its worker, a moment later: until then it holds its folder."""
+"""A run ends a moment after its worker was killed, and holds its folder until then."""
 _LOOK_SECONDS = 0.1
-_SOURCE = str(ROOT / "src")
+_INTERRUPTED = Outcome("interrupted", "interrupted")
 
 
 class RayLauncher(IsolatingLauncher):
-    """Hands jobs to Ray, as many at a time as there is room for; each runs in a process of its own.
+    """Hand jobs to Ray, as many at a time as there is room for; each runs in a process of its own.
 
-    A worker or a node that dies is one failed job. When this process ends, so do its jobs: the same command
-    goes on with them.
+    A worker or a node that dies is one failed job. The jobs end with this process; rerun the command to
+    resume them.
 
     Raises:
-        UserError: Ray is not installed or its cluster cannot be reached; a setting that cannot work.
+        UserError: Ray is not installed, its cluster cannot be reached, or a setting cannot work.
     """
 
     one_by_one = True
@@ -53,8 +53,7 @@ class RayLauncher(IsolatingLauncher):
         cpus_per_process: int,
         gpus_per_process: Literal["auto"] | int | float,
     ) -> None:
-        super().__init__()
-        values = {
+        values: dict[str, Any] = {
             "address": address,
             "n_jobs": n_jobs,
             "cpus_per_process": cpus_per_process,
@@ -62,12 +61,10 @@ class RayLauncher(IsolatingLauncher):
         }
         schema = f"{type(self).__module__}.{type(self).__qualname__}"
         check_types("hydra.launcher", values, signature_of(schema) or {})
-        least = {"n_jobs": 1, "cpus_per_process": 1, "gpus_per_process": 0}
-        for key, bound in least.items():
-            value: Any = values[key]
-            if value not in (None, "auto") and value < bound:
+        for key, least in {"n_jobs": 1, "cpus_per_process": 1, "gpus_per_process": 0}.items():
+            if values[key] not in (None, "auto") and values[key] < least:
                 raise UserError(
-                    f"hydra.launcher.{key}={value} must be at least {bound}: e.g. hydra.launcher.{key}=1"
+                    f"hydra.launcher.{key}={values[key]} must be at least {least}; set hydra.launcher.{key}=1"
                 )
         if importlib.util.find_spec("ray") is None:
             raise UserError("the package ray is not installed: pip install -e '.[ray]'")
@@ -83,6 +80,7 @@ class RayLauncher(IsolatingLauncher):
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
         self.ray: Any = importlib.import_module("ray")
         logging.getLogger("ray").setLevel(logging.ERROR)
+        path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
         try:
             self.ray.init(
                 address=self.address or "local",
@@ -90,100 +88,110 @@ class RayLauncher(IsolatingLauncher):
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 configure_logging=False,
-                runtime_env={"env_vars": {"PYTHONPATH": self._path()}},
+                runtime_env={"env_vars": {"PYTHONPATH": path}},
             )
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             raise UserError(
-                f"Ray at hydra.launcher.address={self.address}: {str(error).strip()}; where it asks for a "
-                "token, RAY_AUTH_MODE=token in front; null starts one here"
+                f"Ray at hydra.launcher.address={self.address} refused: {str(error).strip()}; if it asks for "
+                "a token, put RAY_AUTH_MODE=token in front; null starts a Ray here"
             ) from error
         try:
-            self.nodes = [each["Resources"] for each in self.ray.nodes() if each["Alive"]]
-            room = sum(int(each.get("CPU", 0) // self.cpus) for each in self.nodes)
+            self.nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+            room = sum(int(node.get("CPU", 0) // self.cpus) for node in self.nodes)
             self.n_jobs = min(self.most_jobs or math.inf, max(1, room))  # type: ignore[assignment]
-            self.work = self.ray.remote(max_retries=0)(run_apart)
             yield {}
         finally:
             self.ray.shutdown()
 
-    def launch(self, job_overrides: Iterable[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs; each is taken from `job_overrides` when one of `n_jobs` places is free.
+    def run_jobs(self, jobs: Iterable[Overrides], first_number: int = 0) -> Iterator[tuple[int, Outcome]]:
+        """Run the jobs, each when there is room; see `IsolatingLauncher.run_jobs`.
 
         Raises:
             UserError: a job asks for more than any node has.
-            KeyboardInterrupt: the user stopped the sweep; the running jobs have saved their state.
         """
-        waiting = enumerate(job_overrides)
+        waiting = enumerate(jobs)
         running: dict[int, Any] = {}
-        results: dict[int, JobReturn] = {}
-        cancelled_at: float | None = None
-        with Interrupts() as interrupts:
+        kill_at = math.inf
+        with StopSignals() as signals:
             while True:
-                while len(running) < self.n_jobs and not interrupts.count:
+                while len(running) < self.n_jobs and not signals.asked:
                     index, overrides = next(waiting, (0, None))
                     if overrides is None:
                         break
-                    running[index] = self._start(index, overrides, initial_job_idx + index)
+                    running[index] = self._start(overrides, first_number + index)
                 if not running:
                     break
-                if interrupts.count and cancelled_at is None:
-                    cancelled_at = time.monotonic()
-                    for each in running.values():
-                        self.ray.cancel(each, force=False)
-                too_late = cancelled_at is not None and time.monotonic() > cancelled_at + GRACE_SECONDS
-                if too_late or interrupts.count > 1:
+                if signals.asked and kill_at == math.inf:
+                    kill_at = time.monotonic() + GRACE_SECONDS
+                    for task in running.values():
+                        self.ray.cancel(task, force=False)
+                if signals.insisted or time.monotonic() > kill_at:
                     break
                 done, _ = self.ray.wait(list(running.values()), timeout=_LOOK_SECONDS)
-                for index in [index for index, each in running.items() if each in done]:
-                    results[index] = self._result(running.pop(index), cancelled_at is not None)
-                    self.ended(index, results[index])
-            if interrupts.count:
-                for index in running:
-                    self.ended(index, failed(JobInterrupted("interrupted")))
+                for index in [index for index, task in running.items() if task in done]:
+                    yield index, self._outcome(running.pop(index))
+            for index in running:  # Ray, which ends with the sweep, kills them
+                yield index, _INTERRUPTED
+            if signals.asked:
                 raise KeyboardInterrupt
-        return [results[index] for index in sorted(results)]
 
-    def _start(self, index: int, overrides: Sequence[str], number: int) -> Any:
+    def _start(self, overrides: Overrides, number: int) -> Any:
         config = self.compose(overrides, number)
         trainer = composed(config)["trainer"]
         if trainer["num_nodes"] > 1:
             raise UserError(
-                f"trainer.num_nodes={trainer['num_nodes']}: under hydra/launcher=ray a job has its processes "
-                "on one node; trainer.num_nodes=1, or hydra/launcher=slurm"
+                f"trainer.num_nodes={trainer['num_nodes']}, but under hydra/launcher=ray the processes of a "
+                "job share one node; set trainer.num_nodes=1, or use hydra/launcher=slurm"
             )
         gpus = self.gpus
         if gpus == "auto":
-            there = any(node.get("GPU", 0) for node in self.nodes)
-            gpus = int(trainer["accelerator"] == "gpu" or (trainer["accelerator"] == "auto" and there))
+            any_gpu = any(node.get("GPU", 0) for node in self.nodes)
+            gpus = int(trainer["accelerator"] == "gpu" or (trainer["accelerator"] == "auto" and any_gpu))
         asked = {"CPU": self.cpus * trainer["devices"], "GPU": gpus * trainer["devices"]}
         if not any(all(node.get(key, 0) >= value for key, value in asked.items()) for node in self.nodes):
             most = {key: max(node.get(key, 0) for node in self.nodes) for key in asked}
             raise UserError(
-                f"a job asks for {asked['CPU']} CPUs and {asked['GPU']:g} GPUs, and Ray's nodes have at most "
-                f"{most['CPU']:g} and {most['GPU']:g}: fewer trainer.devices, or "
+                f"a job asks for {asked['CPU']} CPUs and {asked['GPU']:g} GPUs, but Ray's nodes have at most "
+                f"{most['CPU']:g} and {most['GPU']:g}; set fewer trainer.devices, or "
                 "hydra.launcher.cpus_per_process=1"
             )
-        job = json.dumps(ClusterJob.of(config, self.task_function).__dict__)
-        self.started(index)
-        options = {"num_cpus": asked["CPU"], "num_gpus": asked["GPU"]}
-        return self.work.options(**options).remote(job, _SOURCE, self.cpus)
+        job = json.dumps(asdict(PackedJob.pack(config, self.task_function)))
+        options = {"max_retries": 0, "num_cpus": asked["CPU"], "num_gpus": asked["GPU"]}
+        return self.ray.remote(**options)(run_on_node).remote(job, self.cpus)
 
-    def _result(self, task: Any, is_cancelled: bool) -> JobReturn:
+    def _outcome(self, task: Any) -> Outcome:
         errors = self.ray.exceptions
         try:
-            said = self.ray.get(task)
+            return Outcome.from_json(self.ray.get(task))
         except errors.TaskCancelledError:
-            return failed(JobInterrupted("interrupted"))
+            return _INTERRUPTED
         except errors.RayError as error:
             time.sleep(_DYING_SECONDS)
             words = " ".join(str(error).split()).partition(". ")[0]
-            return failed(JobKilled(f"the Ray worker died, {type(error).__name__}: {words[:200]}"))
-        if not said["outcome"]:
-            return failed(JobKilled(f"the process that watches over the run died, exit code {said['code']}"))
-        return Outcome.from_json(said["outcome"]).result()
+            return Outcome("failed", f"the Ray worker died, {type(error).__name__}: {words[:200]}")
 
-    def _path(self) -> str:
-        return os.pathsep.join(filter(None, [_SOURCE, os.environ.get("PYTHONPATH")]))
+
+def run_on_node(job: str, threads: int) -> str:
+    """Run a packed job apart from Ray's worker, which serves many jobs; return the outcome as JSON.
+
+    When Ray cancels the task, the job saves its state and ends. The job does not see Ray's variables, as it
+    may start a Ray of its own; it does see which GPUs are its own.
+    """
+    # Ray cancels by Python's own interrupt, which does nothing if SIGINT is ignored. It is in a sweep that a
+    # shell script started in the background, and Ray inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    process = JobProcess.on_node(
+        PackedJob(**json.loads(job)), {**environment, "OMP_NUM_THREADS": str(threads)}
+    )
+    ended = False
+    while not ended:
+        try:
+            ended = process.is_over()
+            time.sleep(0 if ended else _LOOK_SECONDS)
+        except KeyboardInterrupt:  # how Ray cancels, at any instruction
+            process.stop(_INTERRUPTED, GRACE_SECONDS)
+    return process.outcome().to_json()
 
 
 def _check_reachable(address: str | None) -> None:
@@ -195,6 +203,6 @@ def _check_reachable(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
     except (OSError, ValueError, OverflowError) as error:
         raise UserError(
-            f"hydra.launcher.address={address} cannot be reached ({error}): <host>:6379 of a Ray that is up, "
-            "auto, or null for one on this machine"
+            f"hydra.launcher.address={address} cannot be reached ({error}); set <host>:6379 of a running "
+            "Ray, auto, or null for one on this machine"
         ) from error

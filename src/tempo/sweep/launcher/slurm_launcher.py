@@ -1,4 +1,4 @@
-"""Jobs of a sweep as arrays of SLURM: `hydra/launcher=slurm`, with submitit underneath."""
+"""How jobs are sent to SLURM, as arrays by way of submitit, and followed: `hydra/launcher=slurm`."""
 
 from __future__ import annotations
 
@@ -8,200 +8,295 @@ import importlib.util
 import io
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf
 
 from tempo.config.resolve import composed
 from tempo.config.signature import check_types, signature_of
+from tempo.distributed.exchange import exchange_of
+from tempo.distributed.stop_signals import StopSignals
 from tempo.errors import UserError
+from tempo.paths import ROOT
 from tempo.record.run_json import config_hash
-from tempo.sweep.launcher.base import Interrupts, IsolatingLauncher, JobKilled, failed
-from tempo.sweep.launcher.cluster_job import ClusterJob, Outcome
-from tempo.sweep.launcher.slurm_queue import JobIds, Place, Submitted, Watch, cancel, largest_array, queue
-from tempo.sweep.launcher.slurm_settings import SlurmSettings, tasks_per_node
-from tempo.sweep.launcher.slurm_work import SlurmJob, SlurmWork, outcome_file
+from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides
+from tempo.sweep.launcher.job_process import PackedJob
+from tempo.sweep.launcher.slurm_queue import (
+    QueuedJob,
+    Submitted,
+    SubmittedJobs,
+    Watch,
+    cancel,
+    largest_array,
+    queue,
+)
+from tempo.sweep.launcher.slurm_task import SlurmTask, outcome_file
 
 _LOOK_SECONDS = 0.5
 _PROGRAMS = ("sbatch", "srun", "squeue", "scontrol", "scancel")
+_AT_LEAST = {
+    "timeout_minutes": 1,
+    "signal_delay_s": 1,
+    "max_num_timeout": 0,
+    "cpus_per_task": 1,
+    "array_parallelism": 1,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmSettings:
+    """The keys of conf/hydra/launcher/slurm.yaml; None leaves a choice to the cluster.
+
+    Raises:
+        UserError: a number is out of its range, or there is no time between the warning and the end.
+    """
+
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    timeout_minutes: int
+    signal_delay_s: int
+    max_num_timeout: int
+    cpus_per_task: int
+    gpus_per_node: Literal["auto"] | int | str | None
+    mem: str | None
+    array_parallelism: int
+    job_name: str
+    setup: list[str]
+    srun_args: list[str]
+    additional_parameters: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        for key, least in _AT_LEAST.items():
+            if (value := getattr(self, key)) < least:
+                raise UserError(
+                    f"hydra.launcher.{key}={value} must be at least {least}; set "
+                    f"hydra.launcher.{key}={max(least, 4)}"
+                )
+        if self.signal_delay_s >= 60 * self.timeout_minutes:
+            raise UserError(
+                f"hydra.launcher.signal_delay_s={self.signal_delay_s} warns a job of {self.timeout_minutes} "
+                "minutes before it begins; set hydra.launcher.signal_delay_s="
+                f"{max(1, 20 * self.timeout_minutes)}, or a longer hydra.launcher.timeout_minutes"
+            )
+
+    def parameters(self, trainer: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters of submitit for jobs of this layout: one task per process of the run."""
+        nodes, tasks = trainer["num_nodes"], exchange_of(trainer).tasks_per_node
+        cpus = self.cpus_per_task * trainer["devices"] // tasks
+        gpus = self.gpus_per_node
+        if gpus == "auto":
+            gpus = trainer["devices"] if trainer["accelerator"] == "gpu" else None
+        # Since SLURM 22.05 srun does not take over the CPUs that sbatch was given.
+        srun_args = [f"--cpus-per-task={cpus}", *self.srun_args]
+        if nodes * tasks > 1:  # processes that wait for one which has failed would wait for ever
+            srun_args = ["--kill-on-bad-exit=1", *srun_args]
+        setup = [
+            f'export PYTHONPATH="{ROOT / "src"}${{PYTHONPATH:+:$PYTHONPATH}}"',
+            f'export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-{self.cpus_per_task}}}"',
+        ]
+        named = asdict(self)
+        plain = ("partition", "account", "qos", "constraint", "mem", "job_name")
+        return {
+            **{key: named[key] for key in (*plain, "signal_delay_s", "array_parallelism")},
+            "time": self.timeout_minutes,
+            "nodes": nodes,
+            "ntasks_per_node": tasks,
+            "cpus_per_task": cpus,
+            "gpus_per_node": gpus,
+            "setup": [*setup, *self.setup],
+            "srun_args": srun_args,
+            "additional_parameters": {"requeue": True, **self.additional_parameters},
+        }
+
+
+@dataclass
+class FollowedJob:
+    """A job of this command, and its entry in the queue once it is submitted."""
+
+    index: int
+    slug: str
+    task: SlurmTask
+    trainer: Mapping[str, Any]
+    config_hash: str
+    submitted: Submitted | None = None
+    times_gone: int = 0
+    """How often in a row the queue did not have the job, or as ended."""
+
+    @property
+    def layout(self) -> tuple[Any, ...]:
+        """What the jobs of one array have in common."""
+        return tuple(self.trainer[key] for key in ("num_nodes", "devices", "accelerator", "method"))
+
+    @property
+    def n_tasks(self) -> int:
+        """Number of processes that SLURM starts for the job."""
+        return int(self.trainer["num_nodes"]) * exchange_of(self.trainer).tasks_per_node
 
 
 class SlurmLauncher(IsolatingLauncher):
-    """Submits all jobs, those of one layout as an array, and waits until SLURM has done with each.
+    """Submit all jobs, those of one layout as an array, and wait until SLURM has ended each.
 
-    trainer.devices x trainer.num_nodes of a job become tasks and nodes. What became of a job is read from
-    files in `<sweep>/slurm` and, where a job was killed and could write none, from squeue. The jobs outlive
-    this process: the same command finds them again.
+    trainer.devices x trainer.num_nodes of a job become tasks and nodes. The outcome of a job is read from
+    files in `<sweep>/slurm` and, if it was killed and could write none, from squeue. The jobs outlive this
+    process: rerun the command to wait for them.
 
     Raises:
-        UserError: submitit is not installed, or SLURM's commands are not on the PATH; a setting that cannot
-            work.
+        UserError: submitit is not installed, SLURM's commands are not on the PATH, or a setting cannot work.
     """
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__()
-        plain = OmegaConf.to_container(OmegaConf.create(settings), resolve=True)
-        assert isinstance(plain, dict)
-        values = {str(key): value for key, value in plain.items()}
+        values: Any = OmegaConf.to_container(OmegaConf.create(settings), resolve=True)
         schema = f"{SlurmSettings.__module__}.{SlurmSettings.__qualname__}"
         check_types("hydra.launcher", values, signature_of(schema) or {})
         self.settings = SlurmSettings(**values)
-        self.settings.check()
         if importlib.util.find_spec("submitit") is None:
             raise UserError("the package submitit is not installed: pip install -e '.[slurm]'")
         if missing := [name for name in _PROGRAMS if shutil.which(name) is None]:
             raise UserError(
-                f"hydra/launcher=slurm needs {', '.join(missing)}, not found on the PATH: start the sweep on "
+                f"hydra/launcher=slurm needs {', '.join(missing)}, not found on the PATH; start the sweep on "
                 "a machine that submits to SLURM, or use hydra/launcher=local"
             )
         self.n_jobs = self.settings.array_parallelism
-        self.at_work: dict[str, Submitted] = {}
+        self.in_queue: dict[str, Submitted] = {}
 
     @contextmanager
     def session(self, folder: Path) -> Iterator[Mapping[str, str]]:
         """Find the jobs of an earlier command that are still in the queue."""
         self.folder = folder / "slurm"
         self.folder.mkdir(exist_ok=True)
-        self.ids = JobIds(self.folder)
-        if self.ids.read():
-            there = queue()
-            if without_work := self.ids.settle(there):
-                cancel(without_work)
-            self.at_work = {
-                slug: each
-                for slug, each in self.ids.read().items()
-                if (found := there.get(each.job)) is not None and not found.is_over
+        self.submitted_jobs = SubmittedJobs(self.folder)
+        if self.submitted_jobs.read():
+            found = queue()
+            if lost := self.submitted_jobs.complete(found):
+                cancel(lost)
+            self.in_queue = {
+                slug: entry
+                for slug, entry in self.submitted_jobs.read().items()
+                if entry.job in found and not found[entry.job].is_over
             }
-            if self.at_work:
-                print(f"{len(self.at_work)} found in the queue: {_listed(self.at_work.values())}", flush=True)
-        yield {slug: each.config_hash for slug, each in self.at_work.items()}
+            if self.in_queue:
+                ids = _ids(self.in_queue.values())
+                print(f"{len(self.in_queue)} jobs found in the queue: {ids}", flush=True)
+        yield {slug: entry.config_hash for slug, entry in self.in_queue.items()}
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Submit the jobs that are not in the queue, and wait for all.
+    def run_jobs(self, jobs: Iterable[Overrides], first_number: int = 0) -> Iterator[tuple[int, Outcome]]:
+        """Submit the jobs that are not in the queue, and wait for all; see `IsolatingLauncher.run_jobs`.
 
         Raises:
             UserError: sbatch has refused.
-            KeyboardInterrupt: the user stopped waiting; the jobs go on.
+            KeyboardInterrupt: the user stopped waiting; the jobs stay in SLURM.
         """
-        jobs = [
-            self._prepared(index, overrides, initial_job_idx + index)
-            for index, overrides in enumerate(job_overrides)
-        ]
-        with Interrupts() as interrupts:
-            for job in jobs:
-                job.submitted = self.at_work.pop(job.slug, None)
-                self.started(job.index)
-            self._submit([job for job in jobs if job.submitted is None])
-            return self._wait(jobs, interrupts)
+        with StopSignals() as signals:
+            followed = [
+                self._prepare(index, overrides, first_number + index) for index, overrides in enumerate(jobs)
+            ]
+            for job in followed:
+                job.submitted = self.in_queue.pop(job.slug, None)
+            self._submit([job for job in followed if job.submitted is None])
+            yield from self._follow(followed, signals)
 
-    def _prepared(self, index: int, overrides: Sequence[str], number: int) -> SlurmJob:
+    def _prepare(self, index: int, overrides: Overrides, number: int) -> FollowedJob:
         config = self.compose(overrides, number)
         values, slug = composed(config), str(config.hydra.sweep.subdir)
-        minutes, times = self.settings.timeout_minutes, self.settings.max_num_timeout
-        work = SlurmWork(
-            ClusterJob.of(config, self.task_function),
-            self.folder,
-            slug,
-            self.settings.signal_delay_s,
-            f"stopped by hydra.launcher.timeout_minutes={minutes} after {times} more starts "
-            "(hydra.launcher.max_num_timeout); the next start goes on",
+        settings = self.settings
+        at_limit = (
+            f"stopped by hydra.launcher.timeout_minutes={settings.timeout_minutes} after "
+            f"{settings.max_num_timeout} more starts (hydra.launcher.max_num_timeout); rerun to resume"
         )
-        return SlurmJob(index, slug, work, values["trainer"], config_hash(values))
+        packed = PackedJob.pack(config, self.task_function)
+        task = SlurmTask(packed, self.folder, slug, settings.signal_delay_s, at_limit)
+        return FollowedJob(index, slug, task, values["trainer"], config_hash(values))
 
-    def _submit(self, jobs: list[SlurmJob]) -> None:
-        by_layout: dict[tuple[Any, ...], list[SlurmJob]] = {}
+    def _submit(self, jobs: list[FollowedJob]) -> None:
+        by_layout: dict[tuple[Any, ...], list[FollowedJob]] = {}
         for job in jobs:
             by_layout.setdefault(job.layout, []).append(job)
-            for task in range(job.trainer["num_nodes"] * tasks_per_node(job.trainer)):
+            for task in range(job.n_tasks):
                 outcome_file(self.folder, job.slug, task).unlink(missing_ok=True)
         size = largest_array() if jobs else 1
-        for some in by_layout.values():
-            for first in range(0, len(some), size):
-                self._submit_array(some[first : first + size])
+        for alike in by_layout.values():
+            for first in range(0, len(alike), size):
+                self._submit_array(alike[first : first + size])
 
-    def _submit_array(self, jobs: list[SlurmJob]) -> None:
+    def _submit_array(self, jobs: list[FollowedJob]) -> None:
         submitit = importlib.import_module("submitit")
-        trainer = jobs[0].trainer
         executor = submitit.SlurmExecutor(folder=self.folder, max_num_timeout=self.settings.max_num_timeout)
-        tasks = trainer["num_nodes"] * tasks_per_node(trainer)
-        self.ids.intend({job.slug: Submitted("", tasks, job.config_hash, time.time()) for job in jobs})
+        entries = {job.slug: Submitted("", job.n_tasks, job.config_hash, time.time()) for job in jobs}
+        self.submitted_jobs.intend(entries)
         try:
-            executor.update_parameters(**self.settings.parameters(trainer))
+            executor.update_parameters(**self.settings.parameters(jobs[0].trainer))
             with contextlib.redirect_stderr(io.StringIO()):  # what it prints is in the error
-                handles = executor.submit_array([job.work for job in jobs])
+                handles = executor.submit_array([job.task for job in jobs])
         except Exception as error:
             raise UserError(f"sbatch has refused: {str(error) or type(error).__name__}") from error
         for job, handle in zip(jobs, handles, strict=True):
-            job.submitted = Submitted(handle.job_id, tasks, job.config_hash, time.time())
-        self.ids.write(
-            {**self.ids.read(), **{job.slug: job.submitted for job in jobs if job.submitted is not None}}
-        )
+            job.submitted = Submitted(handle.job_id, job.n_tasks, job.config_hash, time.time())
+            entries[job.slug] = job.submitted
+        self.submitted_jobs.write({**self.submitted_jobs.read(), **entries})
         array = handles[0].job_id.partition("_")[0]
         print(f"SLURM job {array}: {len(jobs)} job{'s' * (len(jobs) != 1)} submitted", flush=True)
 
-    def _wait(self, jobs: list[SlurmJob], interrupts: Interrupts) -> list[JobReturn]:
-        results: dict[int, JobReturn] = {}
+    def _follow(self, jobs: list[FollowedJob], signals: StopSignals) -> Iterator[tuple[int, Outcome]]:
         waiting, watch, complaint = list(jobs), Watch(), ""
         while waiting:
-            if interrupts.count:
-                left = _listed(job.submitted for job in waiting if job.submitted is not None)
-                print(f"the jobs stay in SLURM, the same command waits for them; to end them: scancel {left}")
+            if signals.asked:
+                ids = _ids(job.submitted for job in waiting if job.submitted is not None)
+                print(
+                    "the jobs stay in SLURM; rerun the command to wait for them, or cancel with: scancel", ids
+                )
                 raise KeyboardInterrupt
-            there = watch.look()
+            found = watch.look()
             if watch.complaint != complaint and (complaint := watch.complaint):
                 print(f"{complaint}: asking again until it answers", flush=True)
             for job in list(waiting):
-                result = self._result(job, there)
-                if result is not None:
+                if (outcome := self._outcome(job, found)) is not None:
                     waiting.remove(job)
-                    results[job.index] = result
-                    self.ended(job.index, result)
+                    yield job.index, outcome
             if waiting:
                 time.sleep(_LOOK_SECONDS)
-        return [results[job.index] for job in jobs]
 
-    def _result(self, job: SlurmJob, there: Mapping[str, Place] | None) -> JobReturn | None:
-        """What a job came to; None as long as it may go on."""
+    def _outcome(self, job: FollowedJob, found: Mapping[str, QueuedJob] | None) -> Outcome | None:
+        """Return the outcome of a job; None as long as it may continue."""
         assert job.submitted is not None
-        outcomes = self._outcomes(job)
+        outcomes = self._written_outcomes(job)
         if 0 in outcomes and outcomes[0].kind == "completed":
-            return outcomes[0].result()
-        if there is None:
+            return outcomes[0]
+        if found is None:
             return None
-        found = there.get(job.submitted.job)
-        if found is not None and found.never_starts:
+        entry = found.get(job.submitted.job)
+        if entry is not None and entry.never_starts:
             cancel([job.submitted.job])
-            nodes = f"{job.trainer['num_nodes']} nodes x {tasks_per_node(job.trainer)} tasks"
-            return failed(JobKilled(f"SLURM would never start it ({found.reason}): it asks for {nodes}"))
-        # A job that is requeued is over for a moment, and its last words may come late over a network.
-        job.gone = job.gone + 1 if found is None or found.is_over else 0
-        if job.gone < 2:
+            nodes = f"{job.trainer['num_nodes']} nodes x {exchange_of(job.trainer).tasks_per_node} tasks"
+            return Outcome("failed", f"SLURM would never start it ({entry.reason}): it asks for {nodes}")
+        # A job that is requeued is over for a moment, and its outcome may come late over a network disk.
+        job.times_gone = job.times_gone + 1 if entry is None or entry.is_over else 0
+        if job.times_gone < 2:
             return None
         if outcomes:  # the first task that ended has ended the others
-            task, first = min(outcomes.items(), key=lambda each: each[1].ended_unix)
+            task, first = min(outcomes.items(), key=lambda item: item[1].ended_unix)
             if first.kind != "completed":
-                reason = f"task {task}: {first.reason}" if task else first.reason
-                return Outcome(first.kind, reason).result()
-        state = found.state if found else "and SLURM has forgotten it"
+                return Outcome("failed", f"task {task}: {first.reason}" if task else first.reason)
+        state = entry.state if entry else "and SLURM has forgotten it"
         reason = f"SLURM job {job.submitted.job} was ended from outside, {state}"
-        return failed(JobKilled(f"{reason}; see {self.folder}/{job.submitted.job}_0_log.err"))
+        return Outcome("failed", f"{reason}; see {self.folder}/{job.submitted.job}_0_log.err")
 
-    def _outcomes(self, job: SlurmJob) -> dict[int, Outcome]:
-        assert job.submitted is not None
+    def _written_outcomes(self, job: FollowedJob) -> dict[int, Outcome]:
         found = {}
-        for task in range(job.submitted.tasks):
+        for task in range(job.submitted.tasks if job.submitted else 0):
             with contextlib.suppress(FileNotFoundError):
                 text = outcome_file(self.folder, job.slug, task).read_text(encoding="utf-8")
                 found[task] = Outcome.from_json(text)
         return found
 
 
-def _listed(jobs: Any) -> str:
-    """`12 15_3`: ids for scancel, of a whole array its one."""
-    ids = [each.job for each in jobs]
-    arrays = dict.fromkeys(each.partition("_")[0] for each in ids)
+def _ids(jobs: Iterable[Submitted]) -> str:
+    """Return ids for scancel, as `12 15_3`: of more than three jobs those of their arrays."""
+    ids = [entry.job for entry in jobs]
+    arrays = dict.fromkeys(job.partition("_")[0] for job in ids)
     return " ".join(arrays if len(ids) > 3 else ids)

@@ -1,4 +1,4 @@
-"""What SLURM says of our jobs: `squeue`, which is there without an accounting data base."""
+"""What SLURM knows of a sweep's jobs: its queue, from squeue, and the ids that the sweep has noted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 
-# What a job comes out of by itself is not among them: REQUEUED, SUSPENDED, COMPLETING, ...
+# States from which a job returns by itself are not among them: REQUEUED, SUSPENDED, COMPLETING, ...
 _OVER = {
     "BOOT_FAIL",
     "CANCELLED",
@@ -38,12 +38,12 @@ _HOPELESS = {
     "QOSNotAllowed",
 }
 _TIMEOUT_SECONDS = 60
-_OPEN = "?_"
+_UNNAMED = "?_"
 
 
 @dataclass(frozen=True)
-class Place:
-    """A job in the queue: its state in SLURM's words, why it waits, and the path of its batch script."""
+class QueuedJob:
+    """A job in the queue: SLURM's name of its state, why it waits, and the path of its batch script."""
 
     state: str
     reason: str
@@ -51,7 +51,7 @@ class Place:
 
     @property
     def is_over(self) -> bool:
-        """Whether SLURM has done with it."""
+        """Whether SLURM has ended the job."""
         return self.state in _OVER
 
     @property
@@ -60,25 +60,23 @@ class Place:
         return self.state == "PENDING" and self.reason in _HOPELESS
 
 
-def queue() -> dict[str, Place]:
-    """All jobs of this user that SLURM remembers, an element of an array as `<array>_<index>`.
+def queue() -> dict[str, QueuedJob]:
+    """Return all jobs of this user that SLURM remembers; an element of an array as `<array>_<index>`.
 
     Raises:
         UserError: squeue does not answer.
     """
-    # Not by their ids: squeue fails where SLURM has forgotten one of them.
+    # All, and not those with our ids: squeue fails if SLURM has forgotten one of them. And squeue, not sacct:
+    # it works without an accounting data base.
     format_ = "--format=%i|%T|%r|%o"
-    text = _said(["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", format_])
-    found = {}
-    for line in text.splitlines():
-        job, state, reason, script = (*line.strip().split("|", 3), "", "", "")[:4]
-        found[job] = Place(state, reason, script)
-    return found
+    text = _output_of("squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", format_)
+    rows = [(*line.strip().split("|", 3), "", "", "") for line in text.splitlines()]
+    return {row[0]: QueuedJob(*row[1:4]) for row in rows}
 
 
 def largest_array(otherwise: int = 1000) -> int:
-    """Jobs that one array may have."""
-    for line in _said(["scontrol", "show", "config"]).splitlines():
+    """Return the number of jobs that one array may have."""
+    for line in _output_of("scontrol", "show", "config").splitlines():
         key, _, value = line.partition("=")
         if key.strip() == "MaxArraySize" and value.strip().isdigit():
             return max(1, int(value) - 1)
@@ -87,106 +85,107 @@ def largest_array(otherwise: int = 1000) -> int:
 
 def cancel(jobs: Iterable[str]) -> None:
     """Take jobs out of the queue."""
-    _said(["scancel", *jobs])
+    _output_of("scancel", *jobs)
 
 
-def _said(command: list[str]) -> str:
+def _output_of(*command: str) -> str:
+    options = {"capture_output": True, "text": True, "timeout": _TIMEOUT_SECONDS, "errors": "replace"}
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False, errors="replace"
-        )
+        done = subprocess.run(command, check=False, **options)  # type: ignore[call-overload]
     except subprocess.TimeoutExpired as error:
-        raise UserError(f"{command[0]} did not answer within {_TIMEOUT_SECONDS} s: is SLURM up?") from error
+        raise UserError(f"{command[0]} did not answer within {_TIMEOUT_SECONDS} s; is SLURM up?") from error
     if done.returncode != 0:
         raise UserError(f"{command[0]}: {done.stderr.strip() or f'exit code {done.returncode}'}")
-    return done.stdout
+    return str(done.stdout)
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job that sbatch has taken."""
+    """A job that sbatch has accepted."""
 
     job: str
-    """Its id; of an element of an array, `<array>_<index>`, where sbatch has yet to name it `?_<index>`."""
+    """Its id: `<array>_<index>` for an element of an array, `?_<index>` until sbatch has named it."""
     tasks: int
     config_hash: str
     submitted_unix: float
 
 
-class JobIds:
-    """The ids of a sweep's jobs, in a file of its folder: a sweep that was killed finds its jobs again.
+class SubmittedJobs:
+    """The ids of a sweep's jobs in `<sweep>/slurm/jobs.json`: a sweep that was killed finds its jobs again.
 
-    Written before sbatch is called as well, with the id open: what a command that is killed before it can
-    write the id has submitted is found by its batch script, which lies in the folder.
+    The file is also written before sbatch is called, without an id. If the command is killed before it can
+    write the id, the job is found by its batch script, which is in the same folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "jobs.json"
 
     def read(self) -> dict[str, Submitted]:
-        """Name of a job's folder -> what was submitted for it last."""
+        """Return what was submitted last for each job, by the name of its folder."""
         try:
             values = json.loads(self.path.read_text(encoding="utf-8"))
-            return {slug: Submitted(**each) for slug, each in values.items()}
+            return {slug: Submitted(**entry) for slug, entry in values.items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{self.path} cannot be read, so jobs that are still at work cannot be found: look with "
-                "squeue, then delete the file"
+                f"{self.path} cannot be read, so running jobs cannot be found; look for them with squeue, "
+                "then delete the file"
             ) from error
 
     def intend(self, jobs: Mapping[str, Submitted]) -> None:
-        """Write down what sbatch is about to be asked for, in the order of the array."""
-        opened = {slug: replace(each, job=_OPEN + str(at)) for at, (slug, each) in enumerate(jobs.items())}
-        self.write({**self.read(), **opened})
+        """Note which jobs sbatch is about to get, in the order of the array."""
+        unnamed = {
+            slug: replace(entry, job=f"{_UNNAMED}{at}") for at, (slug, entry) in enumerate(jobs.items())
+        }
+        self.write({**self.read(), **unnamed})
 
-    def settle(self, there: Mapping[str, Place]) -> list[str]:
-        """Fill in the ids that were left open, from the queue; jobs that cannot run and must be cancelled.
+    def complete(self, found: Mapping[str, QueuedJob]) -> list[str]:
+        """Fill in missing ids from the queue; return the jobs that cannot run and must be cancelled.
 
-        Those are without the file that submitit gives a job only after sbatch has named it.
+        These lack the file that submitit gives a job only after sbatch has named it.
         """
         known = self.read()
-        opened = {slug: each for slug, each in known.items() if each.job.startswith(_OPEN)}
-        if not opened:
+        unnamed = {slug: entry for slug, entry in known.items() if entry.job.startswith(_UNNAMED)}
+        if not unnamed:
             return []
-        arrays = {each.job.partition("_")[0] for each in known.values()}
+        arrays = {entry.job.partition("_")[0] for entry in known.values()}
         lost = {
             job.partition("_")[2] or "0": job
-            for job, place in there.items()
-            if Path(place.script).parent == self.path.parent.absolute()
+            for job, entry in found.items()
+            if Path(entry.script).parent == self.path.parent.absolute()
             and job.partition("_")[0] not in arrays
         }
         ready = {at: job for at, job in lost.items() if (self.path.parent / f"{job}_submitted.pkl").exists()}
-        kept = {slug: each for slug, each in known.items() if slug not in opened}
-        for slug, each in opened.items():
-            if (job := ready.get(each.job.removeprefix(_OPEN))) is not None:
-                kept[slug] = replace(each, job=job)
+        kept = {slug: entry for slug, entry in known.items() if slug not in unnamed}
+        for slug, entry in unnamed.items():
+            if (job := ready.get(entry.job.removeprefix(_UNNAMED))) is not None:
+                kept[slug] = replace(entry, job=job)
         self.write(kept)
-        return [job for at, job in lost.items() if at not in ready and not there[job].is_over]
+        return [job for at, job in lost.items() if at not in ready and not found[job].is_over]
 
     def write(self, jobs: Mapping[str, Submitted]) -> None:
         """Replace the file in one step."""
-        values = {slug: asdict(each) for slug, each in jobs.items()}
+        values = {slug: asdict(entry) for slug, entry in jobs.items()}
         write_atomically(self.path, json.dumps(values, indent=2) + "\n")
 
 
 class Watch:
-    """Asks the queue rarely: every two seconds at first, twice a minute in the end."""
+    """Looks at the queue rarely: every two seconds at first, twice a minute in the end."""
 
     def __init__(self) -> None:
         self._began = self._next = time.monotonic()
         self.complaint = ""
 
-    def look(self) -> dict[str, Place] | None:
-        """The queue; None where it was asked a moment ago, or does not answer."""
+    def look(self) -> dict[str, QueuedJob] | None:
+        """Return the queue; None if it was read a moment ago, or SLURM does not answer."""
         now = time.monotonic()
         if now < self._next:
             return None
         self._next = now + min(30.0, max(2.0, (now - self._began) / 20))
         try:
             found = queue()
-        except UserError as error:  # a controller that is restarted is no end of the jobs
+        except UserError as error:  # jobs survive the restart of a controller
             self.complaint = str(error)
             return None
         self.complaint = ""

@@ -1,1 +1,1 @@
-"""A sweep whose jobs Optuna draws: the space, the sampler, the study."""
+"""A sweep whose jobs Optuna draws: the space, the sampler and the study."""

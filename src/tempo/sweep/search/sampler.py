@@ -22,15 +22,15 @@ from optuna.trial import FrozenTrial
 from tempo.sweep.search.space import Axis, Choice, Interval, Point, Space
 
 MOST_TRIES = 20
-"""Draws of the sampler before a new point is drawn at random."""
+"""Draws of Optuna's sampler before a new point is drawn at random."""
 
 
 class DistinctSampler(BaseSampler):
     """Draws whole points, each new to the study.
 
-    The draw of trial n follows from the seed, n and what the study knows: a search that was cut draws what
-    it would have drawn. A sampler that proposes a known point again and again, as one does that has found
-    the best of a finite space, gives way to a draw at random from those that are left.
+    The draw of trial n follows from the seed, n and what the study knows: an interrupted search draws what
+    it would have drawn. A sampler that proposes known points again and again, as one does that has found the
+    best of a finite space, gives way to a random draw from the points that are left.
     """
 
     def __init__(self, space: Space, name: str, seed: int, startup_trials: int) -> None:
@@ -40,42 +40,41 @@ class DistinctSampler(BaseSampler):
         self.seed = seed
         self.startup_trials = startup_trials
         self.known: set[Point] = set()
-        """The points of all trials; the study that Hyperband shows to a sampler is only a part."""
+        """The points of all trials; the study that Hyperband shows to a sampler has only some."""
 
     def infer_relative_search_space(self, study: Any, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """All axes are drawn together."""
+        """Return all axes: they are drawn together."""
         return dict(self.distributions)
 
     def sample_relative(
         self, study: Any, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The values of a new point, by axis."""
+        """Return the values of a new point, by axis."""
         bits = np.random.SeedSequence([self.seed, trial.number])
-        inner = self._inner(int(bits.generate_state(1)[0]))
+        inner = self._optunas_sampler(int(bits.generate_state(1)[0]))
         for _ in range(MOST_TRIES):
-            values = self._proposed(inner, study, trial)
+            values = self._propose(inner, study, trial)
             if self.space.point(values) not in self.known:
                 return values
-        return self._any_new(np.random.default_rng(bits))
+        return self._draw_unknown(np.random.default_rng(bits))
 
     def sample_independent(
         self, study: Any, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Not reached: `sample_relative` draws every axis."""
+        """Never called: `sample_relative` draws every axis."""
         raise AssertionError(f"{param_name} is drawn with all axes, by sample_relative")
 
-    def _inner(self, seed: int) -> BaseSampler:
+    def _optunas_sampler(self, seed: int) -> BaseSampler:
+        startup = self.startup_trials
         if self.name == "tpe":
-            return TPESampler(seed=seed, n_startup_trials=self.startup_trials, multivariate=True, group=False)
+            return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=False)
         if self.name == "gp":
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna 4 called it so
-                return GPSampler(
-                    seed=seed, n_startup_trials=self.startup_trials, warn_independent_sampling=False
-                )
+                warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna 4 gives it
+                return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
         return RandomSampler(seed=seed)
 
-    def _proposed(self, inner: BaseSampler, study: Any, trial: FrozenTrial) -> dict[str, Any]:
+    def _propose(self, inner: BaseSampler, study: Any, trial: FrozenTrial) -> dict[str, Any]:
         # The Gaussian process runs on torch.
         with _one_thread() if self.name == "gp" else contextlib.nullcontext(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="optuna")
@@ -86,33 +85,33 @@ class DistinctSampler(BaseSampler):
                     drawn[name] = inner.sample_independent(study, trial, name, distribution)
         return self.space.rounded(drawn)
 
-    def _any_new(self, generator: np.random.Generator) -> dict[str, Any]:
-        """A point with equal chance for all that are left; the k-th of them, counted past the known ones."""
-        if self.space.size is None:  # every proposal of a continuous space was known: crowd no further
+    def _draw_unknown(self, generator: np.random.Generator) -> dict[str, Any]:
+        """Return one of the points that are left, all with equal chance, counted past the known ones."""
+        if self.space.size is None:  # every proposal of a continuous space was known: spread out
             axes = zip(self.space.names, self.space.axes, strict=True)
             return self.space.rounded({name: _uniform(axis, generator) for name, axis in axes})
-        known = sorted(self._number(each) for each in self.known)
-        at = int(generator.integers(self.space.size - len(known)))
-        for each in known:
-            at += each <= at
-        indices = []
+        known = sorted(self._number(point) for point in self.known)
+        number = int(generator.integers(self.space.size - len(known)))
+        for taken in known:
+            number += taken <= number
+        values = []
         for axis in reversed(self.space.axes):
             assert not isinstance(axis, Interval)
-            at, index = divmod(at, axis.size)
-            indices.append(axis.value(index))
-        return dict(zip(self.space.names, reversed(indices), strict=True))
+            number, index = divmod(number, axis.size)
+            values.append(axis.value(index))
+        return dict(zip(self.space.names, reversed(values), strict=True))
 
     def _number(self, point: Point) -> int:
-        """The place of a point of a finite space among all, the last axis running fastest."""
-        at = 0
+        """Return the number of a point of a finite space, the last axis running fastest."""
+        number = 0
         for axis, value in zip(self.space.axes, point, strict=True):
             assert not isinstance(axis, Interval)
-            at = at * axis.size + axis.index(value)
-        return at
+            number = number * axis.size + axis.index(value)
+        return number
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """The space in Optuna's terms."""
+    """Return the space as Optuna's distributions."""
     return {name: _distribution(axis) for name, axis in zip(space.names, space.axes, strict=True)}
 
 
@@ -136,7 +135,7 @@ def _uniform(axis: Axis, generator: np.random.Generator) -> Any:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """A process that has started torch's threads must not fork, and launchers fork jobs from this one."""
+    """Keep torch to one thread: a process that has started more must not fork, and launchers fork jobs."""
     torch = importlib.import_module("torch")
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,200 +1,193 @@
-"""Automatic search: `hydra/sweeper=search`. Trials are drawn by Optuna, and each is an ordinary run."""
+"""Automatic search: `hydra/sweeper=search`. Optuna draws the trials, and each is an ordinary run."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import json
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
-from tempo.errors import INTERRUPTED_CODE, UserError, nearest
+from tempo.errors import UserError, nearest
 from tempo.record.atomic_write import write_atomically
 from tempo.record.run_folder import SEARCH_FILE, check_beginning, quoted
+from tempo.sweep.folder_names import job_slug, sweep_name
 from tempo.sweep.grid import Combination, Grid
 from tempo.sweep.jobs import Job, difference, write_sweep
-from tempo.sweep.launcher.base import IsolatingLauncher
-from tempo.sweep.naming import point_slug, sweep_name
 from tempo.sweep.progress import Progress
 from tempo.sweep.search.space import parse_space
 from tempo.sweep.sweeper import RunSweeper, Task, say
 from tempo.trainer.search_trial import PRUNERS, SAMPLERS, check_pruner, storage_url, without_password
 
+_AT_LEAST = {"n_trials": 1, "startup_trials": 0, "max_failures": 1, "seed": 0, "batch": 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """The keys of conf/hydra/sweeper/search.yaml."""
+
+    params: Mapping[str, Any]
+    n_trials: int
+    sampler: str
+    startup_trials: int
+    pruner: str
+    seed: int
+    storage: str
+    study_name: str | None
+    max_failures: int
+    batch: int | None
+    report: bool
+    trial: int | None
+
+    def check(self) -> None:
+        """Raise UserError for an unknown sampler or pruner, or a number out of its range."""
+        for key, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
+            if (name := getattr(self, key)) not in known:
+                raise UserError(
+                    f"hydra.sweeper.{key}={name} is unknown.{nearest(str(name), known)} Choose from: "
+                    f"{', '.join(known)}"
+                )
+        for key, least in _AT_LEAST.items():
+            value = getattr(self, key)
+            if key == "batch" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UserError(
+                    f"hydra.sweeper.{key}={value} must be a whole number of at least {least}; set "
+                    f"hydra.sweeper.{key}={max(least, 10)}"
+                )
+
 
 class SearchSweeper(RunSweeper):
     """Draws points of a space and runs each, until `n_trials` have a result.
 
-    A trial is an ordinary run in a folder that is named after its point. The study learns what the run's
-    record says, so the same command goes on after any end: what is finished counts, what was cut goes on
-    from its checkpoint, what failed gets another try. A finite space is left when each point had its trial.
+    A trial is an ordinary run in a folder that is named after its point. The study learns what the record of
+    the run says. Rerun the command after any end: trials with a result count, interrupted ones resume, failed
+    ones get another try. A finite space is exhausted when each point had its trial.
 
     Raises:
         UserError: a setting or a space that cannot work, a storage that cannot be reached, a study of another
             search; at the end, if a trial has no result.
     """
 
-    def __init__(
-        self,
-        params: Mapping[str, Any],
-        n_trials: int,
-        sampler: str,
-        startup_trials: int,
-        pruner: str,
-        seed: int,
-        storage: str,
-        study_name: str | None,
-        max_failures: int,
-        batch: int | None,
-        report: bool,
-        trial: int | None,
-    ) -> None:
-        super().__init__(report)
-        self.params = params
-        self.n_trials = n_trials
-        self.sampler = sampler
-        self.startup_trials = startup_trials
-        self.pruner = pruner
-        self.seed = seed
-        self.storage = storage
-        self.study_name = study_name
-        self.max_failures = max_failures
-        self.batch = batch
-        self.trial = trial
+    settings_class = "tempo.sweep.search.search_sweeper.SearchSettings"
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(settings["report"])
+        plain: Any = OmegaConf.to_container(OmegaConf.create(settings), resolve=True)
+        self.settings = SearchSettings(**plain)
         self.numbers: dict[str, int] = {}
         """Slug -> number of the trial."""
         self.jobs: dict[str, Job] = {}
-        """Slug -> job of each trial, those of earlier commands with them."""
+        """Slug -> job of each trial, including those of earlier commands."""
         self.failed_in_a_row = 0
 
     def sweep(self, arguments: list[str]) -> list[Any]:
-        """Search; the objective's value of each trial, None where it has none."""
-        self._check_values()
-        self.check_settings()
+        """Search; return the objective's value of each trial, None if it has none."""
+        settings = self.settings
+        self._check()
         parser = OverridesParser.create(config_loader=self.context.config_loader)
-        self.space = parse_space(parser, arguments, self.params)
+        self.space = parse_space(parser, arguments, settings.params)
         self.refuse((*self.space.fixed, *self.space.keys))
-        self._place(self._name())
+        self._choose_folder(self._name())
         config = self._checked_config()
-        self.chosen_launcher = self._launcher()
+        self.objective: str = config["objective"]
+        self.chosen_launcher = self._make_launcher()
         # Optuna loads NumPy, whose linear algebra would start threads: launchers fork jobs from this process.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        # Not at the top: this module is imported at every start.
+        # Not at the top: Optuna is an extra, and takes a second to load.
         study_module = importlib.import_module("tempo.sweep.search.study")
-        with self.alone():
-            self.study_name = self.study_name or self.folder.name
+        with self.lock():
+            self.study_name = settings.study_name or self.folder.name
             plan = study_module.Plan(
-                storage=storage_url(self.storage, str(self.folder)),
+                storage=storage_url(settings.storage, str(self.folder)),
                 study=self.study_name,
-                direction="minimize" if config["objective"].endswith("loss") else "maximize",
-                sampler=self.sampler,
-                startup_trials=self.startup_trials,
-                pruner=self.pruner,
+                direction="minimize" if self.objective.endswith("loss") else "maximize",
+                sampler=settings.sampler,
+                startup_trials=settings.startup_trials,
+                pruner=settings.pruner,
                 epochs=config["trainer"]["epochs"],
-                seed=self.seed,
+                seed=settings.seed,
                 folder=str(self.folder),
             )
             try:
                 self.study = study_module.SearchStudy(plan, self.space)
-                self.objective = config["objective"]
-                with contextlib.closing(self.study):
+                with closing(self.study):
                     return self._run()
             except study_module.STORAGE_ERRORS as error:
                 raise UserError(
-                    f"the study was lost on the way ({' '.join(str(error).split())[:200]}): when its storage "
-                    "can be reached again, the same command goes on"
+                    f"the connection to the study was lost ({' '.join(str(error).split())[:200]}); rerun the "
+                    "command when its storage can be reached again"
                 ) from error
 
-    def _check_values(self) -> None:
+    def _check(self) -> None:
         if importlib.util.find_spec("optuna") is None:
             raise UserError("the package optuna is not installed: pip install -e '.[search]'")
-        for key, value, known in (
-            ("sampler", self.sampler, SAMPLERS),
-            ("pruner", self.pruner, PRUNERS),
-        ):
-            if value not in known:
-                raise UserError(
-                    f"hydra.sweeper.{key}={value} is none.{nearest(str(value), known)} There is: "
-                    f"{', '.join(known)}"
-                )
-        least = {"n_trials": 1, "startup_trials": 0, "max_failures": 1, "seed": 0, "batch": 1}
-        for key, bound in least.items():
-            value = getattr(self, key)
-            if key == "batch" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < bound:
-                raise UserError(
-                    f"hydra.sweeper.{key}={value} must be a whole number of at least {bound}: e.g. "
-                    f"hydra.sweeper.{key}={max(bound, 10)}"
-                )
-        if any(without_password(each) != each for each in sys.argv):
+        self.settings.check()
+        if any(without_password(word) != word for word in sys.argv):
             raise UserError(
-                "hydra.sweeper.storage: a password on the command line would be kept in records; put the URL "
-                "into a variable of the environment: hydra.sweeper.storage='${oc.env:OPTUNA_STORAGE}'"
+                "hydra.sweeper.storage: records would keep a password of the command line; put the URL into "
+                "an environment variable: hydra.sweeper.storage='${oc.env:OPTUNA_STORAGE}'"
             )
+        self.check_settings()
 
     def _name(self) -> str:
-        """The folder's: of another space, sampler, pruner or seed it is another."""
-        how = [self.sampler, *([self.pruner] if self.pruner != "none" else [])]
-        identity = json.dumps([self.master.hydra.job.config_name, *how, self.seed, self.space.words])
-        name = sweep_name(Grid(self.space.keys, self.space.fixed, ()), identity)
-        return f"search_{'_'.join(how)}__{name}"
+        """Return the folder's name, which depends on the space, the sampler, the pruner and the seed."""
+        settings = self.settings
+        how = [settings.sampler, *([settings.pruner] if settings.pruner != "none" else [])]
+        config_name = self.master.hydra.job.config_name
+        identity = json.dumps([config_name, *how, settings.seed, self.space.words])
+        return f"search_{'_'.join(how)}__{sweep_name(Grid(self.space.keys, self.space.fixed, ()), identity)}"
 
     def _checked_config(self) -> Mapping[str, Any]:
-        """Compose and check points at the edges of the space, before a folder is made; the first one's."""
-        configs = []
-        for values in self.space.probes():
-            swept = self.space.overrides(values)
-            configs.append(self._job(Combination((*self.space.fixed, *swept), swept), "probe").config)
-        config = configs[0]
+        """Check points at the edges of the space, before a folder is made; return the first configuration."""
+        config, *_ = [self._point("probe", values).config for values in self.space.probes()]
         check_beginning(config)
         if "objective" not in config:
             raise UserError("hydra/sweeper=search is for src/train.py, whose runs have an objective")
         if not config["objective"].startswith("val/"):
             raise UserError(
-                f"objective={config['objective']}: a search chooses by validation, as the test images "
-                "are for what was chosen; objective=val/accuracy or objective=val/loss"
+                f"objective={config['objective']}, but a search chooses by validation and leaves the test "
+                "images for the chosen run; set objective=val/accuracy or objective=val/loss"
             )
-        if self.pruner == "hyperband" and "trainer.epochs" in self.space.names:
+        pruner = self.settings.pruner
+        if pruner == "hyperband" and "trainer.epochs" in self.space.names:
             raise UserError(
-                "hydra.sweeper.pruner=hyperband compares runs of one length: give trainer.epochs one "
-                "value, or hydra.sweeper.pruner=none"
+                "hydra.sweeper.pruner=hyperband compares runs of one length; give trainer.epochs one value, "
+                "or set hydra.sweeper.pruner=none"
             )
-        check_pruner(self.pruner, config)
+        check_pruner(pruner, config)
         return config
 
     def _run(self) -> list[Any]:
         self._recall()
-        total = self.n_trials if self.space.size is None else min(self.n_trials, self.space.size)
-        done = self.study.results
+        settings, size = self.settings, self.space.size
+        total = settings.n_trials if size is None else min(settings.n_trials, size)
+        done = len(self.study.numbers_with_result())
         words = f"{total} trial{'s' * (total != 1)}" + (f", {done} finished before" if done else "")
-        pruner = "" if self.pruner == "none" else f", pruner {self.pruner}"
-        say(f"search {self.folder}: {words}, sampler {self.sampler}{pruner}")
-        launcher = self.chosen_launcher
-        at_once = launcher.n_jobs if isinstance(launcher, IsolatingLauncher) else 1
-        progress = Progress(total=total, done_before=done, n_at_once=at_once)
+        pruner = "" if settings.pruner == "none" else f", pruner {settings.pruner}"
+        say(f"search {self.folder}: {words}, sampler {settings.sampler}{pruner}")
+        progress = Progress(total=total, done_before=done, n_at_once=self.n_at_once)
         try:
-            self._launch(self._tasks(), progress, self.batch or at_once)
+            self._launch(self._tasks(), progress, settings.batch or self.n_at_once)
         except KeyboardInterrupt:
-            left = max(0, total - self.study.results)
-            say(f"stopped, {left} of {total} trials left. Go on with: {shlex.join(['python', *sys.argv])}")
-            sys.exit(INTERRUPTED_CODE)
+            self.stop(max(0, total - len(self.study.numbers_with_result())), total, "trials")
         self._write(importance=True)
-        if self.space.size is not None and self.study.results >= self.space.size < self.n_trials:
-            say(
-                f"the space has {self.space.size} points, and each has had its trial: nothing is left to draw"
-            )
-        if self.failed_in_a_row >= self.max_failures:
+        if size is not None and len(self.study.numbers_with_result()) >= size < settings.n_trials:
+            say(f"the space has {size} points, and each has had its trial: nothing is left to draw")
+        if self.failed_in_a_row >= settings.max_failures:
             say(f"{self.failed_in_a_row} trials in a row failed: the search was stopped")
         return self._finish(list(self.jobs.values()))
 
     def _recall(self) -> None:
-        """Take up the trials of earlier commands; refuse to mix results of two configurations."""
+        """Read the trials of earlier commands; refuse to mix results of two configurations."""
         with_result = self.study.numbers_with_result()
         for trial in self.study.trials:
             slug = trial.user_attrs.get("run")
@@ -211,15 +204,15 @@ class SearchSweeper(RunSweeper):
                 raise UserError(
                     f"{job.folder} is a trial of another configuration: "
                     f"{difference(record.config, job.config)}; start another search with "
-                    "hydra.sweep.dir=<folder>, or take the change back"
+                    "hydra.sweep.dir=<folder>, or undo the change"
                 )
             self.jobs[slug], self.numbers[slug] = job, trial.number
 
     def _tasks(self) -> Iterator[Task]:
-        """The trials to be run, each drawn when it can start."""
+        """Yield the trials to run, each drawn when it can start."""
         for drawn in self._drawn():
             slug = self._slug(drawn.values)
-            self.study.place(drawn.number, slug)
+            self.study.note(drawn.number, "run", slug)
             self.numbers[slug] = drawn.number
             try:
                 job = self._point(slug, drawn.values)
@@ -231,8 +224,8 @@ class SearchSweeper(RunSweeper):
                 continue
             self.jobs[slug] = job
             need = job.need()
-            if need == "nothing":  # it was over before the study heard of it
-                self.over(job, stopped=False)
+            if need == "nothing":  # it had a result before the study heard of it
+                self.job_ended(job, stopped=False)
                 continue
             if need == "run":
                 self._make_room(job)
@@ -240,14 +233,14 @@ class SearchSweeper(RunSweeper):
             yield job, need == "resume"
 
     def _drawn(self) -> Iterator[Any]:
-        """Trials that were cut, then points that failed, then new ones, up to `n_trials` with a result."""
+        """Yield interrupted trials, then failed points, then new ones, up to `n_trials` with a result."""
         taken = set()
-        for each in self.study.open_trials():
-            taken.add(each.number)
-            yield each
+        for drawn in self.study.open_trials():
+            taken.add(drawn.number)
+            yield drawn
         self.study.queue_failed()
-        while self.failed_in_a_row < self.max_failures:
-            if len(taken | self.study.numbers_with_result()) >= self.n_trials:
+        while self.failed_in_a_row < self.settings.max_failures:
+            if len(taken | self.study.numbers_with_result()) >= self.settings.n_trials:
                 return
             drawn = self.study.draw()
             if drawn is None:
@@ -261,20 +254,19 @@ class SearchSweeper(RunSweeper):
 
     def _slug(self, values: Mapping[str, Any]) -> str:
         swept = self.space.overrides(values)
-        slug = point_slug(self.space.keys, swept, marked=False)
+        slug = job_slug(self.space.keys, swept)
         other = self.jobs.get(slug)
-        if other is not None and other.overrides != (*self.space.fixed, *swept):
-            return point_slug(self.space.keys, swept, marked=True)
-        return slug
+        taken = other is not None and other.overrides != (*self.space.fixed, *swept)
+        return job_slug(self.space.keys, swept, hashed=taken)
 
     def _overrides(self, job: Job, resume: bool) -> list[str]:
-        mine = [
+        return [
+            *super()._overrides(job, resume),
             f"hydra.sweeper.trial={self.numbers[job.slug]}",
-            f"hydra.sweeper.study_name={quoted(str(self.study_name))}",
+            f"hydra.sweeper.study_name={quoted(self.study_name)}",
         ]
-        return [*super()._overrides(job, resume), *mine]
 
-    def over(self, job: Job, stopped: bool) -> None:
+    def job_ended(self, job: Job, stopped: bool) -> None:
         """Tell the study, and count failures in a row; a trial that the user stopped stays open."""
         if stopped:
             return

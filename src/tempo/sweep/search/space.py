@@ -1,4 +1,4 @@
-"""From override strings to the space of a search, in Hydra's own grammar."""
+"""From override strings, in Hydra's own grammar, to the space of a search."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tempo.errors import UserError
 from tempo.sweep.grid import bare, overrides_by_key, short_number
 
 RESOLUTION = 10_000
-"""Steps in which an interval is drawn: values that can be read, and finer than any run can tell apart."""
+"""Steps in which an interval is drawn: short values, and finer than any run can distinguish."""
 _SIGNIFICANT_DIGITS = 4
 Value = bool | int | float | str | None
 Point = tuple[Value, ...]
@@ -22,7 +22,7 @@ Point = tuple[Value, ...]
 
 @dataclass(frozen=True)
 class Choice:
-    """A list of values, each with its text in an override. Numbers where all are, else texts."""
+    """A list of values and their texts in overrides. The values are numbers if all are, else texts."""
 
     key: str
     values: tuple[Value, ...]
@@ -30,28 +30,28 @@ class Choice:
 
     @property
     def size(self) -> int:
-        """How many values there are."""
+        """Number of values."""
         return len(self.values)
 
     @property
     def words(self) -> str:
-        """As one writes it."""
+        """The axis as a user writes it."""
         return ",".join(self.texts)
 
     def index(self, value: Value) -> int:
-        """Where a value stands."""
+        """Return the index of a value."""
         return self.values.index(value)
 
     def value(self, index: int) -> Value:
-        """Inverse of `index`."""
+        """Return the value at an index."""
         return self.values[index]
 
     def override(self, value: Value) -> str:
-        """`key=value`."""
+        """Return `key=value`."""
         return f"{self.key}={self.texts[self.index(value)]}"
 
     def edges(self) -> tuple[Value, ...]:
-        """Values that together show whether all can work: each one."""
+        """Return values that together show whether all can work: every one."""
         return self.values
 
 
@@ -67,33 +67,33 @@ class Steps:
 
     @property
     def size(self) -> int:
-        """How many values there are."""
+        """Number of values."""
         return 1 + round((self.high - self.low) / self.step)
 
     @property
     def words(self) -> str:
-        """As one writes it."""
+        """The axis as a user writes it."""
         inner = f"range({self.low}, {self._short(self.high + self.step)}, {self.step})"
         return f"tag(log, {inner})" if self.log else inner
 
     def index(self, value: Any) -> int:
-        """Where a value stands."""
+        """Return the index of a value."""
         return round((value - self.low) / self.step)
 
     def value(self, index: int) -> int | float:
-        """Inverse of `index`."""
+        """Return the value at an index."""
         return self._short(self.low + index * self.step)
 
     def override(self, value: Any) -> str:
-        """`key=value`."""
+        """Return `key=value`."""
         return f"{self.key}={short_number(str(self.value(self.index(value))))}"
 
     def edges(self) -> tuple[int | float, ...]:
-        """Values that together show whether all can work: both ends."""
+        """Return values that together show whether all can work: both ends."""
         return (self.low, self.high)
 
     def _short(self, number: int | float) -> int | float:
-        """Without the last bits that sums of decimal steps leave: 0.3 and not 0.30000000000000004."""
+        """Drop the last bits that sums of decimal steps leave: 0.3, not 0.30000000000000004."""
         return number if isinstance(number, int) else float(f"{number:.12g}")
 
 
@@ -105,20 +105,17 @@ class Interval:
     low: float
     high: float
     log: bool = False
-
-    @property
-    def size(self) -> None:
-        """There is no counting them."""
-        return None
+    size: None = None
+    """Its values cannot be counted."""
 
     @property
     def words(self) -> str:
-        """As one writes it."""
+        """The axis as a user writes it."""
         inner = f"interval({short_number(str(self.low))}, {short_number(str(self.high))})"
         return f"tag(log, {inner})" if self.log else inner
 
     def rounded(self, value: float) -> float:
-        """The nearest short number: four significant digits on a log scale, else `RESOLUTION` steps."""
+        """Return the nearest short number: four digits on a log scale, else one of `RESOLUTION` steps."""
         if self.log:
             short = float(f"{value:.{_SIGNIFICANT_DIGITS - 1}e}")
         else:
@@ -126,11 +123,11 @@ class Interval:
         return min(max(short, self.low), self.high)
 
     def override(self, value: Any) -> str:
-        """`key=value`."""
+        """Return `key=value`."""
         return f"{self.key}={short_number(str(float(value)))}"
 
     def edges(self) -> tuple[float, ...]:
-        """Values that together show whether all can work: both ends."""
+        """Return values that together show whether all can work: both ends."""
         return (self.low, self.high)
 
 
@@ -146,31 +143,31 @@ class Space:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Of the axes, as they stand in overrides."""
-        return tuple(each.key for each in self.axes)
+        """Keys of the axes, as in overrides."""
+        return tuple(axis.key for axis in self.axes)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the axes in a study: the keys without `+`."""
-        return tuple(bare(each.key) for each in self.axes)
+        """Names of the axes in a study: the keys without `+`."""
+        return tuple(map(bare, self.keys))
 
     @property
     def size(self) -> int | None:
-        """Number of points; None where an axis is continuous."""
-        sizes = [each.size for each in self.axes]
-        return None if None in sizes else math.prod(each for each in sizes if each is not None)
+        """Number of points; None if an axis is continuous."""
+        sizes = [axis.size for axis in self.axes if axis.size is not None]
+        return math.prod(sizes) if len(sizes) == len(self.axes) else None
 
     @property
     def words(self) -> dict[str, str]:
-        """Axis -> what it ranges over: what a study is made for."""
+        """Axis -> its values as a user writes them: what a study is made for."""
         return {name: axis.words for name, axis in zip(self.names, self.axes, strict=True)}
 
     def overrides(self, values: Mapping[str, Any]) -> tuple[str, ...]:
-        """Those of one point, given its value on each axis by name."""
+        """Return the overrides of one point, given its value on each axis by name."""
         return tuple(axis.override(values[name]) for name, axis in zip(self.names, self.axes, strict=True))
 
     def rounded(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The point as it is run: numbers of intervals shortened, numbers of ranges on their steps."""
+        """Return the point as it is run: numbers of intervals shortened, numbers of ranges on their steps."""
         return {
             name: axis.rounded(values[name])
             if isinstance(axis, Interval)
@@ -179,103 +176,101 @@ class Space:
         }
 
     def point(self, values: Mapping[str, Any]) -> Point:
-        """The same for the same point: its values in the order of the axes."""
+        """Return the rounded values in the order of the axes: equal for equal points."""
         return tuple(self.rounded(values).values())
 
     def probes(self) -> list[dict[str, Value]]:
-        """Few points that meet each choice and both ends of each range: what cannot work shows in them."""
-        edges = [each.edges() for each in self.axes]
-        longest = max(map(len, edges))
+        """Return points that together have each choice and both ends of each range.
+
+        If a space cannot work, it shows in them.
+        """
+        edges = [axis.edges() for axis in self.axes]
         return [
             {name: values[min(n, len(values) - 1)] for name, values in zip(self.names, edges, strict=True)}
-            for n in range(longest)
+            for n in range(max(map(len, edges)))
         ]
 
 
 def parse_space(parser: OverridesParser, arguments: Sequence[str], params: Mapping[str, Any]) -> Space:
-    """The axes of `params` (an experiment's) and of the command line, which replaces those of the same key.
+    """Return the axes of `params` (an experiment's) and of the command line, which replaces equal keys.
 
     Raises:
-        UserError: nothing to search, a single point, an axis that cannot be searched, `seed` among the axes.
+        UserError: nothing to search, a single point, an axis that cannot be searched, `seed` as an axis.
     """
     by_key = overrides_by_key(parser, arguments, params)
-    axes = tuple(_axis(each) for each in by_key.values() if each.is_sweep_override())
-    space = Space(
-        axes, tuple(str(each.input_line) for each in by_key.values() if not each.is_sweep_override())
+    axes = tuple(_axis(override) for override in by_key.values() if override.is_sweep_override())
+    fixed = tuple(
+        str(override.input_line) for override in by_key.values() if not override.is_sweep_override()
     )
+    space = Space(axes, fixed)
     if not axes:
         raise UserError(
-            "nothing to search: name a space, e.g. optimizer.lr=1e-2,1e-3 or "
+            "nothing to search; name a space, e.g. optimizer.lr=1e-2,1e-3 or "
             "'optimizer.lr=tag(log, interval(1e-5, 1))'"
         )
     if "seed" in space.names:
         raise UserError(
-            "seed is no axis of a search, which would choose the luckiest: leave it out, and run the best "
+            "seed cannot be searched: the search would pick a lucky one; leave it out, and run the best "
             "trial's command with seed=0,1,2 -m"
         )
     if space.size == 1:
         raise UserError(
-            f"{', '.join(space.overrides(space.probes()[0]))} is a space of one point: there is nothing to "
+            f"{', '.join(space.overrides(space.probes()[0]))} is a space of one point, with nothing to "
             "search; name more values, or leave -m out"
         )
     return space
 
 
 def _axis(override: Override) -> Axis:
-    key, sweep = override.get_key_element(), override.value()
+    key, line, sweep = override.get_key_element(), override.input_line, override.value()
     tags: set[str] = getattr(sweep, "tags", set())
     if unknown := tags - {"log"}:
-        raise UserError(
-            f"{override.input_line}: the tag {sorted(unknown)[0]} means nothing here; there is: log"
-        )
+        raise UserError(f"{line}: the tag {sorted(unknown)[0]} is unknown; use log")
     log = "log" in tags
     if isinstance(sweep, IntervalSweep):
-        return _interval(override, key, sweep, log)
+        return _interval(line, key, sweep, log)
     if isinstance(sweep, RangeSweep):
-        return _range(override, key, sweep, log)
+        return _range(line, key, sweep, log)
     if log:
-        raise UserError(f"{override.input_line}: a list has no log scale: tag(log, interval(1e-5, 1))")
+        raise UserError(f"{line}: a list has no log scale; use tag(log, interval(1e-5, 1))")
     return _choice(override, key)
 
 
 def _choice(override: Override, key: str) -> Choice:
     if hasattr(override.value(), "shuffle"):
-        override.value().shuffle = False  # type: ignore[union-attr] # the order says nothing in a search
+        override.value().shuffle = False  # type: ignore[union-attr] # a search ignores the order
     found: dict[str, Any] = {}
     for element, text in zip(override.sweep_iterator(), override.sweep_string_iterator(), strict=True):
         found.setdefault(short_number(text), element)
     if not found:
-        raise UserError(f"{override.input_line} has no value: name some, e.g. {key}=1,2")
+        raise UserError(f"{override.input_line} has no value; give some, e.g. {key}=1,2")
     numbers = [
-        each for each in found.values() if isinstance(each, (int, float)) and not isinstance(each, bool)
+        value for value in found.values() if isinstance(value, (int, float)) and not isinstance(value, bool)
     ]
     if len(numbers) == len(set(numbers)) == len(found):
         return Choice(key, tuple(numbers), tuple(found))
-    texts = [each.text if isinstance(each, QuotedString) else text for text, each in found.items()]
+    texts = [value.text if isinstance(value, QuotedString) else text for text, value in found.items()]
     return Choice(key, tuple(texts), tuple(found))
 
 
-def _range(override: Override, key: str, sweep: RangeSweep, log: bool) -> Axis:
+def _range(line: str | None, key: str, sweep: RangeSweep, log: bool) -> Axis:
     values = list(sweep.range())
     if not values:
-        raise UserError(f"{override.input_line} has no value: name some, e.g. {key}=range(1,4)")
-    low, high = min(values), max(values)
-    step = abs(sweep.step)
-    if not isinstance(step, int) or not all(isinstance(each, int) for each in values):
-        low, high, step = (float(f"{each:.12g}") for each in (low, high, step))
+        raise UserError(f"{line} has no value; give some, e.g. {key}=range(1,4)")
+    low, high, step = min(values), max(values), abs(sweep.step)
+    if not all(isinstance(number, int) for number in (step, *values)):
+        low, high, step = (float(f"{number:.12g}") for number in (low, high, step))
     if log and (step != 1 or low < 1):
-        raise UserError(f"{override.input_line}: a range on a log scale has step 1 and begins at 1 or above")
+        raise UserError(f"{line}: on a log scale, a range must have step 1 and start at 1 or above")
     return Steps(key, low, high, step, log)
 
 
-def _interval(override: Override, key: str, sweep: IntervalSweep, log: bool) -> Axis:
+def _interval(line: str | None, key: str, sweep: IntervalSweep, log: bool) -> Axis:
     low, high = sweep.start, sweep.end
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)) or low > high:
-        raise UserError(f"{override.input_line} goes from {low} to {high}: write the lower end first")
+        raise UserError(f"{line} goes from {low} to {high}; write two finite ends, the lower end first")
     if log and low <= 0:
-        raise UserError(
-            f"{override.input_line}: a log scale begins above 0, e.g. tag(log, interval(1e-5, {high:g}))"
-        )
+        raise UserError(f"{line}: a log scale begins above 0; use tag(log, interval(1e-5, {high:g}))")
     if isinstance(low, int) and isinstance(high, int):
         return Steps(key, low, high, 1, log)
     if low == high:

@@ -1,4 +1,4 @@
-"""The study of a search: what was drawn, what came of it, what is to be drawn next."""
+"""What a search tells Optuna and asks it: trials drawn, their results, what is to be drawn next."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ from tempo.trainer.search_trial import (
 IDENTITY = "tempo"
 """The attribute of a study that says what it was made for."""
 STORAGE_ERRORS = (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError)
-RESULTS = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A trial to be run: its number in the study and its value on each axis."""
+    """A trial to run: its number in the study and its value on each axis."""
 
     number: int
     values: Mapping[str, Any]
@@ -40,7 +39,7 @@ class Drawn:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a search was asked for. `epochs` is the length of a run that is not stopped."""
+    """What a search was asked for. `epochs` is the length of a run that is not stopped early."""
 
     storage: str
     study: str
@@ -54,10 +53,10 @@ class Plan:
 
 
 class SearchStudy:
-    """A study that holds one search. Trials are told what the record of their run says.
+    """A study that holds one search. A trial's result is what the record of its run says.
 
-    A trial that was cut stays open and goes on under its number; one that failed is put into the queue again
-    by the next command, as a new trial of the same point.
+    An interrupted trial stays open and resumes under its number. The next command queues a failed one again,
+    as a new trial of the same point.
 
     Raises:
         UserError: the storage cannot be reached, or has a study of that name for another search.
@@ -80,12 +79,13 @@ class SearchStudy:
                     pruner=make_pruner(plan.pruner, plan.epochs),
                     load_if_exists=True,
                 )
-                self._claim()
+                self._check_identity()
         except UserError:
             self.close()
             raise
         except Exception as error:  # each data base and driver has its own
-            why = without_password(f"{plan.storage} cannot be used: {_first_line(error)}")
+            first_line = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+            why = without_password(f"{plan.storage} cannot be used: {first_line}")
             raise UserError(
                 f"hydra.sweeper.storage={why}; hydra.sweeper.storage=sqlite is a file in the sweep's folder"
             ) from error
@@ -95,21 +95,21 @@ class SearchStudy:
         if self.storage is not None:
             close_storage(self.storage)
 
-    def _claim(self) -> None:
-        """Write into a new study what it is for; check it in an old one."""
-        inside = self.plan.folder in self.plan.storage  # moves with the sweep
+    def _check_identity(self) -> None:
+        """Note in a new study what it is for; compare it in an old one."""
         mine: dict[str, Any] = {
             "space": self.space.words,
             "direction": self.plan.direction,
             "fixed": sorted(self.space.fixed),
         }
-        mine |= {} if inside else {"folder": self.plan.folder}
+        if self.plan.folder not in self.plan.storage:  # a file in the sweep's folder moves with it
+            mine["folder"] = self.plan.folder
         known = self.study.user_attrs.get(IDENTITY)
         if known is None and not self.study.get_trials(deepcopy=False):
             self.study.set_user_attr(IDENTITY, mine)
         elif known != mine:
             raise UserError(
-                f"the study {self.plan.study} was made for {_difference(known, mine)}: choose another with "
+                f"the study {self.plan.study} was made for {_difference(known, mine)}; choose another with "
                 "hydra.sweeper.study_name=<name>, or another folder with hydra.sweep.dir=<folder>"
             )
 
@@ -117,40 +117,40 @@ class SearchStudy:
     def trials(self) -> list[FrozenTrial]:
         """All trials that have a point, in order."""
         found = self.study.get_trials(deepcopy=False)
-        return [each for each in found if set(self.space.names) <= set(each.params)]
+        return [trial for trial in found if set(self.space.names) <= set(trial.params)]
 
     def numbers_with_result(self) -> set[int]:
-        """Trials that came to one; a pruned trial has."""
-        return {each.number for each in self.trials if each.state in RESULTS}
-
-    @property
-    def results(self) -> int:
-        """How many came to a result."""
-        return len(self.numbers_with_result())
+        """Return the numbers of trials with a result; a pruned trial has one."""
+        with_result = (TrialState.COMPLETE, TrialState.PRUNED)
+        return {trial.number for trial in self.trials if trial.state in with_result}
 
     def open_trials(self) -> list[Drawn]:
-        """Those that were cut. What was cut while it was drawn is closed, nothing is lost with it."""
-        whole = {each.number for each in self.trials}
-        for each in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if each.number not in whole:
-                self.study.tell(each.number, state=TrialState.FAIL)
-        return [self._drawn(each) for each in self.trials if each.state == TrialState.RUNNING]
+        """Return the interrupted trials; close those without a point, interrupted while they were drawn."""
+        whole = {trial.number for trial in self.trials}
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.number not in whole:
+                self.study.tell(trial.number, state=TrialState.FAIL)
+        return [
+            Drawn(trial.number, self.space.rounded(trial.params))
+            for trial in self.trials
+            if trial.state == TrialState.RUNNING
+        ]
 
     def queue_failed(self) -> None:
-        """Queue each point that has no more than failures, once."""
+        """Queue each point all of whose trials failed, once."""
         by_point: dict[Any, list[FrozenTrial]] = {}
-        for each in self.trials:
-            by_point.setdefault(self.space.point(each.params), []).append(each)
+        for trial in self.trials:
+            by_point.setdefault(self.space.point(trial.params), []).append(trial)
         for trials in by_point.values():
-            if all(each.state == TrialState.FAIL for each in trials):
+            if all(trial.state == TrialState.FAIL for trial in trials):
                 params = {name: trials[-1].params[name] for name in self.space.names}
                 self.study.add_trial(
                     create_trial(state=TrialState.WAITING, params=params, distributions=self.distributions)
                 )
 
     def draw(self) -> Drawn | None:
-        """The next trial: one of the queue, else a new point; None where every point has had its trial."""
-        self.sampler.known = {self.space.point(each.params) for each in self.trials}
+        """Return a queued trial, else a new point; None if every point has had its trial."""
+        self.sampler.known = {self.space.point(trial.params) for trial in self.trials}
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if not waiting and self.space.size is not None and len(self.sampler.known) >= self.space.size:
             return None
@@ -159,15 +159,15 @@ class SearchStudy:
         return Drawn(trial.number, self.space.rounded(trial.params))
 
     def tell(self, number: int, record: RunRecord | None, reason: str = "") -> None:
-        """Close a trial by the record of its run; one that was cut stays open.
+        """Close a trial with the result in its run's record; an interrupted one stays open.
 
-        A diverged run has no value that counts, and the sampler must know how bad its point is: like one that
-        the pruner stopped, it is a pruned trial.
+        A diverged run has no value that counts, but the sampler must know how bad its point is: it is told as
+        a pruned trial.
         """
         status = "failed" if record is None else record.status
-        self._note(number, "status", status)
+        self.note(number, "status", status)
         if words := reason or (record.reason if record is not None else ""):
-            self._note(number, "reason", words[:1000])
+            self.note(number, "reason", words[:1000])
         if status in ("running", "interrupted"):
             return
         value = record.objective.get("value") if record is not None else None
@@ -179,22 +179,19 @@ class SearchStudy:
             else:
                 self.study.tell(number, state=TrialState.FAIL)
 
-    def place(self, number: int, slug: str) -> None:
-        """Note where a trial runs."""
-        self._note(number, "run", slug)
-
-    def _note(self, number: int, key: str, value: str) -> None:
+    def note(self, number: int, key: Literal["run", "status", "reason"], value: str) -> None:
+        """Set an attribute of a trial; `run` is the name of its folder."""
         trial = self.study.get_trials(deepcopy=False)[number]
         if trial.user_attrs.get(key) != value:
-            # Study has no public way to write an attribute of a trial that another process may hold.
+            # Study has no public way to set an attribute of a trial that another process may hold.
             self.study._storage.set_trial_user_attr(trial._trial_id, key, value)
 
     def importance(self) -> dict[str, float]:
-        """Share of each axis in what sets good trials apart (PED-ANOVA); empty where there is too little.
+        """Return each axis's share in what sets good trials apart (PED-ANOVA); nothing for too few trials.
 
         Source: Watanabe, Bansal & Hutter, arXiv:2304.10255.
         """
-        values = {each.value for each in self.trials if each.state == TrialState.COMPLETE}
+        values = {trial.value for trial in self.trials if trial.state == TrialState.COMPLETE}
         if len(values) < 2:
             return {}
         with quiet_optuna():
@@ -202,7 +199,7 @@ class SearchStudy:
         return {name: float(share) for name, share in found.items() if math.isfinite(share)}
 
     def as_plain(self, importance: bool) -> dict[str, Any]:
-        """Everything that a report needs, so that it needs no Optuna; `importance` takes a second to load."""
+        """Return all that a report needs, so that it needs no Optuna; `importance` takes a second to load."""
         axes = zip(self.space.names, self.space.axes, strict=True)
         return {
             "sampler": self.plan.sampler,
@@ -212,10 +209,11 @@ class SearchStudy:
             "space": self.space.words,
             "log_axes": [name for name, axis in axes if not isinstance(axis, Choice) and axis.log],
             "importance": self.importance() if importance else {},
-            "trials": [self._plain_trial(each) for each in self.trials],
+            "trials": [self._plain_trial(trial) for trial in self.trials],
         }
 
     def _plain_trial(self, trial: FrozenTrial) -> dict[str, Any]:
+        by_epoch = sorted(trial.intermediate_values.items())
         return {
             "number": trial.number,
             "folder": trial.user_attrs.get("run", ""),
@@ -223,19 +221,8 @@ class SearchStudy:
             "reason": trial.user_attrs.get("reason", ""),
             "values": self.space.rounded(trial.params),
             "value": trial.value if trial.state == TrialState.COMPLETE else None,
-            "by_epoch": {
-                str(epoch): value
-                for epoch, value in sorted(trial.intermediate_values.items())
-                if math.isfinite(value)
-            },
+            "by_epoch": {str(epoch): value for epoch, value in by_epoch if math.isfinite(value)},
         }
-
-    def _drawn(self, trial: FrozenTrial) -> Drawn:
-        return Drawn(trial.number, self.space.rounded(trial.params))
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _difference(then: Any, now: Mapping[str, Any]) -> str:

@@ -49,23 +49,23 @@ def test_an_experiment_brings_axes_that_the_command_line_replaces() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "said"),
+    ("argument", "message"),
     [
         ("model=mlp", "nothing to search"),
         ("a=choice(1)", "a space of one point"),
         ("a=interval(1,1)", "a space of one point"),
         ("a=range(1,1)", "has no value"),
-        ("seed=0,1", "luckiest"),
+        ("seed=0,1", "lucky one"),
         ("a=interval(2,1)", "lower end first"),
         ("a=interval(1,inf)", "from 1.0 to inf"),
         ("a=tag(log, interval(0, 1))", "begins above 0"),
         ("a=tag(log, range(1,9,2))", "step 1"),
         ("a=tag(log, choice(1,2))", "no log scale"),
-        ("a=tag(lag, interval(1, 2))", "the tag lag means nothing"),
+        ("a=tag(lag, interval(1, 2))", "the tag lag is unknown"),
     ],
 )
-def test_what_cannot_be_searched_is_refused(argument: str, said: str) -> None:
-    with pytest.raises(UserError, match=said) as caught:
+def test_what_cannot_be_searched_is_refused(argument: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
         space(argument)
     assert "\n" not in str(caught.value)
 
@@ -83,7 +83,7 @@ def test_overrides_of_a_point_can_be_read_and_keep_its_value() -> None:
     assert values == {"a": 3.162e-4, "b": 0.3, "c": "x y", "d": 0.95}
     assert found.overrides(values) == ("+a=3.162e-4", "b=0.3", "c='x y'", "d=0.95")
     parsed = OverridesParser.create().parse_overrides(list(found.overrides(values)))
-    assert [each.value() for each in parsed] == list(values.values())
+    assert [override.value() for override in parsed] == list(values.values())
 
 
 def test_rounding_never_leaves_an_interval() -> None:
@@ -99,6 +99,6 @@ def test_rounding_never_leaves_an_interval() -> None:
 def test_probes_meet_each_choice_and_both_ends() -> None:
     found = space("a=1,2,3", "b=interval(0,1)", "c=range(2,9)")
     probes = found.probes()
-    assert {each["a"] for each in probes} == {1, 2, 3}
-    assert {each["b"] for each in probes} == {0.0, 1.0}
-    assert {each["c"] for each in probes} == {2, 8}
+    assert {probe["a"] for probe in probes} == {1, 2, 3}
+    assert {probe["b"] for probe in probes} == {0.0, 1.0}
+    assert {probe["c"] for probe in probes} == {2, 8}

@@ -18,10 +18,12 @@ optuna = pytest.importorskip("optuna", reason="Optuna is not installed: pip inst
 
 from tempo.errors import UserError  # noqa: E402
 from tempo.paths import ROOT  # noqa: E402
-from tests.search.searching import kill_at, run, search, statuses, times_run  # noqa: E402
+from tests.sweep.search.searching import kill_at, run, search, statuses, times_run  # noqa: E402
 
 FINITE = ("optimizer.lr=1e-2,1e-3,1e-4,1e-5", "trainer.epochs=2")
 CONTINUOUS = ("optimizer.lr=tag(log, interval(1e-4, 1))", "optimizer.wd=0,1e-4", "trainer.epochs=3")
+FOUR = "hydra.sweeper.n_trials=4"
+ONE_FAILED = "1 of 4 jobs have no result"
 
 
 def study(folder: Path) -> Any:
@@ -29,32 +31,35 @@ def study(folder: Path) -> Any:
     return optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/study.db")
 
 
-def test_a_search_goes_on_to_the_number_of_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def states(folder: Path) -> list[str]:
+    return [trial.state.name for trial in study(folder).trials]
+
+
+def test_a_search_continues_to_the_number_of_trials(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = search(tmp_path, run, CONTINUOUS, "hydra.sweeper.n_trials=3")
     again = search(tmp_path, run, CONTINUOUS, "hydra.sweeper.n_trials=3")
     more = search(tmp_path, run, CONTINUOUS, "hydra.sweeper.n_trials=5")
     assert len(first) == 3
     assert again == first == more[:3]
-    assert set(times_run(tmp_path).values()) == {1}
-    assert len(study(tmp_path).trials) == len(times_run(tmp_path)) == 5
+    assert list(times_run(tmp_path).values()) == [1] * 5
+    assert len(study(tmp_path).trials) == 5
     assert study(tmp_path).best_value == max(more)
-    lines = [each for each in capsys.readouterr().out.splitlines() if each.startswith("search ")]
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("search ")]
     assert "3 trials, sampler tpe" in lines[0]
     assert "5 trials, 3 finished before, sampler tpe" in lines[2]
-    told = json.loads((tmp_path / "search.json").read_text())
-    assert [each["number"] for each in told["trials"]] == list(range(5))
-    assert [each["value"] for each in told["trials"]] == more
+    plain = json.loads((tmp_path / "search.json").read_text())
+    assert [(trial["number"], trial["value"]) for trial in plain["trials"]] == list(enumerate(more))
 
 
-def test_a_finite_space_is_left_when_it_is_exhausted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_finite_space_is_exhausted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     search(tmp_path, run, FINITE, "hydra.sweeper.n_trials=20")
     assert sorted(times_run(tmp_path)) == ["lr=0.01", "lr=1e-3", "lr=1e-4", "lr=1e-5"]
     assert "the space has 4 points, and each has had its trial" in capsys.readouterr().out
 
 
-def test_a_failure_stops_no_other_and_gets_another_try(
+def test_a_failure_stops_no_other_trial_and_gets_another_try(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def out_of_luck(config: DictConfig) -> Any:
@@ -62,7 +67,7 @@ def test_a_failure_stops_no_other_and_gets_another_try(
             raise RuntimeError("out of luck")
         return run(config)
 
-    with pytest.raises(UserError, match="1 of 4 jobs without a result"):
+    with pytest.raises(UserError, match=ONE_FAILED):
         search(tmp_path, out_of_luck, FINITE)
     assert sorted(times_run(tmp_path)) == ["lr=0.01", "lr=1e-4", "lr=1e-5"]
     output = capsys.readouterr().out
@@ -70,8 +75,7 @@ def test_a_failure_stops_no_other_and_gets_another_try(
     assert "again: python " in output
     search(tmp_path, run, FINITE)
     assert times_run(tmp_path) == {"lr=0.01": 1, "lr=1e-3": 1, "lr=1e-4": 1, "lr=1e-5": 1}
-    states = [each.state.name for each in study(tmp_path).trials]
-    assert sorted(states) == ["COMPLETE"] * 4 + ["FAIL"]
+    assert sorted(states(tmp_path)) == ["COMPLETE"] * 4 + ["FAIL"]
 
 
 def test_failures_in_a_row_stop_the_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,9 +84,9 @@ def test_failures_in_a_row_stop_the_search(tmp_path: Path, capsys: pytest.Captur
             raise RuntimeError("out of luck")
         return run(config)
 
-    with pytest.raises(UserError, match="without a result"):
+    with pytest.raises(UserError, match="have no result"):
         search(tmp_path, fails, CONTINUOUS, "hydra.sweeper.n_trials=20", "hydra.sweeper.max_failures=2")
-    ends = [each.state.name for each in study(tmp_path).trials]
+    ends = states(tmp_path)
     assert ends[-2:] == ["FAIL", "FAIL"]
     assert "FAIL FAIL" not in " ".join(ends[:-1])
     assert "2 trials in a row failed: the search was stopped" in capsys.readouterr().out
@@ -94,13 +98,11 @@ def test_a_point_that_cannot_be_composed_fails_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"scheduler=onecycle.*the schedule changes momentum"):
         search(tmp_path, run, arguments)
     arguments = ("optimizer=momentum,sgd", "scheduler=onecycle,constant")
-    with pytest.raises(UserError, match="1 of 4 jobs without a result"):
-        search(tmp_path, run, arguments)
-    assert len(times_run(tmp_path)) == 3
-    with pytest.raises(UserError, match="1 of 4 jobs without a result: the same command") as caught:
-        search(tmp_path, run, arguments)
-    assert "alone" not in str(caught.value)  # no command was given that could run it
-    assert set(times_run(tmp_path).values()) == {1}
+    for _ in range(2):
+        with pytest.raises(UserError, match=f"{ONE_FAILED}; rerun the same command") as caught:
+            search(tmp_path, run, arguments)
+        assert "alone" not in str(caught.value)  # no command could run it alone
+        assert list(times_run(tmp_path).values()) == [1] * 3
 
 
 def test_ctrl_c_keeps_the_trial_for_the_next_start(
@@ -112,11 +114,11 @@ def test_ctrl_c_keeps_the_trial_for_the_next_start(
         return run(config)
 
     with pytest.raises(SystemExit) as caught:
-        search(tmp_path, stopped, CONTINUOUS, "hydra.sweeper.n_trials=4")
+        search(tmp_path, stopped, CONTINUOUS, FOUR)
     assert caught.value.code == 130
-    assert "stopped, 2 of 4 trials left. Go on with: python " in capsys.readouterr().out
-    search(tmp_path, run, CONTINUOUS, "hydra.sweeper.n_trials=4")
-    assert [each.state.name for each in study(tmp_path).trials] == ["COMPLETE"] * 4
+    assert "stopped, 2 of 4 trials left; resume with: python " in capsys.readouterr().out
+    search(tmp_path, run, CONTINUOUS, FOUR)
+    assert states(tmp_path) == ["COMPLETE"] * 4
 
 
 KILLED = ("hydra.sweeper.n_trials=3", "hydra.sweeper.sampler=random")
@@ -124,19 +126,19 @@ KILLED = ("hydra.sweeper.n_trials=3", "hydra.sweeper.sampler=random")
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], set[str]]:
-    """What a search that is not cut comes to, and its folders."""
+    """The values and the folders of a search that is not interrupted."""
     folder = tmp_path_factory.mktemp("whole")
     return search(folder, run, CONTINUOUS, *KILLED), set(times_run(folder))
 
 
 @pytest.mark.parametrize("cut", ["early", "late", "recorded"])
-def test_a_search_that_was_killed_loses_and_repeats_nothing(
+def test_a_killed_search_loses_and_repeats_nothing(
     tmp_path: Path, whole: tuple[list[Any], set[str]], cut: str
 ) -> None:
     """SIGKILL in the second run: before its record, in its second epoch, after its last record."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.search.searching", "optuna", "sqlalchemy"])
+    context.set_forkserver_preload(["tests.sweep.search.searching", "optuna", "sqlalchemy"])
     process = context.Process(target=kill_at, args=(str(tmp_path), CONTINUOUS, KILLED, cut, 2))
     process.start()
     process.join(120)
@@ -151,113 +153,93 @@ def test_a_search_that_was_killed_loses_and_repeats_nothing(
     assert len(again) == (cut != "recorded")
     assert again <= set(before)
     trials = study(tmp_path).trials
-    assert [each.number for each in trials] == [0, 1, 2]
-    assert [each.state.name for each in trials] == ["COMPLETE"] * 3
-    assert [sorted(each.intermediate_values) for each in trials] == [[1, 2, 3]] * 3
+    assert [trial.number for trial in trials] == [0, 1, 2]
+    assert states(tmp_path) == ["COMPLETE"] * 3
+    assert [sorted(trial.intermediate_values) for trial in trials] == [[1, 2, 3]] * 3
 
 
-def test_the_local_launcher_draws_a_trial_when_a_slot_is_free(tmp_path: Path) -> None:
-    def job(config: DictConfig) -> Any:
-        if HydraConfig.get().sweeper.trial == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return run(config)
-
-    local = ("hydra/launcher=local", "hydra.launcher.n_jobs=2", "hydra.launcher.preload=[]")
-    with pytest.raises(UserError, match="1 of 4 jobs without a result"):
-        search(tmp_path, job, CONTINUOUS, "hydra.sweeper.n_trials=4", *local)
-    search(tmp_path, run, CONTINUOUS, "hydra.sweeper.n_trials=4", *local)
-    assert statuses(tmp_path) == ["completed"] * 4
-    assert [each.state.name for each in study(tmp_path).trials] == [
-        "COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE",
-    ]  # fmt: skip
-
-
-def test_a_launcher_of_others_takes_trials_in_batches(tmp_path: Path) -> None:
-    """Hydra's own, as it is: two at a time, and it gives up at a job that raises."""
+@pytest.mark.parametrize("launcher", ["local", "basic"])
+def test_launchers_of_several_processes_and_of_others(tmp_path: Path, launcher: str) -> None:
+    """Ours draws a trial when a slot is free; Hydra's takes batches, and gives up at a job that raises."""
+    settings = {
+        "local": ("hydra.launcher.n_jobs=2", "hydra.launcher.preload=[]"),
+        "basic": ("hydra.sweeper.batch=2",),
+    }
 
     def job(config: DictConfig) -> Any:
-        assert len(times_run(tmp_path)) == len(list(tmp_path.glob("*/run.json")))
         if HydraConfig.get().sweeper.trial == 2:
+            if launcher == "local":
+                os.kill(os.getpid(), signal.SIGKILL)
             raise RuntimeError("out of luck")
         return run(config)
 
-    elsewhere = ("hydra/launcher=basic", "hydra.sweeper.batch=2", "hydra.sweeper.n_trials=4")
-    with pytest.raises(UserError, match="1 of 4 jobs without a result"):
-        search(tmp_path, job, CONTINUOUS, *elsewhere)
-    search(tmp_path, run, CONTINUOUS, *elsewhere)
-    assert set(times_run(tmp_path).values()) == {1}
-    ends = [each.state.name for each in study(tmp_path).trials]
-    assert sorted(ends) == ["COMPLETE"] * 4 + ["FAIL"]
+    chosen = (f"hydra/launcher={launcher}", *settings[launcher], FOUR)
+    with pytest.raises(UserError, match=ONE_FAILED):
+        search(tmp_path, job, CONTINUOUS, *chosen)
+    search(tmp_path, run, CONTINUOUS, *chosen)
+    assert statuses(tmp_path) == ["completed"] * 4
+    assert list(times_run(tmp_path).values()) == [1] * 4
+    assert sorted(states(tmp_path)) == ["COMPLETE"] * 4 + ["FAIL"]
+    assert states(tmp_path)[2] == "FAIL"
 
 
 @pytest.mark.parametrize("pruner", ["hyperband", "median"])
-def test_jobs_that_fall_behind_are_stopped(tmp_path: Path, pruner: str) -> None:
+def test_weak_trials_are_stopped_early(tmp_path: Path, pruner: str) -> None:
     arguments = ("optimizer.lr=1e-2,5e-3,2e-2,1e-5,1e-1,1", "trainer.epochs=3")
-    search(tmp_path, run, arguments, f"hydra.sweeper.pruner={pruner}", "hydra.sweeper.sampler=random")
-    trials = study(tmp_path).trials
-    pruned = [each for each in trials if each.state.name == "PRUNED"]
+    settings = (f"hydra.sweeper.pruner={pruner}", "hydra.sweeper.sampler=random")
+    search(tmp_path, run, arguments, *settings)
+    pruned = [trial for trial in study(tmp_path).trials if trial.state.name == "PRUNED"]
     assert pruned
     assert sorted(statuses(tmp_path)) == ["completed"] * (6 - len(pruned)) + ["pruned"] * len(pruned)
     assert study(tmp_path).best_params == {"optimizer.lr": 1e-2}
-    assert all(each.last_step < 3 for each in pruned)
-    search(tmp_path, run, arguments, f"hydra.sweeper.pruner={pruner}", "hydra.sweeper.sampler=random")
-    assert set(times_run(tmp_path).values()) == {1}
+    assert all(trial.last_step < 3 for trial in pruned)
+    search(tmp_path, run, arguments, *settings)
+    assert list(times_run(tmp_path).values()) == [1] * 6
 
 
 def test_hyperband_stops_at_its_rungs_only(tmp_path: Path) -> None:
-    """With 9 epochs and a third that goes on, trials are judged after epochs 1 and 3."""
+    """With 9 epochs, of which a third continues, trials are judged after epochs 1 and 3."""
     arguments = ("optimizer.lr=range(0.001, 0.02, 0.001)", "trainer.epochs=9")
     settings = ("hydra.sweeper.pruner=hyperband", "hydra.sweeper.sampler=random", "hydra.sweeper.n_trials=6")
     search(tmp_path, run, arguments, *settings)
-    ends = {(each.state.name, each.last_step) for each in study(tmp_path).trials}
+    ends = {(trial.state.name, trial.last_step) for trial in study(tmp_path).trials}
     assert ends <= {("COMPLETE", 9), ("PRUNED", 1), ("PRUNED", 3)}
     assert len(ends) > 1
 
 
 def test_trials_of_another_configuration_are_not_mixed_in(tmp_path: Path) -> None:
     search(tmp_path, run, FINITE, "hydra.sweeper.n_trials=2")
-    record = next(tmp_path.glob("*/run.json"))
-    values = json.loads(record.read_text())
+    path = next(tmp_path.glob("*/run.json"))
+    values = json.loads(path.read_text())
     values["config"]["optimizer"]["wd"] = 0.5
-    values["config_hash"] = "0" * 16
-    record.write_text(json.dumps(values))
-    with pytest.raises(UserError, match=r"another configuration: optimizer\.wd was 0\.5 and is"):
+    path.write_text(json.dumps(values | {"config_hash": "0" * 16}))
+    with pytest.raises(UserError, match=r"another configuration: optimizer\.wd was 0\.5 and is now"):
         search(tmp_path, run, FINITE, "hydra.sweeper.n_trials=2")
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (("hydra.sweeper.n_trials=0",), r"n_trials=0 must be a whole number of at least 1"),
         (("hydra.sweeper.n_trials=many",), r"n_trials=many must be a whole number"),
         (("hydra.sweeper.max_failures=0",), r"max_failures=0"),
-        (
-            ("hydra.sweeper.sampler=ransom",),
-            r"sampler=ransom is none\. Did you mean 'random'\?",
-        ),
-        (("hydra.sweeper.pruner=hyper",), r"pruner=hyper is none\. Did you mean 'hyperband'\?"),
+        (("hydra.sweeper.sampler=ransom",), r"sampler=ransom is unknown\. Did you mean 'random'\?"),
+        (("hydra.sweeper.pruner=hyper",), r"pruner=hyper is unknown\. Did you mean 'hyperband'\?"),
         (("hydra.sweeper.pruner=median", "data.val_size=0"), r"needs validation images"),
         (("hydra.sweeper.pruner=hyperband", "trainer.max_steps=5"), r"counts epochs"),
+        (("hydra.sweeper.pruner=hyperband", "trainer.epochs=1,2"), r"runs of one length"),
         (("objective=test/accuracy",), r"chooses by validation"),
-        (
-            ("hydra.sweeper.storage=sqlite:////nowhere/x.db",),
-            r"nowhere/x\.db cannot be used",
-        ),
+        (("hydra.sweeper.storage=sqlite:////nowhere/x.db",), r"nowhere/x\.db cannot be used"),
     ],
 )
 def test_what_cannot_work_is_one_line_before_a_run(
-    tmp_path: Path, settings: tuple[str, ...], said: str
+    tmp_path: Path, settings: tuple[str, ...], message: str
 ) -> None:
-    arguments = [*FINITE, *(each for each in settings if not each.startswith("hydra"))]
-    with pytest.raises(UserError, match=said) as caught:
+    arguments = [*FINITE, *(text for text in settings if not text.startswith("hydra"))]
+    with pytest.raises(UserError, match=message) as caught:
         search(tmp_path, run, arguments, *settings)
     assert "\n" not in str(caught.value)
     assert times_run(tmp_path) == {}
-
-
-def test_hyperband_needs_runs_of_one_length(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="runs of one length"):
-        search(tmp_path, run, ("trainer.epochs=1,2",), "hydra.sweeper.pruner=hyperband")
 
 
 def test_a_password_on_the_command_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,5 +262,5 @@ def test_jobs_know_their_trial_and_hold_no_password(tmp_path: Path) -> None:
         return run(config)
 
     search(tmp_path, job, FINITE)
-    for each in tmp_path.glob("*/run.json"):
-        assert not any("hydra" in override for override in json.loads(each.read_text())["overrides"])
+    for path in tmp_path.glob("*/run.json"):
+        assert not any("hydra" in override for override in json.loads(path.read_text())["overrides"])

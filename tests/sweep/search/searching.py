@@ -24,12 +24,12 @@ from tempo.trainer.search_trial import Reporting, trial_of
 from tests.jobs import CONF
 
 RUNS = ".runs"
-"""Beside the folder of a job: a line for each time that it ran."""
+"""Ending of a file next to the folder of a job, with a line for each time that it ran."""
 Job = Callable[[DictConfig], Any]
 
 
 def search(folder: Path, job: Job, arguments: Sequence[str], *settings: str) -> list[Any]:
-    """`src/train.py hydra/sweeper=search <settings> -m <arguments>` with `job` as the task."""
+    """Run `src/train.py hydra/sweeper=search <settings> -m <arguments>` with `job` as the task."""
     register_resolvers()
     OmegaConf.register_new_resolver("run_folder", lambda *_: "unused", replace=True)
     shared = [f"hydra.sweep.dir={folder}", "hydra.sweeper.report=false", "model=mlp"]
@@ -46,12 +46,12 @@ def search(folder: Path, job: Job, arguments: Sequence[str], *settings: str) -> 
 
 
 def distance(config: DictConfig) -> float:
-    """An accuracy with its best, 1, at lr = 1e-2; 0 from a decade off."""
+    """Return an accuracy: 1 at lr = 1e-2, and 0 from a decade away."""
     return max(0.0, 1 - abs(math.log10(config.optimizer.lr) + 2))
 
 
 def run(config: DictConfig, status: str = "completed", cut: str = "") -> float | None:
-    """What a run does for a search; `cut` is where it is killed: early, late or recorded."""
+    """Do what a run does for a search; `cut` is where it is killed: early, late or recorded."""
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     with folder.with_name(folder.name + RUNS).open("a", encoding="utf-8") as file:
@@ -83,7 +83,7 @@ def run(config: DictConfig, status: str = "completed", cut: str = "") -> float |
 
 
 def kill_at(folder: str, arguments: Sequence[str], settings: Sequence[str], cut: str, nth: int) -> None:
-    """A search in this process that is killed in its nth run."""
+    """Search in this process, and kill it in its nth run."""
 
     def job(config: DictConfig) -> Any:
         runs = len(list(Path(folder).glob(f"*{RUNS}")))
@@ -93,11 +93,11 @@ def kill_at(folder: str, arguments: Sequence[str], settings: Sequence[str], cut:
 
 
 def times_run(folder: Path) -> dict[str, int]:
-    """Slug -> how often its job ran."""
+    """Return how often each job ran, by the name of its folder."""
     files = sorted(folder.glob(f"*{RUNS}"))
-    return {each.name.removesuffix(RUNS): each.read_text().count("\n") for each in files}
+    return {path.name.removesuffix(RUNS): path.read_text().count("\n") for path in files}
 
 
 def statuses(folder: Path) -> list[str]:
-    """Of all records."""
-    return [RunRecord.read(each.parent).status for each in sorted(folder.glob(f"*/{FILE_NAME}"))]
+    """Return the status of each record."""
+    return [RunRecord.read(path.parent).status for path in sorted(folder.glob(f"*/{FILE_NAME}"))]

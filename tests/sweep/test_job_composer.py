@@ -1,4 +1,4 @@
-"""The shared composition of a sweep's jobs against Hydra's own of each."""
+"""The shared composition of a sweep's jobs, compared with Hydra's own of each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from tempo.command_line.error_messages import one_line
 from tempo.config.resolve import composed
 from tempo.paths import register_resolvers
-from tempo.sweep.job_configs import JobConfigs
+from tempo.sweep.job_composer import JobComposer
 from tests.jobs import CONF
 
 
@@ -56,7 +56,7 @@ OF_ONE_JOB = (
 
 
 def outcome(compose: object, *arguments: object) -> object:
-    """What it returns, or the line that a user reads."""
+    """Return what it returns, or the line that a user reads."""
     assert callable(compose)
     try:
         return compose(*arguments)
@@ -68,12 +68,11 @@ def outcome(compose: object, *arguments: object) -> object:
 def test_values_are_those_of_hydra(
     loader: ConfigLoader, master: DictConfig, overrides: tuple[str, ...]
 ) -> None:
-    shared = JobConfigs(loader, master)
+    shared = JobComposer(loader, master)
     for before in (("seed=9", "optimizer.lr=9"), ()):  # what one job sets must not reach the next
-        found = outcome(shared.values, [*overrides, *before])
-        assert found == outcome(
-            lambda each: composed(loader.load_sweep_config(master, each)), [*overrides, *before]
-        )
+        given = [*overrides, *before]
+        hydras = outcome(lambda given: composed(loader.load_sweep_config(master, given)), given)
+        assert outcome(shared.values, given) == hydras
 
 
 @pytest.mark.parametrize(
@@ -81,16 +80,13 @@ def test_values_are_those_of_hydra(
     ["optimizer.lrr=0.1", "optimiser=adam", "modle=mlp", "model=mlq", "+seed=1", "~optimizer.nothing"],
 )
 def test_mistakes_are_those_of_hydra(loader: ConfigLoader, master: DictConfig, override: str) -> None:
-    ours, hydras = (
-        outcome(each, [override])
-        for each in (JobConfigs(loader, master).values, lambda each: loader.load_sweep_config(master, each))
-    )
+    hydras = outcome(loader.load_sweep_config, master, [override])
     assert isinstance(hydras, str)
-    assert ours == hydras
+    assert outcome(JobComposer(loader, master).values, [override]) == hydras
 
 
 def test_files_are_read_once_for_each_choice_of_options(loader: ConfigLoader, master: DictConfig) -> None:
-    shared = JobConfigs(loader, master)
+    shared = JobComposer(loader, master)
     for model in ("mlp", "cnn3"):
         for seed in range(3):
             assert shared.values([f"model={model}", f"seed={seed}"])["seed"] == seed

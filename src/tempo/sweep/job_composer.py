@@ -1,4 +1,4 @@
-"""The configurations of a sweep's jobs, without composing each of them from its files."""
+"""Composes the configurations of a sweep's jobs, without reading the files of conf/ anew for each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tempo.config.resolve import announced, composed, hydra_knows, plain, without_hydra
 
-# What Hydra knows of one job alone; the choices of options are the same for all jobs that share a base.
+# What Hydra knows of a single job; the chosen options are the same for all jobs that share a base.
 _OF_ONE_JOB = re.compile(r"\$\{hydra:(?!runtime\.choices)")
 
 
@@ -28,11 +28,11 @@ class _Base:
     hydra: Any
 
 
-class JobConfigs:
+class JobComposer:
     """Composes a job as Hydra does, but reads each choice of options once.
 
-    Hydra takes a tenth of a second for a configuration, nearly all of it for the files of the chosen options.
-    Jobs that choose the same options differ in values only, and Hydra sets values last.
+    Hydra takes a tenth of a second per configuration, nearly all of it for the files of the chosen options.
+    Jobs with the same options differ in values only, and Hydra sets values last.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
@@ -42,35 +42,36 @@ class JobConfigs:
         self._is_group: dict[str, bool] = {}
 
     def values(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """The configuration that `overrides` make of the sweep's, as plain values.
+        """Return the sweep's configuration with these overrides, as plain values.
 
         Raises:
             HydraException, OmegaConfBaseException: an override that cannot be applied, as Hydra raises it.
         """
         parsed = self._parser.parse_overrides(list(overrides))
-        chosen = [each for each in parsed if not self._is_value(each)]
-        base = self._base(tuple(str(each.input_line) for each in chosen))
+        options = [override for override in parsed if not self._sets_value(override)]
+        base = self._base(tuple(str(override.input_line) for override in options))
         if base is None:
             return composed(self.loader.load_sweep_config(self.master, list(overrides)))
         config = copy.deepcopy(base.job)
-        ConfigLoaderImpl._apply_overrides_to_config([each for each in parsed if each not in chosen], config)
+        values = [override for override in parsed if override not in options]
+        ConfigLoaderImpl._apply_overrides_to_config(values, config)
         base.hydra.hydra.overrides.task = list(overrides)
         with hydra_knows(base.hydra):
             return plain(config)
 
-    def _base(self, chosen: tuple[str, ...]) -> _Base | None:
-        """The configuration with these options; None where it says something of the single job."""
-        if chosen not in self._bases:
-            made = self.loader.load_sweep_config(self.master, list(chosen))
-            job = without_hydra(made)
+    def _base(self, options: tuple[str, ...]) -> _Base | None:
+        """Return the configuration with these options; None if it depends on the single job."""
+        if options not in self._bases:
+            whole = self.loader.load_sweep_config(self.master, list(options))
+            job = without_hydra(whole)
             OmegaConf.set_struct(job, True)
-            known = announced(made)
+            known = announced(whole)
             OmegaConf.set_readonly(known.hydra, False)
-            self._bases[chosen] = None if _OF_ONE_JOB.search(OmegaConf.to_yaml(job)) else _Base(job, known)
-        return self._bases[chosen]
+            self._bases[options] = None if _OF_ONE_JOB.search(OmegaConf.to_yaml(job)) else _Base(job, known)
+        return self._bases[options]
 
-    def _is_value(self, override: Override) -> bool:
-        """Whether it only sets a value, and not one of Hydra's own or one that Hydra has to fill in."""
+    def _sets_value(self, override: Override) -> bool:
+        """Whether it only sets a value, and neither one of Hydra's own nor one that Hydra has to fill in."""
         key = override.key_or_group
         if key not in self._is_group:
             self._is_group[key] = bool(self.loader.get_group_options(key, results_filter=None))

@@ -1,0 +1,38 @@
+"""One job after the other in the process of the sweep: the default launcher."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterable, Iterator
+
+from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides, run_to_outcome
+from tempo.trainer.freed_memory import give_back_freed_memory
+
+
+class InProcessLauncher(IsolatingLauncher):
+    """Like Hydra's basic launcher, but no exception and no `sys.exit` of a job ends the others.
+
+    A signal that kills a job kills the sweep: `hydra/launcher=local` survives that.
+    """
+
+    one_by_one = True
+
+    def run_jobs(self, jobs: Iterable[Overrides], first_number: int = 0) -> Iterator[tuple[int, Outcome]]:
+        """Run the jobs in order; see `IsolatingLauncher.run_jobs`."""
+        for index, overrides in enumerate(jobs):
+            number = first_number + index
+            outcome = run_to_outcome(lambda: self.run(self.compose(overrides, number)))  # noqa: B023
+            yield index, outcome
+            if outcome.kind == "interrupted":
+                raise KeyboardInterrupt
+            free_memory()
+
+
+def free_memory() -> None:
+    """Give the memory of the job that ended back to the system and the GPU."""
+    gc.collect()
+    give_back_freed_memory()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -1,0 +1,252 @@
+"""A job in a process of its own: forked from the sweep, or started on the node of a cluster.
+
+As a program it runs the packed job that it finds as JSON on its standard input:
+`python -m tempo.sweep.launcher.job_process <file descriptor for the outcome>`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from hydra._internal.callbacks import Callbacks
+from hydra.conf import HydraConf
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.utils import JobReturn, run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from tempo.config.resolve import composed
+from tempo.distributed.child_process import ChildProcess, exit_reason
+from tempo.distributed.process_group import place, take_names_of_torchrun
+from tempo.errors import INTERRUPTED_CODE
+from tempo.paths import register_resolvers
+from tempo.record.run_folder import Need, need_of, quoted, readable_record
+from tempo.record.run_json import config_hash
+from tempo.sweep.jobs import CONSOLE_FILE
+from tempo.sweep.launcher.base_launcher import Outcome, run_to_outcome
+
+_LONGEST_MESSAGE = 1 << 15
+"""Bytes: a pipe holds 64 KiB, and nobody reads it before the job has ended."""
+
+
+class JobProcess:
+    """A running job: its process, and the pipe through which the process sends its outcome."""
+
+    def __init__(self, start: Callable[[int], ChildProcess]) -> None:
+        """Start a job; `start` gets the descriptor to which the process is to write its outcome."""
+        self.began = time.monotonic()
+        self.kill_at: float | None = None
+        self._stopped: Outcome | None = None
+        self._pipe, writer = os.pipe()
+        try:
+            self._process = start(writer)
+        finally:
+            os.close(writer)
+
+    @classmethod
+    def fork(
+        cls,
+        compose: Callable[[], DictConfig],
+        run: Callable[[DictConfig], JobReturn],
+        environment: Mapping[str, str],
+    ) -> JobProcess:
+        """Fork a job from this process, which has its modules imported."""
+
+        def whole_life(writer: int) -> int:
+            os.environ.update(environment)
+
+            def run_job() -> JobReturn:
+                config = compose()
+                _redirect(_folder_of(config) / CONSOLE_FILE)
+                return run(config)
+
+            return _send(writer, run_to_outcome(run_job))
+
+        return cls(lambda writer: ChildProcess.fork(lambda: whole_life(writer)))
+
+    @classmethod
+    def on_node(cls, job: PackedJob, environment: Mapping[str, str] | None = None) -> JobProcess:
+        """Start a packed job in a new interpreter on this machine."""
+        module, text = "tempo.sweep.launcher.job_process", json.dumps(asdict(job))
+        # SLURM sends SIGUSR2 to all processes of a job, but means the one that watches. The new process
+        # inherits the mask, and opens it once it ignores that signal.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+        try:
+            return cls(
+                lambda writer: ChildProcess.run_module(
+                    module, str(writer), environment=environment, text_input=text, pass_fds=(writer,)
+                )
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def stop(self, outcome: Outcome, grace_seconds: float, number: int = signal.SIGTERM) -> None:
+        """Ask the job to save its state and end; unless it completes, this is its outcome."""
+        if self._stopped is None:
+            self._stopped = outcome
+            self.kill_at = time.monotonic() + grace_seconds
+            self._process.send(number)
+
+    def kill(self) -> None:
+        """Kill the job and what it has started."""
+        self._process.kill()
+
+    def is_over(self) -> bool:
+        """Whether the process has ended, which is killed here if its time is up.
+
+        The end of its pipe would not tell: a process that it forked may hold that open.
+        """
+        if self.kill_at is not None and time.monotonic() > self.kill_at:
+            self.kill()
+        return self._process.exit_code() is not None
+
+    def outcome(self) -> Outcome:
+        """Return the outcome of a job that is over; call it once."""
+        code = self._process.exit_code()
+        assert code is not None
+        self.kill()  # what it has left behind
+        text = self._received()
+        sent = Outcome.from_json(text) if text and code >= 0 else None
+        if sent is not None and (sent.kind == "completed" or self._stopped is None):
+            return sent
+        if self._stopped is not None:
+            return replace(self._stopped, ended_unix=time.time())
+        return Outcome(
+            "failed", exit_reason(code) if code < 0 else f"the process ended with {exit_reason(code)}"
+        )
+
+    def _received(self) -> bytes:
+        os.set_blocking(self._pipe, False)
+        try:
+            return os.read(self._pipe, 2 * _LONGEST_MESSAGE)
+        except BlockingIOError:
+            return b""
+        finally:
+            os.close(self._pipe)
+
+
+@dataclass(frozen=True)
+class PackedJob:
+    """A job for any machine that sees the sweep's folder.
+
+    It is composed where the sweep runs, so nothing that is edited while the job waits can reach it. `config`
+    is YAML including the `hydra` node; interpolations are resolved where the job runs. The task is the
+    function `main` of `script`.
+    """
+
+    config: str
+    script: str
+
+    @classmethod
+    def pack(cls, config: DictConfig, task: TaskFunction) -> PackedJob:
+        """Pack the composed configuration of a job and the launcher's task."""
+        return cls(OmegaConf.to_yaml(config), inspect.unwrap(task).__code__.co_filename)
+
+    def run_here(self) -> Outcome:
+        """Run the job in this process, or resume it; if it has a result, return that."""
+        take_names_of_torchrun()
+        register_resolvers()
+        setup_globals()
+        typed = OmegaConf.create({"hydra": OmegaConf.structured(HydraConf)})  # as Hydra asks for
+        OmegaConf.set_struct(typed.hydra, False)
+        config = OmegaConf.merge(typed, OmegaConf.create(self.config))
+        assert isinstance(config, DictConfig)
+        os.chdir(config.hydra.runtime.cwd)
+        folder = _folder_of(config)
+        need = need_of(folder, config_hash(composed(config)))
+        if need == "nothing" and (record := readable_record(folder)) is not None:
+            return Outcome("completed", value=record.objective.get("value"))
+        here = place()
+        rank = here.rank if here else 0
+        _redirect(folder / (CONSOLE_FILE if rank == 0 else f"ranks/rank{rank}.log"))
+        _adapt(config, folder, need, rank)
+        return run_to_outcome(lambda: self._run(config))
+
+    def _run(self, config: DictConfig) -> JobReturn:
+        sys.argv = [self.script, *config.hydra.overrides.task]
+        spec = importlib.util.spec_from_file_location("tempo_script", self.script)
+        assert spec is not None
+        assert spec.loader is not None
+        script = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(script)
+        return run_job(
+            # Hydra uses the callbacks of the context alone: there is nothing to load.
+            hydra_context=HydraContext(cast(ConfigLoader, None), Callbacks(config)),
+            task_function=inspect.unwrap(script.main),
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+
+
+def _adapt(config: DictConfig, folder: Path, need: Need, rank: int) -> None:
+    """Change a packed configuration to what this process does: resume, and write files only as rank 0."""
+    with read_write(config), read_write(config.hydra), open_dict(config):
+        if need == "resume":
+            config.resume = str(folder)
+            kept = [text for text in config.hydra.overrides.task if not text.startswith("resume=")]
+            config.hydra.overrides.task = [*kept, f"resume={quoted(str(folder))}"]
+        if rank > 0:
+            config.hydra.output_subdir, config.hydra.job_logging = None, {"root": None}
+
+
+def _folder_of(config: DictConfig) -> Path:
+    return Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir
+
+
+def _redirect(path: Path) -> None:
+    """Write everything that the job and its own children print to a file, line by line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (file, 1), (file, 2)):
+        os.dup2(source, target)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def _send(writer: int, outcome: Outcome) -> int:
+    """Send the outcome to the parent; return the exit code that goes with it."""
+    if outcome.kind == "failed":
+        print(outcome.reason, file=sys.stderr)  # as the last line of the job's console
+    text = outcome.to_json()
+    if len(text) > _LONGEST_MESSAGE:
+        text = replace(outcome, reason=outcome.reason[:1000], value=None).to_json()
+    with suppress(BrokenPipeError):
+        os.write(writer, text.encode())
+    return {"completed": 0, "interrupted": INTERRUPTED_CODE}.get(outcome.kind, 1)
+
+
+def main() -> None:
+    """Run the packed job of the standard input in this process."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # Ray's workers block signals as well
+    writer = int(sys.argv[1])
+    os.set_inheritable(writer, False)
+    job = PackedJob(**json.loads(sys.stdin.buffer.read()))
+    try:
+        outcome = job.run_here()
+    except Exception as error:  # noqa: BLE001 - the sweep is told whatever it is
+        traceback.print_exc()
+        outcome = Outcome("failed", f"{type(error).__name__}: {error}")
+    code = _send(writer, outcome)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)  # as a forked job: threads that a job has left hold nothing up
+
+
+if __name__ == "__main__":
+    main()
