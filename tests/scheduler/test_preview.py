@@ -21,7 +21,7 @@ def rows(table: str) -> dict[int, list[float]]:
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("total_steps", [1, 2, 9, 1000])
+@pytest.mark.parametrize("total_steps", [1, 2, 1000])
 def test_every_schedule_can_be_previewed(option, total_steps, tmp_path):
     schedule = build(option)
     table = preview_table(schedule, total_steps)
