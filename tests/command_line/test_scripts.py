@@ -124,8 +124,8 @@ def test_a_strangers_folder_runs_nothing(tmp_path: Path) -> None:
     folder.mkdir()
     for override, words in (
         (f"--experimental-rerun={tmp_path / 'evil.pickle'}", "which no run records"),
-        ("model._target_=shutil.rmtree", "config.model._target_=shutil.rmtree is named by no conf/model"),
-        ("scheduler._target_=antigravity.fly", "config.scheduler._target_=antigravity.fly is named by no"),
+        ("model._target_=shutil.rmtree", "config.model._target_=shutil.rmtree is not named in conf/model"),
+        ("scheduler._target_=antigravity.fly", "config.scheduler._target_=antigravity.fly is not named in"),
     ):
         RunRecord(config={}, config_hash="", overrides=[override], seed=0).write(folder)
         done = call("train.py", f"resume={folder}")

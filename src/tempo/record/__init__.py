@@ -1,4 +1,4 @@
-"""The record and the folder of a run: files, locks, environment, comparison.
+"""The record and the folder of a run: run.json, files and lock, environment, comparison of two records.
 
-It does not import torch; it does not draw or summarise.
+It only stores what trainer/ and run/ measure; it does not import torch and does not summarise.
 """

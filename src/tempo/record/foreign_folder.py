@@ -1,4 +1,4 @@
-"""What a run's folder may say, which may come from a stranger: plain values, and code that conf/ names."""
+"""Check what the folder of a run from elsewhere may set: plain values, and code that conf/ names."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tempo.errors import UserError
 from tempo.paths import ROOT, data_root, root
 
 _INTERPOLATION = "${"
-"""What OmegaConf resolves, and with `oc.env` and `oc.create` reads the environment and makes nodes."""
+"""Resolved by OmegaConf; with `oc.env` and `oc.create` it can read the environment and create objects."""
 _LOGGER_WORDS = {"_target_", "project", "name", "experiment_name", "run_name", "offline", "group", "tags"}
-"""Keys of a logger that name no place where it writes or sends."""
+"""Keys of a logger that do not choose where it writes or sends."""
 _OPTION = re.compile(r"[\w-]+(/[\w-]+)*")
 
 _typed: list[frozenset[str]] = []
 
 
 def note_foreign(arguments: Iterable[str]) -> frozenset[str]:
-    """Keep in mind that a folder gives this process overrides; the keys of those that its user typed."""
+    """Remember that this process takes overrides from a folder; return the keys that the user typed."""
     _typed.append(frozenset(map(_key, arguments)))
     return _typed[-1]
 
@@ -36,25 +36,25 @@ def are_foreign() -> bool:
 
 
 def check_plain(where: str, values: Any) -> None:
-    """Refuse interpolations in a configuration that is resolved: Hydra would resolve them once more.
+    """Refuse interpolations in a resolved configuration: Hydra would resolve them again.
 
     Raises:
-        UserError: a text or a key with `${`, at any depth.
+        UserError: a string or a key contains `${`, at any depth.
     """
     for key, text in _texts(values, where):
         if _INTERPOLATION in text:
             raise UserError(
-                f"{key}={text[:200]!r} has an interpolation where only plain values may stand, for it could "
-                "read secrets or run code: write the value itself in its place"
+                f"{key}={text[:200]!r} has an interpolation, which could read secrets or run code; write the "
+                "value itself in its place"
             )
 
 
 def check_foreign_config(config: Mapping[str, Any]) -> None:
-    """Refuse what a folder's configuration may not say: all that reads one passes here.
+    """Refuse a configuration from a folder that could run foreign code; every reader of one calls this.
 
     Raises:
-        UserError: an interpolation, a `_target_` that conf/ does not name, or one in another place; torch's
-            optimizers may be named too.
+        UserError: an interpolation, or a `_target_` that is neither named in conf/ at the same place nor
+            an optimizer of torch.
     """
     check_plain("config", config)
     for where, target in _targets(config, ""):
@@ -67,16 +67,16 @@ def check_foreign_config(config: Mapping[str, Any]) -> None:
         optimizer = group == "optimizer" and re.fullmatch(r"torch\.optim\.[A-Z]\w*", str(target))
         if where != f"{group}._target_" or not (optimizer or target in known):
             raise UserError(
-                f"config.{where}={target} is named by no conf/{group}/*.yaml: a run's folder may name no "
-                "other code; if you trust it, add that file"
+                f"config.{where}={target} is not named in conf/{group}/*.yaml, and a run's folder may not "
+                "name other code; if you trust it, add a file there that names it"
             )
 
 
 def check_foreign_places(config: Mapping[str, Any]) -> None:
-    """Refuse places where a resumed run would write or send, unless its user typed them.
+    """Refuse places where a resumed run would write or send, unless the user typed them.
 
     Raises:
-        UserError: a cache that is not today's, a download into a new folder, or a logger's place.
+        UserError: another cache than conf/ names, a download into a new folder, or a place of a logger.
     """
     typed = _typed[-1] if _typed else frozenset()
     data, logger = config["data"], config.get("logger")
@@ -91,13 +91,13 @@ def check_foreign_places(config: Mapping[str, Any]) -> None:
     for key, place in places.items():
         if not any(known == key or key.startswith(f"{known}.") for known in typed):
             raise UserError(
-                f"{key}={str(place)[:200]!r} comes from the run's folder, which may not say where to write: "
-                f"if it is yours, give it again beside resume=: {key}={json.dumps(place)}"
+                f"{key}={str(place)[:200]!r} comes from the run's folder, which may not choose where to "
+                f"write; if the run is yours, repeat the key after resume=: {key}={json.dumps(place)}"
             )
 
 
 def without_foreign_places(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Take from a recorded configuration the places where it would write, download or log."""
+    """Return a recorded configuration without the places where it would write, download or log."""
     data = dict(config["data"])
     if data.get("cache") is not None:
         data["cache"] = own_cache()
@@ -107,7 +107,7 @@ def without_foreign_places(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def own_cache() -> str:
-    """The cache of decoded images that conf/ names."""
+    """Return the cache of decoded images that conf/ names."""
     return str(Path(data_root()) / "cache")
 
 
@@ -117,14 +117,14 @@ def foreign_overrides(
     config: Mapping[str, Any] | None = None,
     typed: frozenset[str] = frozenset(),
 ) -> list[str]:
-    """A folder's overrides, if each is a plain value of a key of the run itself.
+    """Return the overrides recorded in a folder if each sets a key of the run to a plain value.
 
-    `config` is the record's, for the value that mends an override; one with an interpolation whose key the
-    user typed is left out.
+    `config` is the record's, from which the message takes the value to write instead. An override with an
+    interpolation is left out if the user typed its key.
 
     Raises:
-        UserError: a flag (Hydra has one that runs a pickle), a key of Hydra's own, a path where the option of
-            a group belongs, an interpolation, or what is no override.
+        UserError: a flag (one of Hydra's runs a pickle), a key of Hydra, a path in place of an option of a
+            group, an interpolation, or text that is not an override.
     """
     parser, kept = OverridesParser.create(), []
     for override in overrides:
@@ -137,26 +137,26 @@ def foreign_overrides(
                 f"{file} has overrides with {override[:200]!r}, which no run records: the folder was changed "
                 "or is not of tempo; start a new run without resume="
             ) from None
-        # Of the parsed value: the grammar takes `$\{` for `${`.
+        # The parsed value is checked too: the grammar reads `$\{` as `${`.
         if not any(_INTERPOLATION in text for _, text in _texts([override, value], "")):
             kept.append(override)
         elif _key(override) not in typed:
             raise UserError(
-                f"{file} has overrides with {override[:200]!r}: an interpolation from a folder could read "
-                f"secrets or run code; if the run is yours, write the value itself in its place there: "
+                f"{file} has overrides with {override[:200]!r}, an interpolation, which could read secrets "
+                f"or run code; if the run is yours, write the value itself in its place there: "
                 f"{_plain_override(_key(override), config)}"
             )
     return kept
 
 
 def _value(override: Override) -> Any:
-    """The value of a parsed override; ValueError where no run records such a one."""
+    """Return the value of a parsed override; ValueError if tempo never records such an override."""
     group = override.key_or_group
     if re.split(r"[./]", group)[0] == "hydra" or override.package is not None or override.is_sweep_override():
         raise ValueError
     value = override.value()
     is_group = "/" in group or (ROOT / "conf" / group).is_dir()
-    # Hydra would read the file that a path leads to, callbacks and all.
+    # Given a path, Hydra would read that file, callbacks included.
     if is_group and isinstance(value, str) and _INTERPOLATION not in value and not _OPTION.fullmatch(value):
         raise ValueError
     return value
@@ -176,7 +176,7 @@ def _key(override: str) -> str:
 
 
 def _texts(node: Any, where: str) -> Iterator[tuple[str, str]]:
-    """Where each text of a configuration stands, keys included."""
+    """Yield each string of a configuration with its dotted key, the keys themselves included."""
     if isinstance(node, str):
         yield where, node
     elif isinstance(node, Mapping):
@@ -189,7 +189,7 @@ def _texts(node: Any, where: str) -> Iterator[tuple[str, str]]:
 
 
 def _targets(node: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """Where each `_target_` of a configuration stands, and what it says."""
+    """Yield each `_target_` of a configuration with its dotted key."""
     prefix = f"{where}." if where else ""
     if isinstance(node, Mapping):
         for key, value in node.items():

@@ -1,4 +1,6 @@
-"""From records to tables, figures and a page.
+"""From records to tables, figures, report.md and one HTML page.
 
-It reads files of finished runs; it does not import torch or start runs.
+In this order: load_runs, grouping, statistics, tables and figures, content, then markdown and html_page;
+write_report calls them. It does not import torch or start runs. A live page would be a further renderer of
+`content.sections`, beside html_page.
 """

@@ -93,10 +93,7 @@ def runs_table(summary: Summary) -> Table:
         ("seed", lambda run: count_cell(run.record.seed)),
         ("status", lambda run: text_cell(run.record.status + (f" [{SMOKE}]" if run.smoke else ""))),
         *(
-            (
-                head_of(name),
-                lambda run, name=name: number_cell(run.metric(name), amount(run.metric(name), name)),
-            )
+            (head_of(name), lambda run, name=name: _amount_cell(run.metric(name), name))
             for name in _ordered_metrics(summary)
         ),
         ("steps", lambda run: count_cell(run.record.steps)),
