@@ -14,7 +14,7 @@ FILES: list[tuple[str, bytes, list[str]]] = [
     ("brackets that stay open", b"a: [1\nb: }", ["mine.yaml", "line 1"]),
     ("a tab", b"a:\n\tb: 1\n", ["mine.yaml", "line 2"]),
     ("no package", b"seed: 3\n", ["experiment=<option>", "'# @package _global_'"]),
-    ("an unknown key", b"# @package _global_\nsede: 3\n", ["sede is no key", "'seed'"]),
+    ("an unknown key", b"# @package _global_\nsede: 3\n", ["sede is not a key", "'seed'"]),
     ("a list", b"# @package _global_\n- 1\n", ["experiment/mine"]),
     ("no text", b"\xff\xfe\x00\x01", ["utf-8"]),
     ("itself", b"# @package _global_\ndefaults:\n  - /experiment/mine\n", ["leads back to its own file"]),

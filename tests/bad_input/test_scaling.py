@@ -18,7 +18,7 @@ WRONG: list[tuple[str, list[str]]] = [
     ("scale.py scaling.workers=[0]", ["0 must be in [1, 1024]"]),
     ("scale.py scaling.workers=2,4", ["write scaling.workers=[2,4] for a list"]),
     ("scale.py scaling.methods=[gossip]", ["scaling.methods=['gossip']"]),
-    ("scale.py scaling.method=[ring]", ["scaling.method is no key. Did you mean 'methods'?"]),
+    ("scale.py scaling.method=[ring]", ["scaling.method is not a key. Did you mean 'methods'?"]),
     (
         "scale.py scaling.networks=[resnet21]",
         ["resnet21 is no option of conf/model. Did you mean 'resnet"],

@@ -261,7 +261,7 @@ def test_what_is_refused(recorded: Trained, tmp_path: Path) -> None:
     for tolerance in (-1e-9, 1.5, float("nan"), float("inf")):
         refused(r"is no relative difference: a number in \[0, 1\]", lambda v: None, tolerance=tolerance)
     refused("which no run records", flag)
-    refused("trainer.colour is no option here.*the record is of commit", unknown)
+    refused("trainer.colour is not a key.*the record is of commit", unknown)
     refused("failed .ValueError: x.: there is no result to compare", failed)
     refused("is interrupted before a step", lambda v: v.update(status="interrupted", steps=0))
     refused("is the recorded run itself", lambda v: None, out=str(tmp_path / "changed"))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tempo.command_line.script import new_folder, storage_line
+from tempo.command_line.folder_names import new_folder
+from tempo.command_line.system_errors import storage_line
 from tempo.record import run_folder
 from tempo.record.atomic_write import write_atomically
 from tempo.record.folder_lock import FolderLock

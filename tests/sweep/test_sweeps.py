@@ -141,7 +141,7 @@ def test_a_job_of_several_processes_is_a_group(tmp_path: Path) -> None:
     [
         (("optimizer.wdd=1e-4,1e-5",), ("optimizer.wdd=1e-4: ", "Did you mean 'wd'")),
         (("optimizer.wd=1e-4,-1",), ("optimizer.wd=-1 must be 0 or more",)),
-        (("model=mlp,resnet21",), ("model=resnet21 is no option", "Did you mean 'resnet")),
+        (("model=mlp,resnet21",), ("model=resnet21 does not exist", "Did you mean 'resnet")),
         (("seed=range(3,3)",), ("the grid is empty",)),
         (("seed=0,1", "hydra/launcher=local", "hydra.launcher.n_jobs=0"), ("hydra.launcher.n_jobs=0",)),
         (("seed=0,1", "preview=true"), ("preview=",)),

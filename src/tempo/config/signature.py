@@ -57,12 +57,10 @@ def check_types(where: str, values: Mapping[str, Any], signature: Signature) -> 
     prefix = f"{where}." if where else ""
     for key, value in values.items():
         if key not in signature:
-            raise UserError(
-                f"{prefix}{key} is no option here.{nearest(key, signature)} Known: {_list(signature)}"
-            )
+            raise UserError(f"{prefix}{key} is not a key.{nearest(key, signature)} Known: {_list(signature)}")
         if not fits(value, signature[key]):
             raise UserError(
-                f"{prefix}{key}={value!r} is not {_words(signature[key])}: pass {prefix}{key}=<value>"
+                f"{prefix}{key}={value!r} is not {_words(signature[key])}; set {prefix}{key}=<value>"
             )
 
 
@@ -70,7 +68,7 @@ def check_present(where: str, values: Mapping[str, Any], required: Iterable[str]
     """UserError for a key that a configuration node must have and has not."""
     prefix = f"{where}." if where else ""
     for key in sorted(set(required) - set(values)):
-        raise UserError(f"{prefix}{key} is missing: leave ~{prefix}{key} out, or give {prefix}{key}=<value>")
+        raise UserError(f"{prefix}{key} is missing; leave ~{prefix}{key} out, or set {prefix}{key}=<value>")
 
 
 def fits(value: Any, annotation: str) -> bool:

@@ -77,7 +77,7 @@ def folder(
 
 def _check(image_size: int | None, channels: int, base: Path) -> None:
     if channels not in (1, 3):
-        raise UserError(f"data.channels={channels} is neither colour nor grey; set data.channels=3 or 1")
+        raise UserError(f"data.channels={channels} is neither colour nor grey; set data.channels=3 or data.channels=1")
     if image_size is not None and image_size < 1:
         raise UserError(
             f"data.image_size={image_size} is not a size in pixels; set for example data.image_size=32"
@@ -152,7 +152,7 @@ def _suffix(name: str) -> str:
 
 
 def _walk(path: Path, prefix: str) -> Iterator[File]:
-    """Yield the files below `path` but hidden ones; links to folders, which can form loops, are skipped."""
+    """Yield the files below `path` that are not hidden; links to folders, which can form a loop, are skipped."""
     try:
         with os.scandir(path) as entries:
             for entry in entries:

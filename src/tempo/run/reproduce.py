@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from tempo.command_line.script import new_folder
+from tempo.command_line.folder_names import new_folder
 from tempo.config.check import check
 from tempo.config.recorded import command_config, completed
 from tempo.config.schema import RunConfig, field_types

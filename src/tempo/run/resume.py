@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from tempo.command_line.error_messages import task_line
+from tempo.command_line.system_errors import task_line
 from tempo.config.schema import RunConfig
 from tempo.errors import UserError
 from tempo.record.atomic_write import remove_unfinished

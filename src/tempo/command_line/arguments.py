@@ -1,0 +1,148 @@
+"""Arguments of a script before Hydra reads them: flags, short forms, and the overrides of a resumed run."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.utils import get_args_parser
+from yaml import YAMLError, safe_load
+
+from tempo.command_line.error_messages import ONE_RUN, listed, options_of
+from tempo.config.schema import SEARCH_KEYS
+from tempo.distributed.process_group import follows
+from tempo.errors import UserError, nearest
+from tempo.paths import CONF
+from tempo.record.foreign_folder import foreign_overrides, note_foreign
+from tempo.record.run_folder import named_run, quoted
+from tempo.record.run_json import FILE_NAME, RunRecord
+
+# Texts that Hydra takes for an option of a group although no file can have the name: a value, or a path.
+_NO_OPTION = re.compile(r"null|true|false|[-+]?[\d.]+(e[-+]?\d+)?|.*\.ya?ml|/.*|.*\.\..*", re.IGNORECASE)
+# A process whose run another process records leaves Hydra nothing to write.
+_QUIET = ["hydra.output_subdir=null", "hydra/job_logging=stdout"]
+
+
+def prepared(arguments: list[str], config_name: str) -> list[str]:
+    """Return the arguments as Hydra takes them.
+
+    Raises:
+        UserError: a flag, an option or a folder that cannot be used.
+    """
+    arguments = named_run(arguments) if config_name in ONE_RUN else arguments
+    arguments = multirun_first(_with_search_keys(arguments))
+    _check_options(arguments)
+    check_flags(arguments, config_name)
+    arguments = [_with_quoted_path(argument) for argument in resumed(arguments)]
+    return [*arguments, *(_QUIET if follows() else [])]
+
+
+def multirun_first(arguments: list[str]) -> list[str]:
+    """Move `-m` to the front: Hydra 1.3 refuses it between two overrides."""
+    flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    return flags[:1] + [argument for argument in arguments if argument not in flags]
+
+
+def _with_search_keys(arguments: list[str]) -> list[str]:
+    """Write `n_trials=20` as `hydra.sweeper.n_trials=20`."""
+    return [
+        f"hydra.sweeper.{argument}" if argument.partition("=")[0] in SEARCH_KEYS else argument
+        for argument in arguments
+    ]
+
+
+def _check_options(arguments: list[str]) -> None:
+    """Raise UserError for an option that no file can be; Hydra 1.3 fails on some of these."""
+    for argument in arguments:
+        group, _, option = argument.lstrip("+").partition("=")
+        if group and _NO_OPTION.fullmatch(option) and (CONF / group).is_dir():
+            options = options_of(group)
+            near = nearest(Path(option).stem, options)
+            raise UserError(
+                f"{group}={option} does not exist.{near} Remove it, or choose from conf/{group}: "
+                f"{listed(options)}"
+            )
+
+
+def check_flags(arguments: list[str], config_name: str = "train") -> None:
+    """Raise UserError for an unknown flag, or one that the script cannot follow."""
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    try:
+        known, unknown = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise UserError(f"{error}; --help lists the flags") from error
+    if unknown and unknown[0].startswith("-"):
+        flags = re.findall(r"--[a-z-]+", parser.format_usage())
+        raise UserError(f"{unknown[0]} is not a flag.{nearest(unknown[0], flags)} --help lists the flags")
+    if unknown:
+        raise UserError(
+            f"{unknown[0]}: overrides cannot come both before and after a flag; put the flags last"
+        )
+    if known.experimental_rerun:
+        raise UserError(
+            "--experimental-rerun runs what a pickle says; use resume=<folder> to resume a run, or "
+            "src/reproduce.py <folder> to reproduce its record"
+        )
+    if config_name in ONE_RUN:
+        for argument in arguments:
+            if re.match(r"[+~]*hydra\.run", argument):
+                raise UserError(f"{argument}: src/{config_name}.py makes no folder of Hydra's; leave it out")
+        if known.multirun:
+            raise UserError(f"-m: src/{config_name}.py takes one run at a time; leave it out")
+    if known.config_dir and not Path(known.config_dir).is_dir():
+        raise UserError(f"--config-dir={known.config_dir} is not a folder; name one, or leave it out")
+    name, ours = known.config_name, {path.stem for path in CONF.glob("*.yaml")}
+    if name in ours - {config_name}:
+        raise UserError(f"--config-name={name} belongs to another script; leave it out")
+    if name and name not in ours and not known.config_dir and not known.config_path:
+        raise UserError(f"--config-name={name}: conf/ has no such file; leave it out")
+
+
+def resumed(arguments: list[str]) -> list[str]:
+    """Put the overrides of the run named by `resume=<folder>` before the others.
+
+    A run that was killed before its first record has only Hydra's files, and starts again in its folder. An
+    override that a folder may not give counts if the user typed it again next to `resume=`.
+
+    Raises:
+        UserError: no run there, or see `foreign_overrides`.
+    """
+    named = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
+    if not named or named[-1] == "null":
+        return arguments
+    text = re.sub(r"""^(['"])(.*)\1$""", r"\2", named[-1])
+    if not text.strip():
+        raise UserError("resume= does not name a folder; set resume=<folder of a run>, or leave it out")
+    folder = Path(text).expanduser().absolute()
+    others = [argument for argument in arguments if not argument.startswith("resume=")]
+    typed = note_foreign(others)
+    of_hydra = folder / ".hydra" / "overrides.yaml"
+    if not (folder / FILE_NAME).exists() and of_hydra.exists():
+        kept = foreign_overrides(_read_overrides(of_hydra), of_hydra, typed=typed)
+        return [*kept, *others, f"hydra.run.dir={quoted(str(folder))}"]
+    record = RunRecord.read(folder)
+    kept = foreign_overrides(record.overrides, folder / FILE_NAME, record.config, typed)
+    kept = [override for override in kept if not override.startswith("resume=")]
+    return [*kept, *others, f"resume={quoted(str(folder))}"]
+
+
+def _read_overrides(path: Path) -> list[str]:
+    overrides: Any = None
+    # Not OmegaConf's reader: it copies what a few YAML anchors say a billion times.
+    with contextlib.suppress(YAMLError, OSError, ValueError, RecursionError):
+        overrides = safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):
+        raise UserError(f"{path} cannot be read; start a new run without resume=")
+    return overrides
+
+
+def _with_quoted_path(argument: str) -> str:
+    """Quote a path that contains `=`, as the run folders of a sweep do."""
+    key, _, value = argument.partition("=")
+    is_path = "=" in value and os.path.exists(os.path.expanduser(value))  # noqa: PTH110, PTH111
+    return f"{key}={quoted(value)}" if is_path and not key.startswith("-") else argument

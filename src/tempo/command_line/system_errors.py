@@ -1,0 +1,68 @@
+"""One line for what the system refuses: a full disk, a folder that cannot be written, lack of memory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import threading
+from pathlib import Path
+
+from tempo.errors import UserError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NOT_WRITABLE = (
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.ENOENT,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EINVAL,
+)
+
+
+def task_line(error: Exception, folder: Path | None) -> str | None:
+    """Return the line for a task's error that the user can correct; None for a bug."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        return storage_line(error, folder)
+    reason = str(error).partition("\n")[0]
+    # torch raises a RuntimeError on a CPU, and a subclass of it on a GPU.
+    if isinstance(error, MemoryError) or re.search(r"can't allocate memory|out of memory", reason, re.I):
+        return (
+            f"not enough memory ({reason[:200]}); set a smaller data.total_batch_size, a larger "
+            "trainer.accumulate, or use a smaller network or images"
+        )
+    return None
+
+
+def storage_line(error: OSError, folder: Path | None) -> str | None:
+    """Return the line for a full disk or a run's folder that cannot be used; None for any other error."""
+    has_path = isinstance(error.filename, (str, bytes)) and error.filename
+    path = Path(os.fsdecode(error.filename)).absolute() if has_path else None
+    # A parent of the run's folder may be what cannot be made.
+    ours = folder and path and (_is_within(path, folder) or _is_within(folder, path))
+    elsewhere = "choose another folder with hydra.run.dir=<folder>"
+    where = f"{path}: " if path else ""
+    if error.errno in NO_ROOM:
+        return f"{where}{error.strerror}; make room" + (f", or {elsewhere}" if ours or not path else "")
+    return f"{where}{error.strerror}; {elsewhere}" if ours and error.errno in NOT_WRITABLE else None
+
+
+def thread_error(found: threading.ExceptHookArgs) -> None:
+    """Print the error of a thread, except for a full disk: the run reports that itself."""
+    if not (isinstance(found.exc_value, OSError) and found.exc_value.errno in NO_ROOM):
+        threading.__excepthook__(found)
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    """Whether a path is in a folder by its name or, if links can be followed, by its place."""
+    try:
+        return path.is_relative_to(folder) or path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        return False
