@@ -1,15 +1,15 @@
 """The methods over emulated hosts: `python benchmarks/emulated.py [--methods ring ps_sync] [--hosts 2 4]`.
 
 Each worker is a process in a network namespace of its own behind a link of 1 Gb/s (benchmarks/hosts.py).
-Its messages are real: the product's hooks, gloo, TCP. Its computing is a sleep, so that eight workers
-need no more than two cores: a step takes what it takes on the paper's machine at batch 32 (one K80: 49.1
-images/s of ResNet-50, 36.0 of VGG16; a third of it forward, two thirds backward), and every variable of
-the network is there with a twelfth of its elements. So 1 Gb/s stands for 12 Gb/s at full size; the sizes
-of buckets are a twelfth as well.
+Its messages are real: the product's hooks, gloo, TCP. Its computing is a sleep (emulated_worker.py), so that
+eight workers need no more than two cores: a step takes its time on the paper's machine at batch 32 (one K80:
+49.1 images/s of ResNet-50, 36.0 of VGG16; a third of it forward, two thirds backward), and every variable of
+the network is there with a twelfth of its elements. So 1 Gb/s stands for 12 Gb/s at full size; the sizes of
+buckets are a twelfth as well.
 
-Before anything is timed, the link is measured by ping-pong over gloo between two hosts; a rate far from
-the one asked for ends the program. The points and the link go to `--folder`, logs/emulated where none is
-named; those that docs/scaling.md quotes are in docs/results/scaling_emulated. Wants a quiet machine.
+Before anything is timed, the link is measured by ping-pong over gloo between two hosts; a rate far from the
+requested one ends the program. The points and the link go to `--folder`, by default logs/emulated; those that
+docs/scaling.md quotes are in docs/results/scaling_emulated. Needs a quiet machine.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ import secrets
 import shlex
 import sys
 import tempfile
-import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from hosts import Hosts, NotPermittedError, checked_rate, enter, skip
@@ -32,16 +31,14 @@ sys.path.insert(0, str(ROOT / "src"))
 
 import emulated_async  # noqa: E402
 import torch  # noqa: E402
+from emulated_worker import EmulatedJob, measure  # noqa: E402
 from torchvision import models  # noqa: E402
 
 from tempo.distributed.ps_sync import Placement  # noqa: E402
-from tempo.scaling.benchmark_job import BenchmarkJob, Sleep  # noqa: E402
 from tempo.scaling.cost_model import Method  # noqa: E402
 from tempo.scaling.link import Link  # noqa: E402
-from tempo.scaling.network import variable_sizes  # noqa: E402
 from tempo.scaling.point import SUFFIX, cores  # noqa: E402
 from tempo.scaling.prediction import Calibration, predicted_point  # noqa: E402
-from tempo.scaling.rank import measure  # noqa: E402
 
 SCALE = 12
 IMAGES_PER_WORKER = 32
@@ -58,7 +55,7 @@ _UNITS = {"gbit": 1e9, "mbit": 1e6}
 
 @dataclass(frozen=True)
 class Variant:
-    """One curve: a method and how it is used; `servers` is None for one on each worker."""
+    """One curve: a method and how it is used; `servers` is None for one server per worker."""
 
     method: Method
     overlap: bool = False
@@ -77,10 +74,10 @@ VARIANTS = {
 
 
 def calibration(network: str, link: Link) -> Calibration:
-    """What stands in for a network, as the cost model's numbers."""
+    """Return the cost model's numbers of the stand-in for a network."""
     build, single = NETWORKS[network]
     with torch.device("meta"):
-        sizes = [max(1, round(size / SCALE)) for size in variable_sizes(build())]
+        sizes = [max(1, round(variable.numel() / SCALE)) for variable in build().parameters()]
     step_seconds = IMAGES_PER_WORKER / single
     return Calibration(
         model=f"{network}/{SCALE}",
@@ -97,8 +94,8 @@ def calibration(network: str, link: Link) -> Calibration:
     )
 
 
-def job_of(numbers: Calibration, name: str, workers: int, link: Link, emulation: Emulation) -> BenchmarkJob:
-    """The job of one point; its number of steps follows from what the model expects of it."""
+def job_of(numbers: Calibration, name: str, workers: int, link: Link, emulation: Emulation) -> EmulatedJob:
+    """Return the job of one point; its number of steps follows from the model's prediction."""
     variant = VARIANTS[name]
     servers = workers if variant.servers is None else variant.servers
     expected = predicted_point(
@@ -110,44 +107,42 @@ def job_of(numbers: Calibration, name: str, workers: int, link: Link, emulation:
         overlap=variant.overlap,
     ).step_seconds
     steps = min(_MOST_STEPS, max(_FEWEST_STEPS, int(_SECONDS_A_POINT / expected)))
-    sleep = Sleep(
-        forward_seconds=numbers.forward_seconds,
-        backward_seconds=numbers.backward_seconds,
-        optimizer_seconds=0.0,
-        sizes=numbers.sizes,
-    )
     stem = f"{numbers.model.partition('/')[0]}_{name}_{workers}"
-    return BenchmarkJob(
+    known = {
+        "model": numbers.model,
+        "single_images_per_second": numbers.images_per_worker / numbers.step_seconds,
+        "compute_seconds": numbers.step_seconds,
+        "link": f"{emulation.rate} a host and direction (tc tbf), one machine",
+        "bytes_per_second": link.bytes_per_second,
+        "message_seconds": link.message_seconds,
+        "command": emulation.command,
+        "note": f"compute is sleep; all hosts share {cores()} cores{emulation.note}",
+    }
+    reply = "gradients" if variant.placement == "sharded" else "parameters"
+    if variant.method != "ring":
+        known |= {"servers": servers, "placement": variant.placement, "reply": reply}
+    return EmulatedJob(
         point_file=str(emulation.folder / f"{stem}{SUFFIX}"),
         method=variant.method,
-        model=numbers.model,
-        network=None,
-        sleep=asdict(sleep),
-        optimizer={"_target_": "torch.optim.SGD", "lr": 0.01, "momentum": 0.9, "wd": 0.0},
-        images_per_worker=numbers.images_per_worker,
-        steps=_WARMUP_STEPS + steps,
+        forward_seconds=numbers.forward_seconds,
+        backward_seconds=numbers.backward_seconds,
+        sizes=numbers.sizes,
         warmup_steps=_WARMUP_STEPS,
-        interval_steps=1,
-        compute_steps=0,
+        steps=_WARMUP_STEPS + steps,
+        bucket_mb=numbers.bucket_mb if variant.overlap else 1e5,
         servers=servers,
         placement=variant.placement,
-        reply="gradients" if variant.placement == "sharded" else "parameters",
-        bucket_mb=numbers.bucket_mb if variant.overlap else 1e5,
-        single_images_per_second=numbers.images_per_worker / numbers.step_seconds,
-        source="emulated",
-        link=f"{emulation.rate} a host and direction (tc tbf), one machine",
-        bytes_per_second=link.bytes_per_second,
-        message_seconds=link.message_seconds,
-        command=emulation.command,
-        note=f"compute is sleep; all hosts share {cores()} cores{emulation.note}",
+        reply=reply,
+        images_per_worker=numbers.images_per_worker,
+        known=known,
     )
 
 
 def check_rate(link: Link, rate: str) -> None:
-    """Refuse to time anything on a link that is not limited as it should be.
+    """Refuse to time anything on a link that is not limited as requested.
 
     Raises:
-        NotPermittedError: what was measured is not 85 % to 100 % of what tc was asked for.
+        NotPermittedError: the measured rate is not 85 % to 100 % of the one that tc was given.
     """
     number, factor = next(
         (rate[: -len(unit)], value) for unit, value in _UNITS.items() if rate.endswith(unit)
@@ -155,13 +150,13 @@ def check_rate(link: Link, rate: str) -> None:
     part = link.bytes_per_second * 8 / (float(number) * factor)
     if not _FROM_RATED <= part <= _TO_RATED:
         raise NotPermittedError(
-            f"the link was to be {rate} and carries {part:.2f} of it: is the machine busy?"
+            f"the link was set to {rate} and carries {part:.2f} of it: is the machine busy?"
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Emulation:
-    """What is to be measured: `names` of `VARIANTS`, `networks` of `NETWORKS`, numbers of workers."""
+    """What to measure: `names` of `VARIANTS`, `networks` of `NETWORKS`, numbers of workers."""
 
     folder: Path
     names: Sequence[str]
@@ -175,18 +170,18 @@ class Emulation:
         """Measure the link, then all points.
 
         Raises:
-            NotPermittedError: no hosts, or a link that is not limited as it should be.
-            RuntimeError: a rank failed; it has said why.
+            NotPermittedError: no hosts, or a link that is not limited as requested.
+            RuntimeError: a rank failed; its output says why.
         """
-        on_hosts = [each for each in self.names if VARIANTS[each].method != "ps_async"]
-        with_ray = [each for each in self.names if VARIANTS[each].method == "ps_async"]
+        on_hosts = [name for name in self.names if VARIANTS[name].method != "ps_async"]
+        with_ray = [name for name in self.names if VARIANTS[name].method == "ps_async"]
         # The asynchronous server has a host of its own.
         hosts = Hosts(max(2, max(self.counts) + bool(with_ray)), self.rate)
         os.environ["PYTHONPATH"] = str(ROOT / "src")
         link = self._link(hosts)
         with tempfile.TemporaryDirectory(prefix="tempo_ray_") as folder:
             for workers in self.counts if on_hosts else ():
-                # One worker exchanges nothing: one point does for all methods.
+                # One worker exchanges nothing: one point serves all methods.
                 names = on_hosts if workers > 1 else on_hosts[:1]
                 files = self._write_jobs(Path(folder), names, [workers], link)
                 self._start(hosts, ["--rank", *files], workers, len(files))
@@ -220,7 +215,7 @@ class Emulation:
                     job = job_of(numbers, name, workers, link, self)
                     files.append(folder / f"{Path(job.point_file).name.removesuffix(SUFFIX)}@{workers}")
                     job.write(files[-1])
-        return [str(each) for each in files]
+        return [str(path) for path in files]
 
     def _start(self, hosts: Hosts, arguments: Sequence[str], ranks: int, points: int) -> None:
         command = [sys.executable, str(Path(__file__).resolve()), *arguments]
@@ -229,18 +224,17 @@ class Emulation:
 
 
 def take_part(files: Sequence[str]) -> None:
-    """This rank's part of one job after the other, each with a meeting place of its own."""
-    warnings.filterwarnings("ignore", message=".broadcast_buffers. is deprecated")
+    """Take part in one job after the other, each with a meeting place of its own."""
     for number, file in enumerate(files):
         os.environ["MASTER_PORT"] = str(_FIRST_PORT + number)
-        job = BenchmarkJob.read(Path(file))
+        job = EmulatedJob.read(Path(file))
         measure(job)
         if os.environ["RANK"] == "0":
             print(f"{Path(job.point_file).name.removesuffix(SUFFIX)} done", flush=True)
 
 
 def command_line() -> argparse.ArgumentParser:
-    """Its arguments; a try-out that names no folder must not replace the published points."""
+    """Return the parser; a trial run without --folder must not replace the published points."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -251,7 +245,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--hosts", nargs="+", type=int, default=[1, 2, 4, 8])
     parser.add_argument("--rate", type=checked_rate, default="1gbit", help="of a link: 250mbit, 1gbit")
     parser.add_argument("--folder", type=Path, default=ROOT / "logs" / "emulated", help="of the points")
-    parser.add_argument("--note", default="", help="stands in every point: what else the machine does")
+    parser.add_argument("--note", default="", help="kept in every point: what else the machine does")
     parser.add_argument("--rank", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--address", help=argparse.SUPPRESS)
     return parser
@@ -261,7 +255,7 @@ def main() -> None:
     """Read the command line, make the hosts, write the points."""
     arguments = command_line().parse_args()
     if arguments.rank and arguments.address:
-        counts = [int(each.rpartition("@")[2]) for each in arguments.rank]
+        counts = [int(file.rpartition("@")[2]) for file in arguments.rank]
         return emulated_async.take_part(arguments.rank, arguments.address, counts)
     if arguments.rank:
         return take_part(arguments.rank)

@@ -18,15 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from emulated_worker import EmulatedJob, SleepNetwork
 from torch import distributed
 
 from tempo.distributed.ps_async_ray import AsyncWorker, connect
 from tempo.distributed.ps_async_server import AsyncServer
 from tempo.errors import UserError
-from tempo.optimizer.build import build_optimizer
-from tempo.scaling.benchmark_job import BenchmarkJob
-from tempo.scaling.network import build
-from tempo.scaling.point import ScalingPoint, of_this_machine
 
 FOLDER = "TEMPO_EMULATED_RAY"
 """Of Ray's own files, in the environment."""
@@ -41,7 +38,7 @@ _START_SECONDS = 120
 class Window:
     """What one worker measured of one point; `marks` are the clock at the start and after each step.
 
-    The clock is the machine's, so all hosts have the same one.
+    All hosts read the clock of the one machine.
     """
 
     marks: list[float] = field(default_factory=list)
@@ -51,7 +48,7 @@ class Window:
 
 
 def take_part(files: Sequence[str], own_address: str, counts: Sequence[int]) -> None:
-    """This host's part of all points; the last rank is the server. `counts` are the workers of each file."""
+    """Take part in all points; the last rank is the server. `counts` are the workers of each file."""
     distributed.init_process_group("gloo")
     rank, server_rank = distributed.get_rank(), distributed.get_world_size() - 1
     head: list[str] = [own_address]
@@ -60,20 +57,20 @@ def take_part(files: Sequence[str], own_address: str, counts: Sequence[int]) -> 
     _start_node(own_address, None if rank == server_rank else at)
     connect(at, own_address)
     for number, (file, count) in enumerate(zip(files, counts, strict=True)):
-        job, name = BenchmarkJob.read(Path(file)), f"parameter_server_{number}"
+        job, name = EmulatedJob.read(Path(file)), f"parameter_server_{number}"
         window = (
             _serve(job, name) if rank == server_rank else _work(job, name, rank if rank < count else None)
         )
         windows: list[Any] = [None] * distributed.get_world_size()
         distributed.all_gather_object(windows, window)
         if rank == 0:
-            _point(job, windows[:count]).write(Path(job.point_file))
+            _write_point(job, windows[:count])
             print(f"{Path(job.point_file).name} done", flush=True)
     distributed.destroy_process_group()
 
 
 def _start_node(own_address: str, head: str | None) -> None:
-    """The server's host first, the others one after the other: together they would not get up in time."""
+    """Start the server's host first, then one after the other: all at once would not start in time."""
     for turn in reversed(range(distributed.get_world_size())):
         if turn == distributed.get_rank():
             where = ["--head", f"--port={_PORT}", "--include-dashboard=false"]
@@ -95,10 +92,10 @@ def _start_node(own_address: str, head: str | None) -> None:
         distributed.barrier()
 
 
-def _serve(job: BenchmarkJob, name: str) -> None:
+def _serve(job: EmulatedJob, name: str) -> None:
     import ray
 
-    optimizer = build_optimizer(build(job), job.optimizer)
+    optimizer = torch.optim.SGD(SleepNetwork(job).parameters(), lr=0.01, momentum=0.9)
     held = ray.remote(num_cpus=0, resources={_SERVER: 0.001})(AsyncServer).options(name=name)
     server = held.remote(optimizer)
     ray.get(server.read_counts.remote())
@@ -107,15 +104,15 @@ def _serve(job: BenchmarkJob, name: str) -> None:
     ray.kill(server)
 
 
-def _work(job: BenchmarkJob, name: str, index: int | None) -> Window | None:
+def _work(job: EmulatedJob, name: str, index: int | None) -> Window | None:
     distributed.barrier()  # the server is there
     window = None if index is None else _window(job, name, index)
     distributed.barrier()
     return window
 
 
-def _window(job: BenchmarkJob, name: str, index: int) -> Window:
-    network = build(job)
+def _window(job: EmulatedJob, name: str, index: int) -> Window:
+    network = SleepNetwork(job)
     parameters = list(network.parameters())
     images = torch.ones(1, requires_grad=True)
     worker = AsyncWorker(parameters, index, name)
@@ -123,10 +120,9 @@ def _window(job: BenchmarkJob, name: str, index: int) -> Window:
     window = Window()
 
     def step() -> int:
-        for each in parameters:
-            each.grad = None
+        network.zero_grad(set_to_none=True)
         network(images).sum().backward()
-        staleness = worker.exchange([each.grad for each in parameters if each.grad is not None])
+        staleness = worker.exchange([variable.grad for variable in parameters if variable.grad is not None])
         _take(worker)
         return staleness
 
@@ -149,49 +145,23 @@ def _take(worker: AsyncWorker) -> None:
 
 
 def _steps_of_all(windows: Sequence[Window]) -> list[list[float]]:
-    """Worker by worker, seconds of the steps that were begun and ended while all worked."""
-    begin, end = max(each.marks[0] for each in windows), min(each.marks[-1] for each in windows)
+    """Return the seconds of each worker's steps that began and ended while all worked."""
+    begin = max(window.marks[0] for window in windows)
+    end = min(window.marks[-1] for window in windows)
     return [
-        [after - before for before, after in pairwise(each.marks) if begin <= before and after <= end]
-        for each in windows
+        [after - before for before, after in pairwise(window.marks) if begin <= before and after <= end]
+        for window in windows
     ]
 
 
-def _point(job: BenchmarkJob, windows: Sequence[Window]) -> ScalingPoint:
-    of_ranks = _steps_of_all(windows)
-    every = [seconds for rank in of_ranks for seconds in rank]
-    assert job.sleep is not None
-    return ScalingPoint(
-        source="emulated",
-        method="ps_async",
-        model=job.model,
-        workers=len(windows),
-        images_per_worker=job.images_per_worker,
-        step_seconds=statistics.median(every),
-        images_per_second=sum(job.images_per_worker / statistics.median(each) for each in of_ranks),
-        servers=1,
-        placement=job.placement,
-        reply="parameters",
+def _write_point(job: EmulatedJob, windows: Sequence[Window]) -> None:
+    job.point(
+        _steps_of_all(windows),
         dedicated_servers=True,
         overlap=False,
-        step_seconds_quartiles=statistics.quantiles(every, n=4)[::2],
-        single_images_per_second=job.single_images_per_second,
-        compute_seconds=job.sleep["forward_seconds"] + job.sleep["backward_seconds"],
-        gradient_bytes=4 * sum(job.sleep["sizes"]),
-        sent_bytes_by_rank=[each.sent_bytes for each in windows],
-        received_bytes_by_rank=[each.received_bytes for each in windows],
+        sent_bytes_by_rank=[window.sent_bytes for window in windows],
+        received_bytes_by_rank=[window.received_bytes for window in windows],
         bytes_are="counted",
-        staleness=statistics.mean(late for each in windows for late in each.staleness),
-        steps=job.steps,
-        warmup_steps=job.warmup_steps,
-        compute="sleep",
-        link=job.link,
-        bytes_per_second=job.bytes_per_second,
-        message_seconds=job.message_seconds,
-        threads=job.threads,
+        staleness=statistics.mean(late for window in windows for late in window.staleness),
         backend="ray",
-        precision=job.precision,
-        command=job.command,
-        note=job.note,
-        **of_this_machine(),
-    )
+    ).write(Path(job.point_file))

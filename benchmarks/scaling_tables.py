@@ -1,9 +1,8 @@
-"""Set the cost model beside emulated hosts and published figures: `python benchmarks/scaling_tables.py`.
+"""Compare the cost model with emulated hosts and published figures: `python benchmarks/scaling_tables.py`.
 
 Reads the points of docs/results/scaling_emulated; writes `record.json` there and in
-docs/results/scaling_published, whose texts stand in docs/scaling.md. Nothing is measured here. A
-prediction for published figures takes its speeds from the publications alone; what it assumes stands in
-`PUBLISHED`.
+docs/results/scaling_published, which docs/scaling.md quotes. Nothing is measured here. A prediction for
+published figures takes its speeds from the publications alone; `PUBLISHED` has its assumptions.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from emulated import NETWORKS, SCALE, VARIANTS, Variant, calibration  # noqa: E4
 from matplotlib.figure import Figure  # noqa: E402
 
 from tempo.record.atomic_write import write_atomically  # noqa: E402
-from tempo.scaling.cost_model import Machine, Servers, predict  # noqa: E402
+from tempo.scaling.cost_model import Machine, Method, Servers, step_seconds  # noqa: E402
 from tempo.scaling.link import Link  # noqa: E402
 from tempo.scaling.point import SUFFIX, ScalingPoint  # noqa: E402
 from tempo.scaling.prediction import WORKERS, Calibration, predicted_point  # noqa: E402
@@ -35,7 +34,7 @@ _MB = 1e6
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A published efficiency and what the model is told.
+    """A published efficiency and the inputs of the model.
 
     `images_per_second` of one worker at `batch`; `inside` is the published efficiency within one host, for
     workers that are hosts of several GPUs. `bytes_per_second` is the rated speed of the link, nothing taken
@@ -43,7 +42,7 @@ class Published:
     """
 
     efficiency: float
-    method: str
+    method: Method
     workers: int
     batch: int
     images_per_second: float
@@ -99,9 +98,9 @@ PUBLISHED = {
 
 
 def beside_published(published: Published) -> dict[str, Any]:
-    """Efficiency by the model, without and with overlap, and each over the published one."""
-    step_seconds = published.batch / published.images_per_second
-    inside = step_seconds / published.inside
+    """Return the efficiency by the model, without and with overlap, and each over the published one."""
+    alone = published.batch / published.images_per_second
+    inside = alone / published.inside
     machine = Machine(
         forward_seconds=(1 - _BACKWARD_PART) * inside,
         backward_seconds=_BACKWARD_PART * inside,
@@ -114,22 +113,16 @@ def beside_published(published: Published) -> dict[str, Any]:
     servers = Servers(count=published.servers, dedicated=published.dedicated, duplex=1)
     found: dict[str, Any] = {"published": percent(published.efficiency)}
     for name, overlap in (("plain", False), ("overlapped", True)):
-        point = predict(
-            machine,
-            method=published.method,  # type: ignore[arg-type]
-            workers=published.workers,
-            images_per_worker=published.batch,
-            servers=servers,
-            overlap=overlap,
+        efficiency = alone / step_seconds(
+            published.method, machine, published.workers, servers, overlap=overlap
         )
-        efficiency = step_seconds / point.step_seconds
         found[name] = percent(efficiency)
         found[f"{name}_ratio"] = f"{efficiency / published.efficiency:.2f}"
     return found | {"assumed": asdict(published)}
 
 
 def predicted_for(point: ScalingPoint, variant: Variant, link: Link) -> ScalingPoint:
-    """The model's point for an emulated one, from the link that was measured with it."""
+    """Predict an emulated point from the link that was measured with it."""
     assert point.bytes_per_second is not None and point.message_seconds is not None
     here = Link(
         bytes_per_second=point.bytes_per_second,
@@ -150,7 +143,7 @@ def predicted_for(point: ScalingPoint, variant: Variant, link: Link) -> ScalingP
 
 
 def beside_emulated() -> dict[str, Any]:
-    """Every emulated point and the model's, by the names of `points_by_name`."""
+    """Return every emulated point and the model's, by the names of `points_by_name`."""
     link, found = Link.read(EMULATED / "link.json"), {}
     for stem, point in points_by_name().items():
         name = stem.partition("_")[2].rpartition("_")[0]
@@ -167,7 +160,7 @@ def beside_emulated() -> dict[str, Any]:
 
 
 def draw(path: Path) -> None:
-    """Efficiency against the number of workers: lines are the model's, marks are emulated."""
+    """Draw efficiency against the number of workers: lines are the model's, marks are emulated."""
     link, points = Link.read(EMULATED / "link.json"), points_by_name()
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     panels = figure.subplots(1, len(NETWORKS), sharey=True)
@@ -188,7 +181,7 @@ def draw(path: Path) -> None:
             ]
             axis.plot(WORKERS, line, color=f"C{number}", linewidth=1, label=name.replace("_", " "))
             here = [points[key] for key in points if key.rpartition("_")[0] == f"{network}_{name}"]
-            marks = ([each.workers for each in here], [each.efficiency for each in here])
+            marks = ([point.workers for point in here], [point.efficiency for point in here])
             axis.plot(*marks, "o", color=f"C{number}", fillstyle="none")
         axis.set_xscale("log", base=2)
         axis.set_ylim(0, 1.05)
@@ -201,13 +194,13 @@ def draw(path: Path) -> None:
 
 
 def span(values: list[float]) -> str:
-    """The smallest to the largest."""
+    """Return `smallest to largest`."""
     low, high = f"{min(values):.2f}", f"{max(values):.2f}"
     return low if low == high else f"{low} to {high}"
 
 
 def percent(part: float) -> str:
-    """A rounded text."""
+    """Return a share as rounded per cent."""
     return f"{100 * part:.0f} %"
 
 
@@ -217,12 +210,12 @@ def main() -> None:
     link, points = Link.read(EMULATED / "link.json"), list(points_by_name().values())
     device = points[0].device
     texts = {
-        "gbit_per_second": span([8 * (each.bytes_per_second or 0) / 1e9 for each in points]),
+        "gbit_per_second": span([8 * (point.bytes_per_second or 0) / 1e9 for point in points]),
         "both_ways_gbit_per_second": f"{link.both_ways_bytes_per_second * 8 / 1e9:.2f}",
-        "message_ms": span([1e3 * (each.message_seconds or 0) for each in points]),
+        "message_ms": span([1e3 * (point.message_seconds or 0) for point in points]),
     }
     emulated = command | {"device": device, "link": texts, "points": beside_emulated()}
-    published = command | {"rows": {name: beside_published(each) for name, each in PUBLISHED.items()}}
+    published = command | {"rows": {name: beside_published(row) for name, row in PUBLISHED.items()}}
     for folder, record in ((EMULATED, emulated), (PUBLISHED_FOLDER, published)):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "record.json", json.dumps(record, indent=1) + "\n")
@@ -230,7 +223,7 @@ def main() -> None:
 
 
 def points_by_name() -> dict[str, ScalingPoint]:
-    """The emulated points; keys are `<network>_<variant>_<workers>`."""
+    """Read the emulated points; keys are `<network>_<variant>_<workers>`."""
     return {
         path.name.removesuffix(SUFFIX): ScalingPoint.from_json(path.read_text(encoding="utf-8"), str(path))
         for path in sorted(EMULATED.glob(f"*{SUFFIX}"))

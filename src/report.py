@@ -73,15 +73,14 @@ def report(
     # scipy and matplotlib take a second to import: mistakes in the folders are found before.
     from tempo.report.load_runs import load
 
-    try:
-        found = load(folders)
-    except UserError:
-        if not any(next(folder.rglob("*.point.json"), None) for folder in folders):
-            raise
-        from tempo.scaling.page import report_folders
+    # The folder of a benchmark has points, and the runs that measured them.
+    patterns = ("*.point.json", "points/*.point.json", "*/points/*.point.json")
+    if any(next(folder.glob(pattern), None) for folder in folders for pattern in patterns):
+        from tempo.scaling.report import report_folders
 
         print(report_folders(folders, out), end="")
         return
+    found = load(folders)
     if not found.runs:
         first = found.unreadable[0]
         raise UserError(f"none of the {len(found.unreadable)} runs found can be read; the first: {first.why}")

@@ -10,31 +10,26 @@ from pathlib import Path
 import pytest
 
 from tempo.paths import ROOT
-from tempo.scaling.point import SUFFIX, ScalingPoint
-from tests.scaling.test_benchmark import job
 
 pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
 
-POINT = f"late{SUFFIX}"
 SCRIPT = """
-import json, sys
-from pathlib import Path
 import torch
 from tempo.errors import UserError
 from tempo.distributed.ps_async_ray import SERVER, AsyncWorker, ray_cluster, serve, variables_of_server
-from tempo.scaling.benchmark_job import BenchmarkJob
-from tempo.scaling.group import run_group
 
-folder = Path(sys.argv[1])
 with ray_cluster() as address:
-    others, name = torch.nn.Parameter(torch.ones(3)), variables_of_server(address)[SERVER]
-    serve(torch.optim.SGD([others]), name, version=8)
-    job = BenchmarkJob.read(folder / "late.json")
-    run_group(job, 2, folder=folder / "logs", limit_seconds=120, variables=variables_of_server(address))
-    worker = AsyncWorker([others], 0, name)
-    print(worker.take(), worker.version, worker.counts().steps)
+    weights = torch.nn.Parameter(torch.ones(3))
+    names = [variables_of_server(address)[SERVER] for _ in range(2)]
+    for name, version in zip(names, (8, 0)):
+        serve(torch.optim.SGD([weights]), name, version=version)
+    other = AsyncWorker([weights], 0, names[1])
+    other.take()
+    other.exchange([torch.ones(3)])
+    worker = AsyncWorker([weights], 0, names[0])
+    print(worker.take(), worker.version, worker.counts().steps, other.counts().steps)
     try:
-        AsyncWorker([others], 3, "not started", patience_seconds=0.1)
+        AsyncWorker([weights], 3, "not started", patience_seconds=0.1)
     except UserError as error:
         print(error)
 """
@@ -44,10 +39,8 @@ with ray_cluster() as address:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run SCRIPT once in a process with its own Ray cluster; return the folder of its outputs."""
     folder = tmp_path_factory.mktemp("ray")
-    late = {"method": "ps_async", "max_staleness": 0, "steps": 44, "warmup_steps": 4, "compute_steps": 0}
-    job(folder, point_file=str(folder / POINT), **late).write(folder / "late.json")
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder)],
+        [sys.executable, "-c", SCRIPT],
         capture_output=True,
         text=True,
         timeout=300,
@@ -58,18 +51,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_dropped_gradients_do_not_count_as_trained_images(folder: Path) -> None:
-    """With two equally fast workers and a bound of 0, each is late whenever the other has just stepped."""
-    found = ScalingPoint.from_json((folder / POINT).read_text(encoding="utf-8"), POINT)
-    assert 0 < found.dropped_gradients < found.sent_gradients <= 2 * 40
-    assert found.staleness == 0
-    stepped = 1 - found.dropped_gradients / found.sent_gradients
-    assert found.images_per_second == pytest.approx(stepped * 2 * 2 / found.step_seconds, rel=0.3)
-
-
 def test_groups_in_one_cluster_have_separate_servers(folder: Path) -> None:
-    """No gradient of the benchmark point reached the server that was there before it."""
-    assert (folder / "output").read_text(encoding="utf-8").splitlines()[0] == "work 8 0"
+    """A gradient for one server is not a step of the other."""
+    assert (folder / "output").read_text(encoding="utf-8").splitlines()[0] == "work 8 0 1"
 
 
 def test_a_server_that_never_started_is_not_reported_as_dead(folder: Path) -> None:

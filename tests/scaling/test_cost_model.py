@@ -9,10 +9,10 @@ import pytest
 from tempo.scaling.cost_model import (
     Machine,
     Servers,
-    predict,
     ps_async_step_seconds,
     ps_sync_step_seconds,
     ring_step_seconds,
+    step_seconds,
 )
 
 # Emulated hosts of 1 Gb/s (0.955 of it measured, 0.4 ms a message) with sleeps for compute: bytes and
@@ -35,7 +35,7 @@ MEASURED = [
 @pytest.mark.parametrize(("method", "machine", "points"), MEASURED)
 def test_within_ten_percent_of_emulated_hosts(method, machine, points) -> None:
     for workers, seconds in points.items():
-        predicted = predict(machine, method=method, workers=workers, images_per_worker=32).step_seconds
+        predicted = step_seconds(method, machine, workers)
         assert predicted == pytest.approx(seconds, rel=0.10), (workers, predicted)
 
 
@@ -121,11 +121,9 @@ def test_async_is_bound_by_the_server_in_the_end() -> None:
 
 def test_one_worker_is_ideal() -> None:
     for method in ("ring", "ps_sync"):
-        point = predict(RESNET, method=method, workers=1, images_per_worker=32)
-        assert point.efficiency == pytest.approx(1.0)
-        assert point.images_per_second == pytest.approx(32 / 0.651)
+        assert step_seconds(method, RESNET, 1) == pytest.approx(0.651)
 
 
 def test_no_workers_is_refused() -> None:
     with pytest.raises(ValueError, match="workers=0"):
-        predict(RESNET, method="ring", workers=0, images_per_worker=32)
+        step_seconds("ring", RESNET, 0)

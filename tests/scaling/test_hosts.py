@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from tempo.scaling.benchmark_job import BenchmarkJob, Sleep
 from tempo.scaling.point import ScalingPoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,23 +40,19 @@ def permitted() -> None:
 
 def test_two_hosts_exchange_no_quicker_than_their_links(permitted: None, tmp_path: Path) -> None:
     size = 1_250_000
-    sleep = Sleep(forward_seconds=0.01, backward_seconds=0.02, optimizer_seconds=0.0, sizes=[size])
-    job = BenchmarkJob(
-        point_file=str(tmp_path / "two.point.json"),
-        method="ring",
-        model="sleep",
-        network=None,
-        sleep=asdict(sleep),
-        optimizer={"_target_": "torch.optim.SGD", "lr": 0.01, "momentum": 0.0, "wd": 0.0},
-        steps=4,
-        warmup_steps=1,
-        interval_steps=1,
-        compute_steps=0,
-        bucket_mb=1e5,
-        source="emulated",
-    )
-    job.write(tmp_path / "job.json")
-    rank = ("--", sys.executable, "-m", "tempo.scaling.rank", str(tmp_path / "job.json"))
+    job = {
+        "point_file": str(tmp_path / "two.point.json"),
+        "method": "ring",
+        "forward_seconds": 0.01,
+        "backward_seconds": 0.02,
+        "sizes": [size],
+        "steps": 4,
+        "warmup_steps": 1,
+        "bucket_mb": 1e5,
+        "known": {"model": "sleep"},
+    }
+    (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    rank = ("--", sys.executable, str(ROOT / "benchmarks" / "emulated_worker.py"), str(tmp_path / "job.json"))
     done = run_hosts("--hosts", "2", "--rate", "250mbit", "--seconds", "100", *rank)
     assert done.returncode == 0, done.stdout + done.stderr
     point = ScalingPoint.from_json((tmp_path / "two.point.json").read_text(encoding="utf-8"), "point")

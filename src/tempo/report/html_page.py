@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from tempo.report.content import Block, Content, sections
+from tempo.report.content import Block, Content, Section, sections
 from tempo.report.figures import Drawn
 from tempo.report.number_format import SMOKE, shown_path
 from tempo.report.tables import Cell, Table
@@ -28,23 +28,27 @@ _MARK = '<meta name="generator" content="tempo report">'
 
 def write_page(content: Content, figures: Sequence[Drawn], path: Path) -> Path:
     """Write the page: all text of records is escaped, and only the page's own script may run."""
+    commands = [" ".join(sweep.command) for sweep in content.found.sweeps if sweep.command]
+    sources = [("read", shown_path(folder.resolve())) for folder in content.given]
+    sources += [("made by", command) for command in commands]
+    lines = "".join(f"<li>{name}: <code>{escape(value)}</code></li>" for name, value in sources)
+    head = f'<p>{escape(content.outcome)}</p><ul class="sources">{lines}</ul>'
     shown = sections(content, figures)
+    path.write_text(page_of(content.title, head, shown, path, smoke=content.smoke), encoding="utf-8")
+    return path
+
+
+def page_of(title: str, head: str, shown: Sequence[Section], path: Path, *, smoke: bool) -> str:
+    """Return the page at `path` with these sections; `head` is HTML whose text was escaped."""
     links = "".join(f'<a href="#{section.name}">{escape(section.title)}</a>' for section in shown)
     body = "".join(
         f'<section id="{section.name}"><h2>{escape(section.title)}</h2>'
         f"{''.join(_html(block, path) for block in section.blocks)}</section>"
         for section in shown
     )
-    commands = [" ".join(sweep.command) for sweep in content.found.sweeps if sweep.command]
-    sources = [("read", shown_path(folder.resolve())) for folder in content.given]
-    sources += [("made by", command) for command in commands]
-    lines = "".join(f"<li>{name}: <code>{escape(value)}</code></li>" for name, value in sources)
-    head = f"<h1>{escape(content.title)}</h1><p>{escape(content.outcome)}</p>"
-    head += f'<ul class="sources">{lines}</ul>'
-    head += f'<p class="smoke" role="alert">{SMOKE}</p>' if content.smoke else ""
-    page = document(content.title, f"<header>{head}<nav>{links}</nav></header><main>{body}</main>")
-    path.write_text(page, encoding="utf-8")
-    return path
+    head = f"<h1>{escape(title)}</h1>{head}"
+    head += f'<p class="smoke" role="alert">{SMOKE}</p>' if smoke else ""
+    return document(title, f"<header>{head}<nav>{links}</nav></header><main>{body}</main>")
 
 
 def announce_page(path: Path) -> None:

@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tempo.report.content import Block, Content, sections
+from tempo.report.content import Block, Content, Section, sections
 from tempo.report.figures import Drawn
 from tempo.report.number_format import SMOKE
 from tempo.report.tables import Table
 
 
 def write_markdown(content: Content, figures: Sequence[Drawn], path: Path) -> None:
-    """Write all sections but those that are for the page only."""
-    parts = [f"# {escaped(content.title)}", content.outcome]
-    if content.smoke:
+    """Write report.md of a report of runs."""
+    shown = sections(content, figures)
+    text = markdown_of(content.title, content.outcome, shown, path.parent, smoke=content.smoke)
+    path.write_text(text, encoding="utf-8")
+
+
+def markdown_of(title: str, outcome: str, shown: Sequence[Section], folder: Path, *, smoke: bool) -> str:
+    """Return all sections but those that are for the page only; figures are linked from `folder`."""
+    parts = [f"# {escaped(title)}", outcome]
+    if smoke:
         parts.append(f"**{SMOKE}: these runs only show that the code path works.**")
-    for section in sections(content, figures):
+    for section in shown:
         if not section.page_only:
             parts.append(f"## {escaped(section.title)}")
-            parts += [_markdown(block, path.parent) for block in section.blocks]
-    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+            parts += [_markdown(block, folder) for block in section.blocks]
+    return "\n\n".join(parts) + "\n"
 
 
 def _markdown(block: Block, folder: Path) -> str:

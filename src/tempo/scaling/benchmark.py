@@ -1,14 +1,12 @@
-"""What `src/scale.py` does: point after point, what is missing only, then the table and the report."""
+"""What `src/scale.py` does: measure the missing points, one after the other, then report all of them."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import glob
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,22 +16,22 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from tempo.config.resolve import plain
-from tempo.distributed.ps_async_ray import ray_cluster, variables_of_server
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.record.folder_lock import FolderLock
 from tempo.report.number_format import SMOKE
 from tempo.scaling.calibrate import calibrate
-from tempo.scaling.group import run_group
 from tempo.scaling.link import Link
+from tempo.scaling.measured_run import point_of_run, train_within
 from tempo.scaling.model_size import size_of
 from tempo.scaling.model_table import ModelSize, write_sizes
-from tempo.scaling.page import ScalingReport, text_of, write_scaling_report
-from tempo.scaling.plan import Network, Planned, networks_of, plan_of
+from tempo.scaling.plan import PlannedPoint, networks_of, plan_of
 from tempo.scaling.point import SUFFIX, ScalingPoint, cores, read_points, with_single
-from tempo.scaling.prediction import WORKERS, Calibration, predict_points
+from tempo.scaling.prediction import WORKERS, predict_points
+from tempo.scaling.report import ScalingReport, text_of, write_scaling_report
 from tempo.scaling.settings import ScalingSettings, settings_of, without_scaling
 
-Config = Mapping[str, Any]
+PREDICTED = "predicted"
+"""Folder of the points of `predict`, in the folder of a benchmark."""
 
 
 def run_from_hydra(config: DictConfig) -> None:
@@ -41,219 +39,160 @@ def run_from_hydra(config: DictConfig) -> None:
 
     Raises:
         UserError: an unknown network, more workers than devices, a folder in use; no point was measured.
-        SystemExit: 130 where the user stopped it: the same command goes on.
+        SystemExit: 130 if the user stopped it; 1 if a point failed.
     """
-    settings = settings_of(config, [str(each) for each in HydraConfig.get().overrides.task])
+    overrides = [str(override) for override in HydraConfig.get().overrides.task]
+    settings = settings_of(config, overrides)
     values = plain(without_scaling(config))
     folder = Path(HydraConfig.get().runtime.output_dir)
     with FolderLock(folder, what="the same benchmark", remedy="choose another name=<name>"):
-        Benchmark(values, settings, folder).run()
-
-
-PREDICTED = "predicted"
-"""Below the folder of a benchmark: the points of `predict`."""
+        Benchmark(values, settings, folder, overrides).run()
 
 
 @dataclass
 class Benchmark:
     """The points of one command, in `folder`."""
 
-    config: Config
+    values: Mapping[str, Any]
     settings: ScalingSettings
     folder: Path
+    overrides: Sequence[str] = ()
+
+    @property
+    def command(self) -> str:
+        """The command line."""
+        return shlex.join(["python", "src/scale.py", *self.overrides])
 
     def run(self) -> None:
-        """All of them; UserError as `run_from_hydra`."""
-        accelerator = accelerator_of(self.config, self.settings)
-        networks = networks_of(self.config, self.settings, HydraConfig.get().runtime.choices["model"])
-        sizes = [self._size(each) for each in networks]
+        """Measure or predict all points, then report; UserError as `run_from_hydra`."""
+        settings = self.settings
+        check_devices(self.values["trainer"], settings)
+        networks = networks_of(self.values, settings, HydraConfig.get().runtime.choices["model"])
+        sizes = [
+            size_of(network, image_size=settings.image_size, classes=settings.classes) for network in networks
+        ]
         write_sizes(sizes, self.folder)
-        smoke = self.config["scale"] == "smoke"
-        if smoke:
+        if self.values["scale"] == "smoke":
             print(f"*** {SMOKE} ***")
-        planned = plan_of(
-            self.config,
-            self.settings,
-            networks,
-            folder=self.folder,
-            accelerator=accelerator,
-            command=command(),
-        )
-        failures: list[str] = []
+        planned = plan_of(self.values, settings, networks, self.folder)
         try:
-            if self.settings.predict:
-                points = self._predict(planned)
-            else:
-                _warn_of_shared_cores(planned)
-                points, failures = self._measure(planned)
+            points, failures = self._predict(planned) if settings.predict else self.measure(planned)
         except KeyboardInterrupt:
-            print("stopped; the same command goes on with what is missing")
+            print("stopped; rerun the command to continue")
             raise SystemExit(INTERRUPTED_CODE) from None
-        self._report(points, failures, sizes, smoke)
+        self._report(points, failures, sizes)
 
-    def _size(self, network: Network) -> ModelSize:
-        return size_of(network, image_size=self.settings.image_size, classes=self.settings.classes)
-
-    def _measure(self, planned: Sequence[Planned]) -> tuple[list[ScalingPoint], list[str]]:
-        """The points, those of earlier calls included, and a line for each that failed."""
+    def measure(self, planned: Sequence[PlannedPoint]) -> tuple[list[ScalingPoint], list[str]]:
+        """Return the points, those of earlier commands included, and a line for each that failed."""
+        _warn_of_shared_cores(planned)
         points: list[ScalingPoint] = []
         failures: list[str] = []
-        needs_ray = any(each.job.method == "ps_async" and each.done() is None for each in planned)
-        with _ray(needs_ray) as address:
-            alone: dict[str, float] = {}
-            for each in planned:
+        for wanted in planned:
+            point = wanted.done()
+            verb = "measured" if point is None else "kept"
+            if point is None:
                 try:
-                    point, known = self._point(each, alone.get(each.job.model), address)
+                    point = self._measure(wanted)
                 except UserError as error:
-                    failures.append(f"{each.name}: {error}")
+                    failures.append(f"{wanted.name}: {error}")
                     print(f"failed    {failures[-1]}", flush=True)
                     continue
-                if each.is_single:
-                    alone[each.job.model] = point.images_per_second
-                points.append(point)
-                print(f"{'kept' if known else 'measured':<10}{each.name}: {_said(point)}", flush=True)
+            points = with_single([*points, point])
+            points[-1].write(wanted.path)
+            print(f"{verb:<10}{wanted.name}: {_summary(points[-1])}", flush=True)
         return points, failures
 
-    def _predict(self, planned: Sequence[Planned]) -> list[ScalingPoint]:
-        """Calibrate one worker of each network, and compute; points that were measured here stand beside."""
+    def _measure(self, wanted: PlannedPoint) -> ScalingPoint:
+        folder = wanted.run_folder
+        train_within(wanted.config, folder, 60 * self.settings.minutes)
+        point = point_of_run(folder, warmup_steps=wanted.warmup_steps, command=self.command)
+        shutil.rmtree(folder / "checkpoints")  # of a network that learnt noise
+        return point
+
+    def _predict(self, planned: Sequence[PlannedPoint]) -> tuple[list[ScalingPoint], list[str]]:
+        """Calibrate one worker of each network and predict; return those that were measured here as well."""
         link = Link.read(Path(self.settings.link).expanduser()) if self.settings.link else None
-        asked = any(each.startswith("scaling.workers=") for each in HydraConfig.get().overrides.task)
-        workers = self.settings.workers if asked else WORKERS
-        points = [found for each in planned if (found := each.done()) is not None]
-        for each in planned:
-            if not each.is_single:
+        named = any(override.startswith("scaling.workers=") for override in self.overrides)
+        points = [point for wanted in planned if (point := wanted.done()) is not None]
+        for wanted in planned:
+            if wanted.workers > 1:
                 continue
-            calibration = calibrate(each.job, link)
-            print(f"calibrated {each.job.model}: {calibration_words(calibration)}", flush=True)
+            calibration = calibrate(wanted.config, self.settings.images_per_worker, link, self.command)
+            print(f"calibrated {wanted.model}: {calibration.summary}", flush=True)
             predicted = predict_points(
                 calibration,
                 self.settings.methods,
-                workers,
-                servers=each.job.servers,
-                placement=each.job.placement,
+                self.settings.workers if named else WORKERS,
+                servers=self.values["server"]["count"],
+                placement=self.values["server"]["placement"],
             )
-            name = each.path.name.removesuffix(SUFFIX)
-            for old in (self.folder / PREDICTED).glob(f"{glob.escape(name)}_*{SUFFIX}"):
+            for old in (self.folder / PREDICTED).glob(f"{glob.escape(wanted.stem)}_*{SUFFIX}"):
                 old.unlink()
-            for at, point in enumerate(predicted):
-                point.write(self.folder / PREDICTED / f"{name}_{at:03}{SUFFIX}")
+            for number, point in enumerate(predicted):
+                point.write(self.folder / PREDICTED / f"{wanted.stem}_{number:03}{SUFFIX}")
             points += predicted
-        return points
-
-    def _point(self, planned: Planned, alone: float | None, address: str) -> tuple[ScalingPoint, bool]:
-        if (known := planned.done()) is not None:
-            return known, True
-        logs = self.folder / "logs" / planned.path.name.partition(".point")[0]
-        try:
-            run_group(
-                dataclasses.replace(planned.job, single_images_per_second=alone),
-                planned.workers,
-                folder=logs,
-                limit_seconds=60 * self.settings.minutes,
-                port=self.settings.port,
-                variables=variables_of_server(address) if address else {},
-            )
-        except UserError:
-            if planned.done() is None:  # else all steps were taken, and only the processes' end went wrong
-                raise
-        shutil.rmtree(logs)
-        point = planned.done()
-        if point is None:
-            raise UserError(f"{planned.path} was not written; see {logs}")
-        return point, False
+        return points, []
 
     def _report(
-        self,
-        points: Sequence[ScalingPoint],
-        failures: Sequence[str],
-        sizes: Sequence[ModelSize],
-        smoke: bool,
+        self, points: Sequence[ScalingPoint], failures: Sequence[str], sizes: Sequence[ModelSize]
     ) -> None:
-        folders = [Path(each).expanduser() for each in self.settings.beside]
-        beside, refused = read_points(folders)
-        if not self.settings.predict:
-            known, _ = read_points([self.folder / PREDICTED])
-            kinds = {(each.model, each.image_size, each.images_per_worker) for each in points}
-            beside += [
-                each for each in known if (each.model, each.image_size, each.images_per_worker) in kinds
-            ]
         if not points:
-            raise UserError(f"no point was measured; the first: {failures[0]}")
-        shown = with_single([*points, *beside])
+            raise UserError(f"no point was measured; the first failure: {failures[0]}")
+        beside, refused = read_points([Path(folder).expanduser() for folder in self.settings.beside])
+        if not self.settings.predict:
+            predicted, _ = read_points([self.folder / PREDICTED])
+            kinds = {(point.model, point.image_size, point.images_per_worker) for point in points}
+            beside += [
+                point
+                for point in predicted
+                if (point.model, point.image_size, point.images_per_worker) in kinds
+            ]
         report = ScalingReport(
             title=f"Scaling: {self.folder.name}",
-            points=shown,
+            points=with_single([*points, *beside]),
             sizes=sizes,
             failures=[*failures, *refused],
-            smoke=smoke,
+            smoke=self.values["scale"] == "smoke",
         )
         page = write_scaling_report(report, self.folder / "report")
         print(text_of(report))
-        if smoke:
-            print(f"*** {SMOKE} ***")
         print(page)
         if failures:
-            sys.exit(
-                f"{len(failures)} of {len(points) + len(failures)} points failed: the same command tries "
-                "them again"
-            )
+            total = len(points) + len(failures)
+            sys.exit(f"{len(failures)} of {total} points failed; rerun the command to try only those again")
 
 
-def accelerator_of(config: Config, settings: ScalingSettings) -> str:
-    """`cpu` or `gpu`; UserError where there are fewer devices than workers, or the backend has none."""
-    asked, there, most = config["trainer"]["accelerator"], torch.cuda.device_count(), max(settings.workers)
-    if settings.predict:
-        most = 1
-    if asked == "mps":
-        raise UserError("trainer.accelerator=mps is one device: trainer=cpu")
-    on_gpu = asked == "gpu" or (asked == "auto" and there > 0)
-    if on_gpu and there < most:
-        few = [each for each in settings.workers if each <= there]
+def check_devices(trainer: Mapping[str, Any], settings: ScalingSettings) -> None:
+    """Raise UserError if the machine has fewer devices than workers, or the backend has none."""
+    accelerator, gpus = trainer["accelerator"], torch.cuda.device_count()
+    most = 1 if settings.predict else max(settings.workers)
+    if accelerator == "mps":
+        raise UserError("trainer.accelerator=mps is one device; use trainer=cpu")
+    on_gpu = accelerator == "gpu" or (accelerator == "auto" and gpus > 0)
+    if on_gpu and gpus < most:
+        fewer = [count for count in settings.workers if count <= gpus]
         raise UserError(
-            f"scaling.workers={settings.workers}: {most} workers, and this machine has {there} GPUs: "
-            + (f"scaling.workers={few}, or trainer=cpu" if few else "trainer=cpu")
+            f"scaling.workers={settings.workers}: {most} workers need a GPU each, and this machine "
+            f"has {gpus}; "
+            + (f"set scaling.workers={fewer}, or use trainer=cpu" if fewer else "use trainer=cpu")
         )
-    if config["trainer"]["backend"] == "nccl" and not on_gpu:
-        raise UserError("trainer.backend=nccl needs GPUs, this benchmark is on the CPU: trainer.backend=gloo")
-    return "gpu" if on_gpu else "cpu"
+    if trainer["backend"] == "nccl" and not on_gpu:
+        raise UserError(
+            "trainer.backend=nccl needs GPUs, and this benchmark runs on the CPU; set trainer.backend=gloo"
+        )
 
 
-def command() -> str:
-    """As it was typed."""
-    return shlex.join(["python", "src/scale.py", *HydraConfig.get().overrides.task])
-
-
-def calibration_words(calibration: Calibration) -> str:
-    """The numbers that predictions follow from."""
-    parts = (calibration.forward_seconds, calibration.backward_seconds, calibration.optimizer_seconds)
-    forward, backward, optimizer = (f"{1e3 * each:.4g}" for each in parts)
-    return (
-        f"forward {forward}, backward {backward}, optimizer {optimizer} ms; gradients "
-        f"{calibration.gradient_bytes / 1e6:.4g} MB over {calibration.bytes_per_second / 1e9:.3g} GB/s, "
-        f"{1e6 * calibration.message_seconds:.3g} us a message"
-    )
-
-
-@contextlib.contextmanager
-def _ray(needed: bool) -> Iterator[str]:
-    """The address of a Ray for the asynchronous servers; "" where none is needed."""
-    if not needed:
-        yield ""
-        return
-    with ray_cluster() as address:
-        yield address
-
-
-def _warn_of_shared_cores(planned: Sequence[Planned]) -> None:
-    job = planned[0].job
-    most = max(each.workers for each in planned)
-    if job.accelerator == "cpu" and most * job.threads > (there := cores()):
+def _warn_of_shared_cores(planned: Sequence[PlannedPoint]) -> None:
+    trainer = planned[0].config.trainer
+    most, threads = max(wanted.workers for wanted in planned), trainer.threads or 1
+    on_cpu = trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    if on_cpu and most * threads > (available := cores()):
         print(
-            f"note      {most} workers of {job.threads} thread{'s' * (job.threads > 1)} share {there} cores: "
+            f"note      {most} workers of {threads} thread{'s' * (threads > 1)} share {available} cores: "
             "such points show contention for cores, not a network"
         )
 
 
-def _said(point: ScalingPoint) -> str:
+def _summary(point: ScalingPoint) -> str:
     scaling = "" if point.efficiency is None else f", scaling {100 * point.efficiency:.1f} %"
     return f"{point.images_per_second:.4g} images/s, step {1e3 * point.step_seconds:.4g} ms{scaling}"

@@ -1,143 +1,164 @@
-"""The numbers of one machine that the cost model asks for: one worker's computing, and one link."""
+"""The numbers of one machine for the cost model: the computing of one worker, and one link."""
 
 from __future__ import annotations
 
 import os
-import socket
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from tempo.config.schema import RunConfig
 from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
 from tempo.paths import ROOT
-from tempo.scaling.benchmark_job import BenchmarkJob
+from tempo.run.build_network import build_network
 from tempo.scaling.link import Link
-from tempo.scaling.network import variable_sizes
+from tempo.scaling.plan import CHANNELS
 from tempo.scaling.point import of_this_machine
 from tempo.scaling.prediction import Calibration
-from tempo.scaling.worker_step import WorkerStep
+from tempo.trainer.process_settings import set_numerics
 
 _STEPS, _WARMUP_STEPS = 7, 2
 _LINK_SECONDS = 120
+_AUTOCAST = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+_DTYPES = {"bf16-true": torch.bfloat16, "64-true": torch.float64}
 
 
-def calibrate(job: BenchmarkJob, link: Link | None = None) -> Calibration:
-    """Measure one worker of a job in this process and, unless it is given, the link between two processes.
+def calibrate(
+    config: RunConfig, images_per_worker: int, link: Link | None = None, command: str = ""
+) -> Calibration:
+    """Measure one worker of a run's configuration in this process, and the link unless it is given.
 
     T_f and T_opt are timed alone, T_b is the rest of a step; medians of 7. `link` is what
-    `tempo.scaling.link` measured between two hosts; without it both processes are on this machine.
+    `tempo.scaling.link` measured between two hosts; without it, between two processes of this machine.
 
     Raises:
         UserError: the two processes do not find each other.
     """
-    device = torch.device(job.accelerator if job.accelerator == "cpu" else "cuda")
-    torch.set_num_threads(job.threads)
-    link = link or link_of_this_machine(_backend_of(job))
-    # Alone, so that no method has anybody to exchange with.
-    worker = WorkerStep(replace(job, method="ring"), device, rank=0, world_size=1)
-    step_seconds = _seconds(worker.compute, worker)
-    forward_seconds = _seconds(worker.forward, worker)
-    optimizer_seconds = _seconds(worker.optimizer.step, worker)
-    sizes = variable_sizes(worker.module)
+    trainer = config.trainer
+    on_gpu = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
+    device = torch.device("cuda" if on_gpu else "cpu")
+    torch.set_num_threads(trainer.threads or 1)
+    set_numerics(deterministic=trainer.deterministic, matmul_precision=trainer.matmul_precision)
+    backend = trainer.backend or ("nccl" if on_gpu else "gloo")
+    if on_gpu and torch.cuda.device_count() == 1:
+        backend = "gloo"  # NCCL has no two ends on one device
+    link = link or link_of_this_machine(backend)
+    worker = _Worker(config, images_per_worker, device)
+    step_seconds = _median_seconds(worker.step, device)
+    forward_seconds = _median_seconds(worker.forward, device)
+    optimizer_seconds = _median_seconds(worker.optimizer.step, device)
+    sizes = [parameter.numel() for parameter in worker.network.parameters() if parameter.requires_grad]
+    element_bytes = 2 if trainer.compress else worker.dtype.itemsize
+    machine = of_this_machine() | ({"device": torch.cuda.get_device_name(device)} if on_gpu else {})
     return Calibration(
-        model=job.model,
-        images_per_worker=job.images_per_worker,
-        image_size=job.image_size,
+        model=config.name,
+        images_per_worker=images_per_worker,
+        image_size=config.data.source.arguments["image_size"],
         forward_seconds=forward_seconds,
         backward_seconds=max(step_seconds - forward_seconds - optimizer_seconds, 0.0),
         optimizer_seconds=optimizer_seconds,
-        apply_seconds=apply_seconds(sizes, job),
+        apply_seconds=apply_seconds(sizes, config.optimizer.node),
         sizes=sizes,
-        element_bytes=worker.wire_bytes // sum(sizes),
+        element_bytes=element_bytes,
         bytes_per_second=link.bytes_per_second,
         message_seconds=link.message_seconds,
-        bucket_mb=job.bucket_mb,
         duplex=link.duplex,
-        of_machine=of_this_machine()
+        of_machine=machine
         | {
-            "threads": job.threads,
-            "accelerator": job.accelerator,
+            "threads": trainer.threads or 1,
+            "accelerator": "gpu" if on_gpu else "cpu",
             "backend": link.backend,
-            "precision": job.precision,
-            "link": job.link,
-            "command": job.command,
+            "precision": trainer.precision,
+            "command": command,
         },
     )
 
 
-def apply_seconds(sizes: list[int], job: BenchmarkJob) -> float:
-    """The optimizer's step of a server, which computes on the CPU: t_apply."""
+class _Worker:
+    """A training step in its parts: a network, one batch of random images on its device, an optimizer."""
+
+    def __init__(self, config: RunConfig, images: int, device: torch.device) -> None:
+        trainer, data = config.trainer, config.data.source.arguments
+        self.dtype = _DTYPES.get(trainer.precision, torch.float32)
+        kind = _AUTOCAST.get(trainer.precision)
+        self.autocast = nullcontext() if kind is None else torch.autocast(device.type, kind)
+        layout = torch.channels_last if trainer.channels_last else torch.contiguous_format
+        shape = (CHANNELS, data["image_size"], data["image_size"])
+        self.network = build_network(config.model, config.seed, shape, data["classes"]).to(device, self.dtype)
+        self.network.to(memory_format=layout)
+        self.optimizer = build_optimizer(self.network, config.optimizer.node)
+        self.images = torch.rand((images, *shape), device=device, dtype=self.dtype).to(memory_format=layout)
+        self.labels = torch.randint(data["classes"], (images,), device=device)
+
+    def forward(self) -> Tensor:
+        with self.autocast:
+            return F.cross_entropy(self.network(self.images), self.labels)
+
+    def step(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.forward().backward()
+        self.optimizer.step()
+
+
+def apply_seconds(sizes: list[int], settings: dict[str, Any]) -> float:
+    """Measure the optimizer's step of a server, which computes on the CPU: t_apply."""
     held = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in sizes)
-    for each in held:
-        each.grad = torch.zeros_like(each)
-    return _seconds(build_optimizer(held, job.optimizer).step)
+    for parameter in held:
+        parameter.grad = torch.zeros_like(parameter)
+    return _median_seconds(build_optimizer(held, settings).step, torch.device("cpu"))
 
 
 def link_of_this_machine(backend: str) -> Link:
-    """Ping-pong between two processes of this machine.
+    """Measure the link between two processes of this machine.
 
     Raises:
         UserError: they fail, or do not end.
     """
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "link.json"
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+        starter = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
         source = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-m", "tempo.scaling.link", str(path), backend],
-                env={
-                    **os.environ,
-                    **meeting,
-                    "RANK": str(rank),
-                    "LOCAL_RANK": str(rank),
-                    "PYTHONPATH": source,
-                },
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for rank in (0, 1)
-        ]
         try:
-            ends = [each.communicate(timeout=_LINK_SECONDS)[1] for each in processes]
+            done = subprocess.run(
+                [sys.executable, "-m", *starter, "-m", "tempo.scaling.link", str(path), backend],
+                env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"},
+                capture_output=True,
+                text=True,
+                timeout=_LINK_SECONDS,
+                check=False,
+            )
         except subprocess.TimeoutExpired as error:
             raise UserError(
                 f"two processes of this machine sent nothing to each other over {backend} in "
-                f"{_LINK_SECONDS} s: GLOO_SOCKET_IFNAME=lo names the interface"
+                f"{_LINK_SECONDS} s; name the interface with GLOO_SOCKET_IFNAME=lo"
             ) from error
-        finally:
-            for each in processes:
-                each.kill()
-        if not path.exists():
-            last = (ends[0].strip() or ends[1].strip() or "no message").splitlines()[-1]
-            raise UserError(f"the link over {backend} could not be measured: {last}")
+        if done.returncode:
+            # Of a process that failed; torchrun says at length that it did.
+            reason = re.search(r"^[\w.]*Error: .*", done.stderr, re.MULTILINE)
+            text = reason[0] if reason else f"exit code {done.returncode}"
+            raise UserError(f"the link over {backend} could not be measured: {text}")
         return Link.read(path)
 
 
-def _backend_of(job: BenchmarkJob) -> str:
-    # NCCL has no two ends on one device.
-    return job.backend if job.accelerator == "cpu" or torch.cuda.device_count() > 1 else "gloo"
-
-
-def _seconds(action: Callable[[], object], worker: WorkerStep | None = None) -> float:
+def _median_seconds(action: Callable[[], object], device: torch.device) -> float:
     found = []
     for number in range(_WARMUP_STEPS + _STEPS):
         begin = time.perf_counter()
         action()
-        if worker is not None:
-            worker.synchronize()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         if number >= _WARMUP_STEPS:
             found.append(time.perf_counter() - begin)
     return statistics.median(found)

@@ -1,7 +1,7 @@
-"""What a step costs on N workers: ring all-reduce and parameter servers, from numbers of one machine.
+"""The seconds of a step on N workers by ring all-reduce and parameter servers, from numbers of one machine.
 
 Left out: stragglers, jitter and packet loss, contention between switches, the input pipeline, a processor
-that both computes and serves (emulated hosts show it), and memory. Latency enters once a message.
+that both computes and serves (emulated hosts show it), and memory. Latency counts once per message.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Duplex = Literal[1, 2]
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """One worker and its link: seconds of a step in its parts, and what a byte and a message cost.
+    """One worker and its link: seconds of the parts of a step, and the cost of a byte and of a message.
 
     `forward_seconds`, `backward_seconds`, `optimizer_seconds`: T_f, T_b, T_opt of one step.
     `gradient_bytes`: S. `bytes_per_second`: B, each direction of a worker's link. `message_seconds`: a.
@@ -51,11 +51,11 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Servers:
-    """How the parameters lie on servers.
+    """How the parameters are spread over servers.
 
-    `fullest_share` is the part of S on the fullest one: 1/count when balanced, more where one variable is
+    `fullest_share` is the part of S on the fullest one: 1/count when balanced, more if one variable is
     larger than that. `dedicated` servers are machines of their own; others share a worker's. `duplex` is 1
-    where the server's in and out share one resource (a half-duplex link, one busy core), else 2.
+    if the server's in and out share one resource (a half-duplex link, one busy core), else 2.
     """
 
     count: int = 1
@@ -65,12 +65,12 @@ class Servers:
 
     @property
     def share(self) -> float:
-        """Of S, on the fullest server."""
+        """Part of S on the fullest server."""
         return 1 / self.count if self.fullest_share is None else self.fullest_share
 
 
 def ring_step_seconds(machine: Machine, workers: int, *, overlap: bool) -> float:
-    """A step with ring all-reduce.
+    """Return the seconds of a step with ring all-reduce.
 
     c = 2(N-1) a k + 2(N-1)/N S/B. Without overlap t = T + c. With it, buckets travel while the backward pass
     goes on: t = max(T + c/k, T_f + T_opt + T_b/k + c).
@@ -88,7 +88,7 @@ def ring_step_seconds(machine: Machine, workers: int, *, overlap: bool) -> float
 
 
 def ps_sync_step_seconds(machine: Machine, workers: int, servers: Servers, *, overlap: bool) -> float:
-    """A step with a synchronous parameter server: all push, the servers step, all pull.
+    """Return the seconds of a step with a synchronous parameter server: all push, the servers step, all pull.
 
     push = max(S_remote, n S_max) / B with n = N remote workers of a dedicated server, else N - 1. Without
     overlap t = T + 2a + 2 push + t_apply. With it, the push hides in the backward pass and the pull in the
@@ -97,7 +97,7 @@ def ps_sync_step_seconds(machine: Machine, workers: int, servers: Servers, *, ov
     remote = workers if servers.dedicated else workers - 1
     if remote == 0:
         return machine.step_seconds + machine.apply_seconds
-    # A worker that is a server too keeps its own share at home.
+    # A worker that also serves does not send its own share.
     leaves = 1.0 if servers.dedicated or workers > servers.count else 1 - 1 / servers.count
     push = max(leaves, remote * servers.share) * machine.transfer_seconds
     if not overlap:
@@ -107,10 +107,10 @@ def ps_sync_step_seconds(machine: Machine, workers: int, servers: Servers, *, ov
 
 
 def ps_async_step_seconds(machine: Machine, workers: int, servers: Servers) -> float:
-    """Seconds between two steps of one worker with an asynchronous parameter server; N of them run at once.
+    """Return the seconds between two steps of one of N workers with an asynchronous parameter server.
 
     A closed queue (the machine repairman): N workers compute for T, then queue for each server, which is busy
-    for s = 2 S_share / (D B) + t_apply a visit. Exact mean value analysis: R_n = s (1 + Q_{n-1}),
+    for s = 2 S_share / (D B) + t_apply per visit. Exact mean value analysis: R_n = s (1 + Q_{n-1}),
     X_n = n / (T + sum R_n), Q_n = X_n R_n; the answer is N / X_N.
 
     Source: Reiser & Lavenberg 1980, *Mean-value analysis of closed multichain queuing networks*.
@@ -118,49 +118,28 @@ def ps_async_step_seconds(machine: Machine, workers: int, servers: Servers) -> f
     rest = (1 - servers.share) / (servers.count - 1) if servers.count > 1 else 0.0
     shares = [servers.share] + [rest] * (servers.count - 1)
     both_ways = 2 * machine.transfer_seconds / servers.duplex
-    service = [each * both_ways + machine.apply_seconds / servers.count for each in shares]
+    service = [share * both_ways + machine.apply_seconds / servers.count for share in shares]
     queue = [0.0] * servers.count
     cycle = machine.step_seconds
     for n in range(1, workers + 1):
         response = [s * (1 + waiting) for s, waiting in zip(service, queue, strict=True)]
         cycle = machine.step_seconds + 2 * machine.message_seconds + sum(response)
-        queue = [n / cycle * each for each in response]
+        queue = [n / cycle * seconds for seconds in response]
     return cycle
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """One point: N workers under one method. `efficiency` = T / t."""
-
-    method: Method
-    workers: int
-    step_seconds: float
-    images_per_second: float
-    efficiency: float
-
-
-def predict(
-    machine: Machine,
-    *,
-    method: Method,
-    workers: int,
-    images_per_worker: int,
-    servers: Servers | None = None,
-    overlap: bool = False,
-) -> Prediction:
-    """Images per second = N x images of a worker's step / t.
+def step_seconds(
+    method: Method, machine: Machine, workers: int, servers: Servers | None = None, *, overlap: bool = False
+) -> float:
+    """Return the seconds of a step of N workers by any of the methods; efficiency is T / this.
 
     Raises:
         ValueError: fewer than one worker.
     """
     if workers < 1:
         raise ValueError(f"workers={workers} must be 1 or more")
-    servers = servers or Servers()
     if method == "ring":
-        seconds = ring_step_seconds(machine, workers, overlap=overlap)
-    elif method == "ps_sync":
-        seconds = ps_sync_step_seconds(machine, workers, servers, overlap=overlap)
-    else:
-        seconds = ps_async_step_seconds(machine, workers, servers)
-    rate = workers * images_per_worker / seconds
-    return Prediction(method, workers, seconds, rate, machine.step_seconds / seconds)
+        return ring_step_seconds(machine, workers, overlap=overlap)
+    if method == "ps_sync":
+        return ps_sync_step_seconds(machine, workers, servers or Servers(), overlap=overlap)
+    return ps_async_step_seconds(machine, workers, servers or Servers())

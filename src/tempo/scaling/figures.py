@@ -1,7 +1,8 @@
-"""Images per second and scaling against the number of workers, beside the ideal line."""
+"""Figures of images per second and scaling against the number of workers, next to the ideal line."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,24 +31,29 @@ METHOD_NAMES = {
     "ps_sync": "parameter server, synchronous",
     "ps_async": "parameter server, asynchronous",
 }
-# Line and marker say where a point comes from: nobody shall take a prediction for a measurement.
+# Line and marker name the source, so that nobody takes a prediction for a measurement.
 _LINES: dict[Source, tuple[str, bool]] = {
     "measured": ("-", True),
     "emulated": ("--", False),
     "predicted": (":", False),
 }
+_CROSS: Any = {"color": "black", "linestyle": "", "marker": "x", "markersize": 9.0, "zorder": 5}
+_IDEAL: Any = {"color": "#999999", "zorder": 0}
+_LINEAR_UP_TO = 32
+"""Workers on a linear axis; more need a log axis."""
 _CAPTION = (
     "Left: images per second of all workers. Right: scaling, images per second with n workers over n times "
     "those with one. Solid, filled: measured. Dashed, hollow: emulated. Dotted: predicted. Grey: ideal. "
     "Whisker: quartiles over intervals. Crossed: workers share cores, so the point shows contention for them."
 )
-Group = Callable[[ScalingPoint], str]
-Alone = Mapping[tuple[str, Source], ScalingPoint]
-"""One worker alone, by network and source."""
+Name = Callable[[ScalingPoint], str]
+"""Of the line that a point belongs to."""
+Singles = Mapping[tuple[str, Source], ScalingPoint]
+"""The point of one worker alone, by network and source."""
 
 
 def draw(points: Sequence[ScalingPoint], folder: Path, *, smoke: bool) -> list[Drawn]:
-    """A figure for each method, with a line a network, and one for each network, with a line a method."""
+    """Draw a figure per method, with a line per network, and one per network, with a line per method."""
     folder.mkdir(parents=True, exist_ok=True)
     done = []
     with mpl.rc_context(RC):
@@ -61,62 +67,56 @@ def draw(points: Sequence[ScalingPoint], folder: Path, *, smoke: bool) -> list[D
 
 
 def _figures(points: Sequence[ScalingPoint]) -> Iterator[tuple[str, str, Figure]]:
-    alone = {
-        (each.model, each.source): each for each in points if each.workers == 1 and each.method == "ring"
-    }
-    shown = [each for each in points if each.source != "predicted" or "overlapped" not in each.variant]
-    several = [each for each in shown if each.workers > 1 or each.method == "ps_async"]
+    singles = {(p.model, p.source): p for p in points if p.workers == 1 and p.method == "ring"}
+    # The overlapped form of a prediction would double every line; the table has it.
+    shown = [p for p in points if p.source != "predicted" or "overlapped" not in p.variant]
+    several = [point for point in shown if point.workers > 1 or point.method == "ps_async"]
     for method in METHODS:
-        of_method = [each for each in several if each.method == method]
-        if any(each.workers > 1 for each in of_method):
-            yield f"method_{method}", METHOD_NAMES[method], _figure(of_method, _network, alone)
-    for model in dict.fromkeys(each.model for each in several):
-        of_model = [each for each in several if each.model == model]
-        if len({each.label for each in of_model if each.workers > 1}) > 1:
-            name = "".join(each if each.isalnum() or each in "._-" else "_" for each in model)
-            yield f"network_{name}", model, _figure(of_model, _label, alone)
+        of_method = [point for point in several if point.method == method]
+        if any(point.workers > 1 for point in of_method):
+            yield f"method_{method}", METHOD_NAMES[method], _figure(of_method, _network_name, singles)
+    for model in dict.fromkeys(point.model for point in several):
+        of_model = [point for point in several if point.model == model]
+        if len({point.label for point in of_model if point.workers > 1}) > 1:
+            name = re.sub(r"[^\w.-]", "_", model)
+            yield f"network_{name}", model, _figure(of_model, lambda point: point.label, singles)
 
 
-def _network(point: ScalingPoint) -> str:
+def _network_name(point: ScalingPoint) -> str:
     return ", ".join(filter(None, [point.model, point.variant]))
 
 
-def _label(point: ScalingPoint) -> str:
-    return point.label
-
-
-def _figure(points: Sequence[ScalingPoint], group: Group, alone: Alone) -> Figure:
-    """A line for each value of `group` and each source, at most as many groups as there are colours.
-
-    A line begins with the worker alone, which is measured once for all methods.
-    """
-    names = list(dict.fromkeys(group(each) for each in points if each.workers > 1))[:MOST_LINES]
+def _figure(points: Sequence[ScalingPoint], name_of: Name, singles: Singles) -> Figure:
+    """Draw a line for each name and source, for at most as many names as there are colours."""
+    names = list(dict.fromkeys(name_of(point) for point in points if point.workers > 1))[:MOST_LINES]
     figure, (rate, scaling) = new_figure(1, 2, 10.0, 4.4)
     handles: dict[str, object] = {}
     drawn: list[ScalingPoint] = []
-    for at, name in enumerate(names):
+    for name, colour, marker in zip(names, COLOURS, MARKERS, strict=False):
         for source in SOURCES:
-            line = [each for each in points if each.source == source and group(each) == name]
+            line = [point for point in points if point.source == source and name_of(point) == name]
             if not line:
                 continue
-            one = alone.get((line[0].model, source))
-            if one is not None and all(each.workers > 1 for each in line):
-                line = [one, *line]
-            line.sort(key=lambda each: each.workers)
-            said = name if source == "measured" else f"{name} ({source})"
-            handles[said] = _line(rate, scaling, line, COLOURS[at], MARKERS[at])
+            # One worker alone is measured once for all methods, and begins each line.
+            one = singles.get((line[0].model, source))
+            if one is not None and all(point.workers > 1 for point in line):
+                line.append(one)
+            line.sort(key=lambda point: point.workers)
+            label = name if source == "measured" else f"{name} ({source})"
+            handles[label] = _line(rate, scaling, line, colour, marker)
             drawn += line
-    scaling.axhline(100, color="#999999", linewidth=1, zorder=0)
+    workers = sorted({point.workers for point in drawn})
+    scaling.axhline(100, linewidth=1, **_IDEAL)
     rate.set(xlabel="workers", title="images per second")
     scaling.set(xlabel="workers", title="scaling, % of ideal")
-    if is_wide(workers := sorted({each.workers for each in drawn})):
-        plain_log(rate, "y")  # the ideal stays a straight line
+    if workers[-1] > _LINEAR_UP_TO:
+        plain_log(rate, "y")  # on which the ideal stays a straight line
     else:
         rate.set_ylim(bottom=0)
-    scaling.set_ylim(0, max(110.0, *(100 * (each.efficiency or 0) + 5 for each in drawn)))
+    scaling.set_ylim(0, max(110.0, *(100 * (point.efficiency or 0) + 5 for point in drawn)))
     for axes in (rate, scaling):
         _workers_axis(axes, workers)
-    legend_below(figure, list(handles.values()), [label_of(each) for each in handles])
+    legend_below(figure, list(handles.values()), [label_of(label) for label in handles])
     return figure
 
 
@@ -128,56 +128,41 @@ def _line(rate: Axes, scaling: Axes, points: list[ScalingPoint], colour: str, ma
         "marker": "" if points[0].source == "predicted" and len(points) > 1 else marker,
         "markerfacecolor": colour if filled else "white",
     }
-    xs = [each.workers for each in points]
-    handle = rate.errorbar(
-        xs, [each.images_per_second for each in points], yerr=_whiskers(points), capsize=2, **look
-    )
-    with_efficiency = [each for each in points if each.efficiency is not None]
-    scaling.plot(
-        [each.workers for each in with_efficiency],
-        [100 * (each.efficiency or 0) for each in with_efficiency],
-        **look,
-    )
-    if single := next((each.single_images_per_second for each in points if each.efficiency), None):
-        rate.plot([1, max(xs)], [single, single * max(xs)], color="#999999", linewidth=0.8, zorder=0)
-    crossed = [each for each in points if each.share_cores]
-    rate.plot([each.workers for each in crossed], [each.images_per_second for each in crossed], **_CROSS)
-    scaling.plot(
-        [each.workers for each in crossed if each.efficiency],
-        [100 * each.efficiency for each in crossed if each.efficiency],
-        **_CROSS,
-    )
+    workers = [point.workers for point in points]
+    rates = [point.images_per_second for point in points]
+    shares = [(point.workers, 100 * share) for point in points if (share := point.efficiency)]
+    handle = rate.errorbar(workers, rates, yerr=_whiskers(points), capsize=2, **look)
+    scaling.plot(*_columns(shares), **look)
+    if single := next((point.single_images_per_second for point in points if point.efficiency), None):
+        rate.plot([1, workers[-1]], [single, single * workers[-1]], linewidth=0.8, **_IDEAL)
+    crossed = [point for point in points if point.share_cores]
+    rate.plot(*_columns([(point.workers, point.images_per_second) for point in crossed]), **_CROSS)
+    shares = [(point.workers, 100 * share) for point in crossed if (share := point.efficiency)]
+    scaling.plot(*_columns(shares), **_CROSS)
     return handle
 
 
-_CROSS: Any = {"color": "black", "linestyle": "", "marker": "x", "markersize": 9.0, "zorder": 5}
+def _columns(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in pairs], [y for _, y in pairs]
 
 
-def _whiskers(points: Sequence[ScalingPoint]) -> list[list[float]]:
-    """Below and above each rate: quartiles of a step's seconds, as rates; 0 where there are none."""
-    below, above = [], []
-    for each in points:
-        slow, quick = each.images_per_second, each.images_per_second
-        if len(each.step_seconds_quartiles) == 2 and min(each.step_seconds_quartiles) > 0:
-            first, third = each.step_seconds_quartiles
-            quick *= each.step_seconds / first
-            slow *= each.step_seconds / third
-        below.append(max(0.0, each.images_per_second - slow))
-        above.append(max(0.0, quick - each.images_per_second))
-    return [below, above]
-
-
-def is_wide(workers: Sequence[int]) -> bool:
-    """Whether so many workers need a log axis."""
-    return max(workers) > 32
+def _whiskers(points: Sequence[ScalingPoint]) -> tuple[list[float], list[float]]:
+    """Return the lengths below and above each rate: quartiles of a step's seconds, as rates."""
+    pairs = []
+    for point in points:
+        rate, quartiles = point.images_per_second, point.step_seconds_quartiles
+        fast, slow = quartiles if len(quartiles) == 2 and min(quartiles) > 0 else [point.step_seconds] * 2
+        below, above = (rate * point.step_seconds / seconds - rate for seconds in (slow, fast))
+        pairs.append((max(0.0, -below), max(0.0, above)))
+    return _columns(pairs)
 
 
 def _workers_axis(axes: Axes, workers: list[int]) -> None:
-    if is_wide(workers):
+    if workers[-1] > _LINEAR_UP_TO:
         axes.set_xscale("log", base=2)
         axes.set_xlim(workers[0] / 1.2, workers[-1] * 1.2)
     else:
         axes.set_xlim(0.5, workers[-1] * 1.03 + 0.5)
     shown = workers if len(workers) <= 12 else workers[:: -(-len(workers) // 12)]
-    axes.set_xticks(shown, [str(each) for each in shown])
+    axes.set_xticks(shown, [str(count) for count in shown])
     axes.minorticks_off()

@@ -1,6 +1,6 @@
-"""What a message and a byte cost between two processes, by the backend that carries gradients.
+"""The cost of a message and of a byte between two processes, over the backend that carries gradients.
 
-`python -m tempo.scaling.link FILE [BACKEND]` with torchrun's variables set measures between ranks 0 and 1 and
+`python -m tempo.scaling.link FILE [BACKEND]`, with torchrun's variables set, measures between ranks 0 and 1;
 rank 0 writes FILE.
 """
 
@@ -31,7 +31,7 @@ _HALF_DUPLEX = 1.5
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """B of one way alone, B of each of two ways in use at once, and a, one way."""
+    """B with one direction in use, B of each direction with both in use, and a of one direction."""
 
     bytes_per_second: float
     message_seconds: float
@@ -40,17 +40,17 @@ class Link:
 
     @property
     def duplex(self) -> Duplex:
-        """Whether in and out have a resource each."""
+        """D of the cost model: 2 if in and out have a resource each."""
         return 2 if self.bytes_per_second < _HALF_DUPLEX * self.both_ways_bytes_per_second else 1
 
     @classmethod
     def read(cls, path: Path) -> Link:
-        """What the program wrote; UserError for a file of something else."""
+        """Read a file that the program wrote; UserError if it is another file."""
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise UserError(
-                f"{path} holds no measured link: write one with torchrun -m tempo.scaling.link {path.name}"
+                f"{path} is not a measured link; write one with torchrun -m tempo.scaling.link {path.name}"
             ) from error
 
     def write(self, path: Path) -> None:
@@ -59,7 +59,7 @@ class Link:
 
 
 def measure_link(device: torch.device, large_bytes: int = _LARGE_BYTES) -> Link:
-    """Ping-pong of ranks 0 and 1 of the default group; all ranks call it, those two have the result.
+    """Measure by ping-pong between ranks 0 and 1 of the default group; all ranks call it.
 
     a = half a round trip of 4 bytes, B = bytes / (half a round trip of many - a); medians over rounds.
     """
@@ -101,21 +101,21 @@ def _median_seconds(exchange: Callable[[], None], rounds: int) -> float:
     exchange()  # opens the connection
     found = []
     for _ in range(rounds):
-        _settle()
+        _synchronize()
         begin = time.perf_counter()
         exchange()
-        _settle()
+        _synchronize()
         found.append(time.perf_counter() - begin)
     return statistics.median(found)
 
 
-def _settle() -> None:
+def _synchronize() -> None:
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure the link and write the file."""
     die_with_parent()
     path, backend = Path(sys.argv[1]), (sys.argv[2:] or ["gloo"])[0]
     distributed.init_process_group(backend)

@@ -1,4 +1,4 @@
-"""What is known of a network's size, beside what the paper says of it; no torch."""
+"""Table of the networks' sizes next to the paper's; no torch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PUBLISHED_SIDE = 224
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Parameters, bytes of gradients, and operations of a forward pass over one image, by side of the image.
+    """Parameters, bytes of gradients, and operations of a forward pass over one image of two sizes.
 
-    A multiplication and an addition are two operations, as in the paper; those of convolutions and matrix
-    products are counted.
+    A multiplication and an addition are two operations, as in the paper; convolutions and matrix products
+    count.
     """
 
     name: str
@@ -51,15 +51,14 @@ PAPER = {
 
 
 def write_sizes(sizes: Sequence[ModelSize], folder: Path) -> None:
-    """Keep them beside the points, so that a report needs no torch."""
-    known = {each.name: each for each in [*read_sizes([folder]), *sizes]}
-    write_atomically(
-        folder / FILE_NAME, json.dumps([dataclasses.asdict(each) for each in known.values()], indent=2) + "\n"
-    )
+    """Write the sizes next to the points, so that a report needs no torch."""
+    known = {size.name: size for size in [*read_sizes([folder]), *sizes]}
+    rows = [dataclasses.asdict(size) for size in known.values()]
+    write_atomically(folder / FILE_NAME, json.dumps(rows, indent=2) + "\n")
 
 
 def read_sizes(folders: Sequence[Path]) -> list[ModelSize]:
-    """Those that `write_sizes` left in the folders; what cannot be read is left out."""
+    """Read the files of `write_sizes` in the folders; skip what cannot be read."""
     found: dict[str, ModelSize] = {}
     for folder in folders:
         try:
@@ -71,14 +70,14 @@ def read_sizes(folders: Sequence[Path]) -> list[ModelSize]:
 
 
 def models_table(sizes: Sequence[ModelSize]) -> Table:
-    """A row a network, ours beside the paper's."""
-    sides = sorted({each.image_size for each in sizes})
+    """Return a table with one row per network, ours next to the paper's."""
+    sides = sorted({size.image_size for size in sizes})
     here = f"at {sides[0]}x{sides[0]}" if len(sides) == 1 else "at the benchmark's size"
     head = (
         *("network", "parameters, millions", "paper", f"GFLOPs at {PUBLISHED_SIDE}x{PUBLISHED_SIDE}"),
         *(f"GFLOPs {here}", "paper", "gradients, MB", "paper: top-5, %"),
     )
-    return Table(head, [_row(each) for each in sizes])
+    return Table(head, [_row(size) for size in sizes])
 
 
 def _row(size: ModelSize) -> list[Cell]:

@@ -1,8 +1,7 @@
-"""The points of a benchmark, in the order in which they are measured, each with the file of its record."""
+"""The points of a benchmark, in the order in which they are measured: each is an ordinary run; no torch."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -14,50 +13,74 @@ from typing import Any
 from hydra import compose
 from omegaconf import OmegaConf
 
+from tempo.config.check import check
+from tempo.config.schema import RunConfig
 from tempo.errors import UserError
-from tempo.scaling.benchmark_job import BenchmarkJob
 from tempo.scaling.cost_model import Method
 from tempo.scaling.point import SUFFIX, ScalingPoint, of_this_machine
-from tempo.scaling.settings import ScalingSettings, server_of
+from tempo.scaling.settings import ScalingSettings
 
-# What changes no number.
-_UNHASHED = ("point_file", "command", "single_images_per_second", "note")
-
-Config = Mapping[str, Any]
+CHANNELS = 3
+_MOST_DATA_BYTES = 1 << 30
+"""Of an epoch's images: a process has them in memory, and later epochs see them again."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """What is trained: its name in tables, and its node of conf/model."""
+    """A network that is trained: its name in tables, and its node of conf/model."""
 
     name: str
     node: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A point that is wanted."""
+class PlannedPoint:
+    """A point to be measured: the configuration of its run, and the benchmark's folder."""
 
-    job: BenchmarkJob
-    workers: int
+    config: RunConfig
+    warmup_steps: int
+    """Optimizer steps of the run that are left out of its speed."""
+    folder: Path
 
     @property
-    def path(self) -> Path:
-        """Of its record."""
-        return Path(self.job.point_file)
+    def model(self) -> str:
+        """Name of the network."""
+        return self.config.name
+
+    @property
+    def method(self) -> Method:
+        """How gradients are exchanged."""
+        return self.config.trainer.method
+
+    @property
+    def workers(self) -> int:
+        """Number of workers."""
+        return self.config.trainer.devices
 
     @property
     def name(self) -> str:
-        """As it is said on the screen."""
-        return f"{self.job.model}, {self.job.method}, {self.workers} worker{'s' * (self.workers > 1)}"
+        """The point as the screen shows it."""
+        return f"{self.model}, {self.method}, {self.workers} worker{'s' * (self.workers > 1)}"
 
     @property
-    def is_single(self) -> bool:
-        """Whether it is the worker alone, against which the others are measured."""
-        return self.workers == 1 and self.job.method == "ring"
+    def stem(self) -> str:
+        """Name of its files, after all that can change its numbers, hardware and versions included."""
+        text = json.dumps([self.config.values, self.warmup_steps, of_this_machine()], sort_keys=True)
+        name = re.sub(r"[^\w.-]", "_", f"{self.model}_{self.method}_{self.workers}")
+        return f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    @property
+    def path(self) -> Path:
+        """Path of the point's record."""
+        return self.folder / "points" / f"{self.stem}{SUFFIX}"
+
+    @property
+    def run_folder(self) -> Path:
+        """Folder of the point's run."""
+        return self.folder / "runs" / self.stem
 
     def done(self) -> ScalingPoint | None:
-        """The point where it was measured before, by the same settings on the same hardware."""
+        """Return the point if the same settings were measured before on the same hardware."""
         if not self.path.is_file():
             return None
         try:
@@ -66,90 +89,110 @@ class Planned:
             return None  # measured again
 
 
-def networks_of(config: Config, settings: ScalingSettings, option: str) -> list[Network]:
-    """`scaling.networks`, or the one of `model`, which is an option of conf/model.
+def networks_of(values: Mapping[str, Any], settings: ScalingSettings, option: str) -> list[Network]:
+    """Return the networks of `scaling.networks`, or the one of `model`, which is `option` of conf/model.
 
     Needs Hydra to be initialised.
     """
     if settings.networks is None:
-        return [Network(str(config["model"].get("name") or option), config["model"])]
+        return [Network(str(values["model"].get("name") or option), values["model"])]
     found = []
-    for each in dict.fromkeys(settings.networks):
-        group, _, name = each.partition("/")
+    for option in dict.fromkeys(settings.networks):
+        group, _, name = option.partition("/")
         overrides = [f"model={group}", *([f"model.name={name}"] if name else [])]
         node = OmegaConf.to_container(compose("train", overrides=overrides)["model"], resolve=True)
         assert isinstance(node, dict)
-        values = {str(key): value for key, value in node.items()}
-        found.append(Network(str(values.get("name") or group), values))
+        found.append(
+            Network(str(node.get("name") or group), {str(key): value for key, value in node.items()})
+        )
     return found
 
 
 def plan_of(
-    config: Config,
-    settings: ScalingSettings,
-    networks: Sequence[Network],
-    *,
-    folder: Path,
-    accelerator: str,
-    command: str,
-) -> list[Planned]:
-    """One worker alone for each network, then every method and number of workers.
+    values: Mapping[str, Any], settings: ScalingSettings, networks: Sequence[Network], folder: Path
+) -> list[PlannedPoint]:
+    """Plan one worker alone for each network, then every method and number of workers.
 
-    One worker alone is measured once: ring and ps_sync exchange nothing there. An asynchronous server has
-    something to do for one worker, so that is a point of its own.
+    One worker exchanges nothing, whatever the method, so it is measured once.
+
+    Raises:
+        UserError: training would refuse the run of a point.
     """
     planned = []
     for network in networks:
         wanted: dict[tuple[Method, int], None] = {("ring", 1): None}
         for method in settings.methods:
-            for workers in sorted(set(settings.workers)):
-                exchanges = workers > 1 or method == "ps_async"
-                wanted[method if exchanges else "ring", workers] = None
-        for by, workers in wanted:
-            job = _job(config, settings, network, by, accelerator, command)
-            planned.append(Planned(_filed(job, workers, folder), workers))
+            wanted |= {(method, workers): None for workers in sorted(set(settings.workers)) if workers > 1}
+        for method, workers in wanted:
+            config = check(run_values(values, settings, network, method, workers))
+            warmup = settings.warmup_steps * steps_per_round(method, workers)
+            planned.append(PlannedPoint(config, warmup, folder))
     return planned
 
 
-def _job(
-    config: Config,
-    settings: ScalingSettings,
-    network: Network,
-    method: Method,
-    accelerator: Any,
-    command: str,
-) -> BenchmarkJob:
-    trainer, server = config["trainer"], server_of(config, method)
-    same = ("images_per_worker", "image_size", "classes", "steps", "warmup_steps", "interval_steps")
-    values = {key: getattr(settings, key) for key in (*same, "compute_steps", "bucket_mb")}
-    of_trainer = ("precision", "matmul_precision", "channels_last", "compress")
-    return BenchmarkJob(
-        point_file="",
-        method=method,
-        model=network.name,
-        network=network.node,
-        optimizer=config["optimizer"],
-        servers=server["count"],
-        placement=server["placement"],
-        reply=server["reply"],
-        max_staleness=server["max_staleness"],
-        accelerator=accelerator,
-        backend=trainer["backend"] or ("gloo" if accelerator == "cpu" else "nccl"),
-        threads=trainer["threads"] or 1,
-        seed=config["seed"],
-        command=command,
+def steps_per_round(method: Method, workers: int) -> int:
+    """Return the optimizer steps in which every worker steps once: an asynchronous step is one worker's."""
+    return workers if method == "ps_async" else 1
+
+
+def run_values(
+    values: Mapping[str, Any], settings: ScalingSettings, network: Network, method: Method, workers: int
+) -> dict[str, Any]:
+    """Return the configuration of the run that measures a point: random images, no validation.
+
+    A row of metrics.csv is an interval of the benchmark, and so is a call of the training loop. An epoch has
+    at least two intervals, as the first of an epoch is not measured: it has the last checkpoint in it.
+    """
+    per_round = steps_per_round(method, workers)
+    interval_steps = settings.interval_steps * per_round
+    batch = settings.images_per_worker * workers // per_round
+    interval_bytes = interval_steps * batch * CHANNELS * settings.image_size**2
+    epoch_intervals = min(max(2, _MOST_DATA_BYTES // interval_bytes), settings.intervals)
+    trainer = {
+        "devices": workers,
+        "method": method,
+        "max_steps": settings.intervals * interval_steps,
+        "log_every_n_steps": interval_steps,
+        "steps_per_call": interval_steps,
+        "threads": values["trainer"]["threads"] or 1,
+    }
+    if workers == 1:
+        trainer["compress"] = None  # one worker sends no gradients
+    data = {
+        "_target_": "tempo.data.synthetic.synthetic",
+        "image_size": settings.image_size,
+        "channels": CHANNELS,
+        "classes": settings.classes,
+        "train_images": epoch_intervals * interval_steps * batch,
+        "test_images": workers,  # every process tests one
+        "seed": 0,
+        "learnable": False,
+        "total_batch_size": batch,
+        "eval_batch_size": settings.images_per_worker,
+        "val_size": 0,
+        "train_size": None,
+        "split_seed": 0,
+        "normalize": "unit",
+        "augment": {"crop_padding": 0, "flip": False, "cutout": 0},
+    }
+    return {
         **values,
-        **{key: trainer[key] for key in of_trainer},
-    )
+        "name": network.name,
+        "model": network.node,
+        "data": data,
+        "trainer": {**values["trainer"], **trainer},
+        "server": server_of(values["server"], method),
+        "objective": "test/accuracy",
+        "checkpoint": {**values["checkpoint"], "select": "last"},
+        "divergence": {"factor": None},  # labels are random: the loss says nothing about the step's speed
+    }
 
 
-def _filed(job: BenchmarkJob, workers: int, folder: Path) -> BenchmarkJob:
-    told = {key: value for key, value in dataclasses.asdict(job).items() if key not in _UNHASHED}
-    if workers == 1 and job.method == "ring":  # the way of an exchange that does not take place
-        told = {key: value for key, value in told.items() if key not in ("servers", "placement", "reply")}
-    if job.max_staleness is not None:  # points that counted dropped gradients as images are measured again
-        told["images"] = "stepped"
-    text = json.dumps([told, workers, of_this_machine()], sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    name = re.sub(r"[^\w.-]", "_", f"{job.model}_{job.method}_{workers}")
-    return dataclasses.replace(job, point_file=str(folder / "points" / f"{name}_{digest}{SUFFIX}"))
+def server_of(server: Mapping[str, Any], method: Method) -> dict[str, Any]:
+    """Return the keys of `server`; those of another method keep their defaults, which this method takes."""
+    own = dict(server)
+    if method != "ps_async":
+        own["max_staleness"] = None
+    if method != "ps_sync":
+        own |= {"count": 1, "placement": "by_size", "reply": "parameters"}
+    return own

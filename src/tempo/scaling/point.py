@@ -1,4 +1,4 @@
-"""One point of a scaling benchmark, wherever it comes from: measured, emulated or predicted."""
+"""A point of a scaling benchmark: measured, emulated or predicted; no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tempo.scaling.cost_model import Method
 
 SCHEMA_VERSION = 1
 SUFFIX = ".point.json"
-"""Of the file of a point, wherever it lies."""
+"""Ending of the name of a point's file."""
 Source = Literal["measured", "emulated", "predicted"]
 SOURCES: tuple[Source, ...] = ("measured", "emulated", "predicted")
 METHODS: tuple[Method, ...] = ("ring", "ps_sync", "ps_async")
@@ -34,15 +34,14 @@ class ScalingPoint:
 
     `step_seconds`: between two steps of one worker, the median over intervals; `step_seconds_quartiles` is
     their spread. `images_per_second`: of all workers together, without images whose gradient was dropped.
-    `single_images_per_second`: of one worker that exchanges nothing, on the same hardware: what efficiency is
-    measured against. `compute_seconds`: a step without exchange while all workers compute, so that workers
-    who share cores share them here too.
+    `single_images_per_second`: of one worker that exchanges nothing, on the same hardware, with which
+    efficiency compares. `compute_seconds`: a step without exchange; of measured points that worker's.
 
-    `gradient_bytes`: S. `sent_bytes_by_rank`, `received_bytes_by_rank`: a step, rank by rank; empty where
-    unknown. `bytes_are`: `counted` where the bytes are sent, or `computed` from the method's formula, where
-    a backend chooses its own algorithm (ring). `staleness`: mean steps that a gradient which is applied is
-    behind. `sent_gradients`, `dropped_gradients`: of ps_async, those sent in the timed intervals and how many
-    of them came too late for `server.max_staleness`.
+    `gradient_bytes`: S. `sent_bytes_by_rank`, `received_bytes_by_rank`: per step; of measured points those
+    of rank 0, which serves under ps_sync; empty if unknown. `bytes_are`: `counted` when sent, or `computed`
+    from the method's formula, as a backend chooses its own algorithm (ring). `staleness`: mean steps that an
+    applied gradient is late. `sent_gradients`, `dropped_gradients`: of ps_async, those sent, and the number
+    of them that came too late for `server.max_staleness`.
     """
 
     source: Source
@@ -87,7 +86,7 @@ class ScalingPoint:
     def __post_init__(self) -> None:
         if self.source not in SOURCES or self.method not in METHODS:
             raise ValueError(
-                f"source='{self.source}', method='{self.method}': {SOURCES} and {METHODS} are known"
+                f"source='{self.source}', method='{self.method}': known are {SOURCES} and {METHODS}"
             )
         if self.workers < 1 or self.images_per_worker < 1:
             raise ValueError(f"workers={self.workers}, images_per_worker={self.images_per_worker}: 1 or more")
@@ -98,28 +97,28 @@ class ScalingPoint:
 
     @property
     def efficiency(self) -> float | None:
-        """Images per second over N times those of one worker; None where one worker was not measured."""
+        """Images per second over N times those of one worker; None if one worker was not measured."""
         single = self.single_images_per_second
         return None if not single else self.images_per_second / (self.workers * single)
 
     @property
     def exposed_seconds(self) -> float | None:
-        """What the exchange adds to a step: the step minus the step without exchange, not below 0."""
+        """Seconds that the exchange adds to a step: the step minus the step without exchange, at least 0."""
         return None if self.compute_seconds is None else max(0.0, self.step_seconds - self.compute_seconds)
 
     @property
     def share_cores(self) -> bool:
         """Whether workers on CPUs of one machine have less than a core for each of their threads.
 
-        What such a point shows is contention for cores, not a network's speed.
+        Such a point shows contention for cores, not the speed of a network.
         """
         on_cpu = self.accelerator == "cpu" and self.compute == "network" and self.source == "measured"
-        server = self.method == "ps_async"  # a process of its own
+        server = self.method == "ps_async"  # which has a process of its own
         return on_cpu and 0 < self.cores < self.workers * max(1, self.threads) + server
 
     @property
     def variant(self) -> str:
-        """How the method was used, where that is not what training does by default; "" for one worker."""
+        """How the method was used, if that differs from the default of training; "" for one worker."""
         parts = []
         if self.workers > 1 and self.servers > 1:
             count = "as many servers" if self.servers == self.workers else f"{self.servers} servers"
@@ -135,7 +134,7 @@ class ScalingPoint:
         return ", ".join(filter(None, [self.method, self.variant]))
 
     def to_json(self) -> str:
-        """Text of the file; the two derived figures are in it for other readers."""
+        """Return the text of the file; it has the two derived figures as well, for other readers."""
         derived = {"efficiency": self.efficiency, "exposed_seconds": self.exposed_seconds}
         return json.dumps(
             {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self), **derived},
@@ -148,37 +147,37 @@ class ScalingPoint:
         """Undo `to_json`.
 
         Raises:
-            UserError: no point of tempo, of a newer version, or with a value of another type.
+            UserError: not a point of tempo, one of a newer version, or a value of another type.
         """
         try:
             values = json.loads(text)
         except ValueError as error:
-            raise UserError(f"{where} is no JSON: {error}") from error
+            raise UserError(f"{where} is not JSON: {error}") from error
         if not isinstance(values, dict) or not isinstance(values.get("schema_version"), int):
-            raise UserError(f"{where} is no scaling point of tempo")
+            raise UserError(f"{where} is not a scaling point of tempo")
         if values["schema_version"] > SCHEMA_VERSION:
             raise UserError(
-                f"{where} is of version {values['schema_version']}; this tempo reads up to {SCHEMA_VERSION}: "
-                "take a newer tempo"
+                f"{where} is of version {values['schema_version']}, and this tempo reads up to "
+                f"{SCHEMA_VERSION}; use a newer tempo"
             )
-        known = {each.name: each for each in dataclasses.fields(cls)}
+        known = {field.name: field for field in dataclasses.fields(cls)}
         found = {key: value for key, value in values.items() if key in known}
         for name, value in found.items():
             if not fits(value, str(known[name].type)):
-                raise UserError(f"{where} has {name}={str(value)[:80]!r} where {known[name].type} belongs")
+                raise UserError(f"{where} has {name}={str(value)[:80]!r}, which is not {known[name].type}")
         try:
             return cls(**found)
         except (TypeError, ValueError) as error:
-            raise UserError(f"{where} is no scaling point of tempo: {error}") from error
+            raise UserError(f"{where} is not a scaling point of tempo: {error}") from error
 
     def write(self, path: Path) -> None:
-        """Write the file in one step; its name must end with `SUFFIX` to be found."""
+        """Write the file in one step; `read_points` finds names that end with `SUFFIX`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, self.to_json() + "\n")
 
 
 def read_points(folders: Iterable[Path]) -> tuple[list[ScalingPoint], list[str]]:
-    """All points below the folders, by their files' names, and a line for each that cannot be read."""
+    """Read all points below the folders; return a line for each that cannot be read as well."""
     points, refused = [], []
     for folder in folders:
         for path in sorted(folder.rglob(f"*{SUFFIX}")):
@@ -190,28 +189,35 @@ def read_points(folders: Iterable[Path]) -> tuple[list[ScalingPoint], list[str]]
 
 
 def with_single(points: Sequence[ScalingPoint]) -> list[ScalingPoint]:
-    """The points, each with the images per second of its worker alone where one of them is that worker."""
+    """Return the points, each with the speed of its worker alone if one of them is that worker."""
 
     def alike(point: ScalingPoint) -> tuple[Any, ...]:
         keys = ("source", "model", "images_per_worker", "image_size", "threads", "device", "precision")
         return tuple(getattr(point, key) for key in keys)
 
-    alone = {alike(each): each for each in points if each.workers == 1 and each.method == "ring"}
-    return [
-        dataclasses.replace(each, single_images_per_second=alone[alike(each)].images_per_second)
-        if each.single_images_per_second is None and alike(each) in alone
-        else each
-        for each in points
-    ]
+    def completed(point: ScalingPoint) -> ScalingPoint:
+        alone = singles.get(alike(point))
+        if alone is None or point.single_images_per_second is not None:
+            return point
+        # Workers who share cores compute more slowly: the difference would not be the exchange.
+        compute = None if point.share_cores else alone.step_seconds
+        return dataclasses.replace(
+            point,
+            single_images_per_second=alone.images_per_second,
+            compute_seconds=compute if point.compute_seconds is None else point.compute_seconds,
+        )
+
+    singles = {alike(point): point for point in points if point.workers == 1 and point.method == "ring"}
+    return [completed(point) for point in points]
 
 
 def of_this_machine() -> dict[str, Any]:
-    """`device`, `cores` and `versions` of a point made on the CPU here."""
+    """Return `device`, `cores` and `versions` of a point made on this machine's CPU."""
     return {"device": cpu_name(), "cores": cores(), "versions": versions()}
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,13 +1,13 @@
-"""From the numbers of one machine to points of up to a thousand workers, by the cost model."""
+"""Predict points of up to a thousand workers from the numbers of one machine, by the cost model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from tempo.distributed.ps_sync import Placement, place_parameters
-from tempo.scaling.cost_model import Duplex, Machine, Method, Servers, predict
+from tempo.scaling.cost_model import Duplex, Machine, Method, Servers, step_seconds
 from tempo.scaling.point import ScalingPoint
 
 WORKERS = tuple(2**power for power in range(11))
@@ -16,11 +16,11 @@ WORKERS = tuple(2**power for power in range(11))
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What was measured of one worker and of one link.
+    """The measured numbers of one worker and one link.
 
     `sizes`: elements of each trained variable, in the network's order; `element_bytes`: of one of them on the
     wire. `apply_seconds`: a server's optimizer step for one gradient. `of_machine` is copied into the points,
-    so that they name their origin.
+    which so name their origin.
     """
 
     model: str
@@ -37,7 +37,18 @@ class Calibration:
     duplex: Duplex = 2
     image_size: int = 0
     of_machine: dict[str, Any] = field(default_factory=dict)
-    """`device`, `cores`, `threads`, `accelerator`, `backend`, `precision`, `link`, `versions`, `command`."""
+    """`device`, `cores`, `threads`, `accelerator`, `backend`, `precision`, `versions`, `command`."""
+
+    @property
+    def summary(self) -> str:
+        """The numbers that predictions follow from, as the screen shows them."""
+        parts = (self.forward_seconds, self.backward_seconds, self.optimizer_seconds)
+        forward, backward, optimizer = (f"{1e3 * seconds:.4g}" for seconds in parts)
+        return (
+            f"forward {forward}, backward {backward}, optimizer {optimizer} ms; gradients "
+            f"{self.gradient_bytes / 1e6:.4g} MB over {self.bytes_per_second / 1e9:.3g} GB/s, "
+            f"{1e6 * self.message_seconds:.3g} us per message"
+        )
 
     @property
     def step_seconds(self) -> float:
@@ -51,7 +62,7 @@ class Calibration:
 
     @property
     def buckets(self) -> int:
-        """k: as DistributedDataParallel fills them, from the last variable to the first."""
+        """k: DistributedDataParallel fills buckets from the last variable to the first."""
         count, filled = 0, 0.0
         for size in reversed(self.sizes):
             filled += size * self.element_bytes
@@ -60,7 +71,7 @@ class Calibration:
         return count + (filled > 0)
 
     def machine(self, method: Method, *, overlap: bool) -> Machine:
-        """The cost model's numbers; under a parameter server the servers step, the workers do not."""
+        """Return the cost model's numbers; under a parameter server only the servers step."""
         steps_itself = method == "ring"
         return Machine(
             forward_seconds=self.forward_seconds,
@@ -76,7 +87,7 @@ class Calibration:
 
 
 def fullest_share(sizes: Sequence[int], servers: int, placement: Placement) -> float:
-    """The part of all elements that lies on the fullest server."""
+    """Return the part of all elements that the fullest server holds."""
     if placement == "sharded":
         return 1 / servers
     load = [0] * servers
@@ -95,7 +106,7 @@ def predicted_point(
     overlap: bool = False,
     dedicated_servers: bool = False,
 ) -> ScalingPoint:
-    """One point of the cost model; `placement` matters where there are several servers."""
+    """Predict one point; `placement` matters if there are several servers."""
     ring = method == "ring"
     machine = calibration.machine(method, overlap=overlap)
     layout = Servers(
@@ -104,17 +115,9 @@ def predicted_point(
         dedicated=dedicated_servers,
         duplex=calibration.duplex,
     )
-    if workers == 1:  # it is its own server
-        step_seconds = calibration.step_seconds
-    else:
-        step_seconds = predict(
-            machine,
-            method=method,
-            workers=workers,
-            images_per_worker=calibration.images_per_worker,
-            servers=layout,
-            overlap=overlap,
-        ).step_seconds
+    seconds = step_seconds(method, machine, workers, layout, overlap=overlap)
+    if workers == 1:  # a worker that is its own server sends nothing
+        seconds = calibration.step_seconds
     return ScalingPoint(
         source="predicted",
         method=method,
@@ -122,8 +125,8 @@ def predicted_point(
         workers=workers,
         images_per_worker=calibration.images_per_worker,
         image_size=calibration.image_size,
-        step_seconds=step_seconds,
-        images_per_second=workers * calibration.images_per_worker / step_seconds,
+        step_seconds=seconds,
+        images_per_second=workers * calibration.images_per_worker / seconds,
         servers=0 if ring else servers,
         placement="" if ring else placement,
         reply="" if ring else "parameters",
@@ -144,12 +147,12 @@ def predict_points(
     methods: Iterable[Method] = ("ring", "ps_sync", "ps_async"),
     workers: Iterable[int] = WORKERS,
     *,
-    servers: int | Literal["workers"] = 1,
+    servers: int = 1,
     placement: Placement = "by_size",
 ) -> list[ScalingPoint]:
-    """Each method over the numbers of workers, with and without overlap where the model knows both.
+    """Predict each method for each number of workers, with and without overlap if the model knows both.
 
-    `servers` of the parameter server; "workers" is one on each worker.
+    `servers`: of the parameter server.
     """
     counts = list(workers)
     return [
@@ -157,7 +160,7 @@ def predict_points(
             calibration,
             method,
             count,
-            servers=count if servers == "workers" else min(servers, count),
+            servers=min(servers, count),
             placement=placement,
             overlap=overlap,
         )

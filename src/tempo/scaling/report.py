@@ -1,0 +1,245 @@
+"""The report of a benchmark: a table for the screen, a CSV, figures, Markdown and one page; no torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from tempo.errors import UserError, printable
+from tempo.report.content import Block, Section
+from tempo.report.content import Text as Paragraph
+from tempo.report.figures import Drawn
+from tempo.report.html_page import page_of
+from tempo.report.markdown import markdown_of
+from tempo.report.number_format import ABSENT, SMOKE
+from tempo.report.tables import Cell, Columns, Table, count_cell, no_formula, table_of, text_cell
+from tempo.report.write_report import TERMINAL_WIDTH, prepare
+from tempo.scaling.figures import draw
+from tempo.scaling.model_table import ModelSize, models_table, read_sizes
+from tempo.scaling.point import METHODS, SOURCES, ScalingPoint, read_points, with_single
+
+NOTE = "note"
+"""A column that a terminal has no room for."""
+SHARED = "workers share cores: contention, not a network"
+EXPLAINED = {
+    "measured": "measured: the network trained on the hardware named below",
+    "emulated": "emulated: real messages over limited links, part of the machine replaced (see the notes)",
+    "predicted": "predicted: the cost model of docs/scaling.md, from numbers of one machine",
+}
+_MOST_EFFICIENCY = 1.05
+"""Above it a point needs a word: workers cannot be faster together than each of them alone."""
+MODELS_NOTE = (
+    "Operations of a forward pass over one image: convolutions and matrix products, a multiplication and an "
+    "addition as two, counted by torch.utils.flop_counter. The paper names no image size for its own."
+)
+
+
+@dataclass(frozen=True)
+class ScalingReport:
+    """Points of all sources, sizes of networks, and a line for each point that failed."""
+
+    title: str
+    points: Sequence[ScalingPoint]
+    sizes: Sequence[ModelSize] = ()
+    failures: Sequence[str] = ()
+    smoke: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """Number of points of each source, in words."""
+        counts = Counter(point.source for point in self.points)
+        parts = [f"{counts[source]} {source}" for source in SOURCES if counts[source]]
+        failed = f", {len(self.failures)} failed" if self.failures else ""
+        return f"{len(self.points)} points: {', '.join(parts)}{failed}."
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know of these numbers."""
+        present = {point.source for point in self.points}
+        lines = [f"{EXPLAINED[source]}." for source in SOURCES if source in present]
+        if crowded := [point for point in self.points if point.share_cores]:
+            counts = ", ".join(map(str, sorted({point.cores for point in crowded})))
+            lines.append(f"{SHARED}: {len(crowded)} points, on {counts} cores.")
+        if above := [share for point in self.points if (share := point.efficiency or 0) > _MOST_EFFICIENCY]:
+            lines.append(
+                f"scaling above {100 * _MOST_EFFICIENCY:.0f} %: {len(above)} points, up to "
+                f"{100 * max(above):.1f} % of n times one worker. The method does not gain this: with few "
+                "steps it is noise, often a slow measurement of the worker alone; or each worker's part fits "
+                "a cache; or the machine did other work. Measure again with more scaling.steps."
+            )
+        return lines
+
+    def sections(self, figures: Sequence[Drawn]) -> list[Section]:
+        """Sections of the page and of report.md, without empty ones."""
+        networks: list[Block] = [models_table(self.sizes), Paragraph(MODELS_NOTE, "note")]
+        found = [
+            Section("notes", "How to read these numbers", [Paragraph(note, "item") for note in self.notes]),
+            Section("points", "Points", [points_table(self.points)]),
+            Section("figures", "Figures", figures),
+            Section("networks", "Networks", networks if self.sizes else []),
+            Section("failures", "Failed points", [Paragraph(failure, "item") for failure in self.failures]),
+            Section("environment", "Where it was measured", [surroundings(self.points)]),
+        ]
+        return [section for section in found if section.blocks]
+
+
+def write_scaling_report(report: ScalingReport, out: Path) -> Path:
+    """Write `scaling.csv`, `figures/`, `report.md` and `report.html` into `out`; return the path of the page.
+
+    Raises:
+        UserError: `out` has files and is not a report.
+    """
+    page = prepare(out)
+    write_csv(report.points, out / "scaling.csv")
+    shown = report.sections(draw(report.points, out / "figures", smoke=report.smoke))
+    text = markdown_of(report.title, report.outcome, shown, out, smoke=report.smoke)
+    (out / "report.md").write_text(text, encoding="utf-8")
+    head = f"<p>{escape(report.outcome)}</p>"
+    page.write_text(page_of(report.title, head, shown, page, smoke=report.smoke), encoding="utf-8")
+    return page
+
+
+def report_folders(folders: Sequence[Path], out: Path) -> str:
+    """Write the report of all points below the folders; return what a terminal shows of it.
+
+    Raises:
+        UserError: none of them can be read; or see `write_scaling_report`.
+    """
+    points, refused = read_points(folders)
+    if not points:
+        raise UserError(f"none of the {len(refused)} points can be read; the first: {refused[0]}")
+    names = [folder.resolve().name for folder in folders]
+    report = ScalingReport(
+        title=f"Scaling: {', '.join(names)}",
+        points=with_single(points),
+        sizes=read_sizes(folders),
+        failures=refused,
+        smoke=any(name.endswith("_smoke") for name in names),
+    )
+    page = write_scaling_report(report, out)
+    return f"{text_of(report)}\n{page}\n"
+
+
+def points_table(points: Sequence[ScalingPoint]) -> Table:
+    """Return a table with one row per point; bytes are those of the busiest worker."""
+    columns: Columns[ScalingPoint] = [
+        ("network", lambda point: text_cell(point.model)),
+        ("method", lambda point: text_cell(point.label)),
+        ("workers", lambda point: count_cell(point.workers)),
+        ("source", lambda point: text_cell(point.source)),
+        ("images/s", lambda point: _number(point.images_per_second, "{:.4g}")),
+        ("scaling, %", lambda point: _number(point.efficiency, "{:.1f}", 100)),
+        ("step, ms", lambda point: _number(point.step_seconds, "{:.4g}" + _spread(point), 1e3)),
+        ("exchange adds, ms", lambda point: _number(point.exposed_seconds, "{:.3g}", 1e3)),
+        ("sent, MB per step", lambda point: _megabytes(point, point.sent_bytes_by_rank)),
+        ("received", lambda point: _megabytes(point, point.received_bytes_by_rank)),
+        ("stale by", lambda point: _number(point.staleness, "{:.2f}")),
+        ("dropped", _dropped),
+        ("cores", lambda point: text_cell("shared" if point.share_cores else "")),
+        (NOTE, lambda point: text_cell("; ".join(filter(None, [point.link, point.note])))),
+    ]
+    return table_of(columns, ordered(points))
+
+
+def ordered(points: Sequence[ScalingPoint]) -> list[ScalingPoint]:
+    """Sort by network in the given order, then by method, source and number of workers."""
+    models = list(dict.fromkeys(point.model for point in points))
+
+    def key(point: ScalingPoint) -> tuple[int, ...]:
+        method, source = METHODS.index(point.method), SOURCES.index(point.source)
+        return models.index(point.model), method, point.servers, source, point.workers
+
+    return sorted(points, key=key)
+
+
+def _spread(point: ScalingPoint) -> str:
+    quartiles = [f"{1e3 * seconds:.4g}" for seconds in point.step_seconds_quartiles]
+    return f" ({quartiles[0]} to {quartiles[1]})" if quartiles else ""
+
+
+def _megabytes(point: ScalingPoint, of_ranks: Sequence[float]) -> Cell:
+    most = max(of_ranks, default=None)
+    mark = " (computed)" if most and point.bytes_are != "counted" else ""
+    return _number(most, "{:.3g}" + mark, 1e-6)
+
+
+def _dropped(point: ScalingPoint) -> Cell:
+    dropped, sent = point.dropped_gradients, point.sent_gradients
+    return Cell(f"{dropped} of {sent}", dropped) if dropped else Cell("")
+
+
+def _number(value: float | None, form: str, factor: float = 1) -> Cell:
+    return Cell(ABSENT) if value is None else Cell(form.format(factor * value), factor * value)
+
+
+def text_of(report: ScalingReport) -> str:
+    """Return what a terminal shows: points, networks, notes and failures."""
+    banner = f"*** {SMOKE} ***\n" if report.smoke else ""
+    tables = _as_text(points_table(report.points), report.outcome)
+    tables += _as_text(models_table(report.sizes), "networks") if report.sizes else ""
+    return banner + tables + "\n".join([*report.notes, *report.failures])
+
+
+def _as_text(table: Table, title: str) -> str:
+    """Draw a table for the terminal, which has no room for notes and empty columns."""
+    shown = RichTable(title=title, title_justify="left", highlight=False)
+    columns = [
+        number
+        for number, head in enumerate(table.head)
+        if head != NOTE and any(row[number].text not in ("", ABSENT) for row in table.rows)
+    ]
+    for number in columns:
+        is_text = any(isinstance(row[number].sort, str) for row in table.rows)
+        shown.add_column(Text(table.head[number]), justify="left" if is_text else "right", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(Text(row[number].text) for number in columns))
+    output = io.StringIO()
+    Console(file=output, width=TERMINAL_WIDTH, color_system=None, legacy_windows=False).print(shown)
+    return "".join(f"{printable(line)}\n" for line in output.getvalue().splitlines())
+
+
+def write_csv(points: Sequence[ScalingPoint], path: Path) -> None:
+    """Write one row per point with all its fields in plain numbers; lists and mappings are JSON."""
+    text = io.StringIO()
+    rows = [json.loads(point.to_json()) for point in ordered(points)]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(rows[0] if rows else [])
+    writer.writerows([_plain(value) for value in row.values()] for row in rows)
+    path.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, (list, dict)):
+        return json.dumps(value)
+    return no_formula(value) if isinstance(value, str) else value
+
+
+def surroundings(points: Sequence[ScalingPoint]) -> Table:
+    """Return hardware, versions and commands, with the number of points of each value."""
+    found = {
+        "device": [f"{point.device}, {point.cores} cores" for point in points if point.device],
+        "threads per worker": [str(point.threads) for point in points if point.threads],
+        "backend": [point.backend for point in points],
+        "precision": [point.precision for point in points],
+        "link": [point.link for point in points],
+        "steps, of which warm-up": [f"{p.steps}, {p.warmup_steps}" for p in points if p.steps],
+        "versions": [" ".join(f"{name} {text}" for name, text in p.versions.items()) for p in points],
+        "command": [point.command for point in points],
+    }
+    counts = {name: Counter(filter(None, values)) for name, values in found.items()}
+    rows = [
+        [text_cell(name), text_cell(value), count_cell(count)]
+        for name, values in counts.items()
+        for value, count in values.items()
+    ]
+    return Table(("item", "value", "points"), rows)

@@ -1,0 +1,116 @@
+"""A point is an ordinary run: its numbers from the run's files, and runs that fail or take too long."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tempo.errors import UserError
+from tempo.scaling import benchmark
+from tempo.scaling.measured_run import point_of_run, step_seconds, train_within
+from tempo.scaling.plan import PlannedPoint
+from tests.scaling.points import Plan
+
+TINY = (
+    *("model=cnn3", "model.widths=[2,2,2]", "model.dropout=0", "trainer=cpu", "optimizer.lr=0.01"),
+    *("scaling.images_per_worker=2", "scaling.image_size=8", "scaling.classes=3"),
+    *("scaling.steps=9", "scaling.warmup_steps=3", "scaling.interval_steps=2"),
+)
+# 3x3 convolutions with bias from 3 to 2 and twice 2 to 2 channels, then 2 features (1x1) to 3 classes.
+WEIGHTS = (3 * 9 * 2 + 2) + 2 * (2 * 9 * 2 + 2) + (2 * 3 + 3)
+
+
+def curves(rows: list[tuple[int, float]]) -> dict[str, Any]:
+    steps, seconds = zip(*rows, strict=True)
+    return {"step": np.array(steps, float), "seconds": np.array(seconds), "train/loss": np.ones(len(rows))}
+
+
+def test_the_warm_up_and_the_first_interval_of_an_epoch_are_left_out() -> None:
+    """Intervals of 2 steps, epochs of 6: those that begin at 4 and 8 are measured, not 0 and 2, nor 6."""
+    rows = [(2, 9.0), (4, 18.0), (6, 20.0), (8, 50.0), (10, 53.0)]
+    assert step_seconds(curves(rows), warmup_steps=3, epoch_steps=6) == [1.0, 1.5]
+    assert step_seconds(curves(rows), warmup_steps=10, epoch_steps=6) == []
+
+
+def test_an_interval_after_a_checkpoint_is_better_than_none() -> None:
+    assert step_seconds(curves([(2, 9.0), (4, 11.0)]), warmup_steps=2, epoch_steps=2) == [1.0]
+
+
+@pytest.fixture(scope="module")
+def star(tmp_path_factory: pytest.TempPathFactory) -> tuple[PlannedPoint, Path]:
+    """A run of two workers and a synchronous server."""
+    folder = tmp_path_factory.mktemp("star")
+    point = Plan(folder)(*TINY, "scaling.methods=[ps_sync]", "scaling.workers=[2]")[-1]
+    train_within(point.config, point.run_folder, 120)
+    return point, folder
+
+
+def test_a_point_of_two_processes_and_a_server(star: tuple[PlannedPoint, Path]) -> None:
+    """The star's bytes: a worker sends its gradients once and gets the parameters once, S each, both ways."""
+    planned, _ = star
+    found = point_of_run(planned.run_folder, warmup_steps=planned.warmup_steps, command="typed")
+    assert (found.model, found.method, found.workers, found.servers) == ("cnn3", "ps_sync", 2, 1)
+    assert (found.images_per_worker, found.image_size, found.source) == (2, 8, "measured")
+    assert found.gradient_bytes == 4 * WEIGHTS
+    assert found.sent_bytes_by_rank == found.received_bytes_by_rank == [4 * WEIGHTS]
+    assert (found.bytes_are, found.backend, found.command) == ("counted", "gloo", "typed")
+    assert found.images_per_second == pytest.approx(2 * 2 / found.step_seconds)
+    record = json.loads((planned.run_folder / "run.json").read_text(encoding="utf-8"))
+    # Two intervals of warm-up, as three steps do not fill one, and three measured.
+    assert (found.steps, record["steps"], record["world_size"]) == (10, 10, 2)
+    # The median may not be far from the whole: one interval of ten steps at the most is slow.
+    assert found.step_seconds < record["seconds"]["train"] / 4
+
+
+def test_a_finished_run_counts_though_its_processes_did_not_end_in_time(
+    star: tuple[PlannedPoint, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is over before the process has begun, and the folder has the record of a whole run."""
+    planned, _ = star
+    train_within(planned.config, planned.run_folder, 0.0)
+
+
+def test_a_run_that_takes_too_long_is_killed(plan: Plan) -> None:
+    point = plan(*TINY)[0]
+    with pytest.raises(
+        UserError, match=r"not finished after 0\.002 minutes and killed; set scaling\.minutes="
+    ):
+        train_within(point.config, point.run_folder, 0.12)
+
+
+def test_a_point_that_fails_stops_no_other(
+    plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The network refuses its images in the run's own process; what it says is one line, with the log."""
+    wrong, right = plan(*TINY, "model.widths=[0,2,2]")[0], plan(*TINY)[0]
+    bench = benchmark.Benchmark({}, plan.settings, tmp_path)
+    points, (failure,) = bench.measure([wrong, right])
+    assert [point.model for point in points] == ["cnn3"]
+    assert failure.startswith("cnn3, ring, 1 worker: ") and failure.endswith("/output.log]")
+    assert "\n" not in failure
+    assert points[0].efficiency == 1
+    again, failures = bench.measure([right])
+    assert (again, failures) == (points, [])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("kept      cnn3, ring, 1 worker: ")
+    assert not (right.run_folder / "checkpoints").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
+def test_a_gradient_that_the_server_dropped_is_no_trained_image(plan: Plan) -> None:
+    """Of two workers of one pace and a bound of 0, each is late whenever the other has just stepped."""
+    late = ("scaling.methods=[ps_async]", "scaling.workers=[2]", "server.max_staleness=0")
+    planned = plan(*TINY, *late, "scaling.steps=44", "scaling.warmup_steps=4")[-1]
+    train_within(planned.config, planned.run_folder, 180)
+    found = point_of_run(planned.run_folder, warmup_steps=planned.warmup_steps)
+    # Each of two workers takes 44 steps, of which 4 are left out; the server steps for each.
+    assert (found.steps, found.warmup_steps, found.staleness) == (88, 8, 0)
+    assert found.dropped_gradients > 0
+    assert found.sent_gradients == 88 + found.dropped_gradients
+    stepped = 1 - found.dropped_gradients / found.sent_gradients
+    assert found.images_per_second == pytest.approx(stepped * 2 * 2 / found.step_seconds)
+    assert found.sent_bytes_by_rank[0] == pytest.approx(4 * WEIGHTS / stepped)
