@@ -67,7 +67,7 @@ def test_reading_them_imports_no_torch() -> None:
     [
         ("Midpoint", OptimizerTraits(needs_closure=True)),
         ("Undeclared", OptimizerTraits(needs_closure=True)),
-        ("Tail", OptimizerTraits(averages_weights=True)),
+        ("Mean", OptimizerTraits(averages_weights=True)),
         ("Newton", OptimizerTraits(needs_closure=True, takes_second_derivatives=True)),
         ("Pair", OptimizerTraits(is_composed=True)),
         ("Missing", OptimizerTraits()),
@@ -95,7 +95,7 @@ def test_a_class_of_ours_inherits_from_its_bases(tmp_path, monkeypatch: pytest.M
     [
         ("Midpoint", ["trainer.gradient_clip=1"], "gives Midpoint a gradient that is not the slope"),
         ("Newton", ["trainer.compile=true"], "Newton takes second derivatives"),
-        ("Tail", ["ema.decay=0.9"], "averages its weights itself"),
+        ("Mean", ["ema.decay=0.9"], "averages its weights itself"),
         ("Pair", ["trainer=fsdp2", "trainer.devices=2"], "that Pair is made of"),
     ],
 )
@@ -110,3 +110,21 @@ def test_a_users_class_gets_its_closures(train: Train) -> None:
     given = [f"optimizer._target_={USERS}.Midpoint", "optimizer.lr=0.1", "optimizer.wd=0"]
     trained = train("optimizer=sgd", *given, "trainer.max_steps=5")
     assert trained.record.evaluations == 2 * trained.record.steps == 10
+
+
+def test_a_users_class_gets_its_average_tested(train: Train) -> None:
+    """Against the weights that plain SGD has after one, two and three steps."""
+    given = ["optimizer.lr=0.1", "optimizer.wd=0", "checkpoint.select=last", "scheduler=constant"]
+    after = [
+        train("optimizer=sgd", *given, f"trainer.max_steps={steps}", folder=f"{steps}").checkpoint()
+        for steps in (1, 2, 3)
+    ]
+    mean = train(
+        "optimizer=sgd", f"optimizer._target_={USERS}.Mean", *given, "trainer.max_steps=3"
+    ).checkpoint()
+    for name, value in after[-1]["state_dict"].items():
+        if name.startswith("network."):
+            assert torch.equal(mean["state_dict"][name], value)
+            expected = torch.stack([state["state_dict"][name] for state in after]).mean(0)
+            found = mean["state_dict"][name.replace("network.", "averaged.module.", 1)]
+            torch.testing.assert_close(found, expected)

@@ -36,14 +36,33 @@ class Undeclared(torch.optim.SGD):
         return closure()
 
 
-class Tail(torch.optim.SGD):
-    """Evaluates the mean of all weights so far."""
+class Mean(torch.optim.SGD):
+    """SGD that evaluates the mean of the weights after all steps so far (Polyak and Juditsky 1992)."""
 
-    def train(self) -> None:
-        """Show the weights that train."""
+    steps = 0
 
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        loss = super().step(closure)
+        self.steps += 1
+        for parameter in self.param_groups[0]["params"]:
+            mean = self.state[parameter].setdefault("mean", torch.zeros_like(parameter))
+            mean += (parameter - mean) / self.steps
+        return loss
+
+    @torch.no_grad()
     def eval(self) -> None:
-        """Show the mean."""
+        """Write the mean into the parameters."""
+        for parameter in self.param_groups[0]["params"]:
+            self.state[parameter]["trained"] = parameter.clone()
+            parameter.copy_(self.state[parameter]["mean"])
+
+    @torch.no_grad()
+    def train(self) -> None:
+        """Take it out again."""
+        for parameter in self.param_groups[0]["params"]:
+            if "trained" in self.state[parameter]:
+                parameter.copy_(self.state[parameter].pop("trained"))
 
 
 class Newton(torch.optim.SGD):
