@@ -49,17 +49,15 @@ class _RankZero:
     world_size, num_nodes, local_rank = 1, 1, 0
 
 
-def spend(seconds: float) -> None:
-    begin = time.process_time()
-    while time.process_time() - begin < seconds:
-        sum(range(1000))
-
-
-def metered(cpu_seconds: float, meter: EnergyMeter) -> None:
+def metered(meter: EnergyMeter, cpu_seconds: float) -> float:
+    """Return the joules in the record after a fit that takes some processor time."""
     trainer: Any = _RankZero()
     meter.on_train_start(trainer, trainer)
-    spend(cpu_seconds)
+    begin = time.process_time()
+    while time.process_time() - begin < cpu_seconds:
+        sum(range(1000))
     meter.on_fit_end(trainer, trainer)
+    return float(meter.record.energy["joules"])
 
 
 def test_the_record_has_joules_and_their_source(train: Train, capfd: Any) -> None:
@@ -75,29 +73,17 @@ def test_the_record_has_joules_and_their_source(train: Train, capfd: Any) -> Non
 
 
 def test_joules_grow_with_the_work_and_survive_a_resume() -> None:
-    record = RunRecord(config={}, config_hash="", overrides=[], seed=0)
-    meter = EnergyMeter(record)
-    metered(1.0, meter)
-    first = record.energy["joules"]
-    resumed = EnergyMeter(RunRecord(config={}, config_hash="", overrides=[], seed=0))
+    meter, resumed = (
+        EnergyMeter(RunRecord(config={}, config_hash="", overrides=[], seed=0)) for _ in range(2)
+    )
+    first = metered(meter, cpu_seconds=0.5)
     resumed.load_state_dict(meter.state_dict())
-    metered(0.1, resumed)
-    total = resumed.record.energy["joules"]
-    assert first < total < 2 * first
+    assert first < metered(resumed, cpu_seconds=0.05) < 2 * first
 
 
 def test_the_source_says_what_was_added_up() -> None:
     """Estimates are per process, counters per node."""
-
-    class CPU:
-        _mode = "cpu_load"
-
-    class RAM:
-        pass
-
-    class Other:
-        pass
-
+    CPU, RAM, Other = (type(name, (), {"_mode": "cpu_load"}) for name in ("CPU", "RAM", "Other"))
     parts = [CPU(), RAM()]
     alone = "CPU estimated from its rated power and load"
     assert _source(parts, processes=1, nodes=1) == alone

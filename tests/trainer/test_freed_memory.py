@@ -57,7 +57,6 @@ run_job(Path({str(tmp_path)!r}), [*{SMALL!r}, "trainer.max_steps=1"])
 
 def test_settings_of_malloc_by_the_user_are_kept() -> None:
     call = "from tempo.trainer.freed_memory import keep_freed_memory\nassert keep_freed_memory() is {}"
-    assert faults(call.format(True)) < PAGES // 10
     chosen = {"MALLOC_MMAP_THRESHOLD_": "65536", "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=65536"}
     for name, value in chosen.items():
         assert faults(call.format(False), **{name: value}) > PAGES // 2

@@ -17,6 +17,7 @@ from tempo.data.digits import digits
 from tempo.data.split import split
 from tempo.model.mlp import MLP
 from tests.conftest import Train, Trained
+from tests.jobs import SMALL, run_job
 from tests.trainer.reference import OPTIMIZERS, Loop, Outcome, onecycle
 
 STEPS = 23
@@ -32,14 +33,14 @@ def expected() -> Outcome:
     return Loop(mlp, OPTIMIZERS["momentum"], onecycle(0.01), STEPS).run()
 
 
-@pytest.fixture
-def trained(train: Train) -> Trained:
-    return train(
-        "scheduler=onecycle",
-        "optimizer.lr=0.01",
-        f"trainer.max_steps={STEPS}",
-        f"trainer.log_every_n_steps={EVERY}",
-    )
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder, threads = tmp_path_factory.mktemp("trained"), torch.get_num_threads()
+    job = [f"trainer.max_steps={STEPS}", f"trainer.log_every_n_steps={EVERY}"]
+    record = run_job(folder, [*SMALL, "scheduler=onecycle", "optimizer.lr=0.01", *job])
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
+    return Trained(folder, record)
 
 
 def test_metrics_file_record_and_tensorboard(trained: Trained, expected: Outcome) -> None:

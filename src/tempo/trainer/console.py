@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from tempo.config.schema import TrainerConfig
 from tempo.distributed.exchange import exchange_of
 from tempo.record.run_json import RunRecord
 from tempo.report.number_format import SMOKE
@@ -201,17 +203,9 @@ def _facts(group: str, record: RunRecord, classes: int) -> str:
         counts = f"{sizes['train']:,} train, {sizes['val']:,} val, {sizes['test']:,} test, {classes} classes"
         return counts + (f" [dim]({note})[/dim]" if note else "")
     node = {key: value for key, value in record.config[group].items() if not key.startswith("_")}
-    if group == "trainer":
-        usual = (
-            "epochs",
-            "max_steps",
-            "precision",
-            "accumulate",
-            "gradient_clip",
-            "channels_last",
-            "compile",
-        )
-        node = {key: node[key] for key in usual if node.get(key) not in (None, False)}
+    if group == "trainer":  # what differs from the defaults, apart from the length of the run
+        defaults = dataclasses.asdict(TrainerConfig()) | {"epochs": None}
+        node = {key: value for key, value in node.items() if value != defaults.get(key)}
     pairs = " ".join(f"{key}={_value(value)}" for key, value in node.items() if value is not None)
     return f"{record.parameters['total']:,} parameters  {pairs}" if group == "model" else pairs
 
