@@ -123,7 +123,7 @@ def test_a_run_goes_on_without_a_dead_worker_and_stops_and_resumes(tmp_path: Pat
     # What the server dropped is no image that was trained on.
     assert record.evaluations == steps
     assert record.images_per_second == pytest.approx(16 * steps / record.seconds["train"])
-    assert (f"{found['dropped']} gradients dropped as too late" in out) == (found["dropped"] > 0)
+    assert (f"{found['dropped']} gradients dropped as too stale" in out) == (found["dropped"] > 0)
     assert found["steps_of_workers"]["1"] > 100
     assert found["lost_workers"] == [1]
     assert 0 < found["staleness_mean"] < 1.5
