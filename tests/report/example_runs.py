@@ -103,7 +103,7 @@ def write_sweep(folder: Path, keys: Sequence[str], jobs: Sequence[tuple[str, Seq
     folder.mkdir(parents=True, exist_ok=True)
     swept = [
         f"{key}="
-        + ",".join(dict.fromkeys(each.partition("=")[2] for _, over in jobs for each in over if key in each))
+        + ",".join(dict.fromkeys(text.partition("=")[2] for _, over in jobs for text in over if key in text))
         for key in keys
     ]
     content = {

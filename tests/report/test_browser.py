@@ -32,21 +32,21 @@ DECAYS = [0.0, 1e-5, 1e-4, 1e-3, 1e-2]
 PROBE = """
 const box = document.querySelector('#runs .sortable');
 const heads = [...box.querySelectorAll('th')];
-const column = (name) => heads.findIndex((each) => each.textContent.startsWith(name));
+const column = (name) => heads.findIndex((item) => item.textContent.startsWith(name));
 const cells = (at) => [...box.querySelectorAll('tbody tr')].map((row) => row.cells[at].textContent);
 const press = (name) => box.querySelectorAll('th')[column(name)].querySelector('button').click();
-const told = {};
-press('validation accuracy'); told.up = cells(column('validation accuracy'));
-told.aria = box.querySelectorAll('th')[column('validation accuracy')].getAttribute('aria-sort');
-press('validation accuracy'); told.down = cells(column('validation accuracy'));
-press('wd'); told.wd = cells(column('wd'));
-press('status'); told.status = cells(column('status'));
+const seen = {};
+press('validation accuracy'); seen.up = cells(column('validation accuracy'));
+seen.aria = box.querySelectorAll('th')[column('validation accuracy')].getAttribute('aria-sort');
+press('validation accuracy'); seen.down = cells(column('validation accuracy'));
+press('wd'); seen.wd = cells(column('wd'));
+press('status'); seen.status = cells(column('status'));
 const filter = box.querySelector('input');
 filter.value = 'DIVERGED'; filter.dispatchEvent(new Event('input'));
-told.left = [...box.querySelectorAll('tbody tr')].filter((row) => !row.hidden).length;
-told.images = [...document.images].map((each) => each.naturalWidth);
-told.wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;
-const out = document.createElement('pre'); out.id = 'told'; out.textContent = JSON.stringify(told);
+seen.left = [...box.querySelectorAll('tbody tr')].filter((row) => !row.hidden).length;
+seen.images = [...document.images].map((item) => item.naturalWidth);
+seen.wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;
+const out = document.createElement('pre'); out.id = 'seen'; out.textContent = JSON.stringify(seen);
 document.body.append(out);
 """
 
@@ -98,17 +98,17 @@ def test_the_table_sorts_and_filters(browser: str, page: Path, tmp_path: Path) -
     probed.write_text(text.replace("</body>", f"<script>onload = () => {{{PROBE}}}</script></body>"))
     dom, console = dump(browser, probed, tmp_path / "profile")
     assert console == []
-    (found,) = re.findall(r'<pre id="told">(.*?)</pre>', dom)
-    told = json.loads(found)
-    numbers = [float(each) for each in told["up"][:-1]]
+    (found,) = re.findall(r'<pre id="seen">(.*?)</pre>', dom)
+    seen = json.loads(found)
+    numbers = [float(text) for text in seen["up"][:-1]]
     assert numbers == sorted(numbers)
     assert len(numbers) == 15
-    assert told["aria"] == "ascending"
-    assert [float(each) for each in told["down"][:-1]] == numbers[::-1]
-    assert told["up"][-1] == told["down"][-1] == "—"  # the run without a result stays last
-    assert told["wd"] == ["0"] * 3 + ["1e-5"] * 3 + ["1e-4"] * 3 + ["1e-3"] * 3 + ["0.01"] * 3 + ["1"]
-    assert told["status"][-1] == "diverged"
-    assert told["left"] == 1
-    assert told["images"]
-    assert min(told["images"]) > 300
-    assert not told["wide"]  # wide tables scroll in their own box
+    assert seen["aria"] == "ascending"
+    assert [float(text) for text in seen["down"][:-1]] == numbers[::-1]
+    assert seen["up"][-1] == seen["down"][-1] == "—"  # the run without the metric stays last
+    assert seen["wd"] == ["0"] * 3 + ["1e-5"] * 3 + ["1e-4"] * 3 + ["1e-3"] * 3 + ["0.01"] * 3 + ["1"]
+    assert seen["status"][-1] == "diverged"
+    assert seen["left"] == 1
+    assert seen["images"]
+    assert min(seen["images"]) > 300
+    assert not seen["wide"]  # wide tables scroll in their own box

@@ -31,7 +31,7 @@ def rows_of(folder: Path) -> list[PaperRow]:
     return paper_rows(summarise(load([folder]).runs))
 
 
-def test_ours_stands_beside_the_papers_with_the_difference(tmp_path: Path) -> None:
+def test_ours_beside_the_papers_with_the_difference(tmp_path: Path) -> None:
     for seed, value in ((0, 0.88), (1, 0.90), (2, 0.89)):
         write_run(tmp_path / f"r{seed}", seed=seed, test=value, paper=node("Table 1, row 5"))
     (row,) = rows_of(tmp_path)

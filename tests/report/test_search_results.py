@@ -29,7 +29,7 @@ def write_search(folder: Path, mode: str = "max", **changes: Any) -> None:
             "data.val_size": number % 3,
         }
         name = f"lr=1e-{number}"
-        overrides = ["model=mlp", *(f"{key}={each}" for key, each in values.items())]
+        overrides = ["model=mlp", *(f"{key}={value}" for key, value in values.items())]
         (folder / name).mkdir(parents=True)
         config = {"objective": "val/accuracy", "optimizer": {"lr": values["optimizer.lr"]}, "seed": 0}
         metrics = {"val": {"accuracy": value}} if value is not None else {}
@@ -63,7 +63,7 @@ def write_search(folder: Path, mode: str = "max", **changes: Any) -> None:
     ]
     sweep = {"command": command, "keys": ["optimizer.lr", "optimizer", "data.val_size"], "jobs": jobs}
     (folder / SWEEP_FILE).write_text(json.dumps(sweep))
-    told = {
+    content = {
         "objective": "val/accuracy",
         "mode": mode,
         "sampler": "tpe",
@@ -77,7 +77,7 @@ def write_search(folder: Path, mode: str = "max", **changes: Any) -> None:
         "importance": {"optimizer": 0.25, "optimizer.lr": 0.75},
         "trials": trials,
     }
-    (folder / "search.json").write_text(json.dumps(told | changes))
+    (folder / "search.json").write_text(json.dumps(content | changes))
 
 
 def search_in(folder: Path) -> Search:
@@ -138,7 +138,7 @@ def test_figures_show_every_trial(tmp_path: Path) -> None:
     }
     panels = slices(found)
     assert panels is not None
-    assert [each.get_xlabel() for each in panels.axes] == ["optimizer.lr", "optimizer", "data.val_size"]
+    assert [axes.get_xlabel() for axes in panels.axes] == ["optimizer.lr", "optimizer", "data.val_size"]
     assert panels.axes[0].get_xscale() == "log"
     points = panels.axes[0].collections[0].get_offsets()
     assert [(float(x), float(y)) for x, y in points] == [(1.0, 0.5), (0.01, 0.75), (1e-4, 0.7)]
@@ -147,29 +147,29 @@ def test_figures_show_every_trial(tmp_path: Path) -> None:
     assert (list(best.get_xdata()), list(best.get_ydata())) == ([0.01], [0.75])
     bars = importance(found)
     assert bars is not None
-    assert [each.get_width() for each in bars.axes[0].patches] == [75, 25]
+    assert [bar.get_width() for bar in bars.axes[0].patches] == [75, 25]
 
 
 def test_a_report_has_it_all(tmp_path: Path) -> None:
     write_search(tmp_path)
     page = build_report([tmp_path], tmp_path / "report").read_text(encoding="utf-8")
     text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
-    for each in (page, text, screen_text(tmp_path)):
-        assert "optimizer.lr=0.01 optimizer=sgd data.val_size=2" in each
-        assert "5 trials by tpe with median" in each
+    for output in (page, text, screen_text(tmp_path)):
+        assert "optimizer.lr=0.01 optimizer=sgd data.val_size=2" in output
+        assert "5 trials by tpe with median" in output
     assert 'id="search"' in page
-    names = {each.stem for each in (tmp_path / "report" / "figures").glob("search_*.png")}
+    names = {path.stem for path in (tmp_path / "report" / "figures").glob("search_*.png")}
     assert names == {"search_best_so_far", "search_importance", "search_slices"}
-    others = {each.stem for each in (tmp_path / "report" / "figures").glob("*.png")} - names
-    assert not {each for each in others if each.startswith(("final_", "heat_map"))}, "a search is no grid"
+    others = {path.stem for path in (tmp_path / "report" / "figures").glob("*.png")} - names
+    assert not {name for name in others if name.startswith(("final_", "heat_map"))}, "trials form no grid"
 
 
 def test_a_search_without_a_result_is_told(tmp_path: Path) -> None:
     write_search(tmp_path)
     path = tmp_path / "search.json"
     values = json.loads(path.read_text())
-    for each in values["trials"]:
-        each["value"] = None
+    for trial in values["trials"]:
+        trial["value"] = None
     path.write_text(json.dumps(values | {"importance": {}}))
     found = search_in(tmp_path)
     assert (found.best, found.best_command, found.verdict) == (None, "", "No trial was completed.")
@@ -187,7 +187,7 @@ def test_a_damaged_file_is_told_and_the_runs_count(tmp_path: Path, text: str) ->
     assert "search.json is damaged" in screen_text(tmp_path)
 
 
-def test_what_a_stranger_wrote_is_only_shown(tmp_path: Path) -> None:
+def test_text_of_another_user_is_only_shown(tmp_path: Path) -> None:
     write_search(tmp_path, sampler="<script>alert(1)</script>")
     path = tmp_path / "search.json"
     values = json.loads(path.read_text())

@@ -205,15 +205,15 @@ def _has_our_lock(folder: Path) -> bool:
 def point_latest_at(folder: Path) -> None:
     """Make `logs/latest` a link to the newest run; a convenience, so failures are ignored."""
     latest = ROOT / "logs" / "latest"
-    beside = latest.with_name(f".latest.{os.getpid()}")
+    temporary = latest.with_name(f".latest.{os.getpid()}")
     with contextlib.suppress(OSError):
         if latest.is_symlink() or not latest.exists():
-            beside.unlink(missing_ok=True)
-            beside.symlink_to(folder)
+            temporary.unlink(missing_ok=True)
+            temporary.symlink_to(folder)
             try:
-                beside.replace(latest)
+                temporary.replace(latest)
             finally:  # in a shared folder the link may belong to another user
-                beside.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
 
 
 def named_run(arguments: Sequence[str]) -> list[str]:

@@ -130,16 +130,9 @@ def _draw_line(
             y = 0.03 + 0.03 * index
             axes.plot([x], [y], "x", color=colour, markersize=7, transform=bottom, clip_on=False)
     found = [statistics(setting, metric) for _, setting in line]
-    return axes.errorbar(
-        [x for x, _ in line],
-        [item.mean for item in found],
-        yerr=[0.0 if math.isnan(item.sd) else item.sd for item in found],
-        color=colour,
-        marker=MARKERS[index % len(MARKERS)],
-        linestyle="-" if joined else "none",
-        capsize=3,
-        elinewidth=1,
-    )
+    xs, means = [x for x, _ in line], [item.mean for item in found]
+    whiskers = [0.0 if math.isnan(item.sd) else item.sd for item in found]
+    return axes.errorbar(xs, means, yerr=whiskers, linestyle="-" if joined else "none", **_style(index))
 
 
 def heat_map(summary: Summary) -> Figure | None:
@@ -205,7 +198,7 @@ def finals(settings: Sequence[Setting]) -> Figure | None:
         places = [at + (index - (len(metrics) - 1) / 2) * width for at in range(len(shown))]
         axes.barh(
             places,
-            [0.0 if math.isnan(item.mean) else 100 * item.mean for item in found],
+            [100 * item.mean if item.n else 0.0 for item in found],
             xerr=[100 * item.sd for item in found],  # the NaN of a single seed has no whisker
             height=0.92 * width,
             color=COLOURS[index],
@@ -237,7 +230,7 @@ def cost(settings: Sequence[Setting]) -> Figure | None:
     for axes, title, colour, measure in measures:
         values = [[measure(run) for run in setting.completed] for setting in shown]
         found = [describe([value for value in of_runs if math.isfinite(value)]) for of_runs in values]
-        lengths = [0.0 if math.isnan(item.mean) else item.mean for item in found]
+        lengths = [item.mean if item.n else 0.0 for item in found]
         whiskers = [item.sd for item in found]
         axes.barh(range(len(shown)), lengths, xerr=whiskers, color=colour, alpha=0.85, height=0.65, capsize=2)
         axes.set(title=title)
@@ -280,17 +273,15 @@ def _draw_point(axes: Axes, setting: Setting, metric: str, of: Callable[[Run], f
     x, y = [of(run) for run in runs], [run.metric(metric) for run in runs]
     if len(runs) > 1:
         axes.plot(x, y, ".", color=colour, alpha=0.45, markersize=5)
-    return axes.errorbar(
-        [describe(x).mean],
-        [describe(y).mean],
-        xerr=[describe(x).sd],
-        yerr=[describe(y).sd],
-        color=colour,
-        marker=MARKERS[index % len(MARKERS)],
-        linestyle="none",
-        capsize=3,
-        elinewidth=1,
-    )
+    cost, result = describe(x), describe(y)
+    whiskers: Any = {"xerr": [cost.sd], "yerr": [result.sd]}
+    return axes.errorbar([cost.mean], [result.mean], **whiskers, linestyle="none", **_style(index))
+
+
+def _style(index: int) -> Any:
+    """Return the colour and marker of a setting, with thin whiskers."""
+    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    return {"color": colour, "marker": marker, "capsize": 3, "elinewidth": 1}
 
 
 def _without(values: tuple[Any, ...], at: int) -> tuple[Any, ...]:
