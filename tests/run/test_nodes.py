@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tempo.distributed.exchange import Ring
-from tempo.distributed.process_group import check_layout, place, rendezvous, take_names_of_torchrun
+from tempo.distributed.exchange import RingExchange
+from tempo.distributed.process_group import check_layout, position, rendezvous, take_names_of_torchrun
 from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.record.run_json import RunRecord
@@ -88,7 +88,7 @@ def test_places_of_srun(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     take_names_of_torchrun()
-    here = place()
+    here = position()
     assert here is not None
     assert (here.rank, here.world_size, here.local_world_size, here.shared_id) == (3, 4, 2, "77_0")
 
@@ -96,9 +96,9 @@ def test_places_of_srun(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_layouts_that_were_not_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in TWO.items():
         monkeypatch.setenv(name, value)
-    check_layout(Ring(devices=2, nodes=2))
+    check_layout(RingExchange(devices=2, nodes=2))
     with pytest.raises(UserError, match=r"trainer\.devices=2 trainer\.num_nodes=2"):
-        check_layout(Ring(devices=4, nodes=1))
+        check_layout(RingExchange(devices=4, nodes=1))
 
 
 def test_where_nodes_meet(monkeypatch: pytest.MonkeyPatch) -> None:

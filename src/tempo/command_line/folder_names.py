@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from tempo.distributed.process_group import RUN_ID, place
+from tempo.distributed.process_group import RUN_ID, position
 from tempo.errors import UserError
 from tempo.paths import register_resolvers
 from tempo.record.run_json import RunRecord
@@ -32,7 +32,7 @@ def _run_folder(resume: str | None, parent: str, name: str) -> str:
     """Return the folder to resume, the shared folder of a process group, or a new one."""
     if resume:
         return resume
-    if (here := place()) is not None and here.world_size > 1:
+    if (here := position()) is not None and here.world_size > 1:
         if not here.shared_id:
             raise UserError(
                 f"the {here.world_size} processes of this run need one folder; use torchrun "

@@ -39,21 +39,25 @@ class Exchange:
         return 1 if self.is_asynchronous else self.devices
 
 
-class Ring(Exchange):
+class RingExchange(Exchange):
     """All-reduce: every process gets the mean of all gradients. A single process has nothing to exchange."""
 
 
-class SyncServer(Exchange):
+class SyncServerExchange(Exchange):
     """Every process sends its gradients to synchronous parameter servers and waits for their reply."""
 
 
-class AsyncServer(Exchange):
+class AsyncServerExchange(Exchange):
     """One parameter server takes a step for each gradient as it arrives."""
 
     is_asynchronous = True
 
 
-METHODS: dict[str, type[Exchange]] = {"ring": Ring, "ps_sync": SyncServer, "ps_async": AsyncServer}
+METHODS: dict[str, type[Exchange]] = {
+    "ring": RingExchange,
+    "ps_sync": SyncServerExchange,
+    "ps_async": AsyncServerExchange,
+}
 
 
 def exchange_of(trainer: Mapping[str, Any]) -> Exchange:

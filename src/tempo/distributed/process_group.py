@@ -18,7 +18,7 @@ RUN_ID = "TEMPO_RUN_ID"
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """Position of a process in its group; `shared_id` is a string shared by all of them, or empty."""
 
     rank: int
@@ -70,14 +70,14 @@ def take_names_of_torchrun() -> None:
     }
 
 
-def place() -> Place | None:
+def position() -> Position | None:
     """Return the position of this process; None if it runs alone."""
     if "LOCAL_RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return None
     world_size = int(os.environ["WORLD_SIZE"])
     elastic = os.environ.get("TORCHELASTIC_RUN_ID", "none")
     slurm = "_".join(os.environ[key] for key in ("SLURM_JOB_ID", "SLURM_STEP_ID") if key in os.environ)
-    return Place(
+    return Position(
         rank=int(os.environ["RANK"]),
         world_size=world_size,
         local_world_size=int(os.environ.get("LOCAL_WORLD_SIZE", world_size)),
@@ -87,7 +87,7 @@ def place() -> Place | None:
 
 def follows() -> bool:
     """Whether another process writes the run's record: this is a rank or a node above 0."""
-    here = place()
+    here = position()
     return here.rank > 0 if here else int(os.environ.get("NODE_RANK", "0")) > 0
 
 
@@ -98,7 +98,7 @@ def check_layout(exchange: Exchange) -> None:
         UserError: the group does not have trainer.devices x trainer.num_nodes processes, or this node not
             trainer.devices.
     """
-    here = place()
+    here = position()
     if here is None:
         return
     if exchange.is_asynchronous and not here.is_ours:
@@ -141,7 +141,7 @@ def check_start(exchange: Exchange) -> None:
         UserError: see `check_layout` and `rendezvous`.
     """
     check_layout(exchange)
-    if place() is None:
+    if position() is None:
         rendezvous(exchange.nodes)
 
 

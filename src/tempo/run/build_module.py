@@ -14,7 +14,7 @@ from tempo.config.run_length import schedule_of
 from tempo.config.schema import RunConfig
 from tempo.data.augment import Augment, Preprocess, normalization
 from tempo.data.batches import BatchPlan
-from tempo.distributed.process_group import place
+from tempo.distributed.process_group import position
 from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
 from tempo.optimizer.traits import traits_of
@@ -41,7 +41,7 @@ def build_module(config: RunConfig, data: Data, plan: BatchPlan) -> Classifier:
     mean, std = normalization(config.data.normalize, data.train.images)
     preprocess = partial(Preprocess, mean=mean, std=std, channels_last=trainer.channels_last)
     classifier: Callable[..., Classifier] = Classifier
-    if trainer.exchange.is_asynchronous and (here := place()) is not None:
+    if trainer.exchange.is_asynchronous and (here := position()) is not None:
         bound = config.server.max_staleness
         classifier = partial(AsyncClassifier, worker=here.rank, workers=here.world_size, max_staleness=bound)
     return classifier(

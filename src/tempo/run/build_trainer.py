@@ -13,9 +13,9 @@ from pytorch_lightning.plugins.precision import DoublePrecision
 from tempo.config.instantiate import instantiated
 from tempo.config.schema import RunConfig
 from tempo.data.batches import BatchPlan
-from tempo.distributed.exchange import SyncServer
+from tempo.distributed.exchange import SyncServerExchange
 from tempo.distributed.fsdp2 import ShardedStrategy
-from tempo.distributed.process_group import cluster_environment, place
+from tempo.distributed.process_group import cluster_environment, position
 from tempo.distributed.ps_sync import ServerSettings, SyncServerStrategy
 from tempo.distributed.ring import RingStrategy
 from tempo.errors import UserError
@@ -100,7 +100,7 @@ def build_trainer(
 
 
 def _devices(config: RunConfig) -> int | list[int]:
-    node, here = config.trainer, place()
+    node, here = config.trainer, position()
     if not node.exchange.is_asynchronous:
         return node.devices
     return 1 if node.accelerator == "cpu" or here is None else [here.rank]  # each worker trains alone
@@ -116,7 +116,7 @@ def _strategy(config: RunConfig) -> Any:
             processes=exchange.processes, compress=node.compress, process_group_backend=node.backend
         )
     arguments: dict[str, Any] = {"process_group_backend": node.backend, "compress": node.compress}
-    if isinstance(exchange, SyncServer):
+    if isinstance(exchange, SyncServerExchange):
         server = config.server
         servers = ServerSettings(count=server.count, placement=server.placement, reply=server.reply)
         return SyncServerStrategy(servers=servers, **arguments)

@@ -18,7 +18,7 @@ from tempo.config.resolve import plain
 from tempo.config.run_length import lr_factor, planned_steps, schedule_of
 from tempo.config.schema import RunConfig
 from tempo.distributed.fsdp2 import load_whole
-from tempo.distributed.process_group import check_layout, follows, has_group, leave_group, place
+from tempo.distributed.process_group import check_layout, follows, has_group, leave_group, position
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.record.folder_lock import FolderLock
 from tempo.record.run_folder import point_latest_at
@@ -105,7 +105,7 @@ def run(request: RunRequest) -> RunRecord:
     """
     check_devices(request.config)
     check_layout(request.config.trainer.exchange)
-    here = place()
+    here = position()
     locked_elsewhere = follows() or (here is not None and here.is_ours)
     lock = FolderLock(request.folder, what="another run", remedy="choose another hydra.run.dir=<folder>")
     with contextlib.nullcontext() if locked_elsewhere else lock:

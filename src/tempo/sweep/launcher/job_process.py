@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from tempo.config.resolve import composed
 from tempo.distributed.child_process import ChildProcess, exit_reason
-from tempo.distributed.process_group import place, take_names_of_torchrun
+from tempo.distributed.process_group import position, take_names_of_torchrun
 from tempo.errors import INTERRUPTED_CODE
 from tempo.paths import register_resolvers
 from tempo.record.run_folder import Need, need_of, quoted, readable_record
@@ -168,7 +168,7 @@ class PackedJob:
         need = need_of(folder, config_hash(composed(config)))
         if need == "nothing" and (record := readable_record(folder)) is not None:
             return Outcome("completed", value=record.objective.get("value"))
-        here = place()
+        here = position()
         rank = here.rank if here else 0
         _redirect(folder / (CONSOLE_FILE if rank == 0 else f"ranks/rank{rank}.log"))
         _adapt(config, folder, need, rank)
