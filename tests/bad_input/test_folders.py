@@ -193,7 +193,7 @@ def test_a_broken_checkpoint(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["checkpoint=/nowhere"], "neither tested, best or last, nor a file"),
+        (["checkpoint=/nowhere"], "is not a file; choose tested, best, last"),
         (["checkpoint=lst"], "Did you mean 'last'?"),
         (["checkpoint=/dev/zero"], "is no file"),
         (["accelerator=abacus"], "accelerator=auto, cpu, gpu or mps"),

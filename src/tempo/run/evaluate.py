@@ -1,4 +1,4 @@
-"""Test a run that is over: same configuration, same state, same numbers."""
+"""Test a finished run again: the same configuration, checkpoint and numbers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tempo.trainer.console import console
 from tempo.trainer.process_settings import quiet
 
 _LOSS_TOLERANCE = 1e-6
-"""Relative; networks compute an image's loss a little differently in batches of another size."""
+"""Relative: in batches of another size, networks compute an image's loss a little differently."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a test gave; `against_record` says in words whether the record has these numbers."""
+    """Result of a test; `against_record` says whether the record has the same numbers."""
 
     loss: float
     accuracy: float
@@ -40,7 +40,7 @@ class Evaluation:
 
 
 def evaluate_from_hydra(config: DictConfig) -> None:
-    """Evaluate as conf/evaluate.yaml and the overrides say, and print the result."""
+    """Evaluate as conf/evaluate.yaml and the overrides ask, and print the result."""
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     folder = Path(values["run"]).expanduser().absolute()
@@ -51,52 +51,54 @@ def evaluate_from_hydra(config: DictConfig) -> None:
     )
     try:
         write_atomically(folder / "evaluation.json", json.dumps(result.__dict__, indent=2) + "\n")
-    except OSError as error:  # somebody else's run may be tested where it lies
+    except OSError as error:  # a folder of another user can be tested all the same
         console().print(f"not written: {folder / 'evaluation.json'}: {error.strerror}")
 
 
 def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "auto") -> Evaluation:
-    """Test the state of a run's folder on its official test set.
+    """Test a checkpoint of a run on its official test set.
 
     Raises:
-        UserError: no run there, no such checkpoint, a `_target_` that conf/ does not name, or the
-            test images are not those of the run.
+        UserError: the folder has no run, no such checkpoint or names foreign code, or the test images are
+            not those of the run.
     """
     if accelerator not in ("auto", "cpu", "gpu", "mps"):
-        raise UserError(f"accelerator={accelerator} is unknown: accelerator=auto, cpu, gpu or mps")
+        raise UserError(f"accelerator={accelerator} is unknown; choose from: auto, cpu, gpu, mps")
     record = RunRecord.read(folder)
     check_foreign_config(record.config)
-    record.config = completed(record, folder)
-    config = check(record.config).with_trainer(
+    config = check(completed(record, folder)).with_trainer(
         accelerator=accelerator, devices=1, num_nodes=1, profiler=None, compile=False, cuda_graph=False
     )
     check_devices(config)
     quiet()
-    if config["trainer"]["threads"] is not None:
-        torch.set_num_threads(config["trainer"]["threads"])
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
     content = load(_checkpoint_file(folder, checkpoint, record))
     data = build_data(config)
     if record.data and data.sha256 != record.data.get("sha256"):
         raise UserError(
             f"the images are not those of the run (SHA-256 {data.sha256[:12]}, recorded "
-            f"{str(record.data.get('sha256'))[:12]}): give the run's own data, e.g. by TEMPO_DATA"
+            f"{str(record.data.get('sha256'))[:12]}); provide the run's own data, e.g. by TEMPO_DATA"
         )
     plan = build_plan(config, len(data.train), world_size=1, rank=0)
     module = build_module(config, data, plan)
-    if config["trainer"]["precision"] == "64-true":
-        module.double()  # before it gets the weights, which float32 would round
+    if config.trainer.precision == "64-true":
+        module.double()  # before it loads the weights, which float32 would round
     try:
         module.load_state_dict(content["state_dict"])
     except RuntimeError as error:
-        raise UserError(
-            f"the checkpoint does not fit model {record.config['model']['_target_']}: {error}"
-        ) from error
-    runner = build_trainer(config, folder, plan, [], [])
-    runner.test(module, build_eval_batches(config, data.test, plan), verbose=False)
+        raise UserError(f"the checkpoint does not fit model {config.model.target}: {error}") from error
+    trainer = build_trainer(config, folder, plan, [], [])
+    trainer.test(module, build_eval_batches(config, data.test, plan), verbose=False)
     found = module.evaluated
     fingerprint = weights_sha256(module.tested_network)
-    words = _against_record(record, found, fingerprint)
-    return Evaluation(found["loss"], found["accuracy"], int(found["images"]), fingerprint, words)
+    return Evaluation(
+        loss=found["loss"],
+        accuracy=found["accuracy"],
+        images=int(found["images"]),
+        weights_sha256=fingerprint,
+        against_record=_against_record(record, found, fingerprint),
+    )
 
 
 def _against_record(record: RunRecord, found: Mapping[str, float], fingerprint: str) -> str:
@@ -121,5 +123,5 @@ def _checkpoint_file(folder: Path, checkpoint: str, record: RunRecord) -> Path:
     path = Path(checkpoint).expanduser()
     if not path.exists():
         hint = nearest(checkpoint, ("tested", "best", "last"))
-        raise UserError(f"checkpoint={checkpoint} is neither tested, best or last, nor a file.{hint}")
+        raise UserError(f"checkpoint={checkpoint} is not a file; choose tested, best, last or a file.{hint}")
     return path

@@ -92,10 +92,14 @@ def warn_of_changes(start: Start, record: RunRecord) -> None:
     before = start.before
     if before is None or "threads" not in before.environment:  # killed before it was built
         return
-    commits = [str(session.git.get("commit", "")) for session in (before, record)]
-    now = dataclasses.replace(record, sessions=[])
-    for change in causes(before, now, same_source=same_source(*commits)):
+    for change in changes_between(before, dataclasses.replace(record, sessions=[])):
         log.warning("resumed under different conditions, results may not be bit-identical: %s", change)
+
+
+def changes_between(before: RunRecord, now: RunRecord) -> list[str]:
+    """Return what differs between two runs apart from their results, each as `name: before -> now`."""
+    commits = [str(record.git.get("commit", "")) for record in (before, now)]
+    return causes(before, now, same_source=same_source(*commits))
 
 
 def refuse_state(start: Start, error: Exception) -> None:
