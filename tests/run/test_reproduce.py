@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from tempo.config.check import check
 from tempo.errors import UserError
 from tempo.record.run_json import FILE_NAME, RunRecord, config_hash
 from tempo.run.reproduce import COMPARISON_FILE, Asked, reproduce
@@ -198,7 +199,7 @@ def reproduced_until(folder: Path, step: int, out: Path) -> RunRecord:
     record = RunRecord.read(folder)
     out.mkdir()
     job = RunRequest(
-        config=record.config, folder=out, overrides=record.overrides, choices={}, stop_after=step
+        config=check(record.config), folder=out, overrides=record.overrides, choices={}, stop_after=step
     )
     return run(job)
 
