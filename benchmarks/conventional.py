@@ -11,7 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torchmetrics
-from jobs import ASK_NVML, Config, Cost, built, temporary_folder
+from jobs import ASK_NVML, Config, Cost, built, changed, temporary_folder
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -31,15 +31,11 @@ def conventional(config: Config, steps: int) -> dict[str, float]:
     no pinning), automatic optimization, torchmetrics for loss and accuracy, `self.log` of both at every step,
     Lightning's progress bar and TensorBoard; memory format and optimizer as torch has them by default.
     """
-    config = {
-        **config,
-        "trainer": {**config["trainer"], "channels_last": False},
-        "optimizer": {**config["optimizer"], "fused": False},
-    }
+    config = changed(config, trainer={"channels_last": False}, optimizer={"fused": False})
     quiet()
     os.environ[ASK_NVML] = "1"  # as `import pytorch_lightning` has left it
     data, module = built(config)
-    size = config["data"]["total_batch_size"]
+    size = config.data.total_batch_size
     loader = conventional_loader(config, data, module, size)
     clock = StepClock(warm_up_steps=max(2, steps // 10), steps=steps, images_per_step=size)
     with (
@@ -61,11 +57,11 @@ def conventional(config: Config, steps: int) -> dict[str, float]:
 
 def conventional_loader(config: Config, data: Data, module: Classifier, size: int) -> DataLoader[Any]:
     """Crop, flip and normalisation as torchvision's transforms."""
-    augment, mean, std = config["data"]["augment"], module.train_preprocess.mean, module.train_preprocess.std
+    augment, mean, std = config.data.augment, module.train_preprocess.mean, module.train_preprocess.std
     steps: list[Any] = []
-    if augment["crop_padding"]:
-        steps.append(transforms.RandomCrop(data.train.shape[1], padding=augment["crop_padding"]))
-    if augment["flip"]:
+    if augment.crop_padding:
+        steps.append(transforms.RandomCrop(data.train.shape[1], padding=augment.crop_padding))
+    if augment.flip:
         steps.append(transforms.RandomHorizontalFlip())
     steps += [transforms.ToTensor(), transforms.Normalize(mean, std)]
     return DataLoader(

@@ -25,7 +25,7 @@ from unittest.mock import patch
 import torch
 from gpu_steps import MODES, loader_speed, raw_speed, tempo_speed
 from image_archive import read_archive
-from jobs import Config, composed_config
+from jobs import Config, changed, composed_config
 from rich.console import Console
 from rich.table import Table
 from rows import Row
@@ -180,7 +180,9 @@ class Session:
         folder = self.arguments.out / "runs" / name
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            record = run(RunRequest(config={**config, "name": name}, folder=folder, overrides=[], choices={}))
+            record = run(
+                RunRequest(config=changed(config, name=name), folder=folder, overrides=[], choices={})
+            )
         except Exception as error:
             if self.arguments.shorten:
                 raise

@@ -30,9 +30,9 @@ class DeviceLoop(PlainLoop):
     """
 
     def __init__(self, config: Config, mode: str, device: str) -> None:
-        trainer = config["trainer"]
-        set_numerics(deterministic=trainer["deterministic"], matmul_precision=trainer["matmul_precision"])
-        torch.use_deterministic_algorithms(trainer["deterministic"])
+        trainer = config.trainer
+        set_numerics(deterministic=trainer.deterministic, matmul_precision=trainer.matmul_precision)
+        torch.use_deterministic_algorithms(trainer.deterministic)
         super().__init__(config, device, _READY_BATCHES)
         if mode.startswith("compiled"):
             torch.compiler.reset()

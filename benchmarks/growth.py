@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from jobs import InTurn, composed_config, train
+from jobs import InTurn, changed, composed_config, train
 from rows import Row, Section
 
 from tempo.record.run_json import RunRecord
@@ -40,7 +40,7 @@ def speeds(rounds: int) -> list[Row]:
                 "checkpoint.select=last",
             )
             if size == _SIZES[-1]:
-                config["trainer"]["epochs"] = 2
+                config = changed(config, trainer={"epochs": 2})
             clock = InTurn(None)
             train(config, clock)
             found[size].append(clock.tempo.values()["wall"])

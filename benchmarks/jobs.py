@@ -28,7 +28,9 @@ from torch.nn import functional as F
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from tempo.config.check import check, composed  # noqa: E402
+from tempo.config.check import check  # noqa: E402
+from tempo.config.resolve import composed  # noqa: E402
+from tempo.config.schema import RunConfig  # noqa: E402
 from tempo.paths import register_resolvers  # noqa: E402
 from tempo.record.run_json import RunRecord  # noqa: E402
 from tempo.run import build_run  # noqa: E402
@@ -38,7 +40,7 @@ from tempo.run.run_request import RunRequest  # noqa: E402
 from tempo.run.train import run  # noqa: E402
 from tempo.task.classifier import Classifier  # noqa: E402
 
-Config = dict[str, Any]
+Config = RunConfig
 
 ASK_NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"
 """Set by `import pytorch_lightning`; each optimizer step of torch then looks for a GPU driver anew."""
@@ -151,11 +153,10 @@ class PlainLoop:
 
     def __init__(self, config: Config, device: str = "cpu", most_batches: int | None = None) -> None:
         data, module = built(config)
-        self.device, self.precision = device, config["trainer"]["precision"]
+        self.device, self.precision = device, config.trainer.precision
         self.network = module.network.to(device).train()
         self.optimizer = module.build_optimizer(self.network)
-        single = {**config, "trainer": {**config["trainer"], "steps_per_call": 1}}
-        batches = build_train_batches(single, data, module)
+        batches = build_train_batches(config.with_trainer(steps_per_call=1), data, module)
         batches.next_step = lambda: 0
         self.ready = [
             (module.train_preprocess(each.images, each.draws).to(device), each.labels.to(device))
@@ -255,7 +256,16 @@ def train(config: Config, *callbacks: pl.Callback) -> RunRecord:
         contextlib.redirect_stdout(io.StringIO()),
         patch.object(build_run, "build_trainer", with_callbacks),
     ):
-        return run(RunRequest(config={**config, "name": "bench"}, folder=folder, overrides=[], choices={}))
+        return run(RunRequest(config=changed(config, name="bench"), folder=folder, overrides=[], choices={}))
+
+
+def changed(config: Config, **changes: Any) -> Config:
+    """The configuration with other values: `changed(config, name="bench", trainer={"epochs": 2})`."""
+    values = {
+        key: {**config.values[key], **change} if isinstance(change, dict) else change
+        for key, change in changes.items()
+    }
+    return check({**config.values, **values})
 
 
 def built(config: Config) -> tuple[Data, Classifier]:

@@ -25,7 +25,7 @@ def measure(rounds: int) -> list[Row]:
         batches = build_train_batches(config, data, module)
         few = data.train.take(range(_DATALOADER_IMAGES))
         data_of_loader = Data(few, None, data.test, "")
-        loader = conventional_loader(config, data_of_loader, module, config["data"]["total_batch_size"])
+        loader = conventional_loader(config, data_of_loader, module, config.data.total_batch_size)
         found: dict[str, list[float]] = {"tempo": [], "dataloader": []}
         for epoch in range(rounds + 1):
             batches.next_step = lambda epoch=epoch: epoch * module.plan.steps_per_epoch  # type: ignore[misc]
