@@ -256,7 +256,7 @@ def test_what_is_refused(recorded: Trained, tmp_path: Path) -> None:
         with (tmp_path / "changed" / "metrics.csv").open("a") as file:
             file.write("inf" + 10 * "," + "\n")
 
-    refused("named by no conf/model", foreign)
+    refused("not named in conf/model", foreign)
     refused("a row has no step", rows)
     refused("is interrupted before its first step", lambda v: v.update(status="interrupted", steps=-5))
     for tolerance in (-1e-9, 1.5, float("nan"), float("inf")):
