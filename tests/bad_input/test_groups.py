@@ -103,7 +103,7 @@ def test_a_port_in_use(light: Warm, tmp_path: Path) -> None:
             "trainer=ddp_cpu trainer.num_nodes=2",
             [
                 f"MASTER_PORT={port} cannot be used on this node (Address already in use)",
-                "the same on all nodes",
+                "on all nodes",
             ],
             light,
             tmp_path,
