@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
-from tempo.record.run_json import FILE_NAME, SCHEMA_VERSION, STATUSES, RunRecord, config_hash, flatten
+from tempo.record.run_json import FILE_NAME, STATUSES, RunRecord, config_hash, flatten
 
 NUMBERS = st.floats(allow_nan=False) | st.sampled_from([math.inf, -math.inf])
 SCALARS = (
@@ -57,17 +57,12 @@ def example(**values: Any) -> RunRecord:
 
 @given(RECORDS)
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_round_trip(record: RunRecord) -> None:
-    assert RunRecord.from_json(record.to_json()) == record
-
-
-@given(RECORDS)
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_is_strict_json(record: RunRecord) -> None:
+def test_what_is_written_is_strict_json_and_is_read_back(record: RunRecord) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
     json.loads(record.to_json(), parse_constant=refuse)
+    assert RunRecord.from_json(record.to_json()) == record
 
 
 def test_not_a_number_is_written_as_text_and_read_as_a_number() -> None:
@@ -77,13 +72,6 @@ def test_not_a_number_is_written_as_text_and_read_as_a_number() -> None:
     assert math.isnan(again.metrics["train"]["loss"])
     assert math.isnan(again.objective["value"])
     assert again.objective["name"] == "val/loss"
-
-
-@pytest.mark.parametrize("version", [1, 2.0, True, SCHEMA_VERSION + 1, "2", None])
-def test_another_version_is_refused(version: Any) -> None:
-    values = json.loads(example().to_json()) | {"schema_version": version}
-    with pytest.raises(UserError, match=f"this version of tempo reads {SCHEMA_VERSION}"):
-        RunRecord.from_json(json.dumps(values))
 
 
 def test_file_and_text_are_the_same(tmp_path: Path) -> None:
@@ -99,7 +87,10 @@ def test_file_and_text_are_the_same(tmp_path: Path) -> None:
     [
         (lambda v: v | {"colour": "red"}, "unknown keys ['colour']"),
         (lambda v: {k: v[k] for k in v if k != "config"}, "lacks ['config']"),
-        (lambda v: v | {"schema_version": 99}, "schema_version 99"),
+        *(
+            (lambda v, version=version: v | {"schema_version": version}, "this version of tempo reads 2")
+            for version in (1, 2.0, True, 3, "2")
+        ),
         (lambda v: {k: v[k] for k in v if k != "schema_version"}, "schema_version None"),
         (lambda v: v | {"status": "happy"}, "status 'happy'"),
         (lambda v: v | {"seconds": {"train": "long"}}, "but Seconds belongs there"),
@@ -130,37 +121,21 @@ def test_what_is_not_a_record_is_refused(change: Any, words: str) -> None:
 
 
 @given(RECORDS, st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_change_of_a_record_gives_a_record_or_one_line(record: RunRecord, data: st.DataObject) -> None:
+    """A change of up to three values, then a change of one byte."""
     values = json.loads(record.to_json())
     for key in data.draw(st.lists(st.sampled_from(sorted(values)), min_size=1, max_size=3)):
         values[key] = data.draw(JSON)
-    try:
-        again = RunRecord.from_json(json.dumps(values))
-    except UserError as error:
-        assert "\n" not in str(error)
-    else:
-        assert RunRecord.from_json(again.to_json()) == again
-
-
-@given(RECORDS, st.integers(0, 10**6), st.integers(0, 255))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_a_changed_byte_of_a_record_gives_a_record_or_one_line(
-    record: RunRecord, place: int, byte: int
-) -> None:
     content = bytearray(record.to_json().encode())
-    content[place % len(content)] = byte
-    try:
-        RunRecord.from_json(content.decode(errors="replace"))
-    except UserError as error:
-        assert "\n" not in str(error)
-
-
-@pytest.mark.parametrize("cut", [0, 1, 40, -3])
-def test_a_record_cut_short_is_refused(cut: int, tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_text(example().to_json()[:cut], encoding="utf-8")
-    with pytest.raises(UserError, match="not JSON"):
-        RunRecord.read(tmp_path)
+    content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    for text in (json.dumps(values), content.decode(errors="replace")):
+        try:
+            again = RunRecord.from_json(text)
+        except UserError as error:
+            assert "\n" not in str(error)
+        else:
+            assert RunRecord.from_json(again.to_json()).to_json() == again.to_json()
 
 
 def test_what_is_not_a_run_folder_is_named(tmp_path: Path) -> None:
@@ -170,12 +145,14 @@ def test_what_is_not_a_run_folder_is_named(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"has no run\.json") as caught:
             RunRecord.read(folder)
         assert str(folder) in str(caught.value)
-    (tmp_path / FILE_NAME).write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="cannot be read"):
-        RunRecord.read(tmp_path)
+    whole = example().to_json().encode()
+    for content, words in ((b"\xff\xfe\x00", "cannot be read"), (b"", "not JSON"), (whole[:-3], "not JSON")):
+        (tmp_path / FILE_NAME).write_bytes(content)
+        with pytest.raises(UserError, match=words):
+            RunRecord.read(tmp_path)
 
 
-def test_finished() -> None:
+def test_a_run_with_a_result_is_finished() -> None:
     assert {s for s in STATUSES if example(status=s).finished} == {"completed", "diverged", "pruned"}
 
 
