@@ -46,7 +46,7 @@ def test_damaged_and_missing_jobs_are_listed_with_their_command(tmp_path: Path) 
     assert sorted(lost) == ["seed=1", "seed=2", "seed=3"]
     for name, words in (("seed=1", "not JSON"), ("seed=2", "run.json"), ("seed=3", "never started")):
         assert words in lost[name].why
-        assert lost[name].again == f"python src/train.py model=resnet20 {name}"
+        assert lost[name].command == f"python src/train.py model=resnet20 {name}"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"command": [], "keys": "wd", "jobs": []}', '{"keys": []}'])
@@ -83,8 +83,8 @@ def test_the_command_keeps_what_the_sweep_shared_and_quotes(tmp_path: Path) -> N
     script = ["src/lr_range.py", "-m", "hydra/launcher=local"]
     content["command"] = [*script, "+data.x=3", "seed=1,7", "resume=/x"]
     (tmp_path / "sweep.json").write_text(json.dumps(content))
-    (again,) = [lost.again for lost in load([tmp_path]).unreadable]
-    assert again == "python src/lr_range.py +data.x=3 seed=7 'model.widths=[1, 2]'"
+    (command,) = [lost.command for lost in load([tmp_path]).unreadable]
+    assert command == "python src/lr_range.py +data.x=3 seed=7 'model.widths=[1, 2]'"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_the_command_of_a_single_run_can_be_typed(tmp_path: Path, began: str, sc
     """A record has the bare name of its script; a run of the procedure is src/train.py with its overrides."""
     write_run(tmp_path / "run", overrides=["seed=1", "resume=x"], fields={"argv": [began, "seed=1"]})
     (run,) = load([tmp_path / "run"]).runs
-    assert run.again == f"python {script} seed=1"
+    assert run.command == f"python {script} seed=1"
     assert (ROOT / script).is_file()
 
 

@@ -76,9 +76,9 @@ def test_a_number_on_other_data_is_shown_and_not_compared(tmp_path: Path) -> Non
 
 def test_rows_of_a_search_that_were_not_run_say_how(tmp_path: Path) -> None:
     found = expected("frugal/search")
-    (second,) = [row for row in found if row.mean == 0.9207 and "search_" not in row.again]
+    (second,) = [row for row in found if row.mean == 0.9207 and "search_" not in row.command]
     assert second.item == "automatic search, trial 2 (lr 1e-4)"
-    assert second.again == "python src/train.py experiment=frugal/search optimizer.lr=1e-4"
+    assert second.command == "python src/train.py experiment=frugal/search optimizer.lr=1e-4"
     assert {row.mean for row in found} == {0.9120, 0.9207, 0.9111, 0.9186}
 
 

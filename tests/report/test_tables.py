@@ -79,7 +79,7 @@ def test_the_terminal_shows_the_same_numbers(sweep: Path) -> None:
     assert "8 runs of 2 settings: 6 completed, 1 interrupted, 1 not readable." in text
     assert "91.50 ± 0.50" in text
     assert "wd=1e-4 beats wd=0" in text
-    assert "again: python src/train.py model=resnet20 optimizer.wd=1e-4" in text
+    assert "rerun: python src/train.py model=resnet20 optimizer.wd=1e-4" in text
     assert "\x1b" not in text
 
 

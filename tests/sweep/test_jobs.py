@@ -146,7 +146,7 @@ def test_the_report_reads_what_the_sweep_writes(tmp_path: Path) -> None:
     found = load([tmp_path])
     assert [run.folder.name for run in found.runs] == ["seed=0"]
     assert [run.folder.name for run in found.unreadable] == ["seed=1"]
-    assert found.unreadable[0].again == "python src/train.py model=mlp seed=0"
+    assert found.unreadable[0].command == "python src/train.py model=mlp seed=0"
 
 
 def test_one_sweep_at_a_time(tmp_path: Path) -> None:

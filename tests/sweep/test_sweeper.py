@@ -79,12 +79,12 @@ def test_all_failures_are_listed_once(
     with pytest.raises(UserError, match="25 of 25 jobs have no result"):
         sweep_of(tmp_path, Ours(*[KILLED] * 25), n=25, report=report)
     output = capsys.readouterr().out
-    assert output.count("  again: python ") == 25
+    assert output.count("  rerun: python ") == 25
     assert " seed=24\n" in output
     if report:
         assert f"<title>{tmp_path.name}" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     else:
-        assert output.count(": killed by SIGSEGV\n  again: python ") == 25
+        assert output.count(": killed by SIGSEGV\n  rerun: python ") == 25
 
 
 @pytest.mark.parametrize("end", [[], RuntimeError("no queue")])
@@ -93,7 +93,7 @@ def test_a_foreign_launcher_that_leaves_no_record_is_told_of(
 ) -> None:
     with pytest.raises(UserError, match="2 of 2 jobs have no result"):
         sweep_of(tmp_path, Foreign(end), n=2)
-    assert capsys.readouterr().out.count("no run.json\n  again: ") == 2
+    assert capsys.readouterr().out.count("no run.json\n  rerun: ") == 2
 
 
 def test_a_script_that_writes_no_records_has_not_failed(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_resumed_job_says_why_it_ended_now(
     with pytest.raises(UserError, match="1 of 1"):
         sweep_of(tmp_path, Foreign([failed(UserError("no such GPU"))]) if foreign else ours)
     output = capsys.readouterr().out
-    assert "no such GPU\n  again: " in output
+    assert "no such GPU\n  rerun: " in output
     assert "SIGINT" not in output
     record = RunRecord.read(tmp_path / "seed=0")
     assert (record.status, record.reason) == (status, "no such GPU")
@@ -123,7 +123,7 @@ def test_a_job_that_another_run_holds_says_so(tmp_path: Path, capsys: pytest.Cap
         sweep_of(tmp_path, launcher)
     output = capsys.readouterr().out
     assert "seed=0: failed (another run is already running in x)" in output
-    assert "another run is already running in x\n  again: " in output
+    assert "another run is already running in x\n  rerun: " in output
     assert RunRecord.read(tmp_path / "seed=0").reason == "SIGINT"
 
 

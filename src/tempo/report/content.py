@@ -57,7 +57,7 @@ class Failure:
     folder: Path
     status: str
     reason: str
-    again: str
+    command: str
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ class Content:
     def failures(self) -> list[Failure]:
         """Failed, diverged and unfinished runs, then the folders that could not be read."""
         runs = [run for status in FAILURES for run in self.found.runs if run.record.status == status]
-        return [Failure(run.folder, run.record.status, _reason(run), run.again) for run in runs] + [
-            Failure(lost.folder, "not readable", _why(lost), lost.again) for lost in self.found.unreadable
+        return [Failure(run.folder, run.record.status, _reason(run), run.command) for run in runs] + [
+            Failure(lost.folder, "not readable", _why(lost), lost.command) for lost in self.found.unreadable
         ]
 
     @cached_property
@@ -230,8 +230,8 @@ def _failures(failures: Sequence[Failure]) -> list[Block]:
     for failure in failures:
         folder = shown_path(failure.folder)
         blocks.append(Text(f"{failure.status}: {folder}: {failure.reason}", "failure"))
-        if failure.again:
-            blocks.append(Text(failure.again, "command"))
+        if failure.command:
+            blocks.append(Text(failure.command, "command"))
     return blocks
 
 

@@ -41,7 +41,7 @@ class Sweep:
     keys: tuple[str, ...]
     jobs: tuple[SweepJob, ...]
 
-    def again(self, overrides: Sequence[str]) -> str:
+    def command_of(self, overrides: Sequence[str]) -> str:
         """Return the command that runs one job, given its own overrides."""
         own = {override_key(override) for override in overrides} | {"resume", *self.keys}
         script, shared = "src/train.py", []
@@ -74,11 +74,11 @@ class Run:
         return self.record.config.get("scale") == "smoke"
 
     @property
-    def again(self) -> str:
+    def command(self) -> str:
         """The command that reruns it."""
         overrides = [item for item in self.record.overrides if override_key(item) != "resume"]
         if self.sweep is not None:
-            return self.sweep.again(overrides)
+            return self.sweep.command_of(overrides)
         return shlex.join(["python", self.record.script, *overrides])
 
     @property
@@ -112,11 +112,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A run without a readable record; `again` is its command, or empty if that is unknown."""
+    """A run without a readable record; `command` reruns it, or empty if that is unknown."""
 
     folder: Path
     why: str
-    again: str = ""
+    command: str = ""
 
 
 @dataclass
@@ -175,8 +175,8 @@ def _add(found: Collection, folder: Path, given: Path, sweep: Sweep | None) -> N
         record = RunRecord.read(folder)
     except UserError as error:
         jobs = [job for job in sweep.jobs if job.folder == folder] if sweep else []
-        again = sweep.again(jobs[0].overrides) if sweep and jobs else ""
-        found.unreadable.append(Unreadable(folder, str(error), again))
+        command = sweep.command_of(jobs[0].overrides) if sweep and jobs else ""
+        found.unreadable.append(Unreadable(folder, str(error), command))
         return
     found.runs.append(Run(folder, record, read_curves(folder / CURVES_FILE), given, sweep))
 
@@ -188,7 +188,7 @@ def _add_missing_jobs(found: Collection, top: Path, seen: set[Path], sweep: Swee
         if job.folder not in seen and job.folder.is_relative_to(top):
             seen.add(job.folder)
             why = f"no {FILE_NAME}: the job was never started, or was killed before it wrote its record"
-            found.unreadable.append(Unreadable(job.folder, why, sweep.again(job.overrides)))
+            found.unreadable.append(Unreadable(job.folder, why, sweep.command_of(job.overrides)))
 
 
 def _read_sweep(folder: Path, found: Collection) -> Sweep | None:

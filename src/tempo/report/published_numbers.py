@@ -43,7 +43,7 @@ NOT_RUN = describe([])
 class PaperRow:
     """A published number and the result of our runs of the same experiment; accuracies lie in [0, 1].
 
-    `again` is the command to run it if nothing was run; `other_data` names the paper's data if not public.
+    `command` is the command to run it if nothing was run; `other_data` names the paper's data if not public.
     """
 
     source: str
@@ -55,7 +55,7 @@ class PaperRow:
     setting: str
     ours: Statistics
     smoke: bool
-    again: str = ""
+    command: str = ""
     other_data: str = ""
 
     @property
@@ -69,7 +69,7 @@ class PaperRow:
         if self.smoke:
             return SMOKE
         if self.ours.n == 0:
-            return f"not run: {self.again}" if self.again else "no completed run"
+            return f"not run: {self.command}" if self.command else "no completed run"
         if math.isnan(self.mean):
             return "the paper gives no number"
         if self.other_data:
@@ -121,8 +121,8 @@ def expected(asked: str, experiments: Path = CONF / "experiment") -> list[PaperR
             raise UserError(f"{path} is not YAML: {error}") from error
         for node, where in _nodes(values.get("paper") if values else None):
             overrides = [f"{key}={human(value)}" for key, value in where.items()]
-            again = " ".join([f"python src/train.py experiment={source}/{path.stem}", *overrides])
-            rows.append(_row(node, "", NOT_RUN, smoke=False, again=again))
+            command = " ".join([f"python src/train.py experiment={source}/{path.stem}", *overrides])
+            rows.append(_row(node, "", NOT_RUN, smoke=False, command=command))
     if not rows:
         papers = sorted(path.name for path in experiments.glob("*") if path.is_dir())
         hint = nearest(start, [path.stem for path in files]) if files else nearest(source, papers)
@@ -180,7 +180,7 @@ def _nodes(node: Any) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
 
 
 def _row(
-    node: Mapping[str, Any], setting: str, ours: Statistics, *, smoke: bool, again: str = ""
+    node: Mapping[str, Any], setting: str, ours: Statistics, *, smoke: bool, command: str = ""
 ) -> PaperRow:
     return PaperRow(
         source=str(node["source"]),
@@ -192,7 +192,7 @@ def _row(
         setting=setting,
         ours=ours,
         smoke=smoke,
-        again=again,
+        command=command,
         other_data=str(node.get("other_data") or ""),
     )
 

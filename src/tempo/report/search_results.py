@@ -71,7 +71,7 @@ class Search:
     def best_command(self) -> str:
         """The command that trains the best trial alone, or "" if there is none."""
         jobs = [job for job in self.sweep.jobs if self.best and job.folder == self.best.folder]
-        return self.sweep.again(jobs[0].overrides) if jobs else ""
+        return self.sweep.command_of(jobs[0].overrides) if jobs else ""
 
     @property
     def outcome(self) -> str:

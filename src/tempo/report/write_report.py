@@ -114,5 +114,5 @@ def _lines(content: Content) -> list[str]:
     lines += [row.words for row in content.paper]
     for failure in content.failures:
         lines.append(f"{failure.status}: {failure.folder}: {failure.reason}")
-        lines += [f"  again: {failure.again}"] if failure.again else []
+        lines += [f"  rerun: {failure.command}"] if failure.command else []
     return lines

@@ -267,7 +267,7 @@ class RunSweeper(Sweeper):
                         (record.status, record.reason) if record else ("failed", f"no {FILE_NAME}")
                     )
                     say(f"{status}: {job.folder}: {unrecorded or reason or 'no end recorded'}")
-                    say(f"  again: {job.command(script)}")
+                    say(f"  rerun: {job.command(script)}")
         if n_missing := len(missing) + len(self.refused):
             alone = "the commands above run them alone; " if missing else ""
             raise UserError(

@@ -72,7 +72,7 @@ def test_a_failure_stops_no_other_trial_and_gets_another_try(
     assert sorted(times_run(tmp_path)) == ["lr=0.01", "lr=1e-4", "lr=1e-5"]
     output = capsys.readouterr().out
     assert "RuntimeError: out of luck" in output
-    assert "again: python " in output
+    assert "rerun: python " in output
     search(tmp_path, run, FINITE)
     assert times_run(tmp_path) == {"lr=0.01": 1, "lr=1e-3": 1, "lr=1e-4": 1, "lr=1e-5": 1}
     assert sorted(states(tmp_path)) == ["COMPLETE"] * 4 + ["FAIL"]
