@@ -15,9 +15,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from tempo.report.content import content_of  # noqa: E402
 from tempo.report.figures import draw  # noqa: E402
 from tempo.report.load_runs import load  # noqa: E402
+from tempo.report.sections import content_of  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
 

@@ -86,7 +86,7 @@ def report(
         raise UserError(f"none of the {len(found.unreadable)} runs found can be read; the first: {first.why}")
 
     with importing("tempo.report.write_report"):
-        from tempo.report.content import content_of
+        from tempo.report.sections import content_of
         from tempo.report.write_report import text_of, write_report
 
     content = content_of(folders, found, metric, paper, target)

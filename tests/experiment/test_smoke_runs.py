@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tempo.report.content import content_of
 from tempo.report.load_runs import load
+from tempo.report.sections import content_of
 from tests.conftest import Train, Trained
 
 SHORTER = (

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tempo.record.run_json import RunRecord, config_hash
-from tempo.report.content import content_of
 from tempo.report.load_runs import load
+from tempo.report.sections import content_of
 from tempo.report.write_report import text_of
 
 HEADER = "step,epoch,seconds,lr,momentum,train/loss,train/accuracy,val/loss,val/accuracy"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from matplotlib import rc_context
 
+from tempo.report.colours_and_axes import MOST_POINTS, RC, thin
 from tempo.report.curve_figures import schedules, spread, training_curves
-from tempo.report.figure_style import MOST_POINTS, RC, thin
 from tempo.report.figures import draw
 from tempo.report.load_runs import load
 from tempo.report.result_figures import against_key, finals, heat_map, trade_off

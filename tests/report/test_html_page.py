@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from tempo.paths import ROOT
-from tempo.report.content import content_of
 from tempo.report.html_page import write_page
 from tempo.report.load_runs import load
+from tempo.report.sections import content_of
 from tempo.report.write_report import build_report
 from tests.report.example_runs import write_run
 
@@ -48,7 +48,7 @@ def page_of(folder: Path, out: Path) -> str:
 def test_the_page_is_utf_8_in_any_locale(tmp_path: Path) -> None:
     write_run(tmp_path / "s/a", fields={"name": "größer"}, name="größer")
     code = (
-        "import sys; from pathlib import Path; from tempo.report.content import content_of; "
+        "import sys; from pathlib import Path; from tempo.report.sections import content_of; "
         "from tempo.report.load_runs import load; from tempo.report.html_page import write_page; "
         "folder, out = map(Path, sys.argv[1:]); write_page(content_of([folder], load([folder])), [], out)"
     )

@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from tempo.errors import UserError
-from tempo.report.content import content_of
 from tempo.report.load_runs import load
+from tempo.report.sections import content_of
 from tempo.report.statistics import Comparison, Summary, compare, statistics, summarise
 from tempo.report.write_report import text_of
 from tests.report.example_runs import weight_decay_sweep, write_run

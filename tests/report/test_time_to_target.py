@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tempo.errors import UserError
-from tempo.report.content import content_of
 from tempo.report.load_runs import load
+from tempo.report.sections import content_of
 from tempo.report.write_report import text_of, write_report
 from tests.report.example_runs import write_run
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tempo.report.figure_style import (
+from tempo.report.colours_and_axes import (
     COLOURS,
     MARKERS,
     Drawing,

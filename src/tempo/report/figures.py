@@ -8,8 +8,8 @@ from pathlib import Path
 
 import matplotlib as mpl
 
+from tempo.report.colours_and_axes import RC, Drawing, save
 from tempo.report.curve_figures import curve_figures
-from tempo.report.figure_style import RC, Drawing, save
 from tempo.report.number_format import SMOKE
 from tempo.report.result_figures import result_figures
 from tempo.report.search_figures import search_figures

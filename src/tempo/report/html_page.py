@@ -14,9 +14,9 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from tempo.report.content import Block, Content, Section, sections
 from tempo.report.figures import Drawn
 from tempo.report.number_format import SMOKE, shown_path
+from tempo.report.sections import Block, Content, Section, sections
 from tempo.report.tables import Cell, Table
 
 LARGEST_SVG_BYTES = 400_000
@@ -33,7 +33,7 @@ def write_page(content: Content, figures: Sequence[Drawn], path: Path) -> Path:
     sources += [("made by", command) for command in commands]
     lines = "".join(f"<li>{name}: <code>{escape(value)}</code></li>" for name, value in sources)
     head = f'<p>{escape(content.outcome)}</p><ul class="sources">{lines}</ul>'
-    shown = sections(content, figures)
+    shown = sections_of(content, figures)
     path.write_text(page_of(content.title, head, shown, path, smoke=content.smoke), encoding="utf-8")
     return path
 

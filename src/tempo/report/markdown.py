@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tempo.report.content import Block, Content, Section, sections
 from tempo.report.figures import Drawn
 from tempo.report.number_format import SMOKE
+from tempo.report.sections import Block, Content, Section, sections
 from tempo.report.tables import Table
 
 
 def write_markdown(content: Content, figures: Sequence[Drawn], path: Path) -> None:
     """Write report.md of a report of runs."""
-    shown = sections(content, figures)
+    shown = sections_of(content, figures)
     text = markdown_of(content.title, content.outcome, shown, path.parent, smoke=content.smoke)
     path.write_text(text, encoding="utf-8")
 

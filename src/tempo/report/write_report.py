@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from tempo.errors import UserError, printable
-from tempo.report.content import Content, content_of
 from tempo.report.figures import draw
 from tempo.report.html_page import announce_page, is_page, write_page
 from tempo.report.load_runs import load
 from tempo.report.markdown import write_markdown
 from tempo.report.number_format import SMOKE, metric_name
+from tempo.report.sections import Content, content_of
 from tempo.report.statistics import Summary
 from tempo.report.tables import settings_table, write_csv
 

@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tempo.report.figure_style import (
+from tempo.report.colours_and_axes import (
     COLOURS,
     MARKERS,
     MOST_LINES,

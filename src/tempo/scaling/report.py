@@ -16,12 +16,12 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from tempo.errors import UserError, printable
-from tempo.report.content import Block, Section
-from tempo.report.content import Text as Paragraph
 from tempo.report.figures import Drawn
 from tempo.report.html_page import page_of
 from tempo.report.markdown import markdown_of
 from tempo.report.number_format import ABSENT, SMOKE
+from tempo.report.sections import Block, Section
+from tempo.report.sections import Text as Paragraph
 from tempo.report.tables import Cell, Columns, Table, count_cell, no_formula, table_of, text_cell
 from tempo.report.write_report import TERMINAL_WIDTH, prepare
 from tempo.scaling.figures import draw

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
-from tempo.report.figure_style import (
+from tempo.report.colours_and_axes import (
     COLOURS,
     MOST_LINES,
     RC,

@@ -15,7 +15,7 @@ from tempo.config.range_bounds import FILE_NAME, KIND, SCHEMA_VERSION, essential
 from tempo.config.schedule_choice import RANGE_TEST
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
-from tempo.report.figure_style import thin
+from tempo.report.colours_and_axes import thin
 from tempo.report.grouping import group
 from tempo.report.load_runs import Run, load
 from tempo.report.number_format import SMOKE, human

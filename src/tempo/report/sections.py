@@ -1,6 +1,6 @@
 """The content of a report: sections of text, tables and figures, shared by the page and by report.md.
 
-A new section is one entry in `sections`; `html_page` and `markdown` render its blocks.
+A new section is one entry in `sections_of`; `html_page` and `markdown` render its blocks.
 """
 
 from __future__ import annotations
