@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tempo.report.figures import Drawn
 from tempo.report.number_format import SMOKE
-from tempo.report.sections import Block, Content, Section, sections
+from tempo.report.sections import Block, Content, Section, sections_of
 from tempo.report.tables import Table
 
 

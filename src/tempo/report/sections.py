@@ -141,7 +141,7 @@ def content_of(
     return Content(tuple(folders), found, summary, paper_rows(summary, paper), searches, aim)
 
 
-def sections(content: Content, figures: Sequence[Drawn]) -> list[Section]:
+def sections_of(content: Content, figures: Sequence[Drawn]) -> list[Section]:
     """Return the sections of the page and of report.md, without empty ones."""
     summary = content.summary
     runs, target = summary.runs, content.target.words if content.target else ""
