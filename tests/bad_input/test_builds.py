@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from tempo.config.targets import check_own_targets
-from tempo.errors import UserError
 from tests.bad_input.conftest import SMALL, Refused
 from tests.bad_input.warm import Warm
 
@@ -86,14 +84,6 @@ def test_a_lightning_module_is_not_taken_for_a_network(
     )
     assert f"{target} gives a LightningModule" in line
     assert "for now, tempo trains networks (an nn.Module: images in, logits out)" in line
-
-
-def test_a_lightning_module_of_this_checkout_is_refused_before_data_is_read() -> None:
-    nodes = {"model": {"_target_": "tempo.task.classifier.Classifier"}, "data": {"_target_": "not.read"}}
-    with pytest.raises(
-        UserError, match=r"gives a LightningModule.*; model\._target_=<class of that network>"
-    ):
-        check_own_targets(nodes)
 
 
 @pytest.mark.parametrize("name", ["OwnData", "own_data"])

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from tempo.config.instantiate import instantiated
+from tempo.config.hydra_targets import instantiated
 from tempo.errors import UserError
 from tempo.record.foreign_folder import check_foreign_config, foreign_overrides
 from tempo.record.run_json import RunRecord

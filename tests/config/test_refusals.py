@@ -13,9 +13,9 @@ from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 
 from tempo.config.check import check
+from tempo.config.hydra_targets import EXTRAS, signature_of
 from tempo.config.resolve import composed, plain
-from tempo.config.signature import check_types, fits, signature_of
-from tempo.config.targets import EXTRAS
+from tempo.config.value_types import check_types, fits
 from tempo.errors import UserError
 from tempo.paths import register_resolvers
 from tempo.tuning.settings import settings_of
@@ -312,5 +312,5 @@ def test_an_optimizer_of_an_extra_names_the_extra(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(UserError) as caught:
         check(config)
     assert str(caught.value) == (
-        "the package no_such_package is not installed: pip install -e '.[optimizers]'"
+        "the package no_such_package is not installed; run pip install -e '.[optimizers]'"
     )

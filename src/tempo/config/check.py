@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tempo.config.hydra_targets import check_installed, check_target, required_by, signature_of
 from tempo.config.rules import check_rules
 from tempo.config.schema import (
     COMMON_DATA_KEYS,
@@ -17,8 +18,7 @@ from tempo.config.schema import (
     Target,
     read_section,
 )
-from tempo.config.signature import check_present, check_types, required_by, signature_of
-from tempo.config.targets import check_findable, check_installed
+from tempo.config.value_types import check_present, check_types
 from tempo.errors import UserError, nearest
 from tempo.optimizer.names_and_ranges import check_knobs, knob_types
 from tempo.record.foreign_folder import check_plain
@@ -104,7 +104,7 @@ _PASSED = {
 def _check_target(group: str, node: Mapping[str, Any]) -> None:
     if "_target_" not in node:
         raise UserError(f"{group} has no _target_; choose an option of conf/{group}, e.g. {group}=...")
-    check_findable(group, node["_target_"])
+    check_target(group, node["_target_"])
     known = signature_of(node["_target_"])
     if known is None:
         return

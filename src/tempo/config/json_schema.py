@@ -13,8 +13,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tempo.config.hydra_targets import signature_of
 from tempo.config.schema import GROUPS, SECTIONS, AugmentConfig, DataConfig, Range, RunConfig
-from tempo.config.signature import signature_of
 from tempo.optimizer.names_and_ranges import knob_types
 from tempo.paths import CONF, ROOT
 

@@ -1,12 +1,13 @@
-"""The rules between fields of a configuration: numbers in their ranges, and what needs what."""
+"""Rules between keys: what needs what, beyond the type and range that the schema gives each key."""
 
 from __future__ import annotations
 
 import importlib.util
 import math
 import re
+from collections.abc import Iterator
 
-from tempo.config.parallel_rules import check_exchange, check_sharding
+from tempo.config import parallel_rules
 from tempo.config.run_length import planned_images
 from tempo.config.schema import RunConfig
 from tempo.data.sizes import check_batch_size, check_val_size
@@ -16,41 +17,58 @@ from tempo.scheduler.build import build_schedule
 from tempo.scheduler.schedule import MOMENTUM_OFF, check_momentum
 
 MOST_NAME_BYTES = 120
-"""A file system's 255 for a name, less the time and the process that a run's folder has beside it."""
+"""A file system's 255 for a name, less the time and the process that the name of a run's folder also has."""
+Rules = Iterator[tuple[bool, str]]
+"""Whether a rule is broken, and the message if it is: value, reason, and the override that helps."""
 
 
 def check_rules(config: RunConfig) -> None:
-    """Raise the first rule that a configuration of right types breaks.
-
-    Raises:
-        UserError: one line with the value, the reason and the override that mends it.
-    """
-    rules = (_name, _init_from, _devices, _batches, check_sharding, _compression, check_exchange)
-    for rule in (*rules, _schedule, _closure, _graph, _averaging, _objective):
-        rule(config)
-
-
-def _name(config: RunConfig) -> None:
-    name = config.name
-    if (
-        not name.strip()
-        or not name.isprintable()
-        or re.search(r"[/\\]", name)
-        or len(name.encode()) > MOST_NAME_BYTES
+    """Raise UserError for the first rule that a configuration of right types breaks."""
+    for rules in (
+        _names,
+        _devices,
+        _batches,
+        parallel_rules.sharding,
+        _compression,
+        parallel_rules.exchange,
+        _momentum,
+        _line_search,
+        _cuda_graph,
+        _averaging_optimizer,
+        _validation,
     ):
-        raise UserError(
-            f"name={name[:40]!r} is part of a folder's name: 1 to {MOST_NAME_BYTES} bytes without / or line "
-            "break, e.g. name=first_try"
-        )
+        for is_broken, message in rules(config):
+            if is_broken:
+                raise UserError(message)
 
 
-def _init_from(config: RunConfig) -> None:
-    beginning = config.init_from
-    if beginning is not None and not beginning.strip():  # a shell's variable that was not set
-        raise UserError("init_from= names no folder: init_from=<folder of a run>, or leave it out")
+def _names(config: RunConfig) -> Rules:
+    name, start = config.name, config.init_from
+    in_path = name.strip() and name.isprintable() and not re.search(r"[/\\]", name)
+    yield (
+        not in_path or len(name.encode()) > MOST_NAME_BYTES,
+        f"name={name[:40]!r} is part of a folder's name, which has 1 to {MOST_NAME_BYTES} bytes without / "
+        "or line break; set e.g. name=first_try",
+    )
+    yield (
+        start is not None and not start.strip(),  # a shell variable that was not set
+        "init_from= does not name a folder; set init_from=<folder of a run>, or leave it out",
+    )
 
 
-def _batches(config: RunConfig) -> None:
+def _devices(config: RunConfig) -> Rules:
+    trainer = config.trainer
+    yield (
+        trainer.energy and importlib.util.find_spec("codecarbon") is None,
+        "trainer.energy=true needs the package codecarbon; run pip install -e '.[energy]'",
+    )
+    yield (
+        trainer.backend == "nccl" and trainer.accelerator == "cpu",
+        "trainer.backend=nccl needs GPUs, but trainer.accelerator=cpu; set trainer.backend=gloo",
+    )
+
+
+def _batches(config: RunConfig) -> Rules:
     data, trainer = config.data, config.trainer
     check_val_size(data.val_size)
     check_batch_size(
@@ -59,125 +77,124 @@ def _batches(config: RunConfig) -> None:
         accumulate=trainer.accumulate,
         images=planned_images(config),
     )
+    yield from ()
 
 
-def _schedule(config: RunConfig) -> None:
-    optimizer = config.optimizer
-    kind = optimizer.target.rpartition(".")[2]
-    check_momentum(build_schedule(config.scheduler.node), kind, optimizer.get("momentum"))
-
-
-def _compression(config: RunConfig) -> None:
-    trainer = config.trainer
-    if (kind := trainer.compress) is None:
+def _compression(config: RunConfig) -> Rules:
+    kind, trainer = config.trainer.compress, config.trainer
+    if kind is None:
         return
-    if trainer.processes == 1:
-        raise UserError(
-            f"trainer.compress={kind} is of gradients that processes exchange, and there is one: "
-            "trainer.compress=null, or trainer=ddp_cpu trainer.devices=2"
-        )
-    if trainer.precision == "bf16-true":
-        raise UserError(
-            f"trainer.compress={kind} with trainer.precision=bf16-true: gradients have 16 bits already: "
-            "trainer.compress=null"
-        )
-    if trainer.precision == "64-true":
-        raise UserError(
-            f"trainer.compress={kind} rounds the float64 that trainer.precision=64-true asks for: "
-            "trainer.compress=null, or trainer.precision=32-true"
-        )
+    yield (
+        trainer.processes == 1,
+        f"trainer.compress={kind} compresses gradients exchanged between processes, but this run has only "
+        "one; set trainer.compress=null, or use trainer=ddp_cpu trainer.devices=2",
+    )
+    yield (
+        trainer.precision == "bf16-true",
+        f"trainer.compress={kind} has nothing to compress: with trainer.precision=bf16-true gradients have "
+        "16 bits already; set trainer.compress=null",
+    )
+    yield (
+        trainer.precision == "64-true",
+        f"trainer.compress={kind} rounds the float64 that trainer.precision=64-true asks for; set "
+        "trainer.compress=null, or trainer.precision=32-true",
+    )
 
 
-def _closure(config: RunConfig) -> None:
-    target, trainer = config.optimizer.target, config.trainer
-    traits = traits_of(target)
+def _momentum(config: RunConfig) -> Rules:
+    optimizer = config.optimizer
+    check_momentum(build_schedule(config.scheduler.node), optimizer.name, optimizer.get("momentum"))
+    yield from ()
+
+
+def _line_search(config: RunConfig) -> Rules:
+    trainer, kind = config.trainer, config.optimizer.name
+    traits = traits_of(config.optimizer.target)
     if not traits.needs_closure:
         return
-    kind = target.rpartition(".")[2]
-    if trainer.precision == "16-mixed":
-        raise UserError(
-            f"trainer.precision=16-mixed scales the loss that the line search of {kind} compares: "
-            "trainer.precision=32-true"
-        )
-    if trainer.gradient_clip is not None:
-        raise UserError(
-            f"trainer.gradient_clip={trainer.gradient_clip} gives {kind} a gradient that is not the slope "
-            "of its loss: trainer.gradient_clip=null"
-        )
+    yield (
+        trainer.precision == "16-mixed",
+        f"trainer.precision=16-mixed scales the loss that the line search of {kind} compares; set "
+        "trainer.precision=32-true",
+    )
+    yield (
+        trainer.gradient_clip is not None,
+        f"trainer.gradient_clip={trainer.gradient_clip} gives {kind} a gradient that is not the slope of its "
+        "loss; set trainer.gradient_clip=null",
+    )
     if not traits.takes_second_derivatives:
         return
-    if (devices := trainer.processes) > 1:
-        raise UserError(
-            f"trainer.devices={devices}: {kind} takes second derivatives, which several processes do not "
-            "exchange: trainer.devices=1, or optimizer=lbfgs"
-        )
-    if trainer.compile:
-        raise UserError(
-            f"trainer.compile=true: {kind} takes second derivatives, which compiled networks do not have: "
-            "trainer.compile=false"
-        )
+    yield (
+        trainer.processes > 1,
+        f"trainer.devices={trainer.processes}: {kind} takes second derivatives, which processes do not "
+        "exchange; set trainer.devices=1, or optimizer=lbfgs",
+    )
+    yield (
+        trainer.compile,
+        f"trainer.compile=true: {kind} takes second derivatives, which compiled networks do not have; set "
+        "trainer.compile=false",
+    )
 
 
-def _graph(config: RunConfig) -> None:
-    trainer = config.trainer
+def _cuda_graph(config: RunConfig) -> Rules:
+    trainer, optimizer = config.trainer, config.optimizer
     if trainer.cuda_graph is not True:
         return
-    kind = config.optimizer.target
-    if trainer.accelerator in ("cpu", "mps"):
-        why = f"needs an NVIDIA GPU, and trainer.accelerator={trainer.accelerator}"
-    elif trainer.processes > 1:
-        why = "records the steps of one process, which exchanges no gradients with others"
-    elif trainer.precision not in ("32-true", "bf16-mixed"):
-        why = f"takes steps of trainer.precision=32-true and bf16-mixed, none of {trainer.precision}"
-    elif trainer.profiler is not None:
-        why = f"leaves the steps nothing that trainer.profiler={trainer.profiler} could look at"
-    elif traits_of(kind).needs_closure:
-        why = f"is of steps with one pass over a batch, and {kind.rpartition('.')[2]} makes several"
-    else:
+    for is_broken, reason in (
+        (
+            trainer.accelerator in ("cpu", "mps"),
+            f"needs an NVIDIA GPU, but trainer.accelerator={trainer.accelerator}",
+        ),
+        (trainer.processes > 1, "records the steps of one process, which exchanges no gradients"),
+        (
+            trainer.precision not in ("32-true", "bf16-mixed"),
+            f"works with trainer.precision=32-true and bf16-mixed, not with {trainer.precision}",
+        ),
+        (
+            trainer.profiler is not None,
+            f"leaves no single steps that trainer.profiler={trainer.profiler} could look at",
+        ),
+        (
+            traits_of(optimizer.target).needs_closure,
+            f"records one pass over a batch per step, but {optimizer.name} makes several",
+        ),
+    ):
+        yield is_broken, f"trainer.cuda_graph=true {reason}; set trainer.cuda_graph=auto"
+
+
+def _averaging_optimizer(config: RunConfig) -> Rules:
+    optimizer = config.optimizer
+    if not traits_of(optimizer.target).averages_weights:
         return
-    raise UserError(f"trainer.cuda_graph=true {why}: trainer.cuda_graph=auto")
+    yield (
+        optimizer.get("momentum") == 0,
+        f"optimizer.momentum=0: {optimizer.name} divides by momentum to find its average; set "
+        "optimizer.momentum=0.9",
+    )
+    yield (
+        config.ema.decay is not None,
+        f"ema.decay={config.ema.decay}: {optimizer.name} averages its weights itself; set ema.decay=null",
+    )
+    yield (
+        build_schedule(config.scheduler.node).moves_momentum,
+        f"the schedule changes momentum, by which {optimizer.name} mixes its weights; set {MOMENTUM_OFF}, or "
+        "scheduler=constant",
+    )
 
 
-def _averaging(config: RunConfig) -> None:
-    if not traits_of(config.optimizer.target).averages_weights:
+def _validation(config: RunConfig) -> Rules:
+    if config.data.val_size != 0:
         return
-    if config.optimizer.get("momentum") == 0:
-        raise UserError(
-            "optimizer.momentum=0: this optimizer finds its average by a division by momentum: "
-            "optimizer.momentum=0.9"
-        )
-    if config.ema.decay is not None:
-        raise UserError(
-            f"ema.decay={config.ema.decay}: this optimizer averages its weights itself: ema.decay=null"
-        )
-    if build_schedule(config.scheduler.node).moves_momentum:
-        raise UserError(
-            "the schedule changes momentum, by which this optimizer mixes its weights; "
-            f"set {MOMENTUM_OFF}, or scheduler=constant"
-        )
-
-
-def _objective(config: RunConfig) -> None:
-    split = config.objective.split("/")[0]
-    if config.data.val_size == 0:
-        if split == "val":
-            raise UserError(
-                f"objective={config.objective} needs validation images, and data.val_size=0: "
-                "data.val_size=0.1, or objective=test/accuracy checkpoint.select=last"
-            )
-        if config.checkpoint.select == "best":
-            raise UserError(
-                "checkpoint.select=best needs validation images, and data.val_size=0: checkpoint.select=last"
-            )
-        if config.early_stopping.patience is not None:
-            raise UserError(
-                "early_stopping.patience needs validation images, and data.val_size=0: data.val_size=0.1"
-            )
-
-
-def _devices(config: RunConfig) -> None:
-    trainer = config.trainer
-    if trainer.energy and importlib.util.find_spec("codecarbon") is None:
-        raise UserError("trainer.energy=true needs the package codecarbon: pip install -e '.[energy]'")
-    if trainer.backend == "nccl" and trainer.accelerator == "cpu":
-        raise UserError("trainer.backend=nccl needs GPUs, and trainer.accelerator=cpu: trainer.backend=gloo")
+    yield (
+        config.objective.startswith("val/"),
+        f"objective={config.objective} needs validation images, but data.val_size=0; set data.val_size=0.1, "
+        "or objective=test/accuracy checkpoint.select=last",
+    )
+    yield (
+        config.checkpoint.select == "best",
+        "checkpoint.select=best needs validation images, but data.val_size=0; set checkpoint.select=last",
+    )
+    yield (
+        config.early_stopping.patience is not None,
+        "early_stopping.patience needs validation images, but data.val_size=0; set data.val_size=0.1",
+    )

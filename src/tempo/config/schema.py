@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from tempo.config.signature import check_types
+from tempo.config.value_types import check_types
 from tempo.distributed.exchange import Exchange, exchange_of
 from tempo.errors import UserError
 

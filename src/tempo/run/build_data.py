@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from tempo.config.instantiate import instantiated
+from tempo.config.hydra_targets import instantiated
 from tempo.config.schema import RunConfig
 from tempo.data.augment import Augment
 from tempo.data.batches import BatchPlan, EvalBatches, TrainBatches

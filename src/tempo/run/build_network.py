@@ -9,10 +9,9 @@ import torch
 from torch import nn
 
 from tempo.config.check import check
-from tempo.config.instantiate import instantiated
-from tempo.config.recorded import completed
+from tempo.config.hydra_targets import instantiated, signature_of
+from tempo.config.recorded_config import completed
 from tempo.config.schema import Target
-from tempo.config.signature import signature_of
 from tempo.errors import UserError
 from tempo.record.foreign_folder import check_foreign_config
 from tempo.record.run_json import RunRecord

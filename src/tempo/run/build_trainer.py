@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.precision import DoublePrecision
 
-from tempo.config.instantiate import instantiated
+from tempo.config.hydra_targets import instantiated
 from tempo.config.schema import RunConfig
 from tempo.data.batches import BatchPlan
 from tempo.distributed.exchange import SyncServerExchange

@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from tempo.config.check import check
-from tempo.config.recorded import completed
+from tempo.config.recorded_config import completed
 from tempo.errors import UserError, nearest
 from tempo.record.atomic_write import write_atomically
 from tempo.record.foreign_folder import check_foreign_config

@@ -17,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from tempo.command_line.folder_names import new_folder
 from tempo.config.check import check
-from tempo.config.recorded import command_config, completed
+from tempo.config.recorded_config import command_config, completed
 from tempo.config.schema import RunConfig, field_types
-from tempo.config.signature import check_types
+from tempo.config.value_types import check_types
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.paths import ROOT
 from tempo.record.atomic_write import write_atomically

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tempo.config.signature import fits
+from tempo.config.value_types import fits
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 from tempo.record.environment import cpu_name, versions

@@ -23,7 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tempo.command_line.error_messages import one_line
 from tempo.config.check import check
-from tempo.config.signature import check_types, signature_of
+from tempo.config.hydra_targets import signature_of
+from tempo.config.value_types import check_types
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.record.folder_lock import FolderLock
 from tempo.record.run_folder import named_folder, note_folder, quoted

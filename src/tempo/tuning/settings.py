@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tempo.command_line.check_before_run import CheckBeforeRun
 from tempo.config.schema import field_types
-from tempo.config.signature import check_present, check_types
+from tempo.config.value_types import check_present, check_types
 from tempo.errors import UserError
 
 LEAST = {

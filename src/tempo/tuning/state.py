@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tempo.config.schema import field_types
-from tempo.config.signature import check_types
+from tempo.config.value_types import check_types
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 from tempo.record.run_json import FILE_NAME

@@ -17,8 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from tempo.config.hydra_targets import signature_of
 from tempo.config.resolve import composed
-from tempo.config.signature import check_types, signature_of
+from tempo.config.value_types import check_types
 from tempo.distributed.stop_signals import StopSignals
 from tempo.errors import UserError
 from tempo.paths import ROOT

@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 from omegaconf import OmegaConf
 
+from tempo.config.hydra_targets import signature_of
 from tempo.config.resolve import composed
-from tempo.config.signature import check_types, signature_of
+from tempo.config.value_types import check_types
 from tempo.distributed.exchange import exchange_of
 from tempo.distributed.stop_signals import StopSignals
 from tempo.errors import UserError

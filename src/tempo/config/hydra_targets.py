@@ -1,0 +1,184 @@
+"""What a `_target_` names: look up the class or function, read its parameters, call it."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from tempo.errors import UserError
+from tempo.paths import ROOT
+from tempo.record.foreign_folder import check_plain
+
+EXTRAS = {
+    "pytorch_lightning.loggers.WandbLogger": ("wandb", "wandb"),
+    "pytorch_lightning.loggers.MLFlowLogger": ("mlflow", "mlflow"),
+    "tempo.model.timm_model.timm_model": ("timm", "models"),
+    "lion_pytorch.Lion": ("lion_pytorch", "optimizers"),
+    "schedulefree.AdamWScheduleFree": ("schedulefree", "optimizers"),
+}
+"""Targets that need a package which is not installed by default: the package, and the extra that has it."""
+
+_LIGHTNING = ("pytorch_lightning", "lightning")
+_INSTEAD = {
+    "model": "whose own steps and loss would not be used: for now, tempo trains networks (an nn.Module: "
+    "images in, logits out) by cross-entropy; set model._target_=<class of that network>, or "
+    "model=<option of conf/model>",
+    "data": "whose loaders would not be used: for now, tempo takes a function that returns the training and "
+    "the test images (two tempo.data.images.ImageData); set data._target_=<such a function>, or "
+    "data=<option of conf/data>",
+}
+"""What tempo takes under `model` and `data`."""
+
+
+def check_target(group: str, target: Any) -> None:
+    """Look up a target: one of this project in its source, one of another package by importing it.
+
+    Raises:
+        UserError: no class or function has that name, or it is one of Python's own.
+    """
+    where = f"{group}._target_={target}"
+    remedy = f"set {group}=<option of conf/{group}>, or the full name of a class or function"
+    module, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
+    if not module or not name:
+        raise UserError(f"{where} is not a dotted name; {remedy}")
+    check_installed(target)
+    # torch's optimizers are looked up when they are built: the check must not import torch.
+    if signature_of(target) is not None or group == "optimizer":
+        return
+    package = module.partition(".")[0]
+    if package in sys.stdlib_module_names:
+        raise UserError(f"{where} belongs to Python itself and builds no {group}; {remedy}")
+    if package == "tempo":
+        raise UserError(f"{where} cannot be found: there is no module {module}; {remedy}")
+    try:
+        found = _find(target)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{where} cannot be found: {error}; {remedy}") from error
+    if not callable(found):
+        raise UserError(f"{where} is a {type(found).__name__}, not a class or function; {remedy}")
+    _check_not_lightning(group, target, found)
+
+
+def check_installed(target: Any) -> None:
+    """Raise UserError if a target needs an extra that is not installed."""
+    package, extra = EXTRAS.get(str(target), ("sys", ""))
+    if importlib.util.find_spec(package) is None:
+        raise UserError(f"the package {package} is not installed; run pip install -e '.[{extra}]'")
+
+
+def instantiated(group: str, node: Mapping[str, Any], **arguments: Any) -> Any:
+    """Build the object of a node; what its constructor refuses becomes one line."""
+    check_plain(group, node)  # Hydra would resolve an interpolation, and call what comes of it
+    try:
+        built = instantiate(dict(node), **arguments, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        if isinstance(cause, ValueError):
+            raise UserError(f"{group}: {cause}") from error
+        if isinstance(cause, (TypeError, ImportError)):
+            raise UserError(f"{group}: {cause}; choose {group}=<option of conf/{group}>") from error
+        if cause is None:
+            raise UserError(f"{group}: {error}") from error
+        raise cause from error
+    _check_not_lightning(group, node.get("_target_"), built)
+    return built
+
+
+def signature_of(target: str) -> dict[str, str] | None:
+    """Return the keyword parameters of a class or function of this project, with their annotations as text.
+
+    They are read from the source: nothing is imported. None for a target of another package.
+
+    Raises:
+        UserError: the module is one of ours but does not define the name.
+    """
+    found = _parameters_of(target)
+    return None if found is None else found[0]
+
+
+def required_by(target: str) -> frozenset[str]:
+    """Return the parameters among those of `signature_of` that have no default."""
+    found = _parameters_of(target)
+    return frozenset() if found is None else found[1]
+
+
+def _check_not_lightning(group: str, target: Any, found: Any) -> None:
+    """Refuse a LightningModule or LightningDataModule: the class, or an instance that a function returned.
+
+    The names of its base classes tell, so that Lightning need not be imported.
+    """
+    bases = (found if isinstance(found, type) else type(found)).__mro__
+    kinds = {base.__name__ for base in bases if base.__module__.partition(".")[0] in _LIGHTNING}
+    for kind in ("LightningModule", "LightningDataModule"):
+        if kind in kinds and group in _INSTEAD:
+            raise UserError(f"{group}._target_={target} gives a {kind}, {_INSTEAD[group]}")
+
+
+def _find(target: str) -> Any:
+    """Import what a dotted name stands for."""
+    first, *others = target.split(".")
+    found, path = importlib.import_module(first), first
+    for name in others:
+        path = f"{path}.{name}"
+        if not hasattr(found, name):
+            importlib.import_module(path)
+        found = getattr(found, name)
+    return found
+
+
+@functools.cache
+def _parameters_of(target: str) -> tuple[dict[str, str], frozenset[str]] | None:
+    module, _, name = target.rpartition(".")
+    base = ROOT / "src" / Path(*module.split("."))
+    path = next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
+    if path is None:
+        return None
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return _parameters(node)
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return _class_parameters(node)
+    raise UserError(
+        f"_target_ {target}: {path.name} defines no '{name}'; leave it out, or name a class or function there"
+    )
+
+
+def _parameters(node: ast.FunctionDef) -> tuple[dict[str, str], frozenset[str]]:
+    ordered, named = node.args.args, node.args.kwonlyargs
+    without_default = [
+        *ordered[: len(ordered) - len(node.args.defaults)],
+        *(arg for arg, default in zip(named, node.args.kw_defaults, strict=True) if default is None),
+    ]
+    annotations = {
+        arg.arg: ast.unparse(arg.annotation) if arg.annotation else "Any"
+        for arg in (*ordered, *named)
+        if arg.arg != "self"
+    }
+    return annotations, frozenset(arg.arg for arg in without_default) - {"self"}
+
+
+def _class_parameters(node: ast.ClassDef) -> tuple[dict[str, str], frozenset[str]]:
+    """Return the parameters of `__init__`, or the fields of a dataclass."""
+    for statement in node.body:
+        if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
+            return _parameters(statement)
+    fields = {
+        statement.target.id: statement
+        for statement in node.body
+        if isinstance(statement, ast.AnnAssign)
+        and isinstance(statement.target, ast.Name)
+        and "ClassVar" not in ast.unparse(statement.annotation)
+    }
+    annotations = {name: ast.unparse(field.annotation) for name, field in fields.items()}
+    return annotations, frozenset(name for name, field in fields.items() if field.value is None)

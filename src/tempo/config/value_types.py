@@ -1,0 +1,104 @@
+"""Check plain values (number, text, bool, None, list, mapping) against annotations written as text."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tempo.errors import UserError, nearest
+
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "None": "null",
+}
+
+
+def check_types(where: str, values: Mapping[str, Any], annotations: Mapping[str, str]) -> None:
+    """Compare the values of a node with the annotations of its keys; `where` is the node's dotted key.
+
+    Raises:
+        UserError: an unknown key (the nearest one is named) or a value of another type.
+    """
+    prefix = f"{where}." if where else ""
+    for key, value in values.items():
+        if key not in annotations:
+            known = ", ".join(sorted(annotations)) or "none"
+            raise UserError(f"{prefix}{key} is not a key.{nearest(key, annotations)} Known: {known}")
+        if not fits(value, annotations[key]):
+            wanted = _in_words(annotations[key])
+            raise UserError(f"{prefix}{key}={value!r} is not {wanted}; set {prefix}{key}=<value>")
+
+
+def check_present(where: str, values: Mapping[str, Any], required: Iterable[str]) -> None:
+    """Raise UserError if a node lacks a required key."""
+    prefix = f"{where}." if where else ""
+    for key in sorted(set(required) - set(values)):
+        raise UserError(f"{prefix}{key} is missing; leave ~{prefix}{key} out, or set {prefix}{key}=<value>")
+
+
+def fits(value: Any, annotation: str) -> bool:
+    """Whether a plain value agrees with an annotation; one that is not known here fits every value."""
+    return _fits(value, ast.parse(annotation, mode="eval").body)
+
+
+def _fits(value: Any, node: ast.expr) -> bool:
+    if isinstance(node, ast.BinOp):
+        return _fits(value, node.left) or _fits(value, node.right)
+    if isinstance(node, ast.Constant):
+        return value is None if node.value is None else True
+    if isinstance(node, ast.Subscript):
+        return _fits_generic(value, ast.unparse(node.value).split(".")[-1], node.slice)
+    match ast.unparse(node).split(".")[-1]:
+        case "bool":
+            return isinstance(value, bool)
+        case "int":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "float":
+            # A few keys may be infinite; NaN never means anything.
+            return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+        case "str":
+            return isinstance(value, str)
+        case "dict" | "Mapping":
+            return isinstance(value, Mapping)
+        case _:
+            return True
+
+
+def _fits_generic(value: Any, name: str, inner: ast.expr) -> bool:
+    parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+    if name == "Literal":
+        choices = [ast.literal_eval(part) for part in parts]
+        return any(value == choice and type(value) is type(choice) for choice in choices)  # True == 1
+    if name in ("tuple", "list", "Sequence"):
+        if not isinstance(value, (list, tuple)):
+            return False
+        if name != "tuple" or ast.unparse(parts[-1]) in ("...", "Ellipsis"):
+            return all(_fits(item, parts[0]) for item in value)
+        return len(value) == len(parts) and all(map(_fits, value, parts))
+    if name in ("dict", "Mapping"):
+        return isinstance(value, Mapping)
+    return True
+
+
+def _in_words(annotation: str) -> str:
+    found = []
+    for part in _alternatives(ast.parse(annotation, mode="eval").body):
+        if isinstance(part, ast.Subscript) and ast.unparse(part.value) == "Literal":
+            values = part.slice.elts if isinstance(part.slice, ast.Tuple) else [part.slice]
+            choices = ", ".join(str(ast.literal_eval(value)) for value in values)
+            found.append(f"one of {choices}" if len(values) > 1 else choices)
+        else:
+            found.append(_WORDS.get(ast.unparse(part), ast.unparse(part)))
+    return " or ".join(found)
+
+
+def _alternatives(node: ast.expr) -> list[ast.expr]:
+    """Return the parts of `a | b | c`."""
+    if isinstance(node, ast.BinOp):
+        return [*_alternatives(node.left), *_alternatives(node.right)]
+    return [node]
