@@ -48,7 +48,7 @@ def build_callbacks(
     """
     metric = monitored_metric(config)
     divergence = DivergenceWatch(config.divergence.factor, len(data.train.classes))
-    recorder = Recorder(record=record, folder=folder, divergence=divergence)
+    recorder = Recorder(record=record, folder=folder, divergence=divergence, compiles=config.trainer.compile)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(
         folder=folder / "checkpoints",

@@ -71,4 +71,4 @@ def _log_result(logger: Logger, record: RunRecord) -> None:
         # all runs, and without it finds out by itself which parameters differ.
         _, *summaries = hparams(parameters, metrics)
         for summary in summaries:
-            logger.experiment._get_file_writer().add_summary(summary)
+            logger.experiment.file_writer.add_summary(summary)

@@ -31,7 +31,9 @@ class Recorder(pl.Callback):
     have the learning rate and momentum of their last step.
     """
 
-    def __init__(self, *, record: RunRecord, folder: Path, divergence: DivergenceWatch) -> None:
+    def __init__(
+        self, *, record: RunRecord, folder: Path, divergence: DivergenceWatch, compiles: bool
+    ) -> None:
         self.record = record
         self.folder = folder
         self.divergence = divergence
@@ -41,8 +43,10 @@ class Recorder(pl.Callback):
         self.train_seconds = 0.0
         self.compile_seconds = 0.0
         self.evaluations_compiling = 0
-        self._compiling = False
         self.validated_step = -1
+        """Optimizer steps done at the last validation."""
+        self._compiling = compiles
+        """Whether the next call of the training step compiles the network."""
         self._since: float | None = None
         self._is_open = False
 
@@ -78,7 +82,6 @@ class Recorder(pl.Callback):
         """Open the files and start the clock."""
         self._open(trainer)
         assert isinstance(pl_module, Classifier)
-        self._compiling = self.record.config["trainer"]["compile"]
         self._evaluations_before = pl_module.evaluations
         self.resume()
 
