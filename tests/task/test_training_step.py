@@ -29,12 +29,12 @@ def cnn3() -> nn.Module:
 # overrides of the command line, and the same in the loop's words
 CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
     **{option: ([f"optimizer={option}"], {"make_optimizer": make}) for option, make in OPTIMIZERS.items()},
-    "onecycle": (["scheduler=onecycle", "optimizer.lr=0.01"], {"pace": onecycle(0.01)}),
+    "onecycle": (["scheduler=onecycle", "optimizer.lr=0.01"], {"schedule": onecycle(0.01)}),
     "onecycle-adam": (
         ["scheduler=onecycle", "optimizer=adam"],
-        {"pace": onecycle(1e-3), "make_optimizer": OPTIMIZERS["adam"]},
+        {"schedule": onecycle(1e-3), "make_optimizer": OPTIMIZERS["adam"]},
     ),
-    "cosine": (["scheduler=cosine"], {"pace": cosine(0.1)}),
+    "cosine": (["scheduler=cosine"], {"schedule": cosine(0.1)}),
     "accumulation": (["trainer.accumulate=4"], {"accumulate": 4}),
     "clipping": (["trainer.gradient_clip=0.1"], {"gradient_clip": 0.1}),
     "clipping-accumulation": (
@@ -68,9 +68,9 @@ def assert_equal_to_the_bit(found: dict[str, torch.Tensor], expected: nn.Module,
 @pytest.mark.parametrize("case", CASES)
 def test_equals_a_plain_loop(case: str, train: Train) -> None:
     overrides, words = CASES[case]
-    if "pace" not in words:
+    if "schedule" not in words:
         make = words.get("make_optimizer", OPTIMIZERS["momentum"])
-        words = {**words, "pace": constant(make([torch.zeros(1)]).defaults["lr"])}
+        words = {**words, "schedule": constant(make([torch.zeros(1)]).defaults["lr"])}
     loop = Loop(**{"make_network": mlp, "make_optimizer": OPTIMIZERS["momentum"], "steps": STEPS} | words)
     trained = train(f"trainer.max_steps={STEPS}", "trainer.log_every_n_steps=1", *overrides)
     expected = loop.run()

@@ -1,4 +1,4 @@
-"""Training as one would write it on a blackboard: no Lightning, no chunks, one image order."""
+"""A plain training loop: no Lightning, no chunks, one order of images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tempo.data.batches import BatchPlan
 from tempo.data.digits import digits
 from tempo.data.split import split
 
-# conf/optimizer's options in torch's own words.
+# The options of conf/optimizer, written directly in torch.
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, 0.1, weight_decay=1e-4, fused=True),
     "momentum": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=1e-4, fused=True),
@@ -31,12 +31,12 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 
 
 def constant(lr: float) -> Callable[[int, int], dict[str, float]]:
-    """The same rate at each step."""
+    """Return a schedule with one learning rate."""
     return lambda step, total: {"lr": lr}
 
 
 def onecycle(lr: float) -> Callable[[int, int], dict[str, float]]:
-    """conf/scheduler/onecycle.yaml: lr to 10 lr in 45 % of the run, back in 45 %, then to lr / 100."""
+    """Return conf/scheduler/onecycle.yaml: lr to 10 lr in 45 % of the run, back in 45 %, then to lr / 100."""
 
     def at(step: int, total: int) -> dict[str, float]:
         p = step / (total - 1)
@@ -50,13 +50,13 @@ def onecycle(lr: float) -> Callable[[int, int], dict[str, float]]:
 
 
 def cosine(lr: float) -> Callable[[int, int], dict[str, float]]:
-    """Half a cosine to 0."""
+    """Return half a cosine to 0."""
     return lambda step, total: {"lr": lr * (1 + math.cos(math.pi * step / (total - 1))) / 2}
 
 
 @dataclass
 class Outcome:
-    """What the loop leaves."""
+    """Result of the loop."""
 
     network: nn.Module
     averaged: nn.Module | None
@@ -68,11 +68,11 @@ class Outcome:
 
 @dataclass
 class Loop:
-    """One run on the digits; the values are those of tests.jobs.SMALL with conf/data/digits.yaml."""
+    """One run on the digits, with the settings of tests.jobs.SMALL and conf/data/digits.yaml."""
 
     make_network: Callable[[], nn.Module]
     make_optimizer: Callable[[Any], torch.optim.Optimizer]
-    pace: Callable[[int, int], dict[str, float]]
+    schedule: Callable[[int, int], dict[str, float]]
     steps: int
     seed: int = 0
     total_batch_size: int = 64
@@ -82,7 +82,7 @@ class Loop:
     augment: Augment = field(default_factory=lambda: Augment(crop_padding=0, flip=False, cutout=0))
 
     def run(self) -> Outcome:
-        """Step after step."""
+        """Take all steps, validating after each epoch and after the last step."""
         official, _ = digits()
         train, val = split(official, val_size=0.1, train_size=320, split_seed=0)
         assert val is not None
@@ -101,7 +101,7 @@ class Loop:
             index = torch.tensor(plan.positions(step))
             x, y = preprocess(train.images[index], draws), train.labels[index]
             for group in optimizer.param_groups:
-                _set(group, self.pace(step, self.steps))
+                _set(group, self.schedule(step, self.steps))
             optimizer.zero_grad()
             losses, hits = [], 0
             for start in range(0, self.total_batch_size, part):
@@ -123,7 +123,7 @@ class Loop:
         return outcome
 
     def _average(self, outcome: Outcome) -> None:
-        """Mean <- d mean + (1 - d) weight, from the weights after the first step on."""
+        """Update mean <- d mean + (1 - d) weight, starting with the weights after the first step."""
         if self.ema_decay is None:
             return
         if outcome.averaged is None:
@@ -134,7 +134,7 @@ class Loop:
 
 
 def evaluate(outcome: Outcome, images: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Mean loss and share of hits over all images, in one go."""
+    """Return mean loss and accuracy over all images, in one pass."""
     network = outcome.averaged or outcome.network
     network.eval()
     with torch.no_grad():
