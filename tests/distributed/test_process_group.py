@@ -1,4 +1,4 @@
-"""A run reads its place from whoever started it, and leaves requeueing to the sweep's launcher."""
+"""A process learns its rank from torchrun or srun, and leaves requeueing to the sweep's launcher."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def put(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_tasks_of_srun_take_its_names_and_do_not_requeue(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_of_srun_have_its_ranks_and_do_not_requeue(monkeypatch: pytest.MonkeyPatch) -> None:
     put(monkeypatch, {**ALLOCATION, **TASK})
     found = cluster_environment()
     assert isinstance(found, SLURMEnvironment)
@@ -34,7 +34,7 @@ def test_tasks_of_srun_take_its_names_and_do_not_requeue(monkeypatch: pytest.Mon
 
 
 def test_one_process_in_an_allocation_is_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A batch script has the names of an allocation; Lightning would count its tasks, and warn of srun."""
+    """A batch script has the variables of an allocation; Lightning would count its tasks and warn of srun."""
     put(monkeypatch, {**ALLOCATION, "PATH": str(tmp_path)})
     (tmp_path / "srun").touch(mode=0o755)
     assert isinstance(cluster_environment(), LightningEnvironment)
@@ -42,6 +42,6 @@ def test_one_process_in_an_allocation_is_alone(monkeypatch: pytest.MonkeyPatch, 
     assert trainer.world_size == 1
 
 
-def test_torchrun_in_a_task_of_srun_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchrun_in_a_task_of_srun_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     put(monkeypatch, {**ALLOCATION, **TASK, "TORCHELASTIC_RUN_ID": "x"})
     assert isinstance(cluster_environment(), TorchElasticEnvironment)

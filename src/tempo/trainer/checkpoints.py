@@ -41,7 +41,7 @@ class ChosenState:
 
 
 class Checkpoints(pl.Callback):
-    """Saves the state at the end of each epoch and, on request, every so many steps or minutes.
+    """Saves the state at the end of each epoch and, on request, at intervals of steps or minutes.
 
     A file is written under another name, flushed to the disk and renamed. The last two are kept, so a power
     failure at any moment leaves a complete one. `best.ckpt` is the state with the best `monitor` on
