@@ -30,7 +30,7 @@ class Calling(LocalLauncher):
     """Each job calls a function and returns its value."""
 
     def __init__(self, folder: Path, *functions: Callable[[], Any], n_jobs: int = 1) -> None:
-        super().__init__(n_jobs=n_jobs, gpus=None, threads=1, timeout_minutes=None, preload=[])
+        super().__init__(n_jobs=n_jobs, gpus=None, threads=1, preload=[])
         self.folder, self.functions = folder, functions
 
     def compose(self, overrides: Sequence[str], number: int) -> DictConfig:

@@ -10,16 +10,15 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
+from tempo.config.schema import TrainerConfig
 from tempo.errors import UserError
 from tempo.record.run_json import RunRecord
 from tempo.sweep.launcher.slurm_launcher import SlurmLauncher, SlurmSettings
-from tests.jobs import CONF
 from tests.sweep import slurm_cluster
 from tests.sweep.command import finish, start, statuses, wait_until
 
@@ -35,36 +34,31 @@ ON_SLURM = (
 )
 
 
-def settings(**changes: Any) -> dict[str, Any]:
-    found: Any = OmegaConf.to_container(OmegaConf.load(CONF / "hydra" / "launcher" / "slurm.yaml"))
-    return {key: value for key, value in found.items() if key != "_target_"} | changes
-
-
 def test_what_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     find = importlib.util.find_spec
     with monkeypatch.context() as patch:
         patch.setattr(importlib.util, "find_spec", lambda name: None if name == "submitit" else find(name))
         with pytest.raises(UserError, match=r"submitit is not installed: pip install -e '\.\[slurm\]'"):
-            SlurmLauncher(**settings())
+            SlurmLauncher()
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"needs sbatch, srun, .* not found on the PATH"):
-        SlurmLauncher(**settings())
+        SlurmLauncher()
 
 
 def test_devices_and_nodes_become_tasks_and_nodes() -> None:
     submitit = pytest.importorskip("submitit.slurm.slurm")
-    given = SlurmSettings(**settings(partition="a", srun_args=["--cpu-bind=cores"]))
-    trainer = {"devices": 4, "num_nodes": 2, "accelerator": "gpu", "method": "ring"}
+    given = SlurmSettings(partition="a", srun_args=["--cpu-bind=cores"])
+    trainer = TrainerConfig(devices=4, num_nodes=2, accelerator="gpu")
     script = submitit._make_sbatch_string("python job", "/folder", map_count=3, **given.parameters(trainer))
     asked = {line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH")}
     expected = {"nodes=2", "ntasks-per-node=4", "gpus-per-node=4", "partition=a", "array=0-2%3", "requeue"}
     assert expected | {"time=240", "signal=USR2@90", "cpus-per-task=4"} <= asked
     assert "--kill-on-bad-exit=1 --cpus-per-task=4 --cpu-bind=cores python job" in script
-    alone = given.parameters({**trainer, "devices": 1, "num_nodes": 1, "accelerator": "cpu"})
+    alone = given.parameters(TrainerConfig(accelerator="cpu"))
     assert (alone["gpus_per_node"], alone["srun_args"][0]) == (None, "--cpus-per-task=4")
     # The run itself starts these workers.
-    workers = given.parameters({**trainer, "num_nodes": 1, "method": "ps_async"})
+    workers = given.parameters(replace(trainer, num_nodes=1, method="ps_async"))
     assert [workers[key] for key in ("ntasks_per_node", "cpus_per_task", "gpus_per_node")] == [1, 16, 4]
 
 

@@ -14,7 +14,7 @@ from tempo.errors import UserError
 from tempo.record.folder_lock import FolderLock
 from tempo.record.run_json import RunRecord
 from tempo.sweep.grid import Grid
-from tempo.sweep.grid_sweeper import GridSweeper
+from tempo.sweep.grid_sweeper import GridSettings, GridSweeper
 from tempo.sweep.jobs import Job
 from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome
 
@@ -55,7 +55,8 @@ def failed(error: Exception) -> JobReturn:
 
 def sweep_of(folder: Path, launcher: Launcher, n: int = 1, report: bool = False) -> list[Any]:
     """Run a grid of `n` seeds, whose jobs do nothing but end as the launcher says."""
-    sweeper = GridSweeper(params={}, rows=[], max_jobs=9, report=report)
+    sweeper = GridSweeper()
+    sweeper.settings = GridSettings(report=report)
     sweeper.folder, sweeper.chosen_launcher = folder, launcher
     folder.mkdir(exist_ok=True)
     jobs = [Job(f"seed={n}", (f"seed={n}",), folder / f"seed={n}", {"seed": n}) for n in range(n)]

@@ -29,7 +29,7 @@ def needs_group(config: RunConfig) -> bool:
     return bool(config.trainer.devices * config.trainer.num_nodes > 1)
 
 
-def launch_group(job: RunRequest) -> RunRecord:
+def launch_group(request: RunRequest) -> RunRecord:
     """Start one process per device and wait; rank 0 prints here, the others into files in `ranks/`.
 
     Each of several nodes starts its own part; rank 0, on the first node, writes the record.
@@ -37,7 +37,7 @@ def launch_group(job: RunRequest) -> RunRecord:
     Raises:
         UserError: the group failed; the line names the reason and the folder of the logs.
     """
-    config, folder = job.config, job.folder
+    config, folder = request.config, request.folder
     meeting = rendezvous(config.trainer.num_nodes)
     job_file = folder / (f"job.node{os.environ['NODE_RANK']}.json" if follows() else JOB_FILE)
     logs = folder / "ranks"
@@ -46,17 +46,17 @@ def launch_group(job: RunRequest) -> RunRecord:
     job_values: dict[str, Any] = {
         "config": config.values,
         "folder": str(folder),
-        "overrides": job.overrides,
-        "choices": job.choices,
-        "stop_after": job.stop_after,
+        "overrides": request.overrides,
+        "choices": request.choices,
+        "stop_after": request.stop_after,
         # Processes share no clock but the time of day.
-        "started_unix": time.time() - (time.perf_counter() - job.started),
+        "started_unix": time.time() - (time.perf_counter() - request.started),
     }
     write_atomically(job_file, json.dumps(job_values))
     devices = config.trainer.devices
     threads = config.trainer.threads or max(1, (os.cpu_count() or 1) // devices)
     variables = {"OMP_NUM_THREADS": str(threads), **os.environ, OURS: "1"}
-    variables |= job.trial.environment() if job.trial else {}
+    variables |= request.trial.environment() if request.trial else {}
     worker = ["-m", "tempo.distributed.child_process", "tempo.run.worker"]
     starter = ["torch.distributed.run", *meeting, f"--nproc-per-node={devices}", *worker]
     if config.trainer.exchange.is_asynchronous:
@@ -64,7 +64,7 @@ def launch_group(job: RunRequest) -> RunRecord:
     with (logs / "torchrun.log").open("w", encoding="utf-8") as errors:
         code = ChildProcess.run_module(*starter, str(job_file), environment=variables, stderr=errors).wait()
     if follows():
-        return _of_this_node(job, code, logs)
+        return _of_this_node(request, code, logs)
     record = RunRecord.read(folder) if (folder / FILE_NAME).exists() else None
     if record is not None and record.status not in ("running", "failed"):
         return record
@@ -90,15 +90,15 @@ def _cause(logs: Path) -> dict[str, Any]:
     return cause
 
 
-def _of_this_node(job: RunRequest, code: int, logs: Path) -> RunRecord:
+def _of_this_node(request: RunRequest, code: int, logs: Path) -> RunRecord:
     """Return what a node without rank 0 knows of the run: that its part has ended."""
     if code != 0:
         raise UserError(f"this node's part of the group failed ({exit_reason(code)}); see {logs}")
-    config = job.config
+    config = request.config
     return RunRecord(
         config=dict(config.values),
         config_hash="",
-        overrides=job.overrides,
+        overrides=request.overrides,
         seed=config.seed,
         status="completed",
     )

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from tempo.config.schema import key
 from tempo.record.run_folder import check_beginning
 from tempo.sweep.folder_names import job_slugs, sweep_name
 from tempo.sweep.grid import Grid, parse_grid
 from tempo.sweep.jobs import Job, distinct_jobs, write_sweep
 from tempo.sweep.progress import Progress
 from tempo.sweep.sweeper import RunSweeper, say
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridSettings:
+    """The keys of conf/hydra/sweeper/grid.yaml."""
+
+    params: Mapping[str, Any] = field(default_factory=dict)
+    rows: list[Any] = field(default_factory=list)
+    max_jobs: int = key(1000, at_least=1)
+    report: bool = True
 
 
 class GridSweeper(RunSweeper):
@@ -27,19 +39,14 @@ class GridSweeper(RunSweeper):
             sweep running elsewhere; at the end, if a job has no result.
     """
 
-    settings_class = "tempo.sweep.grid_sweeper.GridSweeper"
-
-    def __init__(self, params: Mapping[str, Any], rows: Sequence[Any], max_jobs: int, report: bool) -> None:
-        super().__init__(report)
-        self.params = params
-        self.rows = rows
-        self.max_jobs = max_jobs
+    settings_class = GridSettings
+    settings: GridSettings
 
     def sweep(self, arguments: list[str]) -> list[Any]:
         """Run the grid; return the objective's value of each job, None if it has none."""
-        self.check_settings()
         parser = OverridesParser.create(config_loader=self.context.config_loader)
-        grid = parse_grid(parser, arguments, self.params, self.rows, self.max_jobs)
+        settings = self.settings
+        grid = parse_grid(parser, arguments, settings.params, settings.rows, settings.max_jobs)
         self.refuse((*grid.fixed, *grid.keys))
         self._choose_folder(sweep_name(grid, self.master.hydra.job.config_name))
         checked = [self._job(*pair) for pair in zip(grid.combinations, job_slugs(grid), strict=True)]
@@ -48,7 +55,7 @@ class GridSweeper(RunSweeper):
             say(f"{repeated} of {len(jobs) + repeated} combinations left out: they repeat another one")
         for job in jobs:
             if job.need() == "run":
-                check_beginning(job.config)
+                check_beginning(job.values)
         self.chosen_launcher = self._make_launcher()
         with self.lock():
             return self._run(grid, jobs)

@@ -30,17 +30,17 @@ PREVIOUS_RECORD = f"{FILE_NAME}.previous"
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep: its name, its overrides, its folder, and its checked configuration."""
+    """One run of a sweep: its name, its overrides, its folder, and the values of its configuration."""
 
     slug: str
     overrides: tuple[str, ...]
     folder: Path
-    config: Mapping[str, Any]
+    values: Mapping[str, Any]
 
     @property
     def config_hash(self) -> str:
         """Hash of the configuration, as in the record of the run."""
-        return config_hash(self.config)
+        return config_hash(self.values)
 
     def record(self) -> RunRecord | None:
         """Return the record in its folder; None if there is none, or none that can be read."""
@@ -66,7 +66,7 @@ class Job:
             return ""
         kept = move_aside(self.folder)
         if record is not None:
-            why = difference(record.config, self.config)
+            why = difference(record.config, self.values)
         else:
             why = "its record cannot be read" if has_record else f"there were files without a {FILE_NAME}"
         return f"{self.slug}: runs again, {why}; the old folder is now {kept}"
@@ -106,11 +106,11 @@ class Job:
         try:
             with FolderLock(self.folder, what="another run", remedy="wait"):
                 record = self.record() or RunRecord(
-                    config=dict(self.config),
+                    config=dict(self.values),
                     config_hash=self.config_hash,
                     overrides=list(self.overrides),
-                    seed=int(self.config.get("seed") or 0),
-                    name=str(self.config.get("name", "")),
+                    seed=int(self.values.get("seed") or 0),
+                    name=str(self.values.get("name", "")),
                     status="failed",
                 )
                 record.status = "interrupted" if record.status == "running" else record.status

@@ -23,8 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tempo.command_line.error_messages import one_line
 from tempo.config.check import check
-from tempo.config.hydra_targets import signature_of
-from tempo.config.value_types import check_types
+from tempo.config.schema import read_section
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.record.folder_lock import FolderLock
 from tempo.record.run_folder import named_folder, note_folder, quoted
@@ -43,13 +42,14 @@ _OTHER_FOLDER = "choose another folder with hydra.sweep.dir=<folder>"
 class RunSweeper(Sweeper):
     """Runs jobs in one folder. The outcome of a job is read from its record, so any launcher will do."""
 
-    settings_class: str
-    """Dotted path of the class whose annotations are the types of `hydra.sweeper`."""
+    settings_class: type
+    """The keys of `hydra.sweeper`: their types, ranges and defaults."""
+    settings: Any
     folder: Path
     chosen_launcher: Launcher
 
-    def __init__(self, report: bool) -> None:
-        self.report = report
+    def __init__(self, **settings: Any) -> None:
+        """Prepare; Hydra passes the keys of `hydra.sweeper`, which `setup` reads and checks."""
         self.unrecorded: dict[str, str] = {}
         """Slug -> why a job ended, if its record could not be written."""
         self.returned: set[str] = set()
@@ -62,16 +62,13 @@ class RunSweeper(Sweeper):
         """Jobs of an earlier command that their launcher still has: slug -> hash of the configuration."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what the launcher is made of: it is made when the sweep's folder is known."""
+        """Check the settings, and keep what the launcher is made of once the sweep's folder is known."""
         self.context = hydra_context
         self.task_function = task_function
         self.master = config
-
-    def check_settings(self) -> None:
-        """Raise UserError if a key of `hydra.sweeper` has another type than the sweeper takes."""
-        node: Any = OmegaConf.to_container(self.master.hydra.sweeper, resolve=True)
+        node: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
         values = {str(key): value for key, value in node.items() if key != "_target_"}
-        check_types("hydra.sweeper", values, signature_of(self.settings_class) or {})
+        self.settings = read_section(self.settings_class, "hydra.sweeper", values)
 
     def refuse(self, overrides: Sequence[str]) -> None:
         """Raise UserError if these overrides and keys, or the environment, do not allow a sweep."""
@@ -256,7 +253,7 @@ class RunSweeper(Sweeper):
         missing = [job for job in jobs if not self._has_result(job, records[job.slug])]
         reported = False
         try:
-            if self.report and any(records.values()):
+            if self.settings.report and any(records.values()):
                 self._report()
                 reported = True
         finally:

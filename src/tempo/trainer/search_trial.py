@@ -10,18 +10,17 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tempo.config.schema import RunConfig
 from tempo.errors import UserError
 
 log = logging.getLogger(__name__)
 
 ENVIRONMENT_KEY = "TEMPO_TRIAL"
 """Tells the processes of a group their trial: the password of a storage must not be in a file."""
-SAMPLERS = ("random", "tpe", "gp")
-PRUNERS = ("none", "hyperband", "median")
 STOPPED_AFTER = "stopped_after"
 """The attribute of a trial with the epoch after which its pruner stopped it."""
 REDUCTION_FACTOR = 3
@@ -170,16 +169,16 @@ class Reporting:
         return optuna.Trial(study, known[self.trial.number])
 
 
-def check_pruner(pruner: str, config: Mapping[str, Any]) -> None:
+def check_pruner(pruner: str, config: RunConfig) -> None:
     """Raise UserError if a run of this configuration has no validation, or no epochs, for this pruner."""
     if pruner == "none":
         return
-    if config["data"]["val_size"] == 0:
+    if config.data.val_size == 0:
         raise UserError(
             f"hydra.sweeper.pruner={pruner} judges by validation, but data.val_size=0; set "
             "data.val_size=0.1, or hydra.sweeper.pruner=none"
         )
-    if pruner == "hyperband" and config["trainer"]["max_steps"] is not None:
+    if pruner == "hyperband" and config.trainer.max_steps is not None:
         raise UserError(
             "hydra.sweeper.pruner=hyperband counts epochs; set trainer.epochs=<n>, not trainer.max_steps"
         )

@@ -10,17 +10,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from tempo.config.schema import read_section
 from tempo.errors import INTERRUPTED_CODE
 
 Overrides = Sequence[str]
+T = TypeVar("T")
+
+
+def read_settings(kind: type[T], settings: Mapping[str, Any]) -> T:
+    """Check the keys of `hydra.launcher` against the fields of a class, and return them typed."""
+    plain: Any = OmegaConf.to_container(OmegaConf.create(dict(settings)), resolve=True)
+    return read_section(kind, "hydra.launcher", plain)
 
 
 @dataclass(frozen=True)

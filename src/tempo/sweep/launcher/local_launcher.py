@@ -11,21 +11,32 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from omegaconf import ListConfig
-
 from tempo.command_line.start_up import importing
+from tempo.config.schema import key
 from tempo.distributed.stop_signals import StopSignals
 from tempo.errors import UserError
-from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides
+from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides, read_settings
 from tempo.sweep.launcher.job_process import JobProcess
 
 GRACE_SECONDS = 30.0
 """Time that a job gets to save its state when it is asked to stop."""
 _LOOK_SECONDS = 0.02
 Gpus = Literal["auto"] | Sequence[int | str] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSettings:
+    """The keys of conf/hydra/launcher/local.yaml."""
+
+    n_jobs: int = key(2, at_least=1)
+    gpus: Literal["auto"] | list[int | str] | None = "auto"
+    threads: int | None = key(None, at_least=1)
+    timeout_minutes: float | None = key(None, above=0)
+    preload: list[str] = field(default_factory=lambda: ["tempo.run.train", "torch.utils.tensorboard"])
 
 
 class LocalLauncher(IsolatingLauncher):
@@ -38,37 +49,20 @@ class LocalLauncher(IsolatingLauncher):
 
     one_by_one = True
 
-    def __init__(
-        self,
-        n_jobs: int,
-        gpus: Gpus,
-        threads: int | None,
-        timeout_minutes: float | None,
-        preload: Sequence[str],
-    ) -> None:
-        for key, value in (("n_jobs", n_jobs), ("threads", threads), ("timeout_minutes", timeout_minutes)):
-            kinds = (int, float) if key == "timeout_minutes" else int
-            if value is None and key != "n_jobs":
-                continue
-            if isinstance(value, bool) or not isinstance(value, kinds) or value <= 0:
-                raise UserError(
-                    f"hydra.launcher.{key}={value} must be a number above 0; set hydra.launcher.{key}=2"
-                )
-        if not (gpus is None or gpus == "auto" or (isinstance(gpus, (list, tuple, ListConfig)) and gpus)):
-            raise UserError(
-                f"hydra.launcher.gpus={gpus} must be auto, null or a list; set hydra.launcher.gpus=[0,1]"
-            )
+    def __init__(self, **settings: Any) -> None:
+        self.settings = read_settings(LocalSettings, settings)
+        self.n_jobs, preload = self.settings.n_jobs, self.settings.preload
+        if self.settings.gpus == []:
+            raise UserError("hydra.launcher.gpus=[] names no GPU; set e.g. hydra.launcher.gpus=[0,1]")
         with importing("torch"):  # finding a module imports the packages above it
-            known = not isinstance(preload, str) and all(map(_can_be_found, preload))
-        if not known:
+            lost = next((module for module in preload if not _can_be_found(module)), None)
+        if lost is not None:
             raise UserError(
-                f"hydra.launcher.preload={preload} must be a list of modules that can be imported; set "
+                f"hydra.launcher.preload: there is no module {lost}; set "
                 "hydra.launcher.preload=[tempo.run.train], or [] for none"
             )
-        self.n_jobs = n_jobs
-        self.timeout_seconds = None if timeout_minutes is None else 60 * timeout_minutes
-        self.preload = list(preload) if sys.platform == "linux" else []
-        self.environments = slot_environments(n_jobs, gpus, threads)
+        self.preload = preload if sys.platform == "linux" else []
+        self.environments = slot_environments(self.n_jobs, self.settings.gpus, self.settings.threads)
 
     def run_jobs(self, jobs: Iterable[Overrides], first_number: int = 0) -> Iterator[tuple[int, Outcome]]:
         """Run the jobs, each when a slot is free; see `IsolatingLauncher.run_jobs`."""
@@ -99,11 +93,12 @@ class LocalLauncher(IsolatingLauncher):
             raise KeyboardInterrupt
 
     def _stop_late(self, jobs: Iterable[JobProcess], signals: StopSignals) -> None:
+        minutes = self.settings.timeout_minutes
         for job in jobs:
             if signals.asked:
                 job.stop(Outcome("interrupted", "interrupted"), GRACE_SECONDS, signal.SIGINT)
-            elif self.timeout_seconds and time.monotonic() - job.began > self.timeout_seconds:
-                limit = f"hydra.launcher.timeout_minutes={self.timeout_seconds / 60:g}"
+            elif minutes and time.monotonic() - job.began > 60 * minutes:
+                limit = f"hydra.launcher.timeout_minutes={minutes:g}"
                 job.stop(Outcome("failed", f"stopped by {limit}; rerun to resume"), GRACE_SECONDS)
             if signals.insisted:
                 job.kill()
@@ -162,8 +157,8 @@ def visible_gpus() -> list[str]:
     return done.stdout.split() if done.returncode == 0 else []
 
 
-def _can_be_found(module: Any) -> bool:
+def _can_be_found(module: str) -> bool:
     try:
-        return isinstance(module, str) and importlib.util.find_spec(module) is not None
+        return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False

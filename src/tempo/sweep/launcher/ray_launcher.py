@@ -13,17 +13,17 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tempo.config.hydra_targets import signature_of
+from tempo.config.check import check
 from tempo.config.resolve import composed
-from tempo.config.value_types import check_types
+from tempo.config.schema import key
 from tempo.distributed.stop_signals import StopSignals
 from tempo.errors import UserError
 from tempo.paths import ROOT
-from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides
+from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides, read_settings
 from tempo.sweep.launcher.job_process import JobProcess, PackedJob
 
 _CONNECT_SECONDS = 5.0
@@ -33,6 +33,16 @@ _DYING_SECONDS = 1.0
 """A run ends a moment after its worker was killed, and holds its folder until then."""
 _LOOK_SECONDS = 0.1
 _INTERRUPTED = Outcome("interrupted", "interrupted")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RaySettings:
+    """The keys of conf/hydra/launcher/ray.yaml."""
+
+    address: str | None = None
+    n_jobs: int | None = key(None, at_least=1)
+    cpus_per_process: int = key(1, at_least=1)
+    gpus_per_process: Literal["auto"] | int | float = key("auto", at_least=0)
 
 
 class RayLauncher(IsolatingLauncher):
@@ -47,32 +57,11 @@ class RayLauncher(IsolatingLauncher):
 
     one_by_one = True
 
-    def __init__(
-        self,
-        address: str | None,
-        n_jobs: int | None,
-        cpus_per_process: int,
-        gpus_per_process: Literal["auto"] | int | float,
-    ) -> None:
-        values: dict[str, Any] = {
-            "address": address,
-            "n_jobs": n_jobs,
-            "cpus_per_process": cpus_per_process,
-            "gpus_per_process": gpus_per_process,
-        }
-        schema = f"{type(self).__module__}.{type(self).__qualname__}"
-        check_types("hydra.launcher", values, signature_of(schema) or {})
-        for key, least in {"n_jobs": 1, "cpus_per_process": 1, "gpus_per_process": 0}.items():
-            if values[key] not in (None, "auto") and values[key] < least:
-                raise UserError(
-                    f"hydra.launcher.{key}={values[key]} must be at least {least}; set hydra.launcher.{key}=1"
-                )
+    def __init__(self, **settings: Any) -> None:
+        self.settings = read_settings(RaySettings, settings)
         if importlib.util.find_spec("ray") is None:
             raise UserError("the package ray is not installed: pip install -e '.[ray]'")
-        _check_reachable(address)
-        self.address = address
-        self.most_jobs = n_jobs
-        self.cpus, self.gpus = cpus_per_process, gpus_per_process
+        _check_reachable(self.settings.address)
 
     @contextmanager
     def session(self, folder: Path) -> Iterator[Mapping[str, str]]:
@@ -81,11 +70,12 @@ class RayLauncher(IsolatingLauncher):
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
         self.ray: Any = importlib.import_module("ray")
         logging.getLogger("ray").setLevel(logging.ERROR)
+        address, cpus = self.settings.address, self.settings.cpus_per_process
         path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
         try:
             self.ray.init(
-                address=self.address or "local",
-                include_dashboard=None if self.address else False,
+                address=address or "local",
+                include_dashboard=None if address else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 configure_logging=False,
@@ -93,13 +83,13 @@ class RayLauncher(IsolatingLauncher):
             )
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             raise UserError(
-                f"Ray at hydra.launcher.address={self.address} refused: {str(error).strip()}; if it asks for "
+                f"Ray at hydra.launcher.address={address} refused: {str(error).strip()}; if it asks for "
                 "a token, put RAY_AUTH_MODE=token in front; null starts a Ray here"
             ) from error
         try:
             self.nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-            room = sum(int(node.get("CPU", 0) // self.cpus) for node in self.nodes)
-            self.n_jobs = min(self.most_jobs or math.inf, max(1, room))  # type: ignore[assignment]
+            room = sum(int(node.get("CPU", 0) // cpus) for node in self.nodes)
+            self.n_jobs = min(self.settings.n_jobs or max(1, room), max(1, room))
             yield {}
         finally:
             self.ray.shutdown()
@@ -138,17 +128,17 @@ class RayLauncher(IsolatingLauncher):
 
     def _start(self, overrides: Overrides, number: int) -> Any:
         config = self.compose(overrides, number)
-        trainer = composed(config)["trainer"]
-        if trainer["num_nodes"] > 1:
+        trainer, settings = check(composed(config)).trainer, self.settings
+        if trainer.num_nodes > 1:
             raise UserError(
-                f"trainer.num_nodes={trainer['num_nodes']}, but under hydra/launcher=ray the processes of a "
+                f"trainer.num_nodes={trainer.num_nodes}, but under hydra/launcher=ray the processes of a "
                 "job share one node; set trainer.num_nodes=1, or use hydra/launcher=slurm"
             )
-        gpus = self.gpus
+        gpus = settings.gpus_per_process
         if gpus == "auto":
             any_gpu = any(node.get("GPU", 0) for node in self.nodes)
-            gpus = int(trainer["accelerator"] == "gpu" or (trainer["accelerator"] == "auto" and any_gpu))
-        asked = {"CPU": self.cpus * trainer["devices"], "GPU": gpus * trainer["devices"]}
+            gpus = int(trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and any_gpu))
+        asked = {"CPU": settings.cpus_per_process * trainer.devices, "GPU": gpus * trainer.devices}
         if not any(all(node.get(key, 0) >= value for key, value in asked.items()) for node in self.nodes):
             most = {key: max(node.get(key, 0) for node in self.nodes) for key in asked}
             raise UserError(
@@ -158,7 +148,7 @@ class RayLauncher(IsolatingLauncher):
             )
         job = json.dumps(asdict(PackedJob.pack(config, self.task_function)))
         options = {"max_retries": 0, "num_cpus": asked["CPU"], "num_gpus": asked["GPU"]}
-        return self.ray.remote(**options)(run_on_node).remote(job, self.cpus)
+        return self.ray.remote(**options)(run_on_node).remote(job, settings.cpus_per_process)
 
     def _outcome(self, task: Any) -> Outcome:
         errors = self.ray.exceptions

@@ -10,21 +10,18 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import OmegaConf
-
-from tempo.config.hydra_targets import signature_of
+from tempo.config.check import check
 from tempo.config.resolve import composed
-from tempo.config.value_types import check_types
-from tempo.distributed.exchange import exchange_of
+from tempo.config.schema import TrainerConfig, key
 from tempo.distributed.stop_signals import StopSignals
 from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.record.run_json import config_hash
-from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides
+from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides, read_settings
 from tempo.sweep.launcher.job_process import PackedJob
 from tempo.sweep.launcher.slurm_queue import (
     QueuedJob,
@@ -39,46 +36,29 @@ from tempo.sweep.launcher.slurm_task import SlurmTask, outcome_file
 
 _LOOK_SECONDS = 0.5
 _PROGRAMS = ("sbatch", "srun", "squeue", "scontrol", "scancel")
-_AT_LEAST = {
-    "timeout_minutes": 1,
-    "signal_delay_s": 1,
-    "max_num_timeout": 0,
-    "cpus_per_task": 1,
-    "array_parallelism": 1,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlurmSettings:
-    """The keys of conf/hydra/launcher/slurm.yaml; None leaves a choice to the cluster.
+    """The keys of conf/hydra/launcher/slurm.yaml; None leaves a choice to the cluster."""
 
-    Raises:
-        UserError: a number is out of its range, or there is no time between the warning and the end.
-    """
-
-    partition: str | None
-    account: str | None
-    qos: str | None
-    constraint: str | None
-    timeout_minutes: int
-    signal_delay_s: int
-    max_num_timeout: int
-    cpus_per_task: int
-    gpus_per_node: Literal["auto"] | int | str | None
-    mem: str | None
-    array_parallelism: int
-    job_name: str
-    setup: list[str]
-    srun_args: list[str]
-    additional_parameters: dict[str, Any]
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    timeout_minutes: int = key(240, at_least=1)
+    signal_delay_s: int = key(90, at_least=1)
+    max_num_timeout: int = key(3, at_least=0)
+    cpus_per_task: int = key(4, at_least=1)
+    gpus_per_node: Literal["auto"] | int | str | None = "auto"
+    mem: str | None = None
+    array_parallelism: int = key(16, at_least=1)
+    job_name: str = "tempo"
+    setup: list[str] = field(default_factory=list)
+    srun_args: list[str] = field(default_factory=list)
+    additional_parameters: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for key, least in _AT_LEAST.items():
-            if (value := getattr(self, key)) < least:
-                raise UserError(
-                    f"hydra.launcher.{key}={value} must be at least {least}; set "
-                    f"hydra.launcher.{key}={max(least, 4)}"
-                )
         if self.signal_delay_s >= 60 * self.timeout_minutes:
             raise UserError(
                 f"hydra.launcher.signal_delay_s={self.signal_delay_s} warns a job of {self.timeout_minutes} "
@@ -86,13 +66,13 @@ class SlurmSettings:
                 f"{max(1, 20 * self.timeout_minutes)}, or a longer hydra.launcher.timeout_minutes"
             )
 
-    def parameters(self, trainer: Mapping[str, Any]) -> dict[str, Any]:
+    def parameters(self, trainer: TrainerConfig) -> dict[str, Any]:
         """Return the parameters of submitit for jobs of this layout: one task per process of the run."""
-        nodes, tasks = trainer["num_nodes"], exchange_of(trainer).tasks_per_node
-        cpus = self.cpus_per_task * trainer["devices"] // tasks
+        nodes, tasks = trainer.num_nodes, trainer.exchange.tasks_per_node
+        cpus = self.cpus_per_task * trainer.devices // tasks
         gpus = self.gpus_per_node
         if gpus == "auto":
-            gpus = trainer["devices"] if trainer["accelerator"] == "gpu" else None
+            gpus = trainer.devices if trainer.accelerator == "gpu" else None
         # Since SLURM 22.05 srun does not take over the CPUs that sbatch was given.
         srun_args = [f"--cpus-per-task={cpus}", *self.srun_args]
         if nodes * tasks > 1:  # processes that wait for one which has failed would wait for ever
@@ -123,7 +103,7 @@ class FollowedJob:
     index: int
     slug: str
     task: SlurmTask
-    trainer: Mapping[str, Any]
+    trainer: TrainerConfig
     config_hash: str
     submitted: Submitted | None = None
     times_gone: int = 0
@@ -132,12 +112,13 @@ class FollowedJob:
     @property
     def layout(self) -> tuple[Any, ...]:
         """What the jobs of one array have in common."""
-        return tuple(self.trainer[key] for key in ("num_nodes", "devices", "accelerator", "method"))
+        trainer = self.trainer
+        return trainer.num_nodes, trainer.devices, trainer.accelerator, trainer.method
 
     @property
     def n_tasks(self) -> int:
         """Number of processes that SLURM starts for the job."""
-        return int(self.trainer["num_nodes"]) * exchange_of(self.trainer).tasks_per_node
+        return self.trainer.num_nodes * self.trainer.exchange.tasks_per_node
 
 
 class SlurmLauncher(IsolatingLauncher):
@@ -152,10 +133,7 @@ class SlurmLauncher(IsolatingLauncher):
     """
 
     def __init__(self, **settings: Any) -> None:
-        values: Any = OmegaConf.to_container(OmegaConf.create(settings), resolve=True)
-        schema = f"{SlurmSettings.__module__}.{SlurmSettings.__qualname__}"
-        check_types("hydra.launcher", values, signature_of(schema) or {})
-        self.settings = SlurmSettings(**values)
+        self.settings = read_settings(SlurmSettings, settings)
         if importlib.util.find_spec("submitit") is None:
             raise UserError("the package submitit is not installed: pip install -e '.[slurm]'")
         if missing := [name for name in _PROGRAMS if shutil.which(name) is None]:
@@ -212,7 +190,7 @@ class SlurmLauncher(IsolatingLauncher):
         )
         packed = PackedJob.pack(config, self.task_function)
         task = SlurmTask(packed, self.folder, slug, settings.signal_delay_s, at_limit)
-        return FollowedJob(index, slug, task, values["trainer"], config_hash(values))
+        return FollowedJob(index, slug, task, check(values).trainer, config_hash(values))
 
     def _submit(self, jobs: list[FollowedJob]) -> None:
         by_layout: dict[tuple[Any, ...], list[FollowedJob]] = {}
@@ -273,7 +251,7 @@ class SlurmLauncher(IsolatingLauncher):
         entry = found.get(job.submitted.job)
         if entry is not None and entry.never_starts:
             cancel([job.submitted.job])
-            nodes = f"{job.trainer['num_nodes']} nodes x {exchange_of(job.trainer).tasks_per_node} tasks"
+            nodes = f"{job.trainer.num_nodes} nodes x {job.trainer.exchange.tasks_per_node} tasks"
             return Outcome("failed", f"SLURM would never start it ({entry.reason}): it asks for {nodes}")
         # A job that is requeued is over for a moment, and its outcome may come late over a network disk.
         job.times_gone = job.times_gone + 1 if entry is None or entry.is_over else 0

@@ -9,13 +9,14 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
-from tempo.errors import UserError, nearest
+from tempo.config.check import check
+from tempo.config.schema import RunConfig, key
+from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 from tempo.record.run_folder import SEARCH_FILE, check_beginning, quoted
 from tempo.sweep.folder_names import job_slug, sweep_name
@@ -24,45 +25,25 @@ from tempo.sweep.jobs import Job, difference, write_sweep
 from tempo.sweep.progress import Progress
 from tempo.sweep.search.space import parse_space
 from tempo.sweep.sweeper import RunSweeper, Task, say
-from tempo.trainer.search_trial import PRUNERS, SAMPLERS, check_pruner, storage_url, without_password
-
-_AT_LEAST = {"n_trials": 1, "startup_trials": 0, "max_failures": 1, "seed": 0, "batch": 1}
+from tempo.trainer.search_trial import check_pruner, storage_url, without_password
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
     """The keys of conf/hydra/sweeper/search.yaml."""
 
-    params: Mapping[str, Any]
-    n_trials: int
-    sampler: str
-    startup_trials: int
-    pruner: str
-    seed: int
-    storage: str
-    study_name: str | None
-    max_failures: int
-    batch: int | None
-    report: bool
-    trial: int | None
-
-    def check(self) -> None:
-        """Raise UserError for an unknown sampler or pruner, or a number out of its range."""
-        for key, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
-            if (name := getattr(self, key)) not in known:
-                raise UserError(
-                    f"hydra.sweeper.{key}={name} is unknown.{nearest(str(name), known)} Choose from: "
-                    f"{', '.join(known)}"
-                )
-        for key, least in _AT_LEAST.items():
-            value = getattr(self, key)
-            if key == "batch" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UserError(
-                    f"hydra.sweeper.{key}={value} must be a whole number of at least {least}; set "
-                    f"hydra.sweeper.{key}={max(least, 10)}"
-                )
+    params: Mapping[str, Any] = field(default_factory=dict)
+    n_trials: int = key(20, at_least=1)
+    sampler: Literal["random", "tpe", "gp"] = "tpe"
+    startup_trials: int = key(10, at_least=0)
+    pruner: Literal["none", "hyperband", "median"] = "none"
+    seed: int = key(0, at_least=0)
+    storage: str = "sqlite"
+    study_name: str | None = None
+    max_failures: int = key(3, at_least=1)
+    batch: int | None = key(None, at_least=1)
+    report: bool = True
+    trial: int | None = None
 
 
 class SearchSweeper(RunSweeper):
@@ -77,12 +58,11 @@ class SearchSweeper(RunSweeper):
             search; at the end, if a trial has no result.
     """
 
-    settings_class = "tempo.sweep.search.search_sweeper.SearchSettings"
+    settings_class = SearchSettings
+    settings: SearchSettings
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(settings["report"])
-        plain: Any = OmegaConf.to_container(OmegaConf.create(settings), resolve=True)
-        self.settings = SearchSettings(**plain)
+        super().__init__(**settings)
         self.numbers: dict[str, int] = {}
         """Slug -> number of the trial."""
         self.jobs: dict[str, Job] = {}
@@ -98,7 +78,7 @@ class SearchSweeper(RunSweeper):
         self.refuse((*self.space.fixed, *self.space.keys))
         self._choose_folder(self._name())
         config = self._checked_config()
-        self.objective: str = config["objective"]
+        self.objective = config.objective
         self.chosen_launcher = self._make_launcher()
         # Optuna loads NumPy, whose linear algebra would start threads: launchers fork jobs from this process.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -113,7 +93,7 @@ class SearchSweeper(RunSweeper):
                 sampler=settings.sampler,
                 startup_trials=settings.startup_trials,
                 pruner=settings.pruner,
-                epochs=config["trainer"]["epochs"],
+                epochs=config.trainer.epochs,
                 seed=settings.seed,
                 folder=str(self.folder),
             )
@@ -130,13 +110,11 @@ class SearchSweeper(RunSweeper):
     def _check(self) -> None:
         if importlib.util.find_spec("optuna") is None:
             raise UserError("the package optuna is not installed: pip install -e '.[search]'")
-        self.settings.check()
         if any(without_password(word) != word for word in sys.argv):
             raise UserError(
                 "hydra.sweeper.storage: records would keep a password of the command line; put the URL into "
                 "an environment variable: hydra.sweeper.storage='${oc.env:OPTUNA_STORAGE}'"
             )
-        self.check_settings()
 
     def _name(self) -> str:
         """Return the folder's name, which depends on the space, the sampler, the pruner and the seed."""
@@ -146,15 +124,16 @@ class SearchSweeper(RunSweeper):
         identity = json.dumps([config_name, *how, settings.seed, self.space.words])
         return f"search_{'_'.join(how)}__{sweep_name(Grid(self.space.keys, self.space.fixed, ()), identity)}"
 
-    def _checked_config(self) -> Mapping[str, Any]:
+    def _checked_config(self) -> RunConfig:
         """Check points at the edges of the space, before a folder is made; return the first configuration."""
-        config, *_ = [self._point("probe", values).config for values in self.space.probes()]
-        check_beginning(config)
-        if "objective" not in config:
+        values, *_ = [self._point("probe", point).values for point in self.space.probes()]
+        check_beginning(values)
+        if "objective" not in values:
             raise UserError("hydra/sweeper=search is for src/train.py, whose runs have an objective")
-        if not config["objective"].startswith("val/"):
+        config = check(values)
+        if not config.objective.startswith("val/"):
             raise UserError(
-                f"objective={config['objective']}, but a search chooses by validation and leaves the test "
+                f"objective={config.objective}, but a search chooses by validation and leaves the test "
                 "images for the chosen run; set objective=val/accuracy or objective=val/loss"
             )
         pruner = self.settings.pruner
@@ -203,7 +182,7 @@ class SearchSweeper(RunSweeper):
             if record is not None and record.finished and record.config_hash != job.config_hash:
                 raise UserError(
                     f"{job.folder} is a trial of another configuration: "
-                    f"{difference(record.config, job.config)}; start another search with "
+                    f"{difference(record.config, job.values)}; start another search with "
                     "hydra.sweep.dir=<folder>, or undo the change"
                 )
             self.jobs[slug], self.numbers[slug] = job, trial.number
