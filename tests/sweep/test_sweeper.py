@@ -22,7 +22,7 @@ KILLED = Outcome("failed", "killed by SIGSEGV")
 
 
 class Ours(IsolatingLauncher):
-    """Ends each job as told."""
+    """Yields the given outcomes."""
 
     def __init__(self, *outcomes: Outcome) -> None:
         self.outcomes = outcomes
@@ -33,7 +33,7 @@ class Ours(IsolatingLauncher):
 
 
 class Foreign(Launcher):
-    """Returns what it is told, or raises it."""
+    """Returns the given end, or raises it."""
 
     def __init__(self, end: Any) -> None:
         self.end = end
@@ -89,7 +89,7 @@ def test_all_failures_are_listed_once(
 
 
 @pytest.mark.parametrize("end", [[], RuntimeError("no queue")])
-def test_a_foreign_launcher_that_leaves_no_record_is_told_of(
+def test_jobs_that_a_foreign_launcher_leaves_without_a_record_are_listed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], end: Any
 ) -> None:
     with pytest.raises(UserError, match="2 of 2 jobs have no result"):

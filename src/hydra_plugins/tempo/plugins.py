@@ -12,56 +12,22 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 
 
-class _Late:
-    """Called, it makes an object of the class of the same name in the module `home` of tempo.sweep."""
+def _late(plugin: type, name: str, home: str) -> type:
+    """Return a class that, when called, makes an object of the class of its name in `tempo.sweep.<home>`."""
 
-    home: str
+    def make(cls: type, **settings: Any) -> Any:
+        return getattr(importlib.import_module(f"tempo.sweep.{home}"), name)(**settings)
 
-    def __new__(cls, **settings: Any) -> Any:
-        module = importlib.import_module(f"tempo.sweep.{cls.home}")
-        return getattr(module, cls.__name__)(**settings)
-
-    def _absent(self, *args: Any, **kwargs: Any) -> Any:
+    def absent(self: Any, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError
 
-
-class GridSweeper(_Late, Sweeper):
-    """The default sweeper: a grid in a folder that stays the same."""
-
-    home = "grid_sweeper"
-    setup = sweep = _Late._absent  # Hydra registers no class with abstract methods
+    methods = dict.fromkeys(("setup", "sweep", "launch"), absent)  # Hydra registers no abstract class
+    return type(name, (plugin,), {"__new__": make, "__module__": __name__, **methods})
 
 
-class SearchSweeper(_Late, Sweeper):
-    """`hydra/sweeper=search`: points drawn by Optuna."""
-
-    home = "search.search_sweeper"
-    setup = sweep = _Late._absent
-
-
-class InProcessLauncher(_Late, Launcher):
-    """The default launcher: one job after the other in the process of the sweep."""
-
-    home = "launcher.in_process_launcher"
-    setup = launch = _Late._absent
-
-
-class LocalLauncher(_Late, Launcher):
-    """`hydra/launcher=local`: several processes on this machine."""
-
-    home = "launcher.local_launcher"
-    setup = launch = _Late._absent
-
-
-class SlurmLauncher(_Late, Launcher):
-    """`hydra/launcher=slurm`: job arrays of a SLURM cluster."""
-
-    home = "launcher.slurm_launcher"
-    setup = launch = _Late._absent
-
-
-class RayLauncher(_Late, Launcher):
-    """`hydra/launcher=ray`: tasks of Ray, on this machine or a cluster."""
-
-    home = "launcher.ray_launcher"
-    setup = launch = _Late._absent
+GridSweeper = _late(Sweeper, "GridSweeper", "grid_sweeper")
+SearchSweeper = _late(Sweeper, "SearchSweeper", "search.search_sweeper")
+InProcessLauncher = _late(Launcher, "InProcessLauncher", "launcher.in_process_launcher")
+LocalLauncher = _late(Launcher, "LocalLauncher", "launcher.local_launcher")
+SlurmLauncher = _late(Launcher, "SlurmLauncher", "launcher.slurm_launcher")
+RayLauncher = _late(Launcher, "RayLauncher", "launcher.ray_launcher")

@@ -1,4 +1,4 @@
-"""Composes the configurations of a sweep's jobs, without reading the files of conf/ anew for each."""
+"""Composes the configurations of a sweep's jobs, and reads the files of conf/ only once."""
 
 from __future__ import annotations
 

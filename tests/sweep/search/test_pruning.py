@@ -29,8 +29,8 @@ def trial_in(folder: Path, others: float | None, pruner: str = "median") -> Tria
         study_name="test", storage=open_storage(url), direction="maximize", pruner=make_pruner(pruner, EPOCHS)
     )
     for _ in range(5 if others is not None else 0):
-        told = dict.fromkeys(range(1, EPOCHS + 1), others)
-        study.add_trial(optuna.trial.create_trial(value=others, intermediate_values=told))
+        by_epoch = dict.fromkeys(range(1, EPOCHS + 1), others)
+        study.add_trial(optuna.trial.create_trial(value=others, intermediate_values=by_epoch))
     number = study.ask().number
     return Trial(storage=url, study="test", number=number, pruner=pruner, epochs=EPOCHS)
 

@@ -8,7 +8,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from tempo.errors import UserError
-from tempo.sweep.search.space import Choice, Interval, Space, Steps, parse_space
+from tempo.sweep.search.space import Choice, Numbers, Space, parse_space
 
 
 def space(*arguments: str, **params: Any) -> Space:
@@ -27,14 +27,14 @@ def space(*arguments: str, **params: Any) -> Space:
         ("a='x y',null,[1,2]", Choice("a", ("x y", "null", "[1,2]"), ("'x y'", "null", "[1,2]"))),
         ("a=true,false", Choice("a", ("True", "False"), ("True", "False"))),
         ("a=1,1.0", Choice("a", ("1", "1.0"), ("1", "1.0"))),
-        ("+a=range(1,8,2)", Steps("+a", 1, 7, 2)),
-        ("a=range(5,1,-2)", Steps("a", 3, 5, 2)),
-        ("a=range(0.1,0.5,0.1)", Steps("a", 0.1, 0.4, 0.1)),
-        ("a=tag(log, range(1,10))", Steps("a", 1, 9, 1, log=True)),
-        ("a=int(interval(1,8))", Steps("a", 1, 8, 1)),
-        ("a=tag(log, int(interval(1,8)))", Steps("a", 1, 8, 1, log=True)),
-        ("a=interval(0,2)", Interval("a", 0.0, 2.0)),
-        ("a=tag(log, interval(1e-5, 1))", Interval("a", 1e-5, 1.0, log=True)),
+        ("+a=range(1,8,2)", Numbers("+a", 1, 7, 2)),
+        ("a=range(5,1,-2)", Numbers("a", 3, 5, 2)),
+        ("a=range(0.1,0.5,0.1)", Numbers("a", 0.1, 0.4, 0.1)),
+        ("a=tag(log, range(1,10))", Numbers("a", 1, 9, 1, log=True)),
+        ("a=int(interval(1,8))", Numbers("a", 1, 8, 1)),
+        ("a=tag(log, int(interval(1,8)))", Numbers("a", 1, 8, 1, log=True)),
+        ("a=interval(0,2)", Numbers("a", 0.0, 2.0)),
+        ("a=tag(log, interval(1e-5, 1))", Numbers("a", 1e-5, 1.0, log=True)),
     ],
 )
 def test_hydras_own_grammar(argument: str, axis: Any) -> None:
@@ -89,8 +89,8 @@ def test_overrides_of_a_point_can_be_read_and_keep_its_value() -> None:
 def test_rounding_never_leaves_an_interval() -> None:
     found = space("a=interval(0.12345678, 0.87654321)", "b=tag(log, interval(0.00123456, 0.987654321))")
     a, b = found.axes
-    assert isinstance(a, Interval)
-    assert isinstance(b, Interval)
+    assert isinstance(a, Numbers)
+    assert isinstance(b, Numbers)
     for axis in (a, b):
         assert axis.rounded(axis.low) == pytest.approx(axis.low, rel=1e-3)
         assert axis.low <= axis.rounded(axis.low) < axis.rounded(axis.high) <= axis.high

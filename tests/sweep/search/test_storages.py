@@ -44,7 +44,7 @@ def test_optunas_dashboard_lists_the_trials(tmp_path: Path, storage: str) -> Non
     assert study["directions"] == ["maximize"]
     trials = answer(app, f"/api/studies/{study['study_id']}")["trials"]
     assert [trial["values"] for trial in trials] == [[value] for value in values]
-    assert [[told["step"] for told in trial["intermediate_values"]] for trial in trials] == [[1, 2]] * 3
+    assert [[value["step"] for value in trial["intermediate_values"]] for trial in trials] == [[1, 2]] * 3
     close_storage(opened)
 
 

@@ -1,4 +1,4 @@
-"""What is drawn, told and drawn again: studies without a run."""
+"""What a study draws, learns and draws again, without a run."""
 
 from __future__ import annotations
 

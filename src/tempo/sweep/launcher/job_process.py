@@ -239,7 +239,7 @@ def main() -> None:
     job = PackedJob(**json.loads(sys.stdin.buffer.read()))
     try:
         outcome = job.run_here()
-    except Exception as error:  # noqa: BLE001 - the sweep is told whatever it is
+    except Exception as error:  # noqa: BLE001 - the sweep records it
         traceback.print_exc()
         outcome = Outcome("failed", f"{type(error).__name__}: {error}")
     code = _send(writer, outcome)

@@ -58,7 +58,7 @@ class LocalLauncher(IsolatingLauncher):
             lost = next((module for module in preload if not _can_be_found(module)), None)
         if lost is not None:
             raise UserError(
-                f"hydra.launcher.preload: there is no module {lost}; set "
+                f"hydra.launcher.preload: the module {lost} cannot be found; set "
                 "hydra.launcher.preload=[tempo.run.train], or [] for none"
             )
         self.preload = preload if sys.platform == "linux" else []

@@ -27,7 +27,6 @@ from tempo.sweep.launcher.slurm_queue import (
     QueuedJob,
     Submitted,
     SubmittedJobs,
-    Watch,
     cancel,
     largest_array,
     queue,
@@ -161,7 +160,8 @@ class SlurmLauncher(IsolatingLauncher):
             }
             if self.in_queue:
                 ids = _ids(self.in_queue.values())
-                print(f"{len(self.in_queue)} jobs found in the queue: {ids}", flush=True)
+                n = len(self.in_queue)
+                print(f"{n} job{'s' * (n != 1)} found in the queue: {ids}", flush=True)
         yield {slug: entry.config_hash for slug, entry in self.in_queue.items()}
 
     def run_jobs(self, jobs: Iterable[Overrides], first_number: int = 0) -> Iterator[tuple[int, Outcome]]:
@@ -222,7 +222,8 @@ class SlurmLauncher(IsolatingLauncher):
         print(f"SLURM job {array}: {len(jobs)} job{'s' * (len(jobs) != 1)} submitted", flush=True)
 
     def _follow(self, jobs: list[FollowedJob], signals: StopSignals) -> Iterator[tuple[int, Outcome]]:
-        waiting, watch, complaint = list(jobs), Watch(), ""
+        waiting, complaint = list(jobs), ""
+        began = next_look = time.monotonic()
         while waiting:
             if signals.asked:
                 ids = _ids(job.submitted for job in waiting if job.submitted is not None)
@@ -230,9 +231,14 @@ class SlurmLauncher(IsolatingLauncher):
                     "the jobs stay in SLURM; rerun the command to wait for them, or cancel with: scancel", ids
                 )
                 raise KeyboardInterrupt
-            found = watch.look()
-            if watch.complaint != complaint and (complaint := watch.complaint):
-                print(f"{complaint}: asking again until it answers", flush=True)
+            found, now = None, time.monotonic()
+            if now >= next_look:  # every two seconds at first, twice a minute in the end
+                next_look = now + min(30.0, max(2.0, (now - began) / 20))
+                try:
+                    found, complaint = queue(), ""
+                except UserError as error:  # jobs survive the restart of a controller
+                    if complaint != (complaint := str(error)):
+                        print(f"{complaint}: asking again until it answers", flush=True)
             for job in list(waiting):
                 if (outcome := self._outcome(job, found)) is not None:
                     waiting.remove(job)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -168,25 +167,3 @@ class SubmittedJobs:
         """Replace the file in one step."""
         values = {slug: asdict(entry) for slug, entry in jobs.items()}
         write_atomically(self.path, json.dumps(values, indent=2) + "\n")
-
-
-class Watch:
-    """Looks at the queue rarely: every two seconds at first, twice a minute in the end."""
-
-    def __init__(self) -> None:
-        self._began = self._next = time.monotonic()
-        self.complaint = ""
-
-    def look(self) -> dict[str, QueuedJob] | None:
-        """Return the queue; None if it was read a moment ago, or SLURM does not answer."""
-        now = time.monotonic()
-        if now < self._next:
-            return None
-        self._next = now + min(30.0, max(2.0, (now - self._began) / 20))
-        try:
-            found = queue()
-        except UserError as error:  # jobs survive the restart of a controller
-            self.complaint = str(error)
-            return None
-        self.complaint = ""
-        return found

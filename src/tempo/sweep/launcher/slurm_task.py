@@ -38,7 +38,7 @@ class SlurmTask:
         self.slug = slug
         self.signal_delay_s = signal_delay_s
         self.at_limit = at_limit
-        """The reason of a job that came to its time limit too often."""
+        """The reason of a job that reached its time limit too often."""
         self._running: JobProcess | None = None
         self._is_cancelled = False
 

@@ -19,7 +19,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
-from tempo.sweep.search.space import Axis, Choice, Interval, Point, Space
+from tempo.sweep.search.space import Axis, Choice, Numbers, Point, Space
 
 MOST_TRIES = 20
 """Draws of Optuna's sampler before a new point is drawn at random."""
@@ -96,7 +96,7 @@ class DistinctSampler(BaseSampler):
             number += taken <= number
         values = []
         for axis in reversed(self.space.axes):
-            assert not isinstance(axis, Interval)
+            assert axis.size is not None
             number, index = divmod(number, axis.size)
             values.append(axis.value(index))
         return dict(zip(self.space.names, reversed(values), strict=True))
@@ -105,7 +105,7 @@ class DistinctSampler(BaseSampler):
         """Return the number of a point of a finite space, the last axis running fastest."""
         number = 0
         for axis, value in zip(self.space.axes, point, strict=True):
-            assert not isinstance(axis, Interval)
+            assert axis.size is not None
             number = number * axis.size + axis.index(value)
         return number
 
@@ -118,16 +118,15 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
 def _distribution(axis: Axis) -> BaseDistribution:
     if isinstance(axis, Choice):
         return CategoricalDistribution(axis.values)
-    if isinstance(axis, Interval):
-        return FloatDistribution(axis.low, axis.high, log=axis.log)
     if isinstance(axis.low, int) and isinstance(axis.high, int) and isinstance(axis.step, int):
         return IntDistribution(axis.low, axis.high, log=axis.log, step=axis.step)
-    return FloatDistribution(axis.low, axis.high, step=axis.step)
+    return FloatDistribution(axis.low, axis.high, log=axis.log and axis.step is None, step=axis.step)
 
 
 def _uniform(axis: Axis, generator: np.random.Generator) -> Any:
-    if not isinstance(axis, Interval):
+    if axis.size is not None:
         return axis.value(int(generator.integers(axis.size)))
+    assert isinstance(axis, Numbers)
     if axis.log:
         return float(np.exp(generator.uniform(np.log(axis.low), np.log(axis.high))))
     return float(generator.uniform(axis.low, axis.high))

@@ -46,6 +46,10 @@ class Choice:
         """Return the value at an index."""
         return self.values[index]
 
+    def rounded(self, value: Value) -> Value:
+        """Return the value as it is run: any value of a list is."""
+        return value
+
     def override(self, value: Value) -> str:
         """Return `key=value`."""
         return f"{self.key}={self.texts[self.index(value)]}"
@@ -56,82 +60,68 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Steps:
-    """Whole or decimal numbers from `low` to `high`, both included, `step` apart."""
+class Numbers:
+    """Numbers from `low` to `high`, both included: `step` apart, or any of them if `step` is None."""
 
     key: str
     low: int | float
     high: int | float
-    step: int | float
+    step: int | float | None = None
     log: bool = False
 
     @property
-    def size(self) -> int:
-        """Number of values."""
-        return 1 + round((self.high - self.low) / self.step)
+    def size(self) -> int | None:
+        """Number of values; None for an interval."""
+        return None if self.step is None else 1 + round((self.high - self.low) / self.step)
 
     @property
     def words(self) -> str:
         """The axis as a user writes it."""
-        inner = f"range({self.low}, {self._short(self.high + self.step)}, {self.step})"
+        if self.step is None:
+            inner = f"interval({short_number(str(self.low))}, {short_number(str(self.high))})"
+        else:
+            inner = f"range({self.low}, {_without_noise(self.high + self.step)}, {self.step})"
         return f"tag(log, {inner})" if self.log else inner
 
     def index(self, value: Any) -> int:
-        """Return the index of a value."""
+        """Return the index of a value of a range."""
+        assert self.step is not None
         return round((value - self.low) / self.step)
 
     def value(self, index: int) -> int | float:
-        """Return the value at an index."""
-        return self._short(self.low + index * self.step)
+        """Return the value of a range at an index."""
+        assert self.step is not None
+        return _without_noise(self.low + index * self.step)
+
+    def rounded(self, value: Any) -> int | float:
+        """Return the nearest step of a range, or the nearest short number of an interval.
+
+        A short number has four significant digits on a log scale, else it is one of `RESOLUTION` steps.
+        """
+        if self.step is not None:
+            return self.value(self.index(value))
+        if self.log:
+            short = float(f"{value:.{_SIGNIFICANT_DIGITS - 1}e}")
+        else:
+            short = round(value, -math.floor(math.log10((self.high - self.low) / RESOLUTION)))
+        return float(min(max(short, self.low), self.high))
 
     def override(self, value: Any) -> str:
         """Return `key=value`."""
-        return f"{self.key}={short_number(str(self.value(self.index(value))))}"
+        number = float(value) if self.step is None else self.rounded(value)
+        return f"{self.key}={short_number(str(number))}"
 
     def edges(self) -> tuple[int | float, ...]:
         """Return values that together show whether all can work: both ends."""
         return (self.low, self.high)
 
-    def _short(self, number: int | float) -> int | float:
-        """Drop the last bits that sums of decimal steps leave: 0.3, not 0.30000000000000004."""
-        return number if isinstance(number, int) else float(f"{number:.12g}")
+
+def _without_noise(number: int | float) -> int | float:
+    """Drop the last bits that sums of decimal steps leave: 0.3, not 0.30000000000000004."""
+    return number if isinstance(number, int) else float(f"{number:.12g}")
 
 
-@dataclass(frozen=True)
-class Interval:
-    """Any number from `low` to `high`."""
-
-    key: str
-    low: float
-    high: float
-    log: bool = False
-    size: None = None
-    """Its values cannot be counted."""
-
-    @property
-    def words(self) -> str:
-        """The axis as a user writes it."""
-        inner = f"interval({short_number(str(self.low))}, {short_number(str(self.high))})"
-        return f"tag(log, {inner})" if self.log else inner
-
-    def rounded(self, value: float) -> float:
-        """Return the nearest short number: four digits on a log scale, else one of `RESOLUTION` steps."""
-        if self.log:
-            short = float(f"{value:.{_SIGNIFICANT_DIGITS - 1}e}")
-        else:
-            short = round(value, -math.floor(math.log10((self.high - self.low) / RESOLUTION)))
-        return min(max(short, self.low), self.high)
-
-    def override(self, value: Any) -> str:
-        """Return `key=value`."""
-        return f"{self.key}={short_number(str(float(value)))}"
-
-    def edges(self) -> tuple[float, ...]:
-        """Return values that together show whether all can work: both ends."""
-        return (self.low, self.high)
-
-
-Axis = Choice | Steps | Interval
+Axis = Choice | Numbers
 
 
 @dataclass(frozen=True)
@@ -168,12 +158,7 @@ class Space:
 
     def rounded(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the point as it is run: numbers of intervals shortened, numbers of ranges on their steps."""
-        return {
-            name: axis.rounded(values[name])
-            if isinstance(axis, Interval)
-            else axis.value(axis.index(values[name]))
-            for name, axis in zip(self.names, self.axes, strict=True)
-        }
+        return {name: axis.rounded(values[name]) for name, axis in zip(self.names, self.axes, strict=True)}
 
     def point(self, values: Mapping[str, Any]) -> Point:
         """Return the rounded values in the order of the axes: equal for equal points."""
@@ -262,7 +247,7 @@ def _range(line: str | None, key: str, sweep: RangeSweep, log: bool) -> Axis:
         low, high, step = (float(f"{number:.12g}") for number in (low, high, step))
     if log and (step != 1 or low < 1):
         raise UserError(f"{line}: on a log scale, a range must have step 1 and start at 1 or above")
-    return Steps(key, low, high, step, log)
+    return Numbers(key, low, high, step, log)
 
 
 def _interval(line: str | None, key: str, sweep: IntervalSweep, log: bool) -> Axis:
@@ -272,7 +257,7 @@ def _interval(line: str | None, key: str, sweep: IntervalSweep, log: bool) -> Ax
     if log and low <= 0:
         raise UserError(f"{line}: a log scale begins above 0; use tag(log, interval(1e-5, {high:g}))")
     if isinstance(low, int) and isinstance(high, int):
-        return Steps(key, low, high, 1, log)
+        return Numbers(key, low, high, 1, log)
     if low == high:
         return Choice(key, (low,), (short_number(str(low)),))
-    return Interval(key, float(low), float(high), log)
+    return Numbers(key, float(low), float(high), None, log)
