@@ -1,4 +1,4 @@
-"""The LR range test: `python src/lr_range.py model=resnet20`, or `-m optimizer.wd=1e-3,1e-4 seed=0,1,2`."""
+"""Run an LR range test: `python src/lr_range.py model=resnet20`, `-m optimizer.wd=1e-3,1e-4 seed=0,1,2`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 def run(config: DictConfig) -> float | None:
     """Train while the learning rate rises, and propose bounds for it; in a sweep, only train."""
     # torch takes seconds to import: only a configuration that can work gets here.
-    with importing("tempo.tuning.range_run"):
-        from tempo.tuning.range_run import run_range_test
+    with importing("tempo.tuning.range_test"):
+        from tempo.tuning.range_test import run_range_test
 
     return run_range_test(config)
 
 
 def main() -> None:
-    """Run, and after a sweep say what its curves say, even if some of its jobs have failed."""
-    sys.argv[1:] = epochs_count(sys.argv[1:])
+    """Run, and after a sweep report the proposals of its curves, even if some of its jobs have failed."""
+    sys.argv[1:] = without_step_limit(sys.argv[1:])
     interrupted = False
     try:
         run()
@@ -36,7 +36,7 @@ def main() -> None:
         raise
     finally:
         if (folder := SweepEnd.folder()) is not None and not interrupted:
-            from tempo.tuning.range_run import conclude
+            from tempo.tuning.range_test import conclude
 
             try:
                 conclude(folder)
@@ -44,12 +44,12 @@ def main() -> None:
                 print(error, file=sys.stderr)
 
 
-def epochs_count(arguments: Sequence[str]) -> list[str]:
-    """Let `trainer.epochs` count where it is asked for: by default the length is in steps, which go first.
+def without_step_limit(arguments: Sequence[str]) -> list[str]:
+    """Set `trainer.max_steps=null` next to `trainer.epochs=...`: conf/lr_range.yaml limits the steps.
 
-    What this takes stands beside it: overrides cannot stand on both sides of a flag.
+    The two stand together because Hydra refuses overrides on both sides of a flag.
     """
-    keys = [each.partition("=")[0] for each in arguments]
+    keys = [argument.partition("=")[0] for argument in arguments]
     if "trainer.epochs" not in keys or "trainer.max_steps" in keys:
         return list(arguments)
     at = keys.index("trainer.epochs")

@@ -1,4 +1,4 @@
-"""The procedure of tuning, stage by stage: `python src/tune.py data=cifar10 model=resnet56`."""
+"""Tune the hyperparameters stage by stage: `python src/tune.py data=cifar10 model=resnet56`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tempo.command_line.start_up import importing
 
 @script("tune")
 def run(config: DictConfig) -> None:
-    """Range test, momentum, weight decay, batch size, final 1cycle run, comparison."""
+    """Run range test, momentum, weight decay, batch size, final 1cycle run and comparison."""
     # torch takes seconds to import: only a configuration that can work gets here.
     with importing("tempo.tuning.tune"):
         from tempo.tuning.tune import tune
@@ -23,9 +23,11 @@ def run(config: DictConfig) -> None:
 
 
 def main() -> None:
-    """Give the procedure a folder that follows from its overrides, so that the same command goes on in it."""
-    arguments = sorted(each for each in sys.argv[1:] if "=" in each and not each.startswith("hydra."))
-    digest = hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:8]
+    """Derive the folder of the procedure from its overrides, so that the same command resumes it."""
+    overrides = sorted(
+        argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("hydra.")
+    )
+    digest = hashlib.sha256(json.dumps(overrides).encode()).hexdigest()[:8]
     OmegaConf.register_new_resolver("tune_folder", lambda parent, name: f"{parent}/{name}__{digest}")
     run()
 

@@ -18,7 +18,7 @@ from tempo.config.resolve import composed, plain
 from tempo.config.value_types import check_types, fits
 from tempo.errors import UserError
 from tempo.paths import register_resolvers
-from tempo.tuning.settings import settings_of
+from tempo.tuning.tune_settings import settings_of
 from tests.jobs import CONF, compose_job
 
 ASYNC = "trainer=ddp_cpu trainer.devices=2 trainer.method=ps_async"

@@ -1,4 +1,4 @@
-"""Tuned against default: who is kept, and after how many epochs the same accuracy is reached."""
+"""Tuned against default: which is kept, and the epochs to the same accuracy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tempo.record.run_json import RunRecord
 from tempo.report.load_runs import Run
-from tempo.tuning.tune import comparison, comparison_lines, epochs_to, verdict
+from tempo.tuning.verdict import comparison_json, comparison_lines, epochs_to, verdict
 
 
 def run_with(seed: int, losses: list[float], accuracies: list[float], test: float) -> Run:
@@ -25,9 +25,9 @@ GOOD = [run_with(seed, [1.0, 0.5, 0.20], [0.5, 0.8, 0.95], 0.94 + seed / 100) fo
 BAD = [run_with(seed, [1.0, 0.9, 0.40], [0.4, 0.6, 0.80], 0.80 + seed / 100) for seed in (0, 1)]
 
 
-def test_the_default_stays_only_where_it_is_clearly_better() -> None:
-    for ours, default, kept in ((GOOD, BAD, "tuned"), (BAD, GOOD, "default"), (GOOD, GOOD, "tuned")):
-        judged = verdict(ours, default, "val/loss")
+def test_the_default_stays_only_if_it_is_clearly_better() -> None:
+    for tuned, default, kept in ((GOOD, BAD, "tuned"), (BAD, GOOD, "default"), (GOOD, GOOD, "tuned")):
+        judged = verdict(tuned, default, "val/loss")
         assert judged is not None
         assert judged.chosen.label == kept
     assert verdict([], [], "val/loss") is None
@@ -35,7 +35,7 @@ def test_the_default_stays_only_where_it_is_clearly_better() -> None:
 
 
 def test_each_is_judged_by_the_state_that_it_tests() -> None:
-    """The default's last loss is worse than its best state's, and it is the best state that is tested."""
+    """The default's last loss is worse than its best state's, but the best state is tested."""
     best = [run_with(seed, [1.0, 0.1, 0.40], [0.4, 0.9, 0.80], 0.8) for seed in (0, 1)]
     for run in best:
         run.record.metrics["val"] = {"loss": 0.1, "accuracy": 0.9}
@@ -47,14 +47,14 @@ def test_each_is_judged_by_the_state_that_it_tests() -> None:
     assert "(tuned: the last, default: the best by validation accuracy)" in judged.why
 
 
-def test_what_the_record_keeps_of_the_two() -> None:
-    kept = comparison(GOOD, BAD, verdict(GOOD, BAD, "val/loss"))
+def test_the_comparison_in_tune_json() -> None:
+    kept = comparison_json(GOOD, BAD, verdict(GOOD, BAD, "val/loss"))
     assert kept is not None
     assert kept["verdict"]["chosen"] == "tuned"
     assert kept["tuned"]["test/accuracy"] == pytest.approx({"mean": 0.945, "sd": 0.01 / 2**0.5, "n": 2})
     equal = kept["epochs to equal validation accuracy"]
     assert equal == {"accuracy": pytest.approx(0.8), "tuned": 2, "default": 3}
-    assert comparison([], [], None) is None
+    assert comparison_json([], [], None) is None
 
 
 def test_epochs_to_equal_accuracy() -> None:
@@ -63,13 +63,13 @@ def test_epochs_to_equal_accuracy() -> None:
     assert epochs_to(BAD, 0.81) is None
 
 
-def test_an_interval_where_the_differences_vary() -> None:
+def test_an_interval_if_the_differences_vary() -> None:
     """Differences 0.14 and 0.15: 14.5 points, t(1) = 12.706 times 0.7071 / sqrt(2)."""
-    ours = [GOOD[0], run_with(1, [1.0, 0.5, 0.20], [0.5, 0.8, 0.95], 0.96)]
-    assert comparison_lines(ours, BAD)[2].startswith("tuned beats default by 14.50 ± 6.35 percentage points")
+    tuned = [GOOD[0], run_with(1, [1.0, 0.5, 0.20], [0.5, 0.8, 0.95], 0.96)]
+    assert comparison_lines(tuned, BAD)[2].startswith("tuned beats default by 14.50 ± 6.35 percentage points")
 
 
-def test_what_is_said_of_the_two() -> None:
+def test_the_lines_of_the_comparison() -> None:
     lines = comparison_lines(GOOD, BAD)
     assert lines[0] == "tuned: test accuracy 94.50 ± 0.71 %, 2 of 2 seeds completed"
     assert lines[2] == (

@@ -37,13 +37,15 @@ class Range:
     example: float | None = None
 
     def check(self, value: object, where: str) -> None:
-        """Raise UserError if a number is out of range; `where` is its dotted key."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return
-        if isinstance(value, float) and math.isinf(value):
-            raise UserError(f"{where}={value} must be finite; set {where}={self._example}")
-        if wrong := self._broken_bound(value):
-            raise UserError(f"{where}={value} must be {wrong}; set e.g. {where}={self._example}")
+        """Raise UserError if a number, or one in a list, is out of range; `where` is its dotted key."""
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                continue
+            example = f"[{self._example}]" if isinstance(value, list) else self._example
+            if isinstance(number, float) and math.isinf(number):
+                raise UserError(f"{where}={value} must be finite; set {where}={example}")
+            if wrong := self._broken_bound(number):
+                raise UserError(f"{where}={value} must be {wrong}; set e.g. {where}={example}")
 
     def _broken_bound(self, value: float) -> str:
         if self.at_least is not None and value < self.at_least:

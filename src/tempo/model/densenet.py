@@ -98,6 +98,7 @@ class DenseNet(nn.Module):
     """
 
     static_graph: ClassVar[bool] = True
+    early_metric: ClassVar[str] = "val/accuracy"  # radiuk2020 compares short runs of DenseNet by it
 
     def __init__(
         self,

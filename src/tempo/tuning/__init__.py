@@ -1,1 +1,4 @@
-"""The LR range test and the tuning procedure, which start runs and read their records."""
+"""LR range test (`range_*`) and tuning procedure: they start runs, read their records and choose settings.
+
+How a run trains belongs in `run`; many runs of one command belong in `sweep`.
+"""

@@ -1,4 +1,4 @@
-"""What a study may cost, what it has cost, and whether what is to come still fits."""
+"""The account of the procedure: what was spent, and whether what is to come still fits the budget."""
 
 from __future__ import annotations
 
@@ -7,138 +7,126 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from tempo.record.run_json import RunRecord
-from tempo.tuning.plan import ROUNDING, RUNS_OF, SAFETY, Plan, Price, cut_words, fitted
-from tempo.tuning.settings import TuneSettings
-from tempo.tuning.stage_run import StageRunner
+from tempo.tuning.plan import ROUNDING, RUNS_OF, Plan, Price, cut_to_fit, cut_words
+from tempo.tuning.stage_runs import StageRuns
+from tempo.tuning.tune_settings import TuneSettings
 
-LEAST_SECONDS_A_RUN = 0.5
+SAFETY = 1.15
+"""Runs may turn out this much slower than measured."""
+LEAST_SECONDS_PER_RUN = 0.5
 
 
 @dataclass
 class Budget:
-    """Plan, price and account of a study.
+    """The plan of the procedure with its price and what is spent of it.
 
-    Epochs are those of its runs. Minutes are those of the clock: imports, runs that failed and pictures count
-    as much as training, and so do earlier calls of the same command.
+    Epochs are those of the runs. Minutes are wall-clock time: imports, failed runs and figures count as much
+    as training, and so do earlier calls of the same command.
     """
 
     settings: TuneSettings
-    runner: StageRunner
+    runs: StageRuns
     started: float = field(default_factory=time.perf_counter)
     """When this call began, by `time.perf_counter`."""
     seconds_before: float = 0.0
-    """Of earlier calls."""
+    """Seconds of earlier calls."""
     plan: Plan | None = None
     cuts: list[str] = field(default_factory=list)
     price: Price = field(default_factory=lambda: Price("epochs"))
 
     @property
     def seconds(self) -> float:
-        """Of the clock, over all calls."""
+        """Wall-clock seconds of all calls."""
         return self.seconds_before + time.perf_counter() - self.started
 
     @property
     def in_minutes(self) -> bool:
-        """Whether the clock is what limits."""
+        """Whether the budget limits time, not epochs."""
         return self.settings.budget_minutes is not None
 
     @property
     def total(self) -> float | None:
-        """In epochs or seconds; None = no limit."""
+        """Budget in epochs or seconds; None for no limit."""
         minutes, epochs = self.settings.budget_minutes, self.settings.budget_epochs
         return epochs if minutes is None else 60.0 * minutes
 
     @property
-    def left(self) -> float | None:
-        """In epochs or seconds; None = no limit."""
-        if self.total is None:
-            return None
-        return self.total - self.spent
-
-    @property
     def spent(self) -> float:
-        """In epochs or seconds."""
-        return self.seconds if self.in_minutes else self.runner.epochs
+        """Epochs or seconds spent."""
+        return self.seconds if self.in_minutes else self.runs.epochs
 
     @property
-    def words(self) -> str:
-        """One line for the screen."""
+    def left(self) -> float | None:
+        """Epochs or seconds left; None for no limit."""
+        return None if self.total is None else self.total - self.spent
+
+    def __str__(self) -> str:
+        """Describe the budget in one line."""
         if self.total is None:
             return "none"
-        said = self.price.words(self.total)
-        if self.in_minutes:
-            epoch, run = self.price.words(self.price.per_epoch), self.price.words(self.price.per_run)
-            said += f", {self.price.words(self.seconds)} of them spent; an epoch is reckoned at {epoch}, "
-            said += f"and each run at {run} besides"
-        return said
-
-    @property
-    def of_words(self) -> str:
-        """Behind what was spent: of how much."""
-        return "" if self.total is None else f", of {self.price.words(self.total)}"
+        price, total = self.price, self.price.amount(self.total)
+        if not self.in_minutes:
+            return total
+        return (
+            f"{total}, of which {price.amount(self.seconds)} are spent; estimated "
+            f"{price.amount(price.per_epoch)} per epoch and {price.amount(price.per_run)} more per run"
+        )
 
     def set_plan(self, wanted: Plan) -> None:
-        """Settle the plan: what is wanted, cut to what there is; UserError where not even the least fits."""
-        self.plan, self.cuts = fitted(wanted, self.price, self.spent, self.total)
+        """Set the plan, cut to what is left; UserError if even the shortest does not fit."""
+        self.plan, self.cuts = cut_to_fit(wanted, self.price, self.spent, self.total)
 
     def fits(self, epochs: float, runs: int) -> bool:
-        """Whether so much more can be run."""
+        """Whether a number of epochs in a number of runs still fits."""
         return self.left is None or self.price.of(epochs, runs) <= self.left + ROUNDING
 
-    def cut_rest(self, over: Collection[str], done_epochs: int, done_runs: int) -> list[str]:
-        """Cut what is to come to what is left, given the stages that are over; the cuts that are new.
+    def cut_rest(self, finished_stages: Collection[str], done_epochs: int, done_runs: int) -> list[str]:
+        """Cut what is to come to what is left, and return the lines of the new cuts.
 
-        `done_*`: of the other runs, what an earlier call has done. Short runs keep their length, so that the
-        runs of earlier stages still count.
+        `done_epochs` and `done_runs` of the other stages were run by an earlier call. Short runs keep their
+        length, so that those of earlier stages can be reused.
 
         Raises:
             UserError: not even one epoch of the final run fits.
         """
         assert self.plan is not None
-        gone = {RUNS_OF[stage]: 0 for stage in over}
-        rest = replace(self.plan, range_epochs=0.0, **gone)
-        keys = [key for key in ("compare_seeds", *RUNS_OF.values(), "final_epochs") if key not in gone]
+        finished = {RUNS_OF[stage]: 0 for stage in finished_stages}
+        rest = replace(self.plan, range_epochs=0.0, **finished)
+        keys = [key for key in ("compare_seeds", *RUNS_OF.values(), "final_epochs") if key not in finished]
         spent = self.spent - self.price.of(done_epochs, done_runs)
-        cut, cuts = fitted(rest, self.price, spent, self.total, keys)
+        cut, cuts = cut_to_fit(rest, self.price, spent, self.total, keys)
         self.plan = replace(self.plan, **{key: getattr(cut, key) for key in keys})
         self.cuts += cuts
         return cuts
 
-    def stop_stage(self, stage: str, tried: int) -> str:
-        """Try no more values in a stage than were tried; the words for it."""
-        return self._limit(RUNS_OF[stage], tried)
-
-    def stop_comparison(self, seeds: int) -> str:
-        """Compare no more seeds than were run; the words for it."""
-        return self._limit("compare_seeds", seeds)
-
-    def _limit(self, key: str, value: int) -> str:
+    def limit(self, key: str, value: int) -> str:
+        """Lower a number of the plan to what was done when the budget ran out; return the line of the cut."""
         assert self.plan is not None
-        why = f"{self.price.words(max(0.0, self.left or 0.0))} are left, and the final run needs its part"
-        said = f"{cut_words(key, getattr(self.plan, key), value)}: {why}"
+        left = self.price.amount(max(0.0, self.left or 0.0))
+        line = (
+            f"{cut_words(key, getattr(self.plan, key), value)}: {left} are left, and the final run needs them"
+        )
         self.plan = replace(self.plan, **{key: value})
-        self.cuts.append(said)
-        return said
+        self.cuts.append(line)
+        return line
 
     def measure(self, val_share: float) -> None:
-        """Take the price of an epoch and of a run from the runs of this call.
+        """Take the price of an epoch and of a run from the runs that this call started.
 
-        `val_share`: images that an epoch validates, over test images.
+        `val_share` is the number of images validated per epoch over the number of test images.
         """
-        if not self.in_minutes:
+        completed = [(record, clock) for record, clock in self.runs.fresh if record.status == "completed"]
+        if not self.in_minutes or not completed:
             return
-        runs = [each for each in self.runner.fresh if each[0].status == "completed"]
-        longest = max((record.epochs for record, _ in runs), default=0.0)
-        # The first steps of a process are slow: a run of some epochs is a better measure than a probe.
-        runs = [each for each in runs if each[0].epochs >= min(1.0, longest)]
-        if not runs:
-            return
-        epochs = sum(record.epochs for record, _ in runs)
-        training = sum(_in_epochs(record, val_share) for record, _ in runs)
-        besides = (sum(seconds for _, seconds in runs) - training) / len(runs)
-        self.price = Price("seconds", SAFETY * training / epochs, SAFETY * max(besides, LEAST_SECONDS_A_RUN))
+        # The first steps of a process are slow: a run of some epochs is a better measure than the speed run.
+        longest = max(record.epochs for record, _ in completed)
+        measured = [(record, clock) for record, clock in completed if record.epochs >= min(1.0, longest)]
+        training = sum(_seconds_in_epochs(record, val_share) for record, _ in measured)
+        per_epoch = training / sum(record.epochs for record, _ in measured)
+        per_run = (sum(clock for _, clock in measured) - training) / len(measured)
+        self.price = Price("seconds", SAFETY * per_epoch, SAFETY * max(per_run, LEAST_SECONDS_PER_RUN))
 
 
-def _in_epochs(record: RunRecord, val_share: float) -> float:
-    """Seconds of training and of its validations."""
+def _seconds_in_epochs(record: RunRecord, val_share: float) -> float:
+    """Return the seconds of a run's training and validations."""
     return record.seconds["train"] + record.epochs * val_share * record.seconds["test"]

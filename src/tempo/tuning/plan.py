@@ -1,24 +1,40 @@
-"""What the procedure will run and what that costs, cut to what there is before it starts."""
+"""The runs of the procedure: how long and how many, what they cost, and what is cut to fit a budget."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from tempo.errors import UserError
 from tempo.report.number_format import duration
 
-SAFETY = 1.15
-"""Runs may turn out this much slower than measured."""
 ROUNDING = 1e-6
-Unit = Literal["epochs", "seconds"]
+STAGE_OF = {
+    "lr_runs": "learning rate",
+    "momentum_runs": "momentum",
+    "decay_runs": "weight decay",
+    "batch_runs": "batch size",
+}
+"""The stage of each key of the plan that counts values, in the order of the stages."""
+RUNS_OF = {stage: key for key, stage in STAGE_OF.items()}
+CUT_ORDER = (
+    "short_seeds",
+    "short_epochs",
+    "compare_seeds",
+    "batch_runs",
+    "decay_runs",
+    "momentum_runs",
+    "lr_runs",
+    "final_epochs",
+)
+"""What a budget cuts, first to last."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Epochs and runs of each stage, at most: runs that would repeat an earlier one are not run."""
+    """Most epochs and runs of each stage; a run that would repeat an earlier one is not run."""
 
     range_epochs: float
     short_epochs: int
@@ -32,40 +48,32 @@ class Plan:
 
     @property
     def short_runs(self) -> int:
-        """Runs that compare values."""
+        """Number of runs that compare values."""
         return self.short_seeds * (self.lr_runs + self.momentum_runs + self.decay_runs + self.batch_runs)
 
     @property
     def full_runs(self) -> int:
-        """Runs of full length: the final one, its other seeds, and the default setting."""
+        """Number of runs of full length: the final one, its other seeds, and the default setting."""
         return max(1, 2 * self.compare_seeds)
 
     @property
     def runs(self) -> int:
-        """All of them, the range test included while it is to come."""
+        """Number of all runs; the range test counts until it is done."""
         return (self.range_epochs > 0) + self.short_runs + self.full_runs
 
     @property
     def epochs(self) -> float:
-        """All runs together."""
+        """Epochs of all runs together."""
         return self.range_epochs + self.short_runs * self.short_epochs + self.full_runs * self.final_epochs
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @property
-    def words(self) -> str:
-        """One line for the screen."""
-        each = f"{self.short_seeds} x {self.short_epochs}" if self.short_seeds > 1 else f"{self.short_epochs}"
-        parts = [
-            f"range test {self.range_epochs:.3g} epochs",
-            f"learning rate {self.lr_runs} x {each}",
-            f"momentum {self.momentum_runs} x {each}",
-            f"weight decay {self.decay_runs} x {each}",
-            f"batch size {self.batch_runs} x {each}",
-            f"final 1cycle 1 x {self.final_epochs}",
-        ]
+    def __str__(self) -> str:
+        """Describe the plan in one line."""
+        short = (
+            f"{self.short_seeds} x {self.short_epochs}" if self.short_seeds > 1 else f"{self.short_epochs}"
+        )
+        parts = [f"range test {self.range_epochs:.3g} epochs"]
+        parts += [f"{stage} {getattr(self, key)} x {short}" for key, stage in STAGE_OF.items()]
+        parts.append(f"final 1cycle 1 x {self.final_epochs}")
         if self.full_runs > 1:
             parts.append(f"comparison {self.full_runs - 1} x {self.final_epochs}")
         return ", ".join(parts) + f": at most {self.epochs:.4g} epochs in {self.runs} runs"
@@ -73,105 +81,79 @@ class Plan:
 
 @dataclass(frozen=True)
 class Price:
-    """What an epoch costs, and a run besides its epochs, in the unit of the budget."""
+    """Cost of an epoch, and of a run on top of its epochs, in the unit of the budget."""
 
-    unit: Unit
+    unit: Literal["epochs", "seconds"]
     per_epoch: float = 1.0
     per_run: float = 0.0
 
     def of(self, epochs: float, runs: int) -> float:
-        """What so many epochs in so many runs cost."""
+        """Return the cost of a number of epochs in a number of runs."""
         return epochs * self.per_epoch + runs * self.per_run
 
-    def words(self, amount: float) -> str:
-        """An amount as a person says it."""
+    def amount(self, cost: float) -> str:
+        """Return a cost with its unit, for people."""
         if self.unit == "seconds":
-            return duration(amount)
-        return f"{amount:.4g} epoch{'' if amount == 1 else 's'}"
+            return duration(cost)
+        return f"{cost:.4g} epoch{'' if cost == 1 else 's'}"
 
-    def override(self, amount: float) -> str:
-        """What sets a budget of so much."""
+    def override(self, cost: float) -> str:
+        """Return the override that sets a budget of at least this cost."""
         if self.unit == "seconds":
-            return f"tune.budget_minutes={math.ceil(amount / 6) / 10:g}"
-        return f"tune.budget_epochs={math.ceil(amount - ROUNDING)}"
+            return f"tune.budget_minutes={math.ceil(cost / 6) / 10:g}"
+        return f"tune.budget_epochs={math.ceil(cost - ROUNDING)}"
 
 
-STAGE_OF = {
-    "lr_runs": "learning rate",
-    "momentum_runs": "momentum",
-    "decay_runs": "weight decay",
-    "batch_runs": "batch size",
-}
-RUNS_OF = {stage: key for key, stage in STAGE_OF.items()}
-CUT_FIRST_TO_LAST = (
-    "short_seeds",
-    "short_epochs",
-    "compare_seeds",
-    "batch_runs",
-    "decay_runs",
-    "momentum_runs",
-    "lr_runs",
-    "final_epochs",
-)
-
-
-def fitted(
-    plan: Plan, price: Price, spent: float, total: float | None, keys: Collection[str] = CUT_FIRST_TO_LAST
+def cut_to_fit(
+    plan: Plan, price: Price, spent: float, total: float | None, keys: Collection[str] = CUT_ORDER
 ) -> tuple[Plan, list[str]]:
-    """The plan cut to what is left, and each cut with its reason, in `CUT_FIRST_TO_LAST`'s order.
+    """Cut the plan to what is left of a budget; return it with a line for each cut, in `CUT_ORDER`.
 
-    `spent`, `total`: in the unit of the price; total None = no limit. `keys`: what may be cut.
+    `spent` and `total` are in the unit of the price; a total of None is no limit. Only `keys` may be cut.
 
     Raises:
-        UserError: not even the shortest plan fits.
+        UserError: even the shortest plan costs more than is left.
     """
     if total is None:
         return plan, []
-    wanted, left, costs = plan, total - spent, dict[str, float]()
-    for key, value in _steps(plan):
+    wanted, left, cost_before = plan, total - spent, dict[str, float]()
+    for key, value in _possible_cuts(plan):
         cost = price.of(plan.epochs, plan.runs)
         if cost <= left + ROUNDING:
             break
         shorter = replace(plan, **{key: value})
         if key in keys and price.of(shorter.epochs, shorter.runs) < cost:
-            costs.setdefault(key, cost)
+            cost_before.setdefault(key, cost)
             plan = shorter
-    least = price.of(plan.epochs, plan.runs)
-    if least > left + ROUNDING:
+    cost = price.of(plan.epochs, plan.runs)
+    if cost > left + ROUNDING:
         raise UserError(
-            f"{price.words(max(0.0, left))} of the budget are left, and the shortest plan takes "
-            f"{price.words(least)}: at least {price.override(spent + least)}"
+            f"{price.amount(max(0.0, left))} of the budget are left, but the shortest plan takes "
+            f"{price.amount(cost)}; set at least {price.override(spent + cost)}"
         )
-    after = [*costs.values(), least][1:]
+    cost_after = [*cost_before.values(), cost][1:]
     return plan, [
-        f"{cut_words(key, getattr(wanted, key), getattr(plan, key))}: {price.words(before)} are more than "
-        f"the {price.words(left)} left; {price.words(now)} with this cut"
-        for (key, before), now in zip(costs.items(), after, strict=False)
+        f"{cut_words(key, getattr(wanted, key), getattr(plan, key))}: {price.amount(before)} are more than "
+        f"the {price.amount(left)} left; {price.amount(after)} with this cut"
+        for (key, before), after in zip(cost_before.items(), cost_after, strict=True)
     ]
 
 
-def _steps(plan: Plan) -> Iterator[tuple[str, int]]:
-    """Key by key, the values that it may be cut to."""
-    least = {"short_seeds": 1, "short_epochs": 1, "final_epochs": 1}
-    for key in CUT_FIRST_TO_LAST:
-        if key.endswith("_runs"):
-            yield key, 0
-        else:
-            for value in range(getattr(plan, key) - 1, least.get(key, 0) - 1, -1):
-                yield key, value
+def _possible_cuts(plan: Plan) -> Iterator[tuple[str, int]]:
+    """Yield each key with the smaller values it may get: a stage goes as a whole, the others step by step."""
+    for key in CUT_ORDER:
+        least = 0 if key == "compare_seeds" or key in STAGE_OF else 1
+        steps = [0] if key in STAGE_OF else range(getattr(plan, key) - 1, least - 1, -1)
+        yield from ((key, value) for value in steps)
 
 
-def cut_words(key: str, was: int, now: int) -> str:
-    """What a cut leaves of one of the plan's numbers."""
+def cut_words(key: str, before: int, after: int) -> str:
+    """Describe the cut of one of the plan's numbers."""
     if key in STAGE_OF:
-        what = f"{STAGE_OF[key]}s" if key != "momentum_runs" else "momenta"
-        return f"no {what} are tried" if now == 0 else f"{now} of {was} {what} are tried"
-    if key == "compare_seeds" and now == 0:
+        values = "momenta" if key == "momentum_runs" else f"{STAGE_OF[key]}s"
+        return f"no {values} are tried" if after == 0 else f"{after} of {before} {values} are tried"
+    if key == "compare_seeds" and after == 0:
         return "no comparison with the default"
-    thing, of, unit = {
-        "short_seeds": ("short runs", "with", "seed"),
-        "short_epochs": ("short runs", "of", "epoch"),
-        "compare_seeds": ("comparison", "with", "seed"),
-        "final_epochs": ("full runs", "of", "epoch"),
-    }[key]
-    return f"{thing} {of} {now} {unit}{'s' * (now != 1)} instead of {was}"
+    runs = {"compare_seeds": "comparison", "final_epochs": "full runs"}.get(key, "short runs")
+    preposition, unit = ("with", "seed") if key.endswith("seeds") else ("of", "epoch")
+    return f"{runs} {preposition} {after} {unit}{'s' * (after != 1)} instead of {before}"

@@ -1,4 +1,4 @@
-"""Where a sweep of this process had its folder, for what is made of all its jobs at the end."""
+"""Hydra's callback that lets `src/lr_range.py` find the folder of the sweep that it ran."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from tempo.record.run_json import SWEEP_FILE
 
 
 class SweepEnd(Callback):
-    """Remembers the sweep that began: Hydra tells nobody of the end of one that has failed jobs."""
+    """Remember the sweep that began: Hydra calls nothing at the end of a sweep with failed jobs."""
 
     begun: ClassVar[tuple[DictConfig, float] | None] = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Keep the configuration; its folder is known when the sweeper has named it."""
+        """Keep the configuration: the sweeper has not named its folder yet."""
         SweepEnd.begun = (config, time.time())
 
     @classmethod
     def folder(cls) -> Path | None:
-        """The folder of the sweep that ran in this process; None where it did not come to its jobs."""
+        """Return the folder of the sweep that ran in this process; None if it did not start its jobs."""
         if cls.begun is None:
             return None
         config, since = cls.begun
         try:
             folder = Path(config.hydra.sweep.dir).expanduser().absolute()
-            # A sweep whose jobs were refused leaves the file of an earlier one alone.
+            # A sweep whose jobs were refused leaves the file of an earlier one unchanged.
             return folder if (folder / SWEEP_FILE).stat().st_mtime >= since - 1 else None
         except (OmegaConfBaseException, OSError):
             return None

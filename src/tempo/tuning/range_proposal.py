@@ -1,4 +1,4 @@
-"""What a range test says: its points, and the bounds of the learning rate that follow from them."""
+"""The points of a range test's curve, and the bounds of the learning rate that follow from them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 
 from tempo.report.load_runs import Array
 from tempo.report.number_format import human
-from tempo.tuning.curve import Smoothed, lag_steps
+from tempo.tuning.range_curve import SmoothCurve, lag_steps
 
 FEWEST_POINTS = 50
 CLEAR_FALL = 0.1
-"""A loss that never falls by this share of its start supports no proposal."""
+"""Share of its start by which the loss must fall to support a proposal."""
 FIRST_FALL = 0.1
 """Share of the whole fall at which the loss has begun to fall."""
 TURN_RISE = 0.1
-"""Share of the fall that the loss has climbed back where it has turned up."""
+"""Share of its fall that the loss has climbed back when it has turned up."""
 EDGE_RISE = 0.5
-"""Share of the fall that the loss has climbed back at the edge of divergence."""
+"""Share of its fall that the loss has climbed back at the edge of divergence."""
 TAIL_DECADES, TAIL_FALL = 0.5, 0.05
-"""A loss that does this share of its fall in the last half decade still falls."""
-AT_ONCE = 0.5
-"""Powers of ten of the learning rate within which an explosion comes at once."""
+"""A loss that does more than this share of its fall in the last half decade is still falling."""
+AT_ONCE_DECADES = 0.5
+"""An explosion within so many powers of ten of the smallest rate comes at once."""
 EDGE_MARGIN = 4.0
 BOUNDS_RATIO = 10.0
 RULE_MAX = (
@@ -35,11 +35,11 @@ RULE_MIN = f"max_lr / {BOUNDS_RATIO:g}, the ratio of radiuk2020 (0.1 to 1)"
 
 @dataclass(frozen=True)
 class Points:
-    """Learning rates where a smoothed curve does something; `*_loss` are smoothed losses.
+    """Learning rates of a smoothed curve's points; `*_loss` are smoothed losses.
 
     `falls_at`: a tenth of the fall is done. `steepest`: slope of the loss on log10(LR) is least,
     `steepest_slope` per decade. `minimum`: the lowest loss. `turn`: a tenth of the fall is climbed back.
-    `edge`: half of it is, or the run diverged. Both are None where that did not happen within the range.
+    `edge`: half of it is, or the run diverged. Both are None if that did not happen within the range.
     """
 
     start_loss: float
@@ -55,7 +55,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Proposal:
-    """Bounds for 1cycle, each with its reason; without bounds, `why_not` and what to override to go on."""
+    """Bounds for 1cycle with their reasons; without bounds, `why_not` and the overrides of a better test."""
 
     points: Points | None
     min_lr: float | None = None
@@ -72,15 +72,15 @@ class Proposal:
         return self.max_lr is not None
 
 
-def points_of(curve: Smoothed) -> Points:
+def points_of(curve: SmoothCurve) -> Points:
     """Find the points of a curve of at least 3 values."""
     lowest = int(np.argmin(curve.loss))
     low = float(curve.loss[lowest])
     fall = curve.start - low
     begun = np.flatnonzero(curve.loss[: lowest + 1] <= curve.start - FIRST_FALL * fall)
-    slopes = slope_on_log_lr(curve)
+    slopes = slope_per_decade(curve)
     steepest = int(np.argmin(slopes[: lowest + 1]))
-    # Where the loss has hardly fallen, noise climbs half of it back.
+    # If the loss has hardly fallen, noise climbs half of it back.
     rise = max(EDGE_RISE * fall, CLEAR_FALL * abs(curve.start))
     back = np.flatnonzero(curve.loss[lowest:] > low + rise) + lowest
     turned = np.flatnonzero(curve.loss[lowest:] > low + TURN_RISE * rise / EDGE_RISE) + lowest
@@ -102,26 +102,25 @@ def points_of(curve: Smoothed) -> Points:
     )
 
 
-def slope_on_log_lr(curve: Smoothed) -> Array:
-    """Change of the loss per decade: central differences over a fifth of a decade, one-sided at the ends."""
+def slope_per_decade(curve: SmoothCurve) -> Array:
+    """Return the loss's slope on log10(LR): central differences over a fifth of a decade."""
     n, half = len(curve.lr), lag_steps(curve.lr)
-    at = np.arange(n)
-    left, right = np.maximum(at - half, 0), np.minimum(at + half, n - 1)
+    left, right = np.maximum(np.arange(n) - half, 0), np.minimum(np.arange(n) + half, n - 1)
     x = np.log10(curve.lr)
     slopes: Array = (curve.loss[right] - curve.loss[left]) / (x[right] - x[left])
     return slopes
 
 
-def propose(curve: Smoothed, steps: int, lowest_lr: float) -> Proposal:
-    """Bounds from a smoothed curve, by two rules that hold for every proposal.
+def propose(curve: SmoothCurve, steps: int, lowest_lr: float) -> Proposal:
+    """Propose bounds from a smoothed curve, by the same two rules for every curve.
 
     max_lr: the largest LR before the smoothed loss turns up by a tenth of its fall (the "large" LR that still
     trains, arXiv:1506.01186 section 3.3, radiuk2020), and at most a quarter of the edge of divergence: the
     loss needs some steps to explode, so the edge is found late, and a network that has just begun to diverge
-    is no proof that it can train at that rate for long. Where the loss stays flat to the end of the range:
-    the LR of the minimum. min_lr: a tenth of max_lr.
+    does not prove that it can train at that rate for long. If the loss stays flat to the end of the range,
+    max_lr is the LR of the minimum. min_lr is a tenth of max_lr.
 
-    `steps` and `lowest_lr` are those of the test, for the override that goes on where there is no proposal.
+    `steps` and `lowest_lr` are those of the test, for the overrides that are proposed instead of bounds.
     """
     points = points_of(curve)
     if problem := _unsupported(curve, points, steps, lowest_lr):
@@ -130,85 +129,84 @@ def propose(curve: Smoothed, steps: int, lowest_lr: float) -> Proposal:
     max_lr = rounded_down(largest)
     notes = []
     if points.edge is None:
-        notes.append(
-            f"the edge of divergence lies above {human(two_digits(curve.last_lr))}, the largest LR tried"
-        )
-    if points.falls_at < lowest_lr * 10**AT_ONCE:
-        notes.append("the loss falls from the smallest LR on: what lies below it is not seen")
+        notes.append(f"the edge of divergence is above {_lr(curve.last_lr)}, the largest LR tried")
+    if points.falls_at < lowest_lr * 10**AT_ONCE_DECADES:
+        notes.append("the loss falls from the smallest LR on, so the test does not show what is below it")
     if max_lr < points.falls_at:
         notes.append("the loss falls clearly only above max_lr: the rate rose too fast, take more steps")
-    begins = f"the loss begins to fall at {human(two_digits(points.falls_at))}"
     return Proposal(
         points,
         min_lr=two_digits(max_lr / BOUNDS_RATIO),
         max_lr=max_lr,
-        min_lr_reason=f"{RULE_MIN}; {begins}",
+        min_lr_reason=f"{RULE_MIN}; the loss begins to fall at {_lr(points.falls_at)}",
         max_lr_reason=reason,
         notes=tuple(notes),
     )
 
 
 def _largest(points: Points) -> tuple[float, str]:
+    """Return the largest rate that the rule for max_lr allows, and the reason."""
     if points.edge is not None and points.edge / EDGE_MARGIN < (points.turn or points.edge):
-        edge = human(two_digits(points.edge))
-        reason = f"1/{EDGE_MARGIN:g} of the edge of divergence, {edge} ({points.edge_reason})"
+        reason = f"1/{EDGE_MARGIN:g} of the edge of divergence, {_lr(points.edge)} ({points.edge_reason})"
         return points.edge / EDGE_MARGIN, reason
     if points.turn is not None:
         return points.turn, (
             f"above it the smoothed loss turns up, by {TURN_RISE:.0%} of its fall; lowest is "
-            f"{points.minimum_loss:.3g} at {human(two_digits(points.minimum))}"
+            f"{points.minimum_loss:.3g} at {_lr(points.minimum)}"
         )
     return points.minimum, f"the smoothed loss is lowest there ({points.minimum_loss:.3g}), then flat"
 
 
 def too_short(points: int, diverged_after_decades: float | None, steps: int, lowest_lr: float) -> Proposal:
-    """The proposal of a curve with hardly any points; how far the rate came where the run diverged."""
-    if diverged_after_decades is not None and diverged_after_decades < AT_ONCE:
+    """Explain a curve with too few points; `diverged_after_decades` is None if the run did not diverge."""
+    if diverged_after_decades is not None and diverged_after_decades < AT_ONCE_DECADES:
         return Proposal(
             None,
-            why_not=f"the run diverged after {points} steps: the smallest LR is too large already",
-            go_on=f"scheduler.min_lr={human(two_digits(lowest_lr / 1000))}",
+            why_not=f"the run diverged after {points} steps, so even the smallest LR is too large",
+            go_on=f"scheduler.min_lr={_lr(lowest_lr / 1000)}",
         )
     return Proposal(
         None,
-        why_not=f"the curve has {points} points; {FEWEST_POINTS} are the fewest that can be read",
+        why_not=f"the curve has {points} points, but needs at least {FEWEST_POINTS}",
         go_on=f"trainer.max_steps={max(300, 2 * steps)} trainer.log_every_n_steps=1",
     )
 
 
-def _unsupported(curve: Smoothed, points: Points, steps: int, lowest_lr: float) -> tuple[str, str] | None:
-    """Why a curve supports no proposal, and the override that goes on; None where it does."""
-    fall = (points.start_loss - points.minimum_loss) / max(abs(points.start_loss), 1e-12)
-    decades = math.log10((points.edge or curve.last_lr) / lowest_lr)
-    higher = f"scheduler.max_lr={human(two_digits(100 * curve.last_lr))}"
-    if fall < CLEAR_FALL and points.edge is not None and decades < AT_ONCE:
-        return (
-            f"the loss explodes at {human(two_digits(points.edge))}, near the smallest LR, and never falls",
-            f"scheduler.min_lr={human(two_digits(lowest_lr / 1000))}",
-        )
-    if fall < CLEAR_FALL and points.edge is not None:
+def _unsupported(curve: SmoothCurve, points: Points, steps: int, lowest_lr: float) -> tuple[str, str] | None:
+    """Return why a curve supports no bounds, and the overrides of a better test; None if it supports some."""
+    fall = points.start_loss - points.minimum_loss
+    higher = f"scheduler.max_lr={_lr(100 * curve.last_lr)}"
+    if fall < CLEAR_FALL * max(abs(points.start_loss), 1e-12):
+        if points.edge is None:
+            why = f"the loss never falls by {CLEAR_FALL:.0%} of its start, and does not explode either"
+            return why, higher
+        if math.log10(points.edge / lowest_lr) < AT_ONCE_DECADES:
+            return (
+                f"the loss explodes at {_lr(points.edge)}, near the smallest LR, and never falls",
+                f"scheduler.min_lr={_lr(lowest_lr / 1000)}",
+            )
         return (
             f"the loss never falls by {CLEAR_FALL:.0%} of its start before it explodes at "
-            f"{human(two_digits(points.edge))}: too few steps, or nothing that can be learnt",
+            f"{_lr(points.edge)}: too few steps, or nothing that can be learnt",
             f"trainer.max_steps={4 * steps}",
         )
-    if fall < CLEAR_FALL:
-        return f"the loss never falls by {CLEAR_FALL:.0%} of its start, and does not explode either", higher
     before_end = int(np.searchsorted(curve.lr, curve.lr[-1] / 10**TAIL_DECADES))
-    still_falling = curve.loss[before_end] - curve.loss[-1] > TAIL_FALL * (
-        points.start_loss - points.minimum_loss
-    )
+    still_falling = curve.loss[before_end] - curve.loss[-1] > TAIL_FALL * fall
     if points.turn is None and points.edge is None and still_falling:
         return "the loss still falls at the largest LR: no minimum inside the range", higher
     return None
 
 
 def two_digits(value: float) -> float:
-    """Rounded to two significant digits: a range test knows no more."""
+    """Round to two significant digits: a range test knows no more."""
     return float(f"{value:.2g}")
 
 
 def rounded_down(value: float) -> float:
-    """Two significant digits, never above the value."""
+    """Round down to two significant digits."""
     near = two_digits(value)
     return near if near <= value else float(f"{near - 10 ** (math.floor(math.log10(value)) - 1):.2g}")
+
+
+def _lr(value: float) -> str:
+    return human(two_digits(value))

@@ -1,12 +1,20 @@
-"""Points and proposals, on curves whose answers are known."""
+"""Points and proposals of curves whose answers are known."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tempo.tuning.curve import Curve, smooth
-from tempo.tuning.proposal import points_of, propose, rounded_down, slope_on_log_lr, too_short
+from tempo.tuning.range_curve import Curve, smooth
+from tempo.tuning.range_proposal import (
+    Points,
+    Proposal,
+    points_of,
+    propose,
+    rounded_down,
+    slope_per_decade,
+    too_short,
+)
 
 LR = np.logspace(-4, 1, 301)
 X = np.log10(LR)
@@ -16,6 +24,18 @@ def valley(begin: float, end: float, rise: float) -> np.ndarray:
     """From 2.3 along a straight line in log LR down to 0.3 at `end`; from `rise` on it explodes."""
     loss = np.clip(2.3 - 2.0 * (X - begin) / (end - begin), 0.3, 2.3)
     return loss + np.where(rise < X, 20.0 * (X - rise) ** 2, 0.0)
+
+
+def proposal_of(loss: np.ndarray) -> Proposal:
+    return propose(smooth(Curve(LR, loss)), 300, 1e-4)
+
+
+def supported(loss: np.ndarray) -> tuple[float, Points]:
+    """The proposed max_lr and the points, which there must be."""
+    proposal = proposal_of(loss)
+    assert proposal.max_lr is not None
+    assert proposal.points is not None
+    return proposal.max_lr, proposal.points
 
 
 def test_the_points_of_a_valley() -> None:
@@ -33,87 +53,60 @@ def test_the_points_of_a_valley() -> None:
     assert np.log10(points.turn) == pytest.approx(0.1, abs=0.05)
 
 
-def test_the_minimum_of_a_parabola() -> None:
+def test_the_minimum_of_a_parabola_and_the_slope_of_a_line() -> None:
     points = points_of(smooth(Curve(LR, 0.3 + 0.3 * (X + 0.7) ** 2)))
     assert np.log10(points.minimum) == pytest.approx(-0.7, abs=0.02)
-
-
-def test_slopes_are_per_decade() -> None:
-    smoothed = smooth(Curve(LR, 10.0 - 1.5 * X))
-    assert slope_on_log_lr(smoothed)[100:200] == pytest.approx(-1.5, abs=1e-4)
+    line = smooth(Curve(LR, 10.0 - 1.5 * X))
+    assert slope_per_decade(line)[100:200] == pytest.approx(-1.5, abs=1e-4)
 
 
 def test_the_rules() -> None:
     """Turn at 10^0.1, edge at 10^0.22: a quarter of the edge is the smaller one."""
-    steep = propose(smooth(Curve(LR, valley(-3.0, -1.0, 0.0))), 300, 1e-4)
+    steep = proposal_of(valley(-3.0, -1.0, 0.0))
     assert steep.max_lr == pytest.approx(10**0.2236 / 4, rel=0.15)
     assert "1/4 of the edge" in steep.max_lr_reason
     # With 0.1 x^2 a tenth is climbed back after sqrt(2) decades; the edge is out of range.
     gentle = valley(-3.0, -2.0, 9.0) + np.where(X > -1.0, 0.1 * (X + 1.0) ** 2, 0.0)
-    proposal = propose(smooth(Curve(LR, gentle)), 300, 1e-4)
+    proposal = proposal_of(gentle)
     assert np.log10(proposal.max_lr or 1) == pytest.approx(-1.0 + np.sqrt(2.0), abs=0.1)
     assert "turns up" in proposal.max_lr_reason
-    assert any("edge of divergence lies above" in each for each in proposal.notes)
-    flat = propose(smooth(Curve(LR, valley(-3.0, -2.0, 9.0))), 300, 1e-4)
-    assert flat.max_lr is not None
-    assert flat.max_lr >= 0.009
+    assert any("the edge of divergence is above" in note for note in proposal.notes)
+    flat = proposal_of(valley(-3.0, -2.0, 9.0))
+    assert (flat.max_lr or 0.0) >= 0.009
     assert "flat" in flat.max_lr_reason
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_noise_moves_the_proposal_little(seed: int) -> None:
     noise = np.random.default_rng(seed).normal(0.0, 0.15, 301)
-    clean = propose(smooth(Curve(LR, valley(-3.0, -1.0, 0.0))), 300, 1e-4)
-    noisy = propose(smooth(Curve(LR, valley(-3.0, -1.0, 0.0) + noise)), 300, 1e-4)
-    assert clean.max_lr is not None
-    assert noisy.max_lr is not None
-    assert clean.max_lr / 4 < noisy.max_lr < clean.max_lr * 4
-    assert clean.points is not None
-    assert noisy.points is not None
-    assert noisy.points.edge == pytest.approx(clean.points.edge, rel=0.35)
+    clean, clean_points = supported(valley(-3.0, -1.0, 0.0))
+    noisy, noisy_points = supported(valley(-3.0, -1.0, 0.0) + noise)
+    assert clean / 4 < noisy < clean * 4
+    assert noisy_points.edge == pytest.approx(clean_points.edge, rel=0.35)
 
 
 def test_rounding_never_goes_up() -> None:
     for value in (1.0, 0.129, 0.1, 9.99e-4, 0.031999, 7.0, 0.57):
-        rounded = rounded_down(value)
-        assert rounded <= value
-        assert rounded > 0.9 * value
+        assert 0.9 * value < rounded_down(value) <= value
     assert rounded_down(0.57) == 0.57
 
 
-def test_a_loss_that_falls_to_the_end_has_no_minimum() -> None:
-    proposal = propose(smooth(Curve(LR, valley(0.0, 3.0, 5.0))), 300, 1e-4)
+@pytest.mark.parametrize(
+    ("proposal", "why", "overrides"),
+    [
+        (proposal_of(valley(0.0, 3.0, 5.0)), "no minimum inside the range", "scheduler.max_lr=1000"),
+        (proposal_of(np.full(301, 2.3)), "never falls", "scheduler.max_lr=1000"),
+        (proposal_of(np.where(X > 0, 100.0, 2.3)), "never falls", "trainer.max_steps=1200"),
+        (proposal_of(np.where(X > -3.8, 100.0, 2.3)), "near the smallest LR", "scheduler.min_lr=1e-7"),
+        (too_short(4, 0.05, 300, 1e-4), "diverged after 4 steps", "scheduler.min_lr=1e-7"),
+        (too_short(20, None, 20, 1e-4), "20 points", "trainer.max_steps=300 trainer.log_every_n_steps=1"),
+        (too_short(40, 4.0, 200, 1e-4), "40 points", "trainer.max_steps=400 trainer.log_every_n_steps=1"),
+    ],
+)
+def test_without_a_proposal_the_next_test_is_named(proposal: Proposal, why: str, overrides: str) -> None:
     assert not proposal.supported
-    assert "no minimum inside the range" in proposal.why_not
-    assert proposal.go_on == "scheduler.max_lr=1000"
-
-
-def test_a_flat_loss_asks_for_larger_rates() -> None:
-    proposal = propose(smooth(Curve(LR, np.full(301, 2.3))), 300, 1e-4)
-    assert not proposal.supported
-    assert "never falls" in proposal.why_not
-    assert proposal.go_on == "scheduler.max_lr=1000"
-
-
-def test_a_loss_that_explodes_without_falling_asks_for_more_steps() -> None:
-    proposal = propose(smooth(Curve(LR, np.where(X > 0, 100.0, 2.3))), 300, 1e-4)
-    assert not proposal.supported
-    assert "never falls" in proposal.why_not
-    assert proposal.go_on == "trainer.max_steps=1200"
-
-
-def test_a_loss_that_explodes_at_once_asks_for_smaller_rates() -> None:
-    diverged = propose(smooth(Curve(LR, np.where(X > -3.8, 100.0, 2.3))), 300, 1e-4)
-    assert not diverged.supported
-    assert diverged.go_on == "scheduler.min_lr=1e-7"
-    short = too_short(4, 0.05, 300, 1e-4)
-    assert "diverged after 4 steps" in short.why_not
-    assert short.go_on == "scheduler.min_lr=1e-7"
-
-
-def test_few_points_ask_for_more_steps() -> None:
-    assert too_short(20, None, 20, 1e-4).go_on == "trainer.max_steps=300 trainer.log_every_n_steps=1"
-    assert too_short(40, 4.0, 200, 1e-4).go_on == "trainer.max_steps=400 trainer.log_every_n_steps=1"
+    assert why in proposal.why_not
+    assert proposal.go_on == overrides
 
 
 def expected_losses(eigenvalues: np.ndarray, lr: np.ndarray, noise: float) -> np.ndarray:
@@ -144,7 +137,7 @@ def test_the_edge_is_the_stability_of_a_quadratic(largest: float, spread: float,
 
 
 def test_without_noise_the_edge_is_found_late() -> None:
-    """What was contracted for hundreds of steps takes some to grow again: the reason for the margin."""
+    """A parameter that shrank for hundreds of steps needs some to grow again: the reason for the margin."""
     lr = np.logspace(-3, 1.5, 450)
     losses = expected_losses(2.0 / np.linspace(1.0, 30.0, 10), lr, 0.0)
     points = points_of(smooth(Curve(lr, losses)))

@@ -1,4 +1,4 @@
-"""Smoothing and pairing, against closed forms."""
+"""Smoothing and pairing of losses with rates, compared with closed forms."""
 
 from __future__ import annotations
 
@@ -9,16 +9,10 @@ import numpy as np
 import pytest
 
 from tempo.trainer.metrics_csv import COLUMNS
-from tempo.tuning.curve import Curve, lag_steps, mean_of, on_grid, read_curve, smooth
+from tempo.tuning.range_curve import Curve, lag_steps, mean_curve, on_common_grid, read_curve, smooth
 
 LR = np.logspace(-4, 1, 301)
 X = np.log10(LR)
-
-
-def test_a_constant_curve_stays_constant() -> None:
-    smoothed = smooth(Curve(LR, np.full(301, 2.3)))
-    assert smoothed.loss == pytest.approx(2.3)
-    assert smoothed.start == pytest.approx(2.3)
 
 
 def test_the_lag_is_a_tenth_of_a_decade() -> None:
@@ -53,11 +47,11 @@ def test_an_explosion_counts_as_twice_the_start() -> None:
 def test_the_mean_over_seeds_ends_with_the_seed_that_ends_first() -> None:
     whole, cut = Curve(LR, np.full(301, 1.0)), Curve(LR[:200], np.full(200, 3.0), diverged=True)
     curves = [smooth(whole), smooth(cut)]
-    mean = mean_of(curves)
+    mean = mean_curve(curves)
     assert mean.loss == pytest.approx(2.0)
     assert mean.last_lr == LR[199]
     assert mean.diverged
-    values, grid = on_grid(curves)
+    values, grid = on_common_grid(curves)
     assert values.shape == (2, len(grid))
     assert grid[-1] < LR[199]
 
