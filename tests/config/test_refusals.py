@@ -52,6 +52,7 @@ REFUSED: list[tuple[str, str, str]] = [
     ("optimizer=bfgs optimizer.max_memory_gb=0", "optimizer.max_memory_gb=0", "optimizer.max_memory_gb=2"),
     ("optimizer=muon optimizer.adamw_momentum=1", "adamw_momentum=1", "optimizer.adamw_momentum=0.9"),
     ("optimizer=schedule_free ema.decay=0.9", "ema.decay=0.9", "ema.decay=null"),
+    ("data=folder data.channels=2", "data.channels=2", "one of 1, 3"),
     ("optimizer=schedule_free scheduler=onecycle", "momentum", "scheduler.min_momentum=null"),
     ("optimizer=schedule_free optimizer.momentum=0", "optimizer.momentum=0", "optimizer.momentum=0.9"),
     (f"optimizer=schedule_free {SERVERS_STEP}", "average of the weights", "server.reply=gradients"),

@@ -260,7 +260,6 @@ REFUSED: list[tuple[Callable[[Path], object], dict[str, object], tuple[str, ...]
     (lambda root: (root / "train").rename(root.parent / "moved"), {}, ("no 'train'", "data.root=")),
     (lambda root: (root / "test").rename(root.parent / "moved"), {}, ("no 'test'", "data.root=")),
     (lambda root: root.rename(root.parent / "moved"), {}, ("TEMPO_DATA",)),
-    (nothing, {"channels": 2}, ("data.channels=3",)),
     (nothing, {"image_size": 0}, ("data.image_size=32",)),
 ]
 

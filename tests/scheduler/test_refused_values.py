@@ -33,12 +33,10 @@ CASES = [
     ("onecycle", {"rise_fraction": 1.2}, "must be in (0, 1]"),
     ("onecycle", {"fall_fraction": 0.0}, "set scheduler.fall_fraction=0.45"),
     ("onecycle", {"rise_fraction": 0.6, "fall_fraction": 0.6}, "together exceed the run"),
-    ("onecycle", {"final_fraction": 2}, "scheduler.final_fraction=2 is a fraction"),
-    ("onecycle", {"curve": "cosin"}, "Did you mean 'cosine'?"),
+    ("onecycle", {"final_fraction": 2}, "scheduler.final_fraction=2 must be in"),
     ("range_test", {"min_lr": 0.0}, "finite and above 0"),
     ("range_test", {"min_lr": 1.0, "max_lr": 1.0}, "leaves no range"),
     ("range_test", {"min_lr": 2.0, "max_lr": 1.0}, "is above"),
-    ("range_test", {"spacing": "log"}, "not one of exponential, linear"),
     ("range_test", {"min_momentum": 0.85}, "momentum needs both"),
 ]
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ class _Tree:
 
 
 def folder(
-    *, root: str, image_size: int | None, channels: int, test_size: int | float, test_seed: int, cache: str
+    *, root: str, image_size: int | None, channels: Literal[1, 3], test_size: int | float, test_seed: int, cache: str
 ) -> tuple[ImageData, ImageData]:
     """Return training and test images from the trees `root/train/<class>/*` and `root/test/<class>/*`.
 
@@ -50,7 +51,12 @@ def folder(
             cannot be read or has another size than the first.
     """
     base, store = Path(root).expanduser(), Path(cache).expanduser()
-    _check(image_size, channels, base)
+    if image_size is not None and image_size < 1:
+        raise UserError(
+            f"data.image_size={image_size} is not a size in pixels; set for example data.image_size=32"
+        )
+    if not base.is_dir():
+        raise UserError(f"data.root={base} is not a folder; point data.root or TEMPO_DATA to your images")
     size = (channels, image_size)
     if not any(_has_classes(base / part) for part in ("train", "test")):
         tree = _scan(base, store)
@@ -73,17 +79,6 @@ def folder(
             f"set data.image_size={min(parts[0].shape[1:])} to resize all"
         )
     return parts
-
-
-def _check(image_size: int | None, channels: int, base: Path) -> None:
-    if channels not in (1, 3):
-        raise UserError(f"data.channels={channels} is neither colour nor grey; set data.channels=3 or data.channels=1")
-    if image_size is not None and image_size < 1:
-        raise UserError(
-            f"data.image_size={image_size} is not a size in pixels; set for example data.image_size=32"
-        )
-    if not base.is_dir():
-        raise UserError(f"data.root={base} is not a folder; point data.root or TEMPO_DATA to your images")
 
 
 def _has_classes(path: Path) -> bool:

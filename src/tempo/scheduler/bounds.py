@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
-from tempo.errors import UserError, nearest
+from tempo.errors import UserError
 
 
 def check_rate(key: str, value: float, *, zero_allowed: bool = False) -> None:
@@ -13,9 +12,7 @@ def check_rate(key: str, value: float, *, zero_allowed: bool = False) -> None:
     if math.isfinite(value) and (value > 0 or (zero_allowed and value == 0)):
         return
     wanted = "0 or more" if zero_allowed else "above 0"
-    raise UserError(
-        f"scheduler.{key}={value} is not a learning rate, finite and {wanted}; set scheduler.{key}=0.1"
-    )
+    raise UserError(f"scheduler.{key}={value} must be finite and {wanted}; set scheduler.{key}=0.1")
 
 
 def check_rates(min_lr: float, max_lr: float, *, zero_allowed: bool = True) -> None:
@@ -53,16 +50,4 @@ def check_fraction(key: str, value: float, example: float, *, zero_allowed: bool
     """Raise UserError unless `scheduler.<key>` is a fraction in [0, 1], or (0, 1] if 0 cannot work."""
     if not (0 <= value <= 1) or (value == 0 and not zero_allowed):
         span = "[0, 1]" if zero_allowed else "(0, 1]"
-        raise UserError(
-            f"scheduler.{key}={value} is a fraction and must be in {span}; set scheduler.{key}={example}"
-        )
-
-
-def check_choice(key: str, value: str, options: Iterable[str]) -> None:
-    """Raise UserError unless `scheduler.<key>` is one of `options`."""
-    names = list(options)
-    if value not in names:
-        hint = nearest(value, names)
-        raise UserError(
-            f"scheduler.{key}={value} is not one of {', '.join(names)}.{hint} Set scheduler.{key}={names[0]}"
-        )
+        raise UserError(f"scheduler.{key}={value} must be in {span}; set scheduler.{key}={example}")

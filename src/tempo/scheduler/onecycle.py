@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tempo.errors import UserError
-from tempo.scheduler.bounds import check_choice, check_fraction, check_momenta, check_rates
+from tempo.scheduler.bounds import check_fraction, check_momenta, check_rates
 from tempo.scheduler.schedule import Schedule, cosine, linear, progress
 
 _CURVES = {"linear": linear, "cosine": cosine}
@@ -49,7 +49,6 @@ class OneCycle(Schedule):
         check_fraction("rise_fraction", self.rise_fraction, 0.45, zero_allowed=False)
         check_fraction("fall_fraction", self.fall_fraction, 0.45, zero_allowed=False)
         check_fraction("final_fraction", self.final_fraction, 0.01)
-        check_choice("curve", self.curve, _CURVES)
         if self.rise_fraction + self.fall_fraction > 1 + _ROUNDING:
             raise UserError(
                 f"scheduler.rise_fraction={self.rise_fraction} and "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tempo.errors import UserError
-from tempo.scheduler.bounds import check_choice, check_momenta, check_rates
+from tempo.scheduler.bounds import check_momenta, check_rates
 from tempo.scheduler.schedule import Schedule, exponential, linear, progress
 
 _SPACINGS = {"exponential": exponential, "linear": linear}
@@ -29,7 +29,6 @@ class RangeTest(Schedule):
     max_momentum: float | None = None
 
     def __post_init__(self) -> None:
-        check_choice("spacing", self.spacing, _SPACINGS)
         check_rates(self.min_lr, self.max_lr, zero_allowed=self.spacing == "linear")
         if self.min_lr == self.max_lr:
             raise UserError(
