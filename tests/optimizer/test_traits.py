@@ -44,6 +44,13 @@ def test_what_is_known_before_torch_is_what_the_class_says(target: str) -> None:
     assert known == traits_of_class(getattr(import_module(module), name))
 
 
+@pytest.mark.parametrize(
+    "target", ["", "SGD", "torch.optim.SDG", "tempo.nothing.at.All", "tempo.optimizer.bfgs.GFSB", "nothing.X"]
+)
+def test_a_path_to_no_class_has_no_traits(target: str) -> None:
+    assert traits_of(target) == OptimizerTraits()
+
+
 def test_the_traits_of_our_options() -> None:
     needing = {option for option in OPTIONS if traits_of(settings(option)["_target_"]).needs_closure}
     assert needing == {"lbfgs", "bfgs", "newton_cg"}

@@ -16,7 +16,7 @@ from tempo.errors import UserError
 # A network that drops packets must not block the start for ever.
 _STALL_SECONDS = 30.0
 MOST_BYTES = 1 << 30
-"""Five times the largest archive; a larger file is not read into memory to find out that it is another one."""
+"""Five times the largest archive: a larger file is another one, and is not read into memory to find out."""
 
 
 def verified_bytes(path: Path, md5: str) -> bytes:
@@ -50,7 +50,7 @@ def corrupt(path: Path, reason: str) -> UserError:
 
 
 def fetch(path: Path, md5: str, urls: Sequence[str], *, download: bool, name: str, root: Path) -> None:
-    """Download `path` from the first of `urls` that serves it; it appears complete and verified or not at all.
+    """Download `path` from the first of `urls` that has it; it appears complete and verified or not at all.
 
     Raises:
         UserError: `download` is false, no address could be read, or `root` cannot be written.

@@ -27,8 +27,8 @@ class Augment:
         crop_padding: pixels of zeros added on each side before a random crop of the old size (He et al.,
             arXiv:1512.03385, section 4.2: 4); 0 is off.
         flip: mirror left and right with probability 1/2.
-        cutout: side in pixels of a square, centred on a random pixel and clipped at the border, that is filled
-            with the mean (DeVries & Taylor, arXiv:1708.04552); 0 is off.
+        cutout: side in pixels of a square, centred on a random pixel and clipped at the border, that is
+            filled with the mean (DeVries & Taylor, arXiv:1708.04552); 0 is off.
     """
 
     crop_padding: int
@@ -55,8 +55,8 @@ class Augment:
 
         Columns: crop row and crop column in 0 .. 2 crop_padding, flip in 0 .. 1, row and column of the
         cutout's centre in the image. Each image takes one 64-bit word of `rng`, and each column is a digit of
-        it in mixed radix, so a column's bias is below 2**-40. A crop with row r starts r - crop_padding pixels
-        below the image's top edge; columns likewise from its left edge.
+        it in mixed radix, so a column's bias is below 2**-40. A crop with row r starts r - crop_padding
+        pixels below the image's top edge; columns likewise from its left edge.
         """
         draws = np.zeros((n, 5), dtype=np.int16)
         if not self.active:

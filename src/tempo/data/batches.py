@@ -54,10 +54,10 @@ def _draws(seed: int, epoch: int, n: int, augment: Augment, height: int, width: 
 class BatchPlan:
     """Which images each optimizer step sees.
 
-    The batch of a step is `order[p * TBS : (p + 1) * TBS]`, where `order` is the epoch's permutation and p the
-    step's position in the epoch. Rank r has the r-th contiguous part of it, and its micro-batch a the a-th
-    part of that. So the batch is the same for any number of devices and any accumulation. The last n mod TBS
-    images of a permutation are not used; they differ from epoch to epoch.
+    The batch of a step is `order[p * TBS : (p + 1) * TBS]`, where `order` is the epoch's permutation and p
+    the step's position in the epoch. Rank r has the r-th contiguous part of it, and its micro-batch a the
+    a-th part of that. So the batch is the same for any number of devices and any accumulation. The last
+    n mod TBS images of a permutation are not used; they differ from epoch to epoch.
 
     Attributes:
         n: training images.
@@ -102,7 +102,7 @@ class BatchPlan:
         return self.accumulate * self.per_device
 
     def positions(self, step: int) -> np.ndarray:
-        """Return the indices of this rank's images in step `step` of the run, int64 `[accumulate * per_device]`."""
+        """Return the indices of this rank's images in a step of the run, int64 `[per_rank]`."""
         epoch, position = divmod(step, self.steps_per_epoch)
         return self.epoch_positions(epoch)[position * self.per_rank : (position + 1) * self.per_rank]
 
@@ -111,7 +111,7 @@ class BatchPlan:
         return self._rows_of_rank(_order(self.seed, epoch, self.n))
 
     def epoch_draws(self, epoch: int, augment: Augment, height: int, width: int) -> np.ndarray:
-        """Return the augmentation draws for `epoch_positions`, int16 `[same, 5]`, columns as in `Augment.draw`."""
+        """Return the draws for `epoch_positions`, int16 `[same, 5]`, columns as in `Augment.draw`."""
         return self._rows_of_rank(_draws(self.seed, epoch, self.n, augment, height, width))
 
     def _rows_of_rank(self, rows: np.ndarray) -> np.ndarray:
@@ -143,8 +143,8 @@ class TrainBatches:
     """The training chunks of an epoch, from the trainer's current step on.
 
     Iteration starts at the step of the run that `next_step()` returns and ends with that step's epoch, or
-    before `last_step`. So training resumes in mid-epoch without any state here. Chunks end at the multiples of
-    `steps_per_chunk` counted from the epoch's start, wherever iteration began.
+    before `last_step`. So training resumes in mid-epoch without any state here. Chunks end at the multiples
+    of `steps_per_chunk` counted from the epoch's start, wherever iteration began.
 
     Args:
         data: training split, on the training device if it fits there.

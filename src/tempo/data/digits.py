@@ -39,7 +39,7 @@ def _read() -> tuple[np.ndarray, np.ndarray]:
     """Return pixels `[1797, 64]` in 0 .. 16 and labels `[1797]`."""
     spec = find_spec("sklearn")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("data=digits needs scikit-learn, which is not installed; run pip install scikit-learn")
+        raise UserError("data=digits needs scikit-learn, which is missing; run pip install scikit-learn")
     # scikit-learn's loader would import all of it and scipy: about 1 s, against 5 ms for the file.
     table = Path(spec.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
     if table.is_file():

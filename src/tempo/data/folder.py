@@ -29,7 +29,13 @@ class _Tree:
 
 
 def folder(
-    *, root: str, image_size: int | None, channels: Literal[1, 3], test_size: int | float, test_seed: int, cache: str
+    *,
+    root: str,
+    image_size: int | None,
+    channels: Literal[1, 3],
+    test_size: int | float,
+    test_seed: int,
+    cache: str,
 ) -> tuple[ImageData, ImageData]:
     """Return training and test images from the trees `root/train/<class>/*` and `root/test/<class>/*`.
 
@@ -147,7 +153,7 @@ def _suffix(name: str) -> str:
 
 
 def _walk(path: Path, prefix: str) -> Iterator[File]:
-    """Yield the files below `path` that are not hidden; links to folders, which can form a loop, are skipped."""
+    """Yield the files below `path` but hidden ones; links to folders, which can form loops, are skipped."""
     try:
         with os.scandir(path) as entries:
             for entry in entries:

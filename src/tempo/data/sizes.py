@@ -29,9 +29,7 @@ def split_sizes(official: int, *, val_size: int | float, train_size: int | None)
     check_val_size(val_size)
     val = round(val_size * official) if isinstance(val_size, float) else val_size
     if val == 0 and val_size > 0:
-        raise UserError(
-            f"data.val_size={val_size} of {official} images is none; set data.val_size=0.1, or 0 for no validation"
-        )
+        raise UserError(f"data.val_size={val_size} of {official} images is none; set data.val_size=0.1, or 0")
     left = official - val
     if left < 1:
         raise UserError(
@@ -56,7 +54,7 @@ def check_val_size(val_size: int | float) -> None:
 
 
 def check_batch_size(total: int, *, devices: int, accumulate: int, images: int | None) -> None:
-    """Raise UserError unless each device gets equal micro-batches, and one batch is not more than all images.
+    """Raise UserError unless all micro-batches are equal, and one batch is not more than all images.
 
     Args:
         total: total batch size (TBS), images per optimizer step.
@@ -68,8 +66,8 @@ def check_batch_size(total: int, *, devices: int, accumulate: int, images: int |
     if total % parts:
         nearest = max(parts, round(total / parts) * parts)
         raise UserError(
-            f"data.total_batch_size={total} is not divisible by {devices} devices x {accumulate} accumulation "
-            f"steps = {parts}; set data.total_batch_size={nearest}"
+            f"data.total_batch_size={total} is not divisible by {devices} devices x {accumulate} "
+            f"accumulation steps = {parts}; set data.total_batch_size={nearest}"
         )
     if images is not None and total > images:
         raise UserError(

@@ -79,10 +79,11 @@ def traits_of(target: str) -> OptimizerTraits:
 
 def _traits_in_source(module: str, name: str) -> OptimizerTraits:
     """Return what the class body in a module's source declares, on top of what its bases declare."""
-    spec = find_spec(module)
-    if spec is None or spec.origin is None:
-        return OptimizerTraits()
-    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
+    try:
+        spec = find_spec(module)
+    except ImportError:  # there is no such package
+        spec = None
+    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body if spec and spec.origin else []
     found = next((node for node in body if isinstance(node, ast.ClassDef) and node.name == name), None)
     if found is None:
         return OptimizerTraits()
@@ -98,8 +99,8 @@ def _traits_in_source(module: str, name: str) -> OptimizerTraits:
         path = path if "." in path else imported.get(path, f"{module}.{path}")
         traits |= {trait: True for trait, value in asdict(traits_of(path)).items() if value}
     for statement in found.body:
-        if isinstance(statement, ast.AnnAssign | ast.Assign) and statement.value is not None:
+        if isinstance(statement, ast.AnnAssign | ast.Assign) and isinstance(statement.value, ast.Constant):
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            declared = [ast.unparse(target) for target in targets if ast.unparse(target) in traits]
-            traits |= {trait: bool(ast.literal_eval(statement.value)) for trait in declared}
+            declared = {ast.unparse(target) for target in targets} & traits.keys()
+            traits |= dict.fromkeys(declared, bool(statement.value.value))
     return OptimizerTraits(**traits)
