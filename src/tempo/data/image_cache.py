@@ -92,7 +92,7 @@ def decode(root: Path, names: Sequence[str], *, channels: int, image_size: int |
                 )
             images[index] = pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1)
 
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor() as pool:
         try:
             # In blocks, because submitting one small image costs as much as decoding it.
             for _ in pool.map(fill, range(0, len(names), _BLOCK_IMAGES)):
@@ -163,8 +163,3 @@ def _hex(value: object) -> str:
 def _checksum(images: np.ndarray) -> str:
     """Return the CRC-32 of the pixels: fast, and sufficient against damage."""
     return f"{zlib.crc32(np.ascontiguousarray(images).data):08x}"
-
-
-def _cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
