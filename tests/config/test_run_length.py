@@ -19,6 +19,10 @@ from tests.jobs import checked_job
         ["debug=limit"],
         ["debug=overfit"],
         ["data.total_batch_size=1294"],
+        ["data.val_size=0", "objective=test/loss", "checkpoint.select=last", "trainer.epochs=3"],
+        ["data.val_size=1", "data.train_size=200", "data.total_batch_size=100", "trainer.epochs=5"],
+        ["data.val_size=0.333", "data.train_size=900", "data.total_batch_size=7"],
+        ["trainer.max_steps=7"],
     ],
     ids=" ".join,
 )

@@ -14,14 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from tempo.config.run_length import planned_steps
-from tempo.data.digits import digits
-from tempo.data.split import split
 from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.record.run_json import RunRecord
 from tempo.run import fill_record
-from tempo.run.build_data import build_data, build_plan, total_steps
+from tempo.run.build_data import build_data
 from tempo.run.evaluate import evaluate
 from tempo.run.train import show_preview
 from tempo.trainer.metrics_csv import MetricsFile
@@ -103,22 +100,14 @@ def test_a_failed_run_says_why(train: Train, tmp_path: Path) -> None:
         train("model=torchvision", "model.name=vgg11", "trainer.max_steps=1")
 
 
-def test_folder_has_what_is_promised(train: Train) -> None:
-    trained = train("trainer.epochs=1")
+def test_what_a_run_writes_and_prints(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    trained = train("trainer.epochs=2", "trainer.accumulate=2", "scheduler=onecycle", "optimizer.lr=0.01")
     for name in ("run.json", "metrics.csv", "tensorboard", "checkpoints", "curves.png", "confusion.png"):
         assert (trained.folder / name).exists(), name
     left = [path for path in trained.folder.rglob(".*") if path.name != ".lock"]
     assert left == [], "a file was not renamed to its name"
     assert RunRecord.read(trained.folder) == trained.record
-
-
-def test_latest_points_to_the_run(train: Train) -> None:
-    trained = train("trainer.max_steps=1")
     assert (ROOT / "logs" / "latest").readlink() == trained.folder
-
-
-def test_a_header_says_batch_steps_and_data(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
-    train("trainer.epochs=2", "trainer.accumulate=2", "scheduler=onecycle", "optimizer.lr=0.01")
     out = capsys.readouterr().out
     for words in (
         "TBS 64 = 32 per device x 1 device x 2 accumulation",
@@ -145,31 +134,6 @@ def test_preview_reads_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str
     show_preview(config, tmp_path)
     assert (tmp_path / "schedule.png").read_bytes().startswith(b"\x89PNG")
     assert "over 5,148 steps" in capsys.readouterr().out  # 12 epochs of 55,000 // 128
-
-
-@pytest.mark.parametrize("val_size", [0, 1, 100, 0.1, 0.333])
-@pytest.mark.parametrize(
-    ("train_size", "total_batch_size", "epochs"), [(None, 64, 1), (200, 100, 5), (900, 7, 2)]
-)
-def test_previewed_steps_are_the_steps_of_the_run(
-    val_size: float, train_size: int | None, total_batch_size: int, epochs: int
-) -> None:
-    overrides = [
-        f"data.val_size={val_size}",
-        f"data.train_size={'null' if train_size is None else train_size}",
-        f"data.total_batch_size={total_batch_size}",
-        f"trainer.epochs={epochs}",
-    ]
-    config, _ = checked_job([*overrides, "objective=test/loss", "checkpoint.select=last"])
-    kept, _ = split(digits()[0], val_size=val_size, train_size=train_size, split_seed=0)
-    plan = build_plan(config, len(kept), 1, 0)
-    assert config["data"]["train_images"] == len(digits()[0])
-    assert planned_steps(config) == total_steps(config, plan.steps_per_epoch)
-
-
-def test_previewed_steps_where_they_are_given_or_unknown() -> None:
-    assert planned_steps(checked_job(["trainer.max_steps=7"])[0]) == 7
-    assert planned_steps(checked_job(["data=folder", "data.root=/nowhere"])[0]) is None
 
 
 def test_one_pixel_of_training_or_test_images_makes_other_images(tmp_path: Path) -> None:

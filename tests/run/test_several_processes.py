@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import signal
 import subprocess
@@ -119,24 +118,26 @@ def test_three_ranks_count_every_test_image_once(train: Train, tmp_path: Path) -
     assert found.record.metrics["val"]["loss"] == pytest.approx(whole.record.metrics["val"]["loss"], rel=1e-4)
 
 
-def test_ranks_with_different_settings_all_stop(tmp_path: Path) -> None:
-    """By the learning rate: every shape is the same, so nothing else would notice."""
-    group = start_group(
-        tmp_path / "run", [*SMALL, "data.total_batch_size=60"], 3, of_last=["optimizer.lr=0.2"]
-    )
+@pytest.mark.parametrize(
+    ("of_last", "difference"),
+    [
+        # The learning rate changes no shape, so nothing else would notice.
+        ("optimizer.lr=0.2", "optimizer.lr=0.2 on rank 2, optimizer.lr=0.1 on rank 0: start all ranks"),
+        (
+            "+optimizer.foreach=true",
+            "optimizer.foreach=True on rank 2, optimizer.foreach=None on rank 0",
+        ),
+    ],
+    ids=["another value", "one more key"],
+)
+def test_ranks_with_different_settings_all_stop(of_last: str, difference: str, tmp_path: Path) -> None:
+    group = start_group(tmp_path / "run", [*SMALL, "data.total_batch_size=60"], 3, of_last=[of_last])
     assert group.finish(timeout_seconds=90) == [1, 1, 1]
     for rank in range(3):
         last = (tmp_path / "run" / f"output{rank}.txt").read_text(encoding="utf-8").splitlines()[-1]
-        assert last.startswith("optimizer.lr=0.2 on rank 2, optimizer.lr=0.1 on rank 0: start all ranks")
+        assert last.startswith(difference)
     assert not (tmp_path / "run" / "metrics.csv").exists()
     assert RunRecord.read(tmp_path / "run").status == "failed"
-
-
-def test_a_setting_that_one_rank_alone_has_stops_all(tmp_path: Path) -> None:
-    group = start_group(tmp_path / "run", [*SMALL, "optimizer=adam"], 2, of_last=["+optimizer.amsgrad=true"])
-    assert group.finish(timeout_seconds=90) == [1, 1]
-    last = (tmp_path / "run" / "output0.txt").read_text(encoding="utf-8").splitlines()[-1]
-    assert last.startswith("optimizer.amsgrad=True on rank 1, optimizer.amsgrad=None on rank 0: start all")
 
 
 def test_ranks_with_different_images_all_stop(tmp_path: Path) -> None:
@@ -225,51 +226,52 @@ def rank_process(folder: Path, rank: int) -> int | None:
     return None
 
 
-def test_sigterm_to_the_script_reaches_the_ranks_which_save(tmp_path: Path) -> None:
-    folder = tmp_path / "group"
+def started(folder: Path) -> subprocess.Popen[str]:
+    """A script whose ranks have written a few rows."""
     process = script(folder, "trainer.epochs=5000", "trainer.log_every_n_steps=1")
-    try:
-        deadline = time.monotonic() + 120
-        while rows_written(folder) < 5 and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 130
-    record = RunRecord.read(folder)
-    assert record.status == "interrupted"
-    assert (folder / "checkpoints" / "last.ckpt").exists()
+    deadline = time.monotonic() + 120
+    while rows_written(folder) < 5 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    assert rows_written(folder) >= 5, process.communicate(timeout=5)
+    return process
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes by /proc")
-def test_the_script_runs_a_group_and_survives_the_death_of_a_rank(tmp_path: Path) -> None:
-    folder = tmp_path / "group"
-    process = script(folder, "trainer.epochs=2000", "trainer.log_every_n_steps=1")
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit code and output; a script that hangs is killed and fails the test."""
     try:
-        deadline = time.monotonic() + 120
-        while rows_written(folder) < 5 and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.02)
-        assert rows_written(folder) >= 5, process.communicate(timeout=5)
-        victim = rank_process(folder, 1)
-        assert victim is not None
-        os.kill(victim, signal.SIGKILL)
         out, err = process.communicate(timeout=90)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 1
+    return process.returncode, out, err
+
+
+def test_sigterm_to_the_script_reaches_the_ranks_which_save(tmp_path: Path) -> None:
+    process = started(tmp_path / "group")
+    process.send_signal(signal.SIGTERM)
+    assert ended(process)[0] == 130
+    assert RunRecord.read(tmp_path / "group").status == "interrupted"
+    assert (tmp_path / "group" / "checkpoints" / "last.ckpt").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes by /proc")
+def test_the_death_of_a_rank_ends_the_group_in_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "group"
+    process = started(folder)
+    victim = rank_process(folder, 1)
+    assert victim is not None
+    os.kill(victim, signal.SIGKILL)
+    code, out, err = ended(process)
+    assert code == 1
     lines = err.strip().splitlines()
     assert len(lines) == 1, err
     assert "2 processes" in lines[0]
     assert str(folder) in lines[0]
     assert "TBS 64 = 32 per device x 2 devices" in out
     assert rank_process(folder, 0) is None, "a rank was left behind"
-    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    assert record["world_size"] == 2
-    assert record["status"] == "failed"
-    assert record["reason"]
+    record = RunRecord.read(folder)
+    assert (record.world_size, record.status) == (2, "failed")
+    assert record.reason
 
 
 def test_what_a_rank_refuses_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
