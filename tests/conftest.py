@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,33 @@ def train(tmp_path: Path) -> Iterator[Train]:
     yield run
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def finished_runs() -> dict[tuple[str, ...], Path]:
+    """Folders of the runs that `trained_once` has kept, by their overrides."""
+    return {}
+
+
+@pytest.fixture
+def trained_once(
+    train: Train,
+    finished_runs: dict[tuple[str, ...], Path],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Train:
+    """As `train`, but a copy of the run that an earlier test trained with the same overrides."""
+    from tempo.record.run_json import RunRecord
+
+    def run(*overrides: str, folder: str = "run") -> Trained:
+        if overrides not in finished_runs:
+            kept = tmp_path_factory.mktemp("trained_once") / "run"
+            shutil.copytree(train(*overrides, folder=f"first_{folder}").folder, kept)
+            finished_runs[overrides] = kept
+        path = Path(shutil.copytree(finished_runs[overrides], tmp_path / folder))
+        return Trained(path, RunRecord.read(path))
+
+    return run
 
 
 @pytest.fixture(scope="session", autouse=True)

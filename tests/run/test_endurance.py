@@ -39,12 +39,12 @@ def test_the_outcome_of_a_job_keeps_none_of_its_objects() -> None:
 
 def left_in_process() -> dict[str, object]:
     gc.collect()
-    living = [each for each in gc.get_objects() if type(each) in (pl.Trainer, torch.optim.SGD)]
+    living = [thing for thing in gc.get_objects() if type(thing) in (pl.Trainer, torch.optim.SGD)]
     return {
         "open files": len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0,  # noqa: PTH112, PTH208
         "threads": threading.active_count(),
         "trainers and optimizers": len(living),
-        "signal handlers": [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)],
+        "signal handlers": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
     }
 
 

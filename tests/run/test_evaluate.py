@@ -14,8 +14,8 @@ from tests.conftest import Train, Trained
 
 
 @pytest.fixture
-def tested(train: Train) -> Trained:
-    return train("trainer.epochs=2", "ema.decay=0.9")
+def tested(trained_once: Train) -> Trained:
+    return trained_once("trainer.epochs=2", "ema.decay=0.9")
 
 
 def test_evaluate_gives_the_numbers_of_the_record(tested: Trained) -> None:

@@ -39,7 +39,7 @@ def test_stem_trains_in_front_of_a_run(train: Train, tmp_path: Path) -> None:
         "weights_sha256": below.record.weights_sha256,
     }
     moments = above.checkpoint()["optimizer_states"][0]["state"]
-    assert sum(each["momentum_buffer"].numel() for each in moments.values()) == 528
+    assert sum(state["momentum_buffer"].numel() for state in moments.values()) == 528
     again = evaluate(above.folder, accelerator="cpu")
     assert again.weights_sha256 == above.record.weights_sha256
     assert again.accuracy == above.record.metrics["test"]["accuracy"]

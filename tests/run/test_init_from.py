@@ -23,7 +23,7 @@ def test_it_begins_where_the_test_of_the_other_stood(more: list[str], train: Tra
         "path": str(other.folder),
         "weights_sha256": other.record.weights_sha256,
     }
-    found, expected = (each.record.metrics["test"] for each in (begun, other))
+    found, expected = (trained.record.metrics["test"] for trained in (begun, other))
     assert found["accuracy"] == expected["accuracy"]
     assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
     fresh = train(*STILL, folder="fresh")

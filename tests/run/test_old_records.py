@@ -75,7 +75,7 @@ def here_as_there() -> bool:
         return False
     keys = ("model name", "cpu family", "model")
     found = [re.search(rf"^{key}\s*: (.*)$", text, re.MULTILINE) for key in keys]
-    name, family, model = (each[1] if each else "" for each in found)
+    name, family, model = (line[1] if line else "" for line in found)
     same_torch = importlib.metadata.version("torch").partition("+")[0] == TORCH
     return same_torch and "avx512f" in text and f"{name}, family {family}, model {model}" == CPU
 
@@ -130,7 +130,7 @@ def test_a_sweep_runs_what_is_missing(copy: Path) -> None:
     folder = copy / "sweep"
     kept = (folder / "lr=0.1" / "run.json").read_bytes()
     command = [
-        each for each in read(folder, "sweep.json")["command"] if not each.startswith("hydra.sweep.dir")
+        word for word in read(folder, "sweep.json")["command"] if not word.startswith("hydra.sweep.dir")
     ]
     said = done(*command, f"hydra.sweep.dir={folder}")
     assert "2 jobs, 1 finished before, 1 to go on from a checkpoint" in said
@@ -144,7 +144,7 @@ def test_a_search_goes_on(copy: Path) -> None:
     kept = {path: path.read_bytes() for path in folder.glob("*/run.json")}
     before = read(folder, "search.json")["trials"]
     command = [
-        each for each in read(folder, "sweep.json")["command"] if not each.startswith("hydra.sweep.dir")
+        word for word in read(folder, "sweep.json")["command"] if not word.startswith("hydra.sweep.dir")
     ]
     command[command.index("hydra.sweeper.n_trials=2")] = "hydra.sweeper.n_trials=3"
     said = done(*command, f"hydra.sweep.dir={folder}")
@@ -152,7 +152,7 @@ def test_a_search_goes_on(copy: Path) -> None:
     assert {path: path.read_bytes() for path in kept} == kept
     trials = read(folder, "search.json")["trials"]
     assert trials[:2] == before
-    (third,) = [each.parent for each in folder.glob("*/run.json") if each not in kept]
+    (third,) = [path.parent for path in folder.glob("*/run.json") if path not in kept]
     assert (trials[2]["folder"], trials[2]["status"]) == (third.name, "completed")
     if importlib.metadata.version("optuna") == OPTUNA:
         assert third.name == "lr=0.01339", "another point was drawn than in a search that was never stopped"

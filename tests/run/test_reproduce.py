@@ -26,8 +26,8 @@ TASK = ["trainer.epochs=2", "scheduler=onecycle", "optimizer.lr=0.01", "data.aug
 
 
 @pytest.fixture
-def recorded(train: Train) -> Trained:
-    return train(*TASK, folder="recorded")
+def recorded(trained_once: Train) -> Trained:
+    return trained_once(*TASK, folder="recorded")
 
 
 @pytest.fixture(autouse=True)
@@ -236,7 +236,7 @@ def test_what_is_refused(recorded: Trained, tmp_path: Path) -> None:
         folder = changed(recorded, change)
         with pytest.raises(UserError, match=words):
             again(folder, **asked)
-        assert sorted(each.name for each in folder.iterdir()) == ["metrics.csv", FILE_NAME]
+        assert sorted(path.name for path in folder.iterdir()) == ["metrics.csv", FILE_NAME]
         assert not folder.with_name("changed_again").exists()
         shutil.rmtree(folder)
 

@@ -98,7 +98,7 @@ def tensorboard(folder: Path) -> dict[str, list[tuple[int, float]]]:
     events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     found = {}
     for tag in sorted(events.Tags()["scalars"]):
-        points = [(each.step, each.value) for each in events.Scalars(tag)]
+        points = [(event.step, event.value) for event in events.Scalars(tag)]
         found[tag] = sorted(set(points)) if tag.startswith("final/") else points
     return found
 
@@ -114,8 +114,8 @@ def assert_equal(found: Any, expected: Any, where: str) -> None:
             assert_equal(found[key], expected[key], f"{where}.{key}")
     elif isinstance(expected, (list, tuple)):
         assert len(found) == len(expected), where
-        for index, each in enumerate(expected):
-            assert_equal(found[index], each, f"{where}[{index}]")
+        for index, value in enumerate(expected):
+            assert_equal(found[index], value, f"{where}[{index}]")
     else:
         assert found == expected, where
 
@@ -203,7 +203,7 @@ def test_a_truncated_checkpoint_costs_steps_not_the_run(
     last.write_bytes((expected.folder / "checkpoints" / "last.ckpt").read_bytes()[:5000])
     resumed = train(*overrides, f"resume={folder}", folder="killed")
     assert_same(resumed, expected)
-    lines = [each.message for each in caplog.records if "last.ckpt is damaged" in each.message]
+    lines = [record.message for record in caplog.records if "last.ckpt is damaged" in record.message]
     assert len(lines) == 1
     assert "the one before" in lines[0]
 
@@ -278,16 +278,18 @@ def test_a_stopped_run_resumes_to_the_same_bits(train: Train) -> None:
         assert_same(train(*overrides, f"resume={folder}", folder=name), expected)
 
 
-def test_other_images_are_refused(train: Train) -> None:
-    done = train("trainer.epochs=1", folder="done")
+def test_other_images_are_refused(train: Train, trained_once: Train) -> None:
+    done = trained_once("trainer.epochs=1", folder="done")
     folder = copy_as_running(done, "running", data={**done.record.data, "sha256": "0" * 64})
     for _ in range(2):  # a refusal does not forget what the images were
         with pytest.raises(UserError, match="the images are not those that the run started with"):
             train("trainer.epochs=1", f"resume={folder}", folder="running")
 
 
-def test_changed_conditions_are_logged(train: Train, caplog: pytest.LogCaptureFixture) -> None:
-    done = train("trainer.epochs=1", folder="done")
+def test_changed_conditions_are_logged(
+    train: Train, trained_once: Train, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = trained_once("trainer.epochs=1", folder="done")
     assert "different conditions" not in caplog.text
     train("trainer.epochs=1", f"resume={copy_as_running(done, 'same')}", folder="same")
     assert "different conditions" not in caplog.text
@@ -300,8 +302,8 @@ def test_changed_conditions_are_logged(train: Train, caplog: pytest.LogCaptureFi
     assert "bit-identical: device: abacus -> " in caplog.text
 
 
-def test_what_may_not_be_resumed(train: Train) -> None:
-    done = train("trainer.epochs=1", folder="done")
+def test_what_may_not_be_resumed(train: Train, trained_once: Train) -> None:
+    done = trained_once("trainer.epochs=1", folder="done")
     before = (done.folder / "run.json").read_bytes()
     for epochs in (1, 2):  # as long as it was, and longer
         with pytest.raises(UserError, match="completed after 5 steps") as caught:

@@ -122,10 +122,10 @@ def test_three_ranks_count_every_test_image_once(train: Train, tmp_path: Path) -
     ("of_last", "difference"),
     [
         # The learning rate changes no shape, so nothing else would notice.
-        ("optimizer.lr=0.2", "optimizer.lr=0.2 on rank 2, optimizer.lr=0.1 on rank 0: start all ranks"),
+        ("optimizer.lr=0.2", "optimizer.lr=0.2 on rank 2, but optimizer.lr=0.1 on rank 0; start all ranks"),
         (
             "+optimizer.foreach=true",
-            "optimizer.foreach=True on rank 2, optimizer.foreach=None on rank 0",
+            "optimizer.foreach=True on rank 2, but optimizer.foreach=None on rank 0",
         ),
     ],
     ids=["another value", "one more key"],
@@ -155,7 +155,7 @@ def test_ranks_with_different_images_all_stop(tmp_path: Path) -> None:
     for rank in range(2):
         last = (tmp_path / "run" / f"output{rank}.txt").read_text(encoding="utf-8").splitlines()[-1]
         assert last.startswith("images=")
-        assert "on rank 0: start all ranks with the same command and data" in last
+        assert "on rank 0; start all ranks with the same command and data" in last
 
 
 def test_divergence_ends_all_ranks(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_another_s_run_or_sweep_is_not_entered(shared: Path) -> None:
                 enter()
             except OSError as error:
                 lines.append(storage_line(error, theirs) or "")
-        return len(lines) == 3 and all("choose another folder with hydra.run.dir" in each for each in lines)
+        return len(lines) == 3 and all("choose another folder with hydra.run.dir" in line for line in lines)
 
     assert as_other_user(refused) == 0
     assert {path.name: path.read_bytes() for path in theirs.iterdir()} == before

@@ -94,7 +94,7 @@ def test_a_changed_network_is_noticed() -> None:
 def test_a_recording_that_fails_leaves_no_trace() -> None:
     """`auto` then takes the step without a graph: from the same statistics, with no gradient left over."""
     network = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2))
-    before = {name: each.clone() for name, each in network.state_dict().items()}
+    before = {name: value.clone() for name, value in network.state_dict().items()}
     batch = [(torch.randn(8, 4), torch.arange(8) % 2)]
 
     def passes(batch: MicroBatches) -> tuple[list[Tensor], list[Tensor]]:
@@ -104,8 +104,8 @@ def test_a_recording_that_fails_leaves_no_trace() -> None:
 
     with pytest.raises(torch.OutOfMemoryError):
         StepGraph(network, passes, lambda: None, batch)
-    assert all(torch.equal(each, before[name]) for name, each in network.state_dict().items())
-    assert all(each.grad is None for each in network.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
 
 
 def measured(network: nn.Module, images: Tensor, precision: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
@@ -115,8 +115,8 @@ def measured(network: nn.Module, images: Tensor, precision: torch.dtype) -> tupl
     network.zero_grad()
     loss.backward()
     return (
-        [each.grad.clone() for each in network.parameters() if each.grad is not None],
-        [loss.detach(), *(each.clone() for each in network.buffers())],
+        [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None],
+        [loss.detach(), *(buffer.clone() for buffer in network.buffers())],
     )
 
 
@@ -136,7 +136,7 @@ def test_other_kernels_are_no_difference_and_another_function_is_one() -> None:
 
     other_images = measured(networks[0], -images, torch.bfloat16)
     assert "off by" in difference(other_images, first, deterministic=False)
-    halved = ([each / 2 for each in first[0]], first[1])
+    halved = ([gradient / 2 for gradient in first[0]], first[1])
     assert "off by" in difference(halved, first, deterministic=False)
     assert difference((first[0][1:], first[1]), first, deterministic=False) == "other gradients"
 

@@ -43,7 +43,7 @@ def test_intervals_are_means_wherever_chunks_flushes_and_restarts_lie(
     assert seen == losses.astype(float).tolist()
     borders = [*range(every, total + 1, every)]
     borders += [total] if total % every else []
-    assert [each.steps_done for each in found] == borders
+    assert [interval.steps_done for interval in found] == borders
     for start, interval in zip([0, *borders], found, strict=False):
         mean = losses[start : interval.steps_done].astype(float).mean()
         assert interval.loss == pytest.approx(mean, rel=1e-12)

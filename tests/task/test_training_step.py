@@ -113,10 +113,10 @@ def test_the_loop_would_notice(train: Train) -> None:
 )
 def test_steps_per_call_change_nothing(overrides: list[str], train: Train) -> None:
     runs = [
-        train(f"trainer.max_steps={STEPS}", f"trainer.steps_per_call={each}", *overrides, folder=str(each))
-        for each in (1, 7, "auto")
+        train(f"trainer.max_steps={STEPS}", f"trainer.steps_per_call={steps}", *overrides, folder=str(steps))
+        for steps in (1, 7, "auto")
     ]
-    assert len({each.record.weights_sha256 for each in runs}) == 1
-    curves = [sorted(each.curves(), key=lambda row: (row["step"], "val/loss" in row)) for each in runs]
+    assert len({trained.record.weights_sha256 for trained in runs}) == 1
+    curves = [sorted(trained.curves(), key=lambda row: (row["step"], "val/loss" in row)) for trained in runs]
     assert curves[0] == curves[1] == curves[2]
     assert runs[0].record.metrics == runs[1].record.metrics == runs[2].record.metrics
