@@ -7,7 +7,6 @@ As a program it runs a module in such a process:
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
 import os
 import runpy
 import signal
@@ -66,13 +65,15 @@ class ChildProcess:
     @classmethod
     def fork(cls, function: Callable[[], int]) -> ChildProcess:
         """Run a function, which returns the exit code, in a copy of this process."""
-        context = multiprocessing.get_context("fork")
-        process = context.Process(target=_run_forked, args=(os.getpid(), function))
-        process.start()
-        assert process.pid is not None
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        # Not by multiprocessing, which would force its start method on what the function runs.
+        parent, pid = os.getpid(), os.fork()
+        if pid == 0:
+            _run_forked(parent, function)
         with suppress(OSError):  # the child does the same: a signal may be sent before it gets there
-            os.setpgid(process.pid, process.pid)
-        return cls(process.pid, lambda: process.exitcode)
+            os.setpgid(pid, pid)
+        return cls(pid, _exit_code_of_fork(pid))
 
     def send(self, number: int) -> None:
         """Send a signal to the process."""
@@ -136,6 +137,21 @@ def _look_for_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_LOOK_FOR_PARENT_SECONDS)
     os._exit(1)
+
+
+def _exit_code_of_fork(pid: int) -> Callable[[], int | None]:
+    code: int | None = None
+
+    def exit_code() -> int | None:
+        nonlocal code
+        if code is None:
+            with suppress(ChildProcessError):  # a signal handler that interrupted this call has got it
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    code = os.waitstatus_to_exitcode(status)
+        return code
+
+    return exit_code
 
 
 def _run_forked(parent: int, function: Callable[[], int]) -> None:
