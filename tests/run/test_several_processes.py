@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -246,9 +247,13 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def test_sigterm_to_the_script_reaches_the_ranks_which_save(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("send", "number"), [(os.kill, signal.SIGTERM), (os.killpg, signal.SIGINT)])
+def test_a_signal_to_the_script_reaches_the_ranks_which_save(
+    tmp_path: Path, send: Callable[[int, int], None], number: int
+) -> None:
+    """A terminal sends Ctrl-C to the process group of the script, to which the ranks do not belong."""
     process = started(tmp_path / "group")
-    process.send_signal(signal.SIGTERM)
+    send(process.pid, number)
     assert ended(process)[0] == 130
     assert RunRecord.read(tmp_path / "group").status == "interrupted"
     assert (tmp_path / "group" / "checkpoints" / "last.ckpt").exists()
