@@ -20,64 +20,40 @@ ENDS = [("completed", 0.5), ("pruned", None), ("completed", 0.75), ("diverged", 
 
 
 def write_search(folder: Path, mode: str = "max", **changes: Any) -> None:
-    """Five trials of optimizer.lr (a log interval), optimizer (a group) and data.val_size (numbers)."""
+    """Write five trials of optimizer.lr (a log interval), optimizer (a group) and data.val_size (numbers)."""
     trials, jobs = [], []
     for number, (status, value) in enumerate(ENDS):
-        values = {
-            "optimizer.lr": 10.0**-number,
-            "optimizer": "adam" if number % 2 else "sgd",
-            "data.val_size": number % 3,
-        }
+        group = "adam" if number % 2 else "sgd"
+        values = {"optimizer.lr": 10.0**-number, "optimizer": group, "data.val_size": number % 3}
         name = f"lr=1e-{number}"
         overrides = ["model=mlp", *(f"{key}={value}" for key, value in values.items())]
-        (folder / name).mkdir(parents=True)
         config = {"objective": "val/accuracy", "optimizer": {"lr": values["optimizer.lr"]}, "seed": 0}
-        metrics = {"val": {"accuracy": value}} if value is not None else {}
-        RunRecord(
-            config=config,
-            config_hash=str(number),
-            overrides=overrides,
-            seed=0,
-            status=status,
-            metrics=metrics,
-        ).write(folder / name)
+        record = RunRecord(config=config, config_hash=str(number), overrides=overrides, seed=0, status=status)
+        record.metrics = {"val": {"accuracy": value}} if value is not None else {}
+        (folder / name).mkdir(parents=True)
+        record.write(folder / name)
         jobs.append({"slug": name, "overrides": overrides, "folder": name})
-        by_epoch = {"1": 0.125, "2": 0.25}
-        trials.append(
-            {
-                "number": number,
-                "folder": name,
-                "status": status,
-                "reason": "",
-                "values": values,
-                "value": value,
-            }
-            | {"by_epoch": by_epoch if status != "diverged" else {}}
-        )
+        trial = {"number": number, "folder": name, "status": status, "reason": "", "values": values}
+        by_epoch = {"1": 0.125, "2": 0.25} if status != "diverged" else {}
+        trials.append({**trial, "value": value, "by_epoch": by_epoch})
+    space = {"optimizer.lr": "tag(log, interval(1e-5, 1))", "optimizer": "adam,sgd", "data.val_size": "0,1,2"}
     command = [
         "src/train.py",
         "-m",
         "hydra/sweeper=search",
         "model=mlp",
-        "optimizer.lr=tag(log, interval(1e-5, 1))",
+        f"optimizer.lr={space['optimizer.lr']}",
     ]
-    sweep = {"command": command, "keys": ["optimizer.lr", "optimizer", "data.val_size"], "jobs": jobs}
-    (folder / SWEEP_FILE).write_text(json.dumps(sweep))
+    (folder / SWEEP_FILE).write_text(json.dumps({"command": command, "keys": list(space), "jobs": jobs}))
     content = {
         "objective": "val/accuracy",
         "mode": mode,
         "sampler": "tpe",
         "pruner": "median",
-        "space": {
-            "optimizer.lr": "tag(log, interval(1e-5, 1))",
-            "optimizer": "adam,sgd",
-            "data.val_size": "0,1,2",
-        },
-        "log_axes": ["optimizer.lr"],
-        "importance": {"optimizer": 0.25, "optimizer.lr": 0.75},
-        "trials": trials,
+        "space": space,
     }
-    (folder / "search.json").write_text(json.dumps(content | changes))
+    content |= {"log_axes": ["optimizer.lr"], "importance": {"optimizer": 0.25, "optimizer.lr": 0.75}}
+    (folder / "search.json").write_text(json.dumps({**content, "trials": trials, **changes}))
 
 
 def search_in(folder: Path) -> Search:

@@ -53,12 +53,12 @@ def test_every_form_of_the_report_has_it(tmp_path: Path) -> None:
     folder = runs(tmp_path / "runs")
     content = content_of([folder], load([folder]), target="val/accuracy=0.5")
     page = write_report(content, tmp_path / "report")
-    title = "To a validation accuracy of 50.00 %"
+    title = "Time to a validation accuracy of 50.00 %"
     assert title in page.read_text(encoding="utf-8")
     assert f"## {title}" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     assert "lr 0.1, reached 2 of 2 runs, steps 25 ± 7.07" in text_of(content)
     plain = content_of([folder], load([folder]))
-    assert "To a " not in write_report(plain, tmp_path / "plain").read_text(encoding="utf-8")
+    assert "Time to a " not in write_report(plain, tmp_path / "plain").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

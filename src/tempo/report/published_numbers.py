@@ -1,4 +1,4 @@
-"""Our results beside the numbers that a paper published, row by row.
+"""Our results next to the numbers that a paper published, row by row.
 
 An experiment names the number it aims at in its YAML, and so in the record's configuration:
 `paper: {source: radiuk2020, item: "Table 1, row 3", metric: test/accuracy, mean: 0.901, sd: 0.008}`.

@@ -148,8 +148,10 @@ def sections_of(content: Content, figures: Sequence[Drawn]) -> list[Section]:
     everything = [
         Section("settings", f"Settings, by {metric_name(summary.metric)}", _settings(content)),
         Section("comparisons", "Comparisons", _comparisons(summary)),
-        Section("target", f"To a {target}", [content.to_target] if content.to_target else []),
-        Section("paper", "Ours beside the paper's", [paper_table(content.paper)] if content.paper else []),
+        Section("target", f"Time to a {target}", [content.to_target] if content.to_target else []),
+        Section(
+            "paper", "Our results and the paper's", [paper_table(content.paper)] if content.paper else []
+        ),
         *(_search(search, number) for number, search in enumerate(content.searches, start=1)),
         Section("figures", "Figures", figures),
         Section("failures", "Failed, diverged or unfinished", _failures(content.failures)),

@@ -107,7 +107,7 @@ def _lines(content: Content) -> list[str]:
         lines.append(f"{search.outcome} {search.verdict}")
         lines += [f"  best alone: {search.best_command}"] if search.best_command else []
     if content.target and content.to_target:
-        lines.append(f"to a {content.target.words}:")
+        lines.append(f"time to a {content.target.words}:")
         for row in content.to_target.rows:
             named = zip(content.to_target.head, row, strict=True)
             lines.append("  " + ", ".join(f"{name} {cell.text}" for name, cell in named))
