@@ -1,4 +1,4 @@
-"""The processes of a run and what they send each other, one file per way of exchanging gradients.
+"""How the processes of a run start, meet, exchange gradients and end; one file per kind of exchange.
 
-Nothing here knows a model, data or the configuration.
+Nothing here knows models, data or other settings of a run.
 """
