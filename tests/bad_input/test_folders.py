@@ -168,12 +168,12 @@ def test_a_record_of_something_else(
 
 
 CHECKPOINTS: list[tuple[str, Callable[[Path], None], str]] = [
-    ("empty", write(""), "is damaged or no checkpoint"),
-    ("cut short", cut, "is damaged or no checkpoint"),
-    ("a flipped bit", flipped, "is damaged (its SHA-256"),
-    ("text", write("no checkpoint at all"), "is damaged or no checkpoint"),
-    ("a folder", a_folder, "is no file"),
-    ("a pipe", a_pipe, "is no file"),
+    ("empty", write(""), "is damaged or not a checkpoint"),
+    ("cut short", cut, "is damaged or not a checkpoint"),
+    ("a flipped bit", flipped, "is damaged: its SHA-256"),
+    ("text", write("no checkpoint at all"), "is damaged or not a checkpoint"),
+    ("a folder", a_folder, "is not a file"),
+    ("a pipe", a_pipe, "is not a file"),
     ("removed", removed, "the run has saved no such checkpoint"),
     ("not readable", not_readable, "Permission denied"),
 ]
@@ -195,7 +195,7 @@ def test_a_broken_checkpoint(
     [
         (["checkpoint=/nowhere"], "is not a file; choose tested, best, last"),
         (["checkpoint=lst"], "Did you mean 'last'?"),
-        (["checkpoint=/dev/zero"], "is no file"),
+        (["checkpoint=/dev/zero"], "is not a file"),
         (["accelerator=abacus"], "accelerator=auto, cpu, gpu or mps"),
         (["accelerator=gpu"], "accelerator"),
     ],

@@ -37,7 +37,7 @@ def test_a_checkpoint_that_is_a_trap(
     form: str, run: Path, canary: Path, heavy: Warm, refused: Refused
 ) -> None:
     trap_in(run / "checkpoints" / "last.ckpt", canary, form)
-    assert "is damaged or no checkpoint" in refused(heavy, "evaluate.py", f"run={run}", "checkpoint=last")
+    assert "is damaged or not a checkpoint" in refused(heavy, "evaluate.py", f"run={run}", "checkpoint=last")
     if form == "zip":
         given = [*SMALL, f"init_from={run}", "seed=1", f"hydra.run.dir={run.parent / 'new'}"]
         shutil.copy(run / "checkpoints" / "last.ckpt", run / "checkpoints" / "best.ckpt")
@@ -51,7 +51,7 @@ def test_a_resumed_run_passes_over_a_trap(run: Path, canary: Path, heavy: Warm, 
     edit(run, status="interrupted")
     done = heavy.call("train.py", f"resume={run}", folder=tmp_path)
     assert done.code == 0, done.err
-    assert "is damaged or no checkpoint" in done.out + done.err
+    assert "is damaged or not a checkpoint" in done.out + done.err
     assert not canary.exists()
 
 
