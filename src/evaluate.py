@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @script("evaluate")
 def main(config: DictConfig) -> None:
     """Rebuild the run's network, load its state, test it, and compare with the record."""
-    # torch takes seconds to import: only a configuration that can work gets here.
+    # torch takes seconds to import, so it waits until the configuration is checked.
     with importing("tempo.run.evaluate"):
         from tempo.run.evaluate import evaluate_from_hydra
 

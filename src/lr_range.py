@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @script("lr_range")
 def run(config: DictConfig) -> float | None:
     """Train while the learning rate rises, and propose bounds for it; in a sweep, only train."""
-    # torch takes seconds to import: only a configuration that can work gets here.
+    # torch takes seconds to import, so it waits until the configuration is checked.
     with importing("tempo.tuning.range_test"):
         from tempo.tuning.range_test import run_range_test
 

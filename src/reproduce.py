@@ -1,6 +1,6 @@
-"""Run a record again and compare: `python src/reproduce.py logs/latest`.
+"""Reproduce a record and compare: `python src/reproduce.py logs/latest`.
 
-Exit code: 0 identical, 3 the same within the tolerance, 4 different, 1 it could not be run or compared.
+Exit code: 0 identical, 3 equal within the tolerance, 4 different, 1 could not be run or compared.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 @script("reproduce")
 def main(config: DictConfig) -> None:
-    """Train as the record says, compare configuration, data, versions, weights, metrics and curves."""
-    # torch takes seconds to import: only a folder that holds a record gets here.
+    """Train as the record says; compare configuration, data, versions, weights, metrics and curves."""
+    # torch takes seconds to import, so it waits until the folder is known to hold a record.
     with importing("tempo.run.reproduce"):
         from tempo.run.reproduce import reproduce_from_hydra
 

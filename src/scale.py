@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @script("scaling")
 def run(config: DictConfig) -> None:
     """Measure every network, method and number of workers, and draw them beside the ideal line."""
-    # torch takes seconds to import: only a configuration that can work gets here.
+    # torch takes seconds to import, so it waits until the configuration is checked.
     with importing("tempo.scaling.benchmark"):
         from tempo.scaling.benchmark import run_from_hydra
 
@@ -26,7 +26,7 @@ def run(config: DictConfig) -> None:
 
 
 def main() -> None:
-    """Let `predict` stand in front."""
+    """Accept `predict` as the first word."""
     if sys.argv[1:2] == ["predict"]:
         sys.argv[1] = "scaling.predict=true"
     run()

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 @script("train")
 def main(config: DictConfig) -> float | None:
-    """Train as `conf/train.yaml` and the overrides say; the value is a sweep's objective."""
-    # torch takes seconds to import: only a configuration that can work gets here.
+    """Train as `conf/train.yaml` and the overrides say; return the objective for a sweep."""
+    # torch takes seconds to import, so it waits until the configuration is checked.
     with importing("tempo.run.train"):
         from tempo.run.train import run_from_hydra
 

@@ -15,7 +15,7 @@ from tempo.command_line.start_up import importing
 @script("tune")
 def run(config: DictConfig) -> None:
     """Run range test, momentum, weight decay, batch size, final 1cycle run and comparison."""
-    # torch takes seconds to import: only a configuration that can work gets here.
+    # torch takes seconds to import, so it waits until the configuration is checked.
     with importing("tempo.tuning.tune"):
         from tempo.tuning.tune import tune
 

@@ -26,7 +26,7 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("+model@data=mlp", ["data.input_shape is missing"]),
     ("experiment=nothing", ["experiment=nothing does not exist", "conf/experiment:"]),
     ("experiment=table1", ["Did you mean 'radiuk2020/table1'?"]),
-    ("experiment=radiuk2020/table1", ["is a table of 18 runs: add -m"]),
+    ("experiment=radiuk2020/table1", ["is a table of 18 runs; add -m"]),
     ("+experiment=radiuk2020/table1", ["experiment is chosen twice", "without +"]),
     ("logger=wandb", ["wandb is not installed", "pip install"]),
     # keys: misspelt, added, deleted
@@ -201,6 +201,7 @@ OTHERS: list[tuple[str, list[str]]] = [
     ("evaluate.py run=a hydra.run.dir=x", ["hydra.run.dir=x: src/evaluate.py makes no folder", "leave it"]),
     ("reproduce.py run=a hydra.run.dir=x", ["src/reproduce.py makes no folder of Hydra's; leave it out"]),
     ("reproduce.py", ["set run=<value>"]),
+    ("evaluate.py /nowhere accelerator=cpu", ["/nowhere has no run.json"]),
     ("reproduce.py /nowhere", ["/nowhere has no run.json"]),
     ("reproduce.py run=", ["run= does not name a folder"]),
     ("reproduce.py seed=1", ["seed is not a key", "src/reproduce.py has: "]),

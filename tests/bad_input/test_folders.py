@@ -262,6 +262,7 @@ RANGE_TESTS = [
     "3",
     '{"kind": "lr_range"}',
     '{"kind": "x", "schema_version": 1}',
+    '{"kind": "lr_range", "schema_version": 9}',
     "[" * 200_000,
 ]
 RANGE_TESTS += [
@@ -270,9 +271,18 @@ RANGE_TESTS += [
         [],
         [3],
         [{}],
-        [{"essentials": {}, "label": "", "go_on": "", "proposal": {"min_lr": 0, "max_lr": 1}}],
-        [{"essentials": {}, "label": "", "go_on": "", "proposal": {"min_lr": "low", "max_lr": "high"}}],
         [{"essentials": {"model._target_": "x"}, "label": "", "go_on": "", "proposal": None}],
+        *(
+            [{"essentials": {}, "label": "", "go_on": "", "proposal": proposal}]
+            for proposal in (
+                {"min_lr": 0, "max_lr": 1},
+                {"min_lr": "low", "max_lr": "high"},
+                {"min_lr": 0.1},
+                {},
+                [],
+                3,
+            )
+        ),
     )
 ]
 

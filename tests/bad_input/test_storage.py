@@ -32,6 +32,27 @@ def test_a_folder_that_is_taken(held: Path, heavy: Warm, tmp_path: Path) -> None
     assert not (held / "run.json").exists()
 
 
+def test_a_folder_of_the_user_is_left_alone(heavy: Warm, tmp_path: Path) -> None:
+    """A run that cannot work is removed; what its folder contained before is not."""
+    folder = tmp_path / "run"
+    (folder / "notes").mkdir(parents=True)
+    (folder / "notes" / "thesis.tex").write_text("years of work")
+    absent = ["data=mnist", "data.download=false", f"data.root={tmp_path / 'absent'}"]
+    done = heavy.call("train.py", *absent, f"hydra.run.dir={folder}", folder=tmp_path)
+    assert_refused(done)
+    assert f"{tmp_path / 'absent'}" in done.err
+    assert (folder / "notes" / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_folder_with_equals_and_quotes_needs_no_quotes(
+    light: Warm, refused: Refused, tmp_path: Path
+) -> None:
+    folder = tmp_path / "lr=0.1,it's"
+    folder.mkdir()
+    assert f"{folder} has no run.json" in refused(light, "evaluate.py", f"run={folder}")
+    assert f"{folder} has no run.json" in refused(light, "train.py", f"init_from={folder}")
+
+
 def test_a_sweep_that_is_at_work(held: Path, light: Warm, refused: Refused) -> None:
     line = refused(light, "train.py", *SMALL, "seed=0,1", f"hydra.sweep.dir={held}", "-m")
     assert f"the same sweep is already running in {held} (process {os.getpid()})" in line
@@ -71,7 +92,7 @@ def test_folders_that_may_not_be_looked_into(run: Path, heavy: Warm, tmp_path: P
     run.chmod(0o500)
     done = heavy.call("reproduce.py", f"run={run}", f"out={run / 'out'}", folder=tmp_path)
     assert_refused(done)
-    assert "Permission denied; choose another folder with out=<folder>" in done.err
+    assert "Permission denied; choose another out=<folder>" in done.err
     run.chmod(0)
     for script, given in (("evaluate.py", [f"run={run}"]), ("report.py", [str(run)])):
         done = heavy.call(script, *given, folder=tmp_path)

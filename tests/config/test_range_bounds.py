@@ -57,22 +57,22 @@ def test_both_bounds_become_numbers(tmp_path: Path, auto: Callable[..., dict[str
     assert auto(f"scheduler.range_test={path}") == node
 
 
-def test_a_min_lr_of_ones_own_stays(tmp_path: Path, auto: Callable[..., dict[str, Any]]) -> None:
+@pytest.mark.parametrize(
+    ("overrides", "bounds"),
+    [
+        (["scheduler.min_lr=0.2"], (0.2, 0.4)),  # the user's own stays
+        (["scheduler.min_lr=0.1"], (0.1, 0.4)),  # even if it equals optimizer.lr
+        (["scheduler.min_lr=auto", "scheduler.max_lr=3.0"], (0.04, 3.0)),
+        (["optimizer.wd=0.01", "optimizer.momentum=0.8", "trainer.epochs=2"], (0.04, 0.4)),  # tuned later
+        (["data.total_batch_size=32"], (0.04, 0.4)),
+    ],
+)
+def test_what_may_differ_from_the_range_test(
+    overrides: list[str], bounds: tuple[float, float], tmp_path: Path, auto: Callable[..., dict[str, Any]]
+) -> None:
     write_test(tmp_path, {1e-4: (0.04, 0.4)})
-    assert auto("scheduler.min_lr=0.2")["min_lr"] == 0.2
-    assert auto("scheduler.min_lr=0.1")["min_lr"] == 0.1  # though it equals optimizer.lr
-
-
-def test_min_lr_alone_may_be_auto(tmp_path: Path, auto: Callable[..., dict[str, Any]]) -> None:
-    write_test(tmp_path, {1e-4: (0.04, 0.4)})
-    node = auto("scheduler.min_lr=auto", "scheduler.max_lr=3.0")
-    assert (node["min_lr"], node["max_lr"]) == (0.04, 3.0)
-
-
-def test_what_may_be_tuned_after_the_test(tmp_path: Path, auto: Callable[..., dict[str, Any]]) -> None:
-    write_test(tmp_path, {1e-4: (0.04, 0.4)})
-    node = auto("optimizer.wd=0.01", "optimizer.momentum=0.8", "data.total_batch_size=32", "trainer.epochs=2")
-    assert node["max_lr"] == 0.4
+    node = auto(*overrides)
+    assert (node["min_lr"], node["max_lr"]) == bounds
 
 
 def test_of_several_settings_the_one_of_this_run(tmp_path: Path, auto: Callable[..., dict[str, Any]]) -> None:
@@ -83,20 +83,21 @@ def test_of_several_settings_the_one_of_this_run(tmp_path: Path, auto: Callable[
         auto("optimizer.wd=0.5")
 
 
-def test_of_another_model(tmp_path: Path, auto: Callable[..., dict[str, Any]]) -> None:
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("model.hidden=[32]", r"another model: model.hidden is \[32\] here"),
+        ("model=resnet20", "another model"),
+        ("data=mnist", r"another data: data._target_ is 'tempo.data.mnist.mnist' here"),
+        ("optimizer=adam", r"another optimizer: optimizer._target_ is 'torch.optim.Adam' here"),
+    ],
+)
+def test_a_range_test_of_something_else(
+    override: str, words: str, tmp_path: Path, auto: Callable[..., dict[str, Any]]
+) -> None:
     write_test(tmp_path, {1e-4: (0.04, 0.4)})
-    with pytest.raises(UserError, match=r"another model: model.hidden is \[32\] here"):
-        auto("model.hidden=[32]")
-    with pytest.raises(UserError, match="another model"):
-        auto("model=resnet20")
-
-
-def test_of_another_data_set_or_optimizer(tmp_path: Path, auto: Callable[..., dict[str, Any]]) -> None:
-    write_test(tmp_path, {1e-4: (0.04, 0.4)})
-    with pytest.raises(UserError, match=r"another data: data._target_ is 'tempo.data.mnist.mnist' here"):
-        auto("data=mnist")
-    with pytest.raises(UserError, match=r"another optimizer: optimizer._target_ is 'torch.optim.Adam' here"):
-        auto("optimizer=adam")
+    with pytest.raises(UserError, match=words):
+        auto(override)
 
 
 def write_tests_of(folder: Path, tests: dict[str, float]) -> None:
@@ -130,16 +131,6 @@ def test_of_several_optimizers_each_has_its_own(tmp_path: Path, auto: Callable[.
         auto("optimizer=adagrad")
 
 
-@pytest.mark.parametrize("proposal", [{}, {"min_lr": 0.1}, [], 3, {"min_lr": "low", "max_lr": 1.0}])
-def test_a_damaged_proposal(tmp_path: Path, auto: Callable[..., dict[str, Any]], proposal: Any) -> None:
-    path = write_test(tmp_path, {1e-4: (0.04, 0.4)})
-    content = json.loads(path.read_text(encoding="utf-8"))
-    content["settings"][0]["proposal"] = proposal
-    path.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(UserError, match="is no result of a range test"):
-        auto()
-
-
 def test_the_place_of_downloaded_data_does_not_matter(tmp_path: Path) -> None:
     write_test(tmp_path, {1e-4: (0.04, 0.4)}, "data=mnist", "data.root=/here")
     auto = ["scheduler.max_lr=auto", f"scheduler.range_test={tmp_path}"]
@@ -161,19 +152,10 @@ def test_without_a_proposal(tmp_path: Path, auto: Callable[..., dict[str, Any]])
 
 
 def test_without_a_file(auto: Callable[..., dict[str, Any]]) -> None:
-    with pytest.raises(UserError, match=r"No such file or directory; make it with src/lr_range.py"):
+    with pytest.raises(UserError, match=r"No such file or directory; run src/lr_range.py and name"):
         auto("scheduler.range_test=/no/such/folder")
     with pytest.raises(UserError, match=r"name its folder with scheduler\.range_test="):
         auto("scheduler.range_test=null")
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", '{"kind": "x"}', '{"kind": "lr_range", "schema_version": 9}']
-)
-def test_a_damaged_file(tmp_path: Path, auto: Callable[..., dict[str, Any]], text: str) -> None:
-    (tmp_path / FILE_NAME).write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match="is no result of a range test"):
-        auto()
 
 
 def test_auto_is_a_word_of_these_bounds_only(tmp_path: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import importlib.util
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 
@@ -23,38 +27,54 @@ from tests.jobs import CONF, compose_job
 
 ASYNC = "trainer=ddp_cpu trainer.devices=2 trainer.method=ps_async"
 SERVERS_STEP = "trainer=ddp_cpu trainer.devices=2 trainer.method=ps_sync server.reply=parameters"
-# (overrides, what the line must name: the value, and the override that mends it)
-REFUSED: list[tuple[str, str, str]] = [
-    ("optimizer.lr=0", "optimizer.lr=0", "optimizer.lr=0.1"),
-    ("optimizer.lr=-0.1", "optimizer.lr=-0.1", "optimizer.lr=0.1"),
-    ("optimizer.lr=nan", "optimizer.lr=nan", "optimizer.lr=0.1"),
-    ("optimizer.lr=inf", "optimizer.lr=inf", "optimizer.lr=0.1"),
+# key=refused->remedy, after the options of the line: the message must contain both.
+OUT_OF_RANGE = """
+optimizer.lr=0->0.1 optimizer.lr=-0.1->0.1 optimizer.lr=nan->0.1 optimizer.lr=inf->0.1
+optimizer.wd=inf->1e-4 optimizer.momentum=1->0.9 optimizer.momentum=-0.1->0.9 optimizer.dampening=2->0
+server.max_staleness=4->null data.total_batch_size=0->1 data.eval_batch_size=0->1 data.val_size=-1->0
+data.val_size=1.5->0.1 data.val_size=0->0.1 data.train_size=0->1 data.augment.crop_padding=-1->0
+trainer.devices=0->1 trainer.devices=-1->1 trainer.num_nodes=0->1 trainer.accumulate=0->1
+trainer.epochs=0->1 trainer.max_steps=0->1 trainer.threads=0->1 trainer.val_every_n_epochs=0->1
+trainer.log_every_n_steps=0->1 trainer.steps_per_call=0->1 trainer.gradient_clip=0->1
+trainer.limit_train_steps=0->1 checkpoint.every_n_steps=0->1 checkpoint.every_n_minutes=0->1
+early_stopping.patience=0->1 early_stopping.min_delta=-1->0 ema.decay=1->0.999 ema.decay=0->0.999
+divergence.factor=1->2 seed=-1->0
+optimizer=adam optimizer.beta2=1->0.999 optimizer.eps=-1->1e-8
+optimizer=lbfgs optimizer.max_iter=0->20 trainer.precision=16-mixed->32-true trainer.gradient_clip=1->null
+optimizer=newton_cg trainer.compile=true->false
+optimizer=bfgs optimizer.c2=1->0.9 optimizer.max_memory_gb=0->2
+optimizer=muon optimizer.adamw_momentum=1->0.9
+optimizer=schedule_free ema.decay=0.9->null optimizer.momentum=0->0.9
+"""
+# What the message must say of each of these values.
+WRONG_TYPES = {
+    "whole number": [
+        "optimizer=lbfgs optimizer.max_iter=1.5",
+        "scheduler=triangular scheduler.cycles=1.5",
+        "data.total_batch_size=64.5",
+        "data.augment.cutout=1.5",
+        "data=synthetic data.image_size=big",
+        "trainer.epochs=ten",
+        "seed=zero",
+        "seed=null",
+        "model.depth=twenty",
+    ],
+    "true or false": ["data.augment.flip=3", "trainer.channels_last=2", "preview=2"],
+    "text": ["data=mnist data.root=3"],
+    "number": ["model=cnn3 model.dropout=nan"],
+}
+# (overrides, what the message must contain: the value, and the override that helps)
+REFUSED: list[tuple[str, ...]] = [
     ("optimizer.lr=fast", "optimizer.lr='fast'", "optimizer.lr=0.1"),
     ("optimizer.lr=true", "optimizer.lr=True", "optimizer.lr=0.1"),
     ("optimizer.lr=null", "optimizer.lr=None", "optimizer.lr=0.1"),
     ("optimizer.lr=[0.1,0.2]", "optimizer.lr=[0.1, 0.2]", "optimizer.lr=0.1"),
     ("optimizer.wd=-1e-4", "optimizer.wd=-0.0001", "optimizer.wd=1e-4"),
-    ("optimizer.wd=inf", "optimizer.wd=inf", "optimizer.wd=1e-4"),
-    ("optimizer.momentum=1", "optimizer.momentum=1", "optimizer.momentum=0.9"),
-    ("optimizer.momentum=-0.1", "optimizer.momentum=-0.1", "optimizer.momentum=0.9"),
-    ("optimizer=adam optimizer.beta2=1", "optimizer.beta2=1", "optimizer.beta2=0.999"),
-    ("optimizer.dampening=2", "optimizer.dampening=2", "optimizer.dampening=0"),
-    ("optimizer=adam optimizer.eps=-1", "optimizer.eps=-1", "optimizer.eps=1e-8"),
-    ("optimizer=lbfgs optimizer.max_iter=0", "optimizer.max_iter=0", "optimizer.max_iter=20"),
-    ("optimizer=lbfgs optimizer.max_iter=1.5", "optimizer.max_iter=1.5", "whole number"),
     ("optimizer=lbfgs +optimizer.history=3", "optimizer.history", "history_size"),
     ("optimizer=lbfgs optimizer.line_search_fn=armijo", "line_search_fn='armijo'", "strong_wolfe"),
-    ("optimizer=lbfgs trainer.precision=16-mixed", "trainer.precision=16-mixed", "trainer.precision=32-true"),
-    ("optimizer=lbfgs trainer.gradient_clip=1", "trainer.gradient_clip=1", "trainer.gradient_clip=null"),
     ("optimizer=newton_cg trainer=ddp_cpu trainer.devices=2", "trainer.devices=2", "optimizer=lbfgs"),
-    ("optimizer=newton_cg trainer.compile=true", "trainer.compile=true", "trainer.compile=false"),
-    ("optimizer=bfgs optimizer.c2=1", "optimizer.c2=1", "optimizer.c2=0.9"),
-    ("optimizer=bfgs optimizer.max_memory_gb=0", "optimizer.max_memory_gb=0", "optimizer.max_memory_gb=2"),
-    ("optimizer=muon optimizer.adamw_momentum=1", "adamw_momentum=1", "optimizer.adamw_momentum=0.9"),
-    ("optimizer=schedule_free ema.decay=0.9", "ema.decay=0.9", "ema.decay=null"),
     ("data=folder data.channels=2", "data.channels=2", "one of 1, 3"),
     ("optimizer=schedule_free scheduler=onecycle", "momentum", "scheduler.min_momentum=null"),
-    ("optimizer=schedule_free optimizer.momentum=0", "optimizer.momentum=0", "optimizer.momentum=0.9"),
     (f"optimizer=schedule_free {SERVERS_STEP}", "average of the weights", "server.reply=gradients"),
     (f"optimizer=muon {SERVERS_STEP}", "two parts", "server.reply=gradients"),
     (f"optimizer=lbfgs {SERVERS_STEP}", "line search", "server.reply=gradients"),
@@ -69,7 +89,6 @@ REFUSED: list[tuple[str, str, str]] = [
     (f"{ASYNC} server.placement=sharded", "server.placement=sharded", "server.placement=by_size"),
     (f"{ASYNC} server.reply=gradients", "server.reply=gradients", "server.reply=parameters"),
     (f"{ASYNC} server.max_staleness=-1", "server.max_staleness=-1", "server.max_staleness=4"),
-    ("server.max_staleness=4", "server.max_staleness=4", "server.max_staleness=null"),
     ("scheduler=onecycle optimizer=lbfgs", "momentum", "optimizer=momentum"),
     ("scheduler=onecycle optimizer=sgd", "momentum", "optimizer=momentum"),
     ("scheduler=onecycle optimizer=adagrad", "momentum", "scheduler.min_momentum=null"),
@@ -85,67 +104,27 @@ REFUSED: list[tuple[str, str, str]] = [
     ("scheduler=onecycle scheduler.curve=square", "scheduler.curve='square'", "one of linear, cosine"),
     ("scheduler=multistep scheduler.milestones=[1.5]", "milestones", "scheduler.milestones="),
     ("scheduler=triangular scheduler.cycles=0", "scheduler.cycles=0", "scheduler.cycles="),
-    ("scheduler=triangular scheduler.cycles=1.5", "scheduler.cycles=1.5", "whole number"),
-    ("data.total_batch_size=0", "data.total_batch_size=0", "data.total_batch_size=1"),
-    ("data.total_batch_size=64.5", "data.total_batch_size=64.5", "whole number"),
-    ("data.eval_batch_size=0", "data.eval_batch_size=0", "data.eval_batch_size=1"),
-    ("data.val_size=-1", "data.val_size=-1", "data.val_size=0"),
-    ("data.val_size=1.5", "data.val_size=1.5", "data.val_size=0.1"),
-    ("data.val_size=0", "data.val_size=0", "data.val_size=0.1"),
     ("data.val_size=0 objective=test/accuracy", "checkpoint.select=best", "checkpoint.select=last"),
     (
         "data.val_size=0 objective=test/loss checkpoint.select=last early_stopping.patience=3",
         "early_stopping.patience",
         "data.val_size=0.1",
     ),
-    ("data.train_size=0", "data.train_size=0", "data.train_size=1"),
     ("data.normalize=pixel", "data.normalize='pixel'", "one of channel, unit"),
-    ("data.augment.crop_padding=-1", "data.augment.crop_padding=-1", "data.augment.crop_padding=0"),
-    ("data.augment.flip=3", "data.augment.flip=3", "true or false"),
-    ("data.augment.cutout=1.5", "data.augment.cutout=1.5", "whole number"),
     ("data.augment=null", "data.augment=None", "data.augment.<key>="),
     ("+data.colour=red", "data.colour", "Known"),
-    ("data=synthetic data.image_size=big", "data.image_size='big'", "whole number"),
-    ("data=mnist data.root=3", "data.root=3", "text"),
     ("trainer=cpu trainer.accumulate=3", "data.total_batch_size=64", "data.total_batch_size=63"),
     ("trainer=ddp_cpu trainer.devices=5", "5 devices", "data.total_batch_size=65"),
-    ("trainer.devices=0", "trainer.devices=0", "trainer.devices=1"),
-    ("trainer.devices=-1", "trainer.devices=-1", "trainer.devices=1"),
-    ("trainer.num_nodes=0", "trainer.num_nodes=0", "trainer.num_nodes=1"),
-    ("trainer.accumulate=0", "trainer.accumulate=0", "trainer.accumulate=1"),
-    ("trainer.epochs=0", "trainer.epochs=0", "trainer.epochs=1"),
-    ("trainer.epochs=ten", "trainer.epochs='ten'", "whole number"),
-    ("trainer.max_steps=0", "trainer.max_steps=0", "trainer.max_steps=1"),
-    ("trainer.threads=0", "trainer.threads=0", "trainer.threads=1"),
-    ("trainer.val_every_n_epochs=0", "trainer.val_every_n_epochs=0", "trainer.val_every_n_epochs=1"),
-    ("trainer.log_every_n_steps=0", "trainer.log_every_n_steps=0", "trainer.log_every_n_steps=1"),
-    ("trainer.steps_per_call=0", "trainer.steps_per_call=0", "trainer.steps_per_call=1"),
     ("trainer.steps_per_call=many", "trainer.steps_per_call='many'", "auto"),
-    ("trainer.gradient_clip=0", "trainer.gradient_clip=0", "trainer.gradient_clip=1"),
     ("trainer.precision=8", "trainer.precision=8", "32-true"),
     ("trainer.accelerator=abacus", "trainer.accelerator='abacus'", "cpu"),
     ("trainer.backend=nccl trainer.accelerator=cpu", "trainer.backend=nccl", "trainer.backend=gloo"),
     ("trainer.profiler=yes", "trainer.profiler=", "simple"),
-    ("trainer.channels_last=2", "trainer.channels_last=2", "true or false"),
-    ("trainer.limit_train_steps=0", "trainer.limit_train_steps=0", "trainer.limit_train_steps=1"),
     ("checkpoint.select=worst", "checkpoint.select='worst'", "best"),
-    ("checkpoint.every_n_steps=0", "checkpoint.every_n_steps=0", "checkpoint.every_n_steps=1"),
-    ("checkpoint.every_n_minutes=0", "checkpoint.every_n_minutes=0", "checkpoint.every_n_minutes=1"),
-    ("early_stopping.patience=0", "early_stopping.patience=0", "early_stopping.patience=1"),
-    ("early_stopping.min_delta=-1", "early_stopping.min_delta=-1", "early_stopping.min_delta=0"),
-    ("ema.decay=1", "ema.decay=1", "ema.decay=0.999"),
-    ("ema.decay=0", "ema.decay=0", "ema.decay=0.999"),
-    ("divergence.factor=1", "divergence.factor=1", "divergence.factor=2"),
     ("divergence.factor=nan", "divergence.factor=nan", "divergence.factor="),
     ("objective=val/f1", "objective='val/f1'", "val/accuracy"),
-    ("seed=zero", "seed='zero'", "whole number"),
-    ("seed=null", "seed=None", "whole number"),
-    ("seed=-1", "seed=-1", "seed=0"),
     ("seed=4294967296", "seed=4294967296", "seed="),
-    ("preview=2", "preview=2", "true or false"),
-    ("model.depth=twenty", "model.depth='twenty'", "whole number"),
     ("+model.width=3", "model.width", "Known: depth"),
-    ("model=cnn3 model.dropout=nan", "model.dropout=nan", "number"),
     ("model=mlp model.hidden=128", "model.hidden=128", "model.hidden="),
     ("model=mlp model.hidden=[a]", "model.hidden=['a']", "model.hidden="),
     ("model._target_=tempo.model.mlp.Perceptron", "Perceptron", "mlp.py"),
@@ -174,24 +153,83 @@ REFUSED: list[tuple[str, str, str]] = [
     ("data=cifar10 data.train_size=45001", "data.train_size=45001", "at most 45000"),
     ("data.train_size=32", "data.total_batch_size=64", "data.total_batch_size=32"),
     ("scheduler._target_=tempo.scheduler.absent.Absent", "tempo.scheduler.absent", "scheduler="),
+    ("trainer=ddp_cpu trainer.backend=nccl", "trainer.backend=nccl needs GPUs", "trainer.backend=gloo"),
+    ("trainer=ddp_cpu trainer.method=powersgd", "trainer.method='powersgd'", "ring"),
+    ("trainer.method=ps_sync", "needs more than one process", "trainer=ddp_cpu trainer.devices=2"),
+    ("trainer=ddp_cpu trainer.method=ps_sync server.count=3", "server.count=3 must be in [1, 2]"),
+    ("trainer.compress=fp16", "has only one; set trainer.compress=null"),
+    ("trainer=ddp_cpu trainer.compress=bf16 trainer.precision=bf16-true", "trainer.compress=null"),
+    ("trainer=ddp_cpu trainer.compress=bf16 trainer.precision=64-true", "rounds the float64"),
+    ("trainer=ddp_cpu trainer.compress=int8", "trainer.compress='int8'", "fp16"),
+    ("trainer=cpu trainer.cuda_graph=true", "needs an NVIDIA GPU", "trainer.cuda_graph=auto"),
+    ("trainer=ddp trainer.cuda_graph=true", "of one process", "trainer.cuda_graph=auto"),
+    ("trainer=gpu trainer.cuda_graph=true trainer.precision=16-mixed", "bf16-mixed"),
+    ("trainer=gpu trainer.cuda_graph=true optimizer=lbfgs", "but LBFGS makes several"),
+    ("trainer=gpu trainer.cuda_graph=true trainer.profiler=simple", "trainer.profiler=simple could"),
+    ("trainer.cuda_graph=yes_please", "trainer.cuda_graph='yes_please'", "auto"),
+    ("trainer=fsdp2 trainer.devices=1", "has only one; set trainer.devices=2, or trainer.shard=false"),
+    ("trainer=fsdp2 trainer.method=ps_sync", "trainer.method=ring, or trainer.shard=false"),
+    ("trainer=fsdp2 trainer.precision=16-mixed", "trainer.precision=bf16-mixed"),
+    ("trainer=fsdp2 trainer.compile=true", "trainer.compile=false"),
+    ("trainer=fsdp2 optimizer=lbfgs", "trainer.shard=true", "LBFGS", "optimizer=adamw"),
+    ("trainer=fsdp2 optimizer=bfgs", "trainer.shard=true", "BFGS", "optimizer=adamw"),
+    ("trainer=fsdp2 optimizer=newton_cg", "trainer.shard=true", "NewtonCG", "optimizer=adamw"),
+    ("trainer=fsdp2 optimizer=muon", "MuonWithAdamW is made of", "optimizer=adamw"),
+    ("trainer=fsdp2 optimizer=schedule_free", "AdamWScheduleFree keeps", "optimizer=adamw"),
+    ("trainer=fsdp2 optimizer.fused=true", "no fused kernel of SGD", "optimizer.fused=null"),
 ]
 
 
-@pytest.mark.parametrize(("overrides", "value", "remedy"), REFUSED, ids=[each[0] for each in REFUSED])
-def test_refused_in_one_line(overrides: str, value: str, remedy: str) -> None:
+@functools.cache
+def composed_options(options: tuple[str, ...]) -> dict[str, Any]:
+    return compose_job(options)[0]
+
+
+def values_of(overrides: str) -> dict[str, Any]:
+    """Compose the options, once for all cases that have the same, and set the keys as Hydra would."""
+    given = overrides.split()
+    if any(override[0] in "+~" for override in given):  # only Hydra knows how to add and delete
+        return compose_job(given)[0]
+    options = tuple(override for override in given if (CONF / override.partition("=")[0]).is_dir())
+    values = copy.deepcopy(composed_options(options))
+    keys = [override for override in given if override not in options]
+    for override in OverridesParser.create().parse_overrides(keys):
+        *parents, leaf = override.key_or_group.split(".")
+        functools.reduce(dict.__getitem__, parents, values)[leaf] = override.value()
+    return values
+
+
+def out_of_range() -> Iterator[tuple[str, str, str]]:
+    for line in OUT_OF_RANGE.strip().splitlines():
+        options = [word for word in line.split() if "->" not in word]
+        for entry in line.split()[len(options) :]:
+            refused, remedy = entry.split("->")
+            key, _, value = refused.partition("=")
+            yield " ".join([*options, refused]), f"{key}={value}", f"{key}={remedy}"
+
+
+def wrong_types() -> Iterator[tuple[str, str, str]]:
+    for words, cases in WRONG_TYPES.items():
+        for overrides in cases:
+            yield overrides, f"{overrides.split()[-1].partition('=')[0]}=", words
+
+
+@pytest.mark.parametrize("case", [*out_of_range(), *wrong_types(), *REFUSED], ids=lambda case: case[0])
+def test_refused_in_one_line(case: tuple[str, ...]) -> None:
+    overrides, *words = case
     with pytest.raises(UserError) as caught:
-        check(compose_job(overrides.split())[0])
+        check(values_of(overrides))
     message = str(caught.value)
     assert "\n" not in message
-    assert value in message
-    assert remedy in message
+    for word in words:
+        assert word in message
 
 
 def test_the_asynchronous_server_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else find(name))
     with pytest.raises(UserError, match=re.escape("pip install -e '.[ray]'")):
-        check(compose_job(ASYNC.split())[0])
+        check(values_of(ASYNC))
 
 
 def test_what_is_near_a_bound_is_not_refused() -> None:
@@ -212,7 +250,7 @@ def test_what_is_near_a_bound_is_not_refused() -> None:
         "model._target_=omegaconf.DictConfig",  # of another package: what it makes is seen when it is called
         "scale=smoke experiment=radiuk2020/table1_row01_resnet56_cifar10_step_100",
     ):
-        check(compose_job(overrides.split())[0])
+        check(values_of(overrides))
 
 
 @pytest.mark.parametrize("name", ["train", "tune", "lr_range"])

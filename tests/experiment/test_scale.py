@@ -85,7 +85,7 @@ def test_a_table_without_m_is_refused_in_a_line(tmp_path: Path) -> None:
     result = script("train.py", "experiment=radiuk2020/table1", f"hydra.run.dir={folder}")
     assert result.returncode == 1
     assert result.stderr == (
-        "experiment=radiuk2020/table1 is a table of 18 runs: add -m, or name one of its rows\n"
+        "experiment=radiuk2020/table1 is a table of 18 runs; add -m, or name one of its rows\n"
     )
     assert not folder.exists()
 

@@ -1,4 +1,4 @@
-"""Hydra's callback that checks a run's configuration before its folder is made."""
+"""Hydra callback that checks a run's configuration before its folder is made."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tempo.record.run_folder import check_folder, named_folder, note_folder
 
 
 class CheckBeforeRun(Callback):
-    """Runs `check` when the configuration is composed and no folder is made yet."""
+    """Check the configuration after Hydra composes it and before Hydra makes a folder."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """End the process with one line where the configuration cannot work."""
+        """End the process with one line if the configuration cannot work."""
         try:
             _check_not_a_table(config)
             values = composed(config)
@@ -38,20 +38,20 @@ class CheckBeforeRun(Callback):
             if not values["preview"]:
                 check_folder(values, folder)
         except (UserError, OmegaConfBaseException) as error:
-            # Hydra turns exceptions of callbacks into warnings; SystemExit it lets through.
+            # Hydra turns exceptions of callbacks into warnings, but not SystemExit.
             sys.exit(one_line(error))
         except OSError as error:
             sys.exit(f"{error.filename}: {error.strerror}; choose another folder with hydra.run.dir=<folder>")
 
 
 def _folder_of(config: DictConfig) -> Path:
-    """Where the run will write, if it may."""
+    """Return the folder of the run; UserError if it may not be used."""
     with hydra_knows(announced(config)):
         text, inner = str(config.hydra.run.dir), config.hydra.output_subdir
     folder = named_folder("hydra.run.dir", text)
     if inner not in (None, ".hydra"):
         raise UserError(
-            f"hydra.output_subdir={inner}: what reads a run's folder looks into .hydra; leave it out, or null"
+            f"hydra.output_subdir={inner}: a run's folder is read from .hydra; leave it out, or set null"
         )
     return folder
 
@@ -60,4 +60,4 @@ def _check_not_a_table(config: DictConfig) -> None:
     rows = OmegaConf.select(config, "hydra.sweeper.rows")
     if isinstance(rows, ListConfig) and rows:
         asked = OmegaConf.select(config, "hydra.runtime.choices.experiment")
-        raise UserError(f"experiment={asked} is a table of {len(rows)} runs: add -m, or name one of its rows")
+        raise UserError(f"experiment={asked} is a table of {len(rows)} runs; add -m, or name one of its rows")

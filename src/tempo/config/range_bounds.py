@@ -20,12 +20,12 @@ BOUNDS = ("min_lr", "max_lr")
 
 
 def essentials(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a range test is a range test of, by dotted key: model, data set, optimizer, batch size.
+    """Return what a range test depends on, by dotted key: model, data set, optimizer, batch size.
 
-    The learning rate itself is left out, and so is what the test does not depend on.
+    The learning rate itself is left out.
     """
     data = config["data"]
-    # A data set that can be downloaded is the same in any folder; else the folder says which images it is.
+    # A data set that can be downloaded is the same in any folder; otherwise the folder chooses the images.
     places = ("root", "cache", "download") if "download" in data else ("cache",)
     nodes = {
         "model": config["model"],
@@ -36,25 +36,25 @@ def essentials(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_bounds(config: Mapping[str, Any], min_lr_is_default: bool) -> dict[str, Any]:
-    """The configuration with numbers in place of `scheduler.max_lr=auto` and `scheduler.min_lr=auto`.
+    """Replace `scheduler.max_lr=auto` and `scheduler.min_lr=auto` by the numbers of a range test.
 
-    `min_lr_is_default`: nobody has set scheduler.min_lr, so it goes with an `auto` max_lr.
+    `min_lr_is_default`: the user has not set scheduler.min_lr, so it follows an `auto` max_lr.
 
     Raises:
-        UserError: the file is missing, damaged or without a proposal, or is of another model, data set or
-            optimizer.
+        UserError: the file is missing, damaged or without a proposal, or belongs to another model, data set
+            or optimizer.
     """
     schedule = config.get("scheduler")
     if not isinstance(schedule, Mapping) or AUTO not in (schedule.get("max_lr"), schedule.get("min_lr")):
         return dict(config)
     if not schedule.get("range_test"):
         raise UserError(
-            "scheduler.max_lr=auto takes its value from a range test: name its folder with "
+            "scheduler.max_lr=auto takes its value from a range test; name its folder with "
             "scheduler.range_test=<folder of src/lr_range.py>"
         )
     if not isinstance(schedule["range_test"], str):
         raise UserError(
-            f"scheduler.range_test={schedule['range_test']!r} is not text: name the folder of src/lr_range.py"
+            f"scheduler.range_test={schedule['range_test']!r} is not text; name the folder of src/lr_range.py"
         )
     path = Path(schedule["range_test"]).expanduser().absolute()
     path = path / FILE_NAME if path.is_dir() else path
@@ -73,45 +73,56 @@ def _read(path: Path) -> dict[str, Any]:
             raise ValueError(f"kind {values['kind']!r}, schema_version {values['schema_version']!r}")
         if not isinstance(values["settings"], list) or not values["settings"]:
             raise ValueError("no settings")
-        for each in values["settings"]:
-            if not isinstance(each["essentials"], dict) or not {"label", "proposal", "go_on"} <= each.keys():
+        for setting in values["settings"]:
+            if (
+                not isinstance(setting["essentials"], dict)
+                or not {"label", "proposal", "go_on"} <= setting.keys()
+            ):
                 raise ValueError("a setting lacks its essentials or its proposal")
-            if each["proposal"] is not None and not all(_is_rate(each["proposal"][key]) for key in BOUNDS):
-                raise ValueError("a proposal whose bounds are no numbers above 0")
+            proposal = setting["proposal"]
+            if proposal is not None and not all(_is_rate(proposal[key]) for key in BOUNDS):
+                raise ValueError("a proposal whose bounds are not numbers above 0")
         assert isinstance(values, dict)
         return values
     except OSError as error:
         raise UserError(
-            f"scheduler.range_test={path}: {error.strerror}; make it with src/lr_range.py, name its folder"
+            f"scheduler.range_test={path}: {error.strerror}; run src/lr_range.py and name its folder"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
-            f"scheduler.range_test={path} is no result of a range test ({error}); run src/lr_range.py again"
+            f"scheduler.range_test={path} is not the result of a range test ({error}); run "
+            "src/lr_range.py again"
         ) from None
 
 
 def _proposal(test: Mapping[str, Any], config: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
-    """The bounds of the setting that this configuration is of."""
+    """Return the bounds of the setting that fits this configuration."""
     now, settings = essentials(config), test["settings"]
     then = settings[0]["essentials"]
-    # What tells the settings apart is chosen from below: a test may be of several models or optimizers.
-    varying = {key for each in settings for key in (*each["essentials"], *then) if _differs(each, then, key)}
+    # A test may cover several models or optimizers: the keys in which its settings differ select one.
+    varying = {
+        key
+        for setting in settings
+        for key in (*setting["essentials"], *then)
+        if setting["essentials"].get(key) != then.get(key)
+    }
     for key in sorted(key for key in {*then, *now} - varying if _must_agree(key)):
         if then.get(key) != now.get(key):
             raise UserError(
-                f"scheduler.range_test={path} is of another {key.partition('.')[0]}: {key} is "
+                f"scheduler.range_test={path} belongs to another {key.partition('.')[0]}: {key} is "
                 f"{now.get(key)!r} here and {then.get(key)!r} there; run src/lr_range.py with the keys of "
                 "this run"
             )
-    # Several settings: the one with the values of this run, in whatever tells them apart.
     fitting = [
-        each for each in settings if all(each["essentials"].get(key) == now.get(key) for key in varying)
+        setting
+        for setting in settings
+        if all(setting["essentials"].get(key) == now.get(key) for key in varying)
     ]
     if not fitting:
-        there = ", ".join(str(each["label"]) for each in settings)
+        there = ", ".join(str(setting["label"]) for setting in settings)
         here = ", ".join(f"{key}={now.get(key)}" for key in sorted(varying))
         raise UserError(
-            f"scheduler.range_test={path} has {there}, and none of them is this run's {here}: take one of "
+            f"scheduler.range_test={path} has {there}, and none of them is this run's {here}; set one of "
             "these values, or run src/lr_range.py with the overrides of this run"
         )
     if fitting[0]["proposal"] is None:
@@ -124,7 +135,7 @@ def _proposal(test: Mapping[str, Any], config: Mapping[str, Any], path: Path) ->
 
 
 def _must_agree(key: str) -> bool:
-    """Network, source of the images and kind of optimizer; the rest may be tuned after the test."""
+    """Whether a key belongs to the network, the data set or the kind of optimizer; others may be tuned."""
     node, _, leaf = key.partition(".")
     if node == "data":
         return leaf.partition(".")[0] not in COMMON_DATA_KEYS
@@ -133,7 +144,3 @@ def _must_agree(key: str) -> bool:
 
 def _is_rate(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
-
-
-def _differs(setting: Mapping[str, Any], then: Mapping[str, Any], key: str) -> bool:
-    return bool(setting["essentials"].get(key) != then.get(key))

@@ -1,4 +1,4 @@
-"""From what Hydra composed to plain values: interpolations and `auto` bounds resolved."""
+"""Turn what Hydra composed into plain values: resolve interpolations and `auto` bounds."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tempo.errors import UserError
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """Every interpolation and `auto` bound resolved, every node a plain dict or list.
+    """Resolve every interpolation and `auto` bound, and return plain dicts and lists.
 
     Raises:
-        UserError: an interpolation that leads nowhere, a value that is still missing, an `auto` bound whose
-            range test cannot give it, or see `with_own_values`.
+        UserError: an interpolation that leads nowhere, a missing value, an `auto` bound that its range test
+            cannot give, or see `with_own_values`.
     """
     job = with_own_values(without_hydra(config) if "hydra" in config else config)
     try:
@@ -28,31 +28,31 @@ def plain(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}; give it a value") from error
     assert isinstance(values, dict)
-    # A bound that still follows the optimizer's rate was set by nobody.
-    untouched = is_interpolation(job, "scheduler.min_lr")
-    return with_bounds({str(key): value for key, value in values.items()}, untouched)
+    # min_lr was not set by the user if it still follows the optimizer's learning rate.
+    min_lr_is_default = is_interpolation(job, "scheduler.min_lr")
+    return with_bounds({str(key): value for key, value in values.items()}, min_lr_is_default)
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
-    """The job's part of a configuration, interpolations as they are."""
+    """Return the job's part of a configuration, with its interpolations."""
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 def is_interpolation(config: DictConfig, key: str) -> bool:
-    """Whether the value at a dotted key is `${..}` and no value of its own."""
+    """Whether the value at a dotted key is `${..}`."""
     parent, _, leaf = key.rpartition(".")
     node = OmegaConf.select(config, parent)
     return isinstance(node, DictConfig) and leaf in node and OmegaConf.is_interpolation(node, leaf)
 
 
 def composed(config: DictConfig) -> dict[str, Any]:
-    """The job's part of a configuration that still has its `hydra` node, as plain values."""
+    """Return the job's part of a configuration with a `hydra` node, as plain values."""
     with hydra_knows(announced(config)):
         return plain(config)
 
 
 def announced(config: DictConfig) -> Any:
-    """What HydraConfig holds once Hydra has announced this configuration."""
+    """Return what HydraConfig will hold for this configuration."""
     with hydra_knows(None):
         HydraConfig.instance().set_config(config)
         return HydraConfig.instance().cfg
@@ -60,7 +60,7 @@ def announced(config: DictConfig) -> Any:
 
 @contextlib.contextmanager
 def hydra_knows(config: Any) -> Iterator[None]:
-    """Let `${hydra:..}` be resolved from what was `announced`, before Hydra itself does so."""
+    """Resolve `${hydra:..}` from what was `announced`, before Hydra itself can."""
     before = HydraConfig.instance().cfg
     HydraConfig.instance().cfg = config
     try:

@@ -1,4 +1,4 @@
-"""The length and the schedule of a run, from its configuration alone: no data is read."""
+"""Length and schedule of a run, from its configuration alone: no data is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tempo.scheduler.schedule import Schedule
 
 
 def planned_images(config: RunConfig) -> int | None:
-    """Images that are trained on; None where the size of the data set is not in the configuration.
+    """Return the number of training images; None if the configuration does not say the size of the data set.
 
     Raises:
         UserError: sizes that the data set does not have.
@@ -24,17 +24,17 @@ def planned_images(config: RunConfig) -> int | None:
 
 
 def planned_steps(config: RunConfig) -> int | None:
-    """Optimizer steps of a run; None where the data set's size is not known."""
+    """Return the optimizer steps of a run; None if the size of the data set is not known."""
     trainer = config.trainer
     if trainer.max_steps is not None:
-        return int(trainer.max_steps)
+        return trainer.max_steps
     images = planned_images(config)
     if images is None:
         return None
-    an_epoch = max(1, images // config.data.total_batch_size)
+    steps_per_epoch = max(1, images // config.data.total_batch_size)
     if trainer.limit_train_steps is not None:
-        an_epoch = min(an_epoch, trainer.limit_train_steps)
-    return int(trainer.epochs * an_epoch)
+        steps_per_epoch = min(steps_per_epoch, trainer.limit_train_steps)
+    return trainer.epochs * steps_per_epoch
 
 
 def schedule_of(config: RunConfig) -> Schedule:

@@ -1,4 +1,4 @@
-"""What an experiment gives to its schedule is left out where another schedule was chosen."""
+"""Drop an experiment's schedule settings if another schedule is chosen."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from omegaconf import DictConfig, OmegaConf
 from tempo.errors import UserError
 
 RANGE_SCRIPT = "lr_range"
-"""Root configuration of the range test: it sets the schedule, whatever an experiment says."""
+"""Root configuration of the range test, which sets the schedule itself."""
 RANGE_TEST = "tempo.scheduler.range_test.RangeTest"
 
 
 def with_own_values(config: DictConfig) -> DictConfig:
-    """The configuration with a `scheduler` node of the chosen option and of the command line alone.
+    """Return the configuration with a `scheduler` node made only of the chosen option and the command line.
 
-    Hydra merges the keys of an experiment into whatever option is chosen in the end: `milestones` into
-    1cycle, the bounds of 1cycle into a range test. They are meant for the schedule that the experiment itself
-    chooses, so under another one, and in `src/lr_range.py`, they are dropped; what the command line gives is
-    kept. Changes nothing where Hydra has not announced a configuration.
+    Hydra merges the keys of an experiment into any option: `milestones` into 1cycle, the bounds of 1cycle
+    into a range test. They are meant for the schedule that the experiment itself chooses, so they are dropped
+    under another one and in `src/lr_range.py`; keys of the command line are kept. If Hydra has not announced
+    a configuration, nothing changes.
 
     Raises:
         UserError: `src/lr_range.py` with another schedule.
@@ -32,11 +32,11 @@ def with_own_values(config: DictConfig) -> DictConfig:
     is_range_script = hydra.job.config_name == RANGE_SCRIPT
     if is_range_script and config.scheduler.get("_target_") != RANGE_TEST:
         raise UserError(
-            "src/lr_range.py needs the rising learning rate of scheduler=range_test: leave scheduler=... "
+            "src/lr_range.py needs the rising learning rate of scheduler=range_test; leave scheduler=... "
             "out, or run src/train.py"
         )
-    option, experiment = (hydra.runtime.choices.get(each) for each in ("scheduler", "experiment"))
-    folders = [Path(each.path) for each in hydra.runtime.config_sources if each.schema == "file"]
+    option, experiment = (hydra.runtime.choices.get(group) for group in ("scheduler", "experiment"))
+    folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
     if experiment is None or not (is_range_script or _chosen_by(experiment, folders) not in (None, option)):
         return config
     own = _read(f"scheduler/{option}", folders)
@@ -54,18 +54,18 @@ def with_own_values(config: DictConfig) -> DictConfig:
 
 
 def _chosen_by(experiment: str, folders: list[Path]) -> str | None:
-    """The scheduler option that an experiment's defaults name, or those of one that it builds on."""
+    """Return the scheduler option in the defaults of an experiment, or of one that it builds on."""
     chosen = None
-    for each in _read(f"experiment/{experiment}", folders).get("defaults", []):
-        if isinstance(each, str) and each != "_self_":
-            chosen = _chosen_by(each, folders) or chosen
-        elif not isinstance(each, str):
-            named = {str(key).split()[-1]: value for key, value in each.items()}
+    for default in _read(f"experiment/{experiment}", folders).get("defaults", []):
+        if isinstance(default, str) and default != "_self_":
+            chosen = _chosen_by(default, folders) or chosen
+        elif not isinstance(default, str):
+            named = {str(key).split()[-1]: value for key, value in default.items()}
             chosen = named.get("/scheduler", chosen)
     return chosen
 
 
 def _read(option: str, folders: list[Path]) -> Any:
-    """The YAML of an option as it stands in the first folder that has it; empty where none has."""
+    """Return the YAML of an option from the first folder that has it; empty if none has."""
     files = [folder / f"{option}.yaml" for folder in folders]
     return next((OmegaConf.load(file) for file in files if file.is_file()), OmegaConf.create())
