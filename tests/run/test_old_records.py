@@ -133,7 +133,7 @@ def test_a_sweep_runs_what_is_missing(copy: Path) -> None:
         word for word in read(folder, "sweep.json")["command"] if not word.startswith("hydra.sweep.dir")
     ]
     said = done(*command, f"hydra.sweep.dir={folder}")
-    assert "2 jobs, 1 finished before, 1 to go on from a checkpoint" in said
+    assert "2 jobs, 1 finished before, 1 to resume" in said
     assert (folder / "lr=0.1" / "run.json").read_bytes() == kept
     assert_ended(folder / "lr=0.01", 60, SWEEPS_SECOND)
 
