@@ -17,9 +17,7 @@ from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 
 from tempo.config.check import check
-from tempo.config.hydra_targets import EXTRAS, signature_of
 from tempo.config.resolve import composed, plain
-from tempo.config.value_types import check_types, fits
 from tempo.errors import UserError
 from tempo.paths import register_resolvers
 from tempo.tuning.tune_settings import settings_of
@@ -278,78 +276,3 @@ def test_plain_resolves_and_refuses_what_is_missing() -> None:
 def test_user_error_is_what_hydra_prints_without_traceback() -> None:
     assert issubclass(UserError, CompactHydraException)
     assert str(UserError("a\n  line\tand another")) == "a line and another"
-
-
-@pytest.mark.parametrize(
-    ("value", "annotation", "expected"),
-    [
-        (1, "int", True),
-        (1, "float", True),
-        (True, "int", False),
-        (True, "float", False),
-        (1.0, "int", False),
-        (float("nan"), "float", False),
-        (float("inf"), "float", True),
-        ("x", "str", True),
-        (1, "str", False),
-        (None, "int | None", True),
-        (None, "int", False),
-        ([1, 2], "tuple[int, ...]", True),
-        ([1, "2"], "tuple[int, ...]", False),
-        ([1, 2], "tuple[int, int, int]", False),
-        ([1, 2, 3], "tuple[int, int, int]", True),
-        (1, "tuple[int, ...]", False),
-        ("a", "Literal['a', 'b']", True),
-        ("c", "Literal['a', 'b']", False),
-        (True, "Literal[1]", False),
-        ("auto", "int | Literal['auto']", True),
-        ({"a": 1}, "dict[str, Any]", True),
-        ({"a": 1}, "Mapping[str, int]", True),
-        ([], "dict[str, Any]", False),
-    ],
-)
-def test_fits(value: Any, annotation: str, expected: bool) -> None:
-    assert fits(value, annotation) is expected
-
-
-def test_signature_of_classes_functions_and_foreign_code() -> None:
-    assert signature_of("tempo.model.mlp.MLP").keys() >= {"input_shape", "num_classes", "hidden"}
-    assert signature_of("tempo.data.digits.digits") == {}
-    onecycle = signature_of("tempo.scheduler.onecycle.OneCycle")
-    assert onecycle["min_lr"] == "float"
-    assert onecycle["min_momentum"] == "float | None"
-    assert signature_of("torch.optim.SGD") is None
-    with pytest.raises(UserError, match="defines no 'MPL'"):
-        signature_of("tempo.model.mlp.MPL")
-
-
-def test_the_signature_read_is_the_signature_that_runs() -> None:
-    """Every target of conf/ that is ours: what `ast` reads equals what `inspect` sees."""
-    import importlib
-    import inspect
-
-    seen = 0
-    for path in sorted(CONF.rglob("*.yaml")):
-        found = re.search(r"^_target_: (tempo\.\S+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-        if found is None:
-            continue
-        module, _, name = found[1].rpartition(".")
-        target = getattr(importlib.import_module(module), name)
-        assert set(signature_of(found[1])) == set(inspect.signature(target).parameters), path
-        seen += 1
-    assert seen >= 20
-
-
-def test_check_types_names_the_nearest_key() -> None:
-    with pytest.raises(UserError, match="Did you mean 'depth'"):
-        check_types("model", {"dept": 3}, {"depth": "int", "width": "int"})
-
-
-def test_an_optimizer_of_an_extra_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    config, _ = compose_job(["optimizer=lion"])
-    monkeypatch.setitem(EXTRAS, config["optimizer"]["_target_"], ("no_such_package", "optimizers"))
-    with pytest.raises(UserError) as caught:
-        check(config)
-    assert str(caught.value) == (
-        "the package no_such_package is not installed; run pip install -e '.[optimizers]'"
-    )
