@@ -120,7 +120,7 @@ def test_a_network_that_counts_its_calls_is_refused(train: Train, monkeypatch: p
         return forward(self, images) * calls[0]
 
     monkeypatch.setattr(MLP, "forward", by_count)
-    with pytest.raises(UserError, match="computes something else"):
+    with pytest.raises(UserError, match="compute something else"):
         train(*ON_GPU, "model=mlp", "trainer.cuda_graph=true")
 
 

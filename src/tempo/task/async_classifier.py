@@ -164,10 +164,7 @@ class AsyncClassifier(Classifier):
         assert isinstance(optimizer, LightningOptimizer)
         backward, _ = steps_of(self, optimizer)
         chunk: Chunk = self.trainer.strategy.batch_to_device(self.batches.chunk(batch, 1))
-        images = self.train_preprocess(chunk.images, chunk.draws).to(self.dtype)
-        size = self.plan.per_device
-        parts = list(zip(images.split(size), chunk.labels.split(size), strict=True))
-        losses, outputs = self._evaluate(batch, parts, backward, True)
+        losses, outputs = self._evaluate(batch, self._micro_batches(chunk), backward)
         self.on_before_optimizer_step(optimizer.optimizer)
         gradients = [
             torch.zeros_like(parameter) if parameter.grad is None else parameter.grad

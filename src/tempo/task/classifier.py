@@ -33,8 +33,6 @@ log = logging.getLogger(__name__)
 
 _NOTHING = nullcontext()
 
-BuildOptimizer = Callable[[nn.Module], torch.optim.Optimizer]
-
 
 class Classifier(pl.LightningModule):
     """A network, its optimizer and its schedule.
@@ -49,7 +47,7 @@ class Classifier(pl.LightningModule):
         self,
         *,
         network: nn.Module,
-        build_optimizer: BuildOptimizer,
+        build_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         schedule: Schedule,
         total_steps: int,
         plan: BatchPlan,
@@ -157,10 +155,7 @@ class Classifier(pl.LightningModule):
         assert isinstance(optimizer, LightningOptimizer)
         backward, take_step = steps_of(self, optimizer)
         first_step, parts = self.trainer.global_step, self.plan.accumulate
-        images = self.train_preprocess(chunk.images, chunk.draws).to(self.dtype)
-        micro_batches = zip(
-            images.split(self.plan.per_device), chunk.labels.split(self.plan.per_device), strict=True
-        )
+        micro_batches = iter(self._micro_batches(chunk))
         losses: list[Tensor] = []
         outputs: list[Tensor] = []
         evaluations = self.evaluations
@@ -195,6 +190,11 @@ class Classifier(pl.LightningModule):
             losses=torch.stack(losses).float().view(chunk.steps, parts).mean(1),
             accuracies=hits.view(chunk.steps, -1).float().mean(1),
         )
+
+    def _micro_batches(self, chunk: Chunk) -> MicroBatches:
+        size = self.plan.per_device
+        images = self.train_preprocess(chunk.images, chunk.draws).to(self.dtype)
+        return list(zip(images.split(size), chunk.labels.split(size), strict=True))
 
     def _evaluate(
         self, step: int, batch: MicroBatches, backward: Backward, differentiate: bool = True
