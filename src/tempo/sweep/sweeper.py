@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
 from hydra.errors import HydraException, InstantiationException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -183,9 +182,8 @@ class RunSweeper(Sweeper):
                 overrides = [self._overrides(job, resume) for job, resume in todo]
                 results = launcher.launch(overrides, initial_job_idx=0)
                 for (job, _), result in zip(todo, results, strict=False):
-                    if isinstance(result, JobReturn):
-                        reason = self._record_end(job, Outcome.from_job_return(result))
-                        say(f"{job.slug}: {reason}") if reason else None
+                    if reason := self._record_end(job, Outcome.from_job_return(result)):
+                        say(f"{job.slug}: {reason}")
             except SystemExit as error:
                 if error.code == INTERRUPTED_CODE:
                     raise KeyboardInterrupt from error
@@ -261,10 +259,9 @@ class RunSweeper(Sweeper):
             for job in missing:
                 record, unrecorded = records[job.slug], self.unrecorded.get(job.slug)
                 if unrecorded or not reported:
-                    status, reason = (
-                        (record.status, record.reason) if record else ("failed", f"no {FILE_NAME}")
-                    )
-                    say(f"{status}: {job.folder}: {unrecorded or reason or 'no end recorded'}")
+                    status = record.status if record else "failed"
+                    reason = unrecorded or (record.reason if record else f"no {FILE_NAME}")
+                    say(f"{status}: {job.folder}: {reason or 'no end recorded'}")
                     say(f"  rerun: {job.command(script)}")
         if n_missing := len(missing) + len(self.refused):
             alone = "the commands above run them alone; " if missing else ""
