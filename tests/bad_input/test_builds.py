@@ -48,7 +48,7 @@ NEEDS_GPU: list[tuple[str, list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "words"), RUNS, ids=[each[0][-60:] for each in RUNS])
+@pytest.mark.parametrize(("arguments", "words"), RUNS, ids=[case[0][-60:] for case in RUNS])
 def test_a_run_that_cannot_be_built(
     arguments: str, words: list[str], heavy: Warm, refused: Refused, tmp_path: Path
 ) -> None:
@@ -58,7 +58,7 @@ def test_a_run_that_cannot_be_built(
 
 
 @without_gpu
-@pytest.mark.parametrize(("arguments", "words"), NEEDS_GPU, ids=[each[0] for each in NEEDS_GPU])
+@pytest.mark.parametrize(("arguments", "words"), NEEDS_GPU, ids=[case[0] for case in NEEDS_GPU])
 def test_a_device_that_is_not_there(
     arguments: str, words: list[str], heavy: Warm, refused: Refused, tmp_path: Path
 ) -> None:

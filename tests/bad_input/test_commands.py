@@ -65,7 +65,7 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("name=a/b", ["name='a/b' is part of a folder's name", "name=first_try"]),
     ("name=", ["name='' is part of a folder's name"]),
     ("'name=\"a\nb\"'", ["name='a\\nb' is part of a folder's name"]),
-    (f"name={'x' * 300}", ["is part of a folder's name: 1 to 120 bytes"]),
+    (f"name={'x' * 300}", ["is part of a folder's name, which has 1 to 120 bytes"]),
     ("scheduler=multistep scheduler.milestones=[0.9,0.5]", ["'scheduler.milestones=[0.5,0.9]'"]),
     ("trainer.accumulate=64 trainer.devices=2", ["= 128; set data.total_batch_size=128"]),
     ("optimizer=muon optimizer.ns_steps=0", ["optimizer.ns_steps=0 must be in [1, 99]"]),
@@ -87,8 +87,8 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("checkpoint.every_n_minutes=nan", ["checkpoint.every_n_minutes=nan is not a number or null"]),
     ("'name=\"日本語/x\"'", ["name='日本語/x' is part of a folder's name"]),
     # files that other scripts leave
-    ("init_from=", ["init_from= names no folder: init_from=<folder of a run>, or leave it out"]),
-    ("'init_from=\"  \"'", ["init_from= names no folder"]),
+    ("init_from=", ["init_from= does not name a folder; set init_from=<folder of a run>, or leave it out"]),
+    ("'init_from=\"  \"'", ["init_from= does not name a folder"]),
     ("init_from=/dev/zero", ["/dev/zero has no run.json"]),
     ("resume=", ["resume= does not name a folder"]),
     ("resume=null,x", ["null,x", "has no run.json"]),
@@ -233,7 +233,7 @@ OTHERS: list[tuple[str, list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "words"), TRAIN, ids=[each[0][:60] for each in TRAIN])
+@pytest.mark.parametrize(("arguments", "words"), TRAIN, ids=[case[0][:60] for case in TRAIN])
 def test_a_run(arguments: str, words: list[str], light: Warm, refused: Refused, tmp_path: Path) -> None:
     given = [f"hydra.run.dir={tmp_path / 'made' / 'run'}", *shlex.split(arguments)]
     if "--config-path" in arguments:
@@ -241,13 +241,13 @@ def test_a_run(arguments: str, words: list[str], light: Warm, refused: Refused, 
     assert_says(refused(light, "train.py", *given), words)
 
 
-@pytest.mark.parametrize(("arguments", "words"), SWEEPS, ids=[each[0][:60] for each in SWEEPS])
+@pytest.mark.parametrize(("arguments", "words"), SWEEPS, ids=[case[0][:60] for case in SWEEPS])
 def test_a_sweep(arguments: str, words: list[str], light: Warm, refused: Refused, tmp_path: Path) -> None:
     given = [f"hydra.sweep.dir={tmp_path / 'made' / 'sweep'}", *shlex.split(arguments), "-m"]
     assert_says(refused(light, "train.py", *given), words)
 
 
-@pytest.mark.parametrize(("command", "words"), OTHERS, ids=[each[0][:60] for each in OTHERS])
+@pytest.mark.parametrize(("command", "words"), OTHERS, ids=[case[0][:60] for case in OTHERS])
 def test_another_script(
     command: str, words: list[str], light: Warm, refused: Refused, tmp_path: Path
 ) -> None:
@@ -258,5 +258,5 @@ def test_another_script(
 
 
 def test_these_are_many() -> None:
-    given = [each[0] for each in TRAIN], [f"-m {each[0]}" for each in SWEEPS], [each[0] for each in OTHERS]
+    given = [case[0] for case in TRAIN], [f"-m {case[0]}" for case in SWEEPS], [case[0] for case in OTHERS]
     assert len(set().union(*given)) == sum(map(len, given)) > 120

@@ -28,8 +28,8 @@ def changed(**values: Any) -> Callable[[Path], None]:
         for key, value in values.items():
             *parents, leaf = key.split("__")
             node = content
-            for each in parents:
-                node = node[each]
+            for parent in parents:
+                node = node[parent]
             if value is None:
                 del node[leaf]
             else:
@@ -109,16 +109,10 @@ BOTH += [(name, "train.py", *rest) for name, *rest in RECORDS[::4]]
 
 
 @pytest.mark.parametrize(
-    ("name", "script", "damage", "words"), BOTH, ids=[" ".join(each[:2]) for each in BOTH]
+    ("name", "script", "damage", "words"), BOTH, ids=[" ".join(case[:2]) for case in BOTH]
 )
 def test_a_broken_record(
-    name: str,
-    script: str,
-    damage: Callable[[Path], None],
-    words: str,
-    run: Path,
-    light: Warm,
-    tmp_path: Path,
+    name: str, script: str, damage: Callable[[Path], None], words: str, run: Path, light: Warm, tmp_path: Path
 ) -> None:
     damage(run / "run.json")
     (run / ".hydra" / "overrides.yaml").unlink()  # what a run is begun again from, where it has no record
@@ -159,7 +153,7 @@ CONFIGURATIONS: list[tuple[Callable[[Path], None], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "words"), CONFIGURATIONS, ids=[each[1] for each in CONFIGURATIONS])
+@pytest.mark.parametrize(("damage", "words"), CONFIGURATIONS, ids=[case[1] for case in CONFIGURATIONS])
 def test_a_record_of_something_else(
     damage: Callable[[Path], None], words: str, run: Path, heavy: Warm, refused: Refused
 ) -> None:
@@ -179,7 +173,7 @@ CHECKPOINTS: list[tuple[str, Callable[[Path], None], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "damage", "words"), CHECKPOINTS, ids=[each[0] for each in CHECKPOINTS])
+@pytest.mark.parametrize(("name", "damage", "words"), CHECKPOINTS, ids=[case[0] for case in CHECKPOINTS])
 def test_a_broken_checkpoint(
     name: str, damage: Callable[[Path], None], words: str, run: Path, heavy: Warm, tmp_path: Path
 ) -> None:
@@ -219,12 +213,7 @@ def test_an_evaluation_of_something_else(
     ],
 )
 def test_a_run_that_cannot_be_resumed(
-    damage: Callable[[Path], None],
-    arguments: list[str],
-    words: str,
-    run: Path,
-    light: Warm,
-    refused: Refused,
+    damage: Callable[[Path], None], arguments: list[str], words: str, run: Path, light: Warm, refused: Refused
 ) -> None:
     damage(run / "run.json")
     assert words in refused(light, "train.py", f"resume={run}", *arguments)
@@ -313,5 +302,5 @@ def test_garbage_beside_a_run_does_not_stop_its_report(run: Path, light: Warm, t
 def test_a_damaged_file_of_a_sweep_loses_no_run(content: bytes, run: Path, tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_bytes(content)
     found = load([tmp_path])
-    assert [each.folder for each in found.runs] == [run.resolve()]
+    assert [found_run.folder for found_run in found.runs] == [run.resolve()]
     assert "sweep.json is damaged" in found.unreadable[0].why

@@ -62,10 +62,7 @@ def test_a_port_in_use(light: Warm, tmp_path: Path) -> None:
         test_a_group_that_cannot_be_meant(
             variables,
             "trainer=ddp_cpu trainer.num_nodes=2",
-            [
-                f"MASTER_PORT={port} cannot be used on this node (Address already in use)",
-                "on all nodes",
-            ],
+            [f"MASTER_PORT={port} cannot be used on this node (Address already in use)", "on all nodes"],
             light,
             tmp_path,
         )

@@ -162,7 +162,7 @@ def test_a_report_writes_through_no_link(tmp_path: Path) -> None:
     out.symlink_to(elsewhere)
     with pytest.raises(UserError, match=r"is a link to .*choose another folder with --out"):
         build_report([tmp_path / "run"], out)
-    assert [each.name for each in elsewhere.iterdir()] == ["report.html"]
+    assert [path.name for path in elsewhere.iterdir()] == ["report.html"]
 
 
 EVIL = "<script>alert(1)</script>[x](javascript:alert(1))![i](https://evil.example/i.png)`|\x1b[2J"

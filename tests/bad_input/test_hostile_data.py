@@ -94,7 +94,7 @@ def test_an_archive_leaves_its_folder_alone(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(CIFAR10, "tgz_md5", md5(packed.read_bytes()))
     with pytest.raises(UserError, match="is truncated or corrupt"):
         cifar.cifar10(root=str(root), download=False)
-    assert sorted(each.name for each in tmp_path.rglob("*")) == [CIFAR10.filename, "data"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [CIFAR10.filename, "data"]
     assert not Path("/tmp/tempo_escaped").exists()
 
 

@@ -30,7 +30,7 @@ FILES: list[tuple[str, bytes, list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("what", "content", "words"), FILES, ids=[each[0] for each in FILES])
+@pytest.mark.parametrize(("what", "content", "words"), FILES, ids=[case[0] for case in FILES])
 def test_a_file_of_ones_own(
     what: str, content: bytes, words: list[str], light: Warm, refused: Refused, tmp_path: Path
 ) -> None:

@@ -39,7 +39,7 @@ WRONG: list[tuple[str, list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("command", "words"), WRONG, ids=[each[0][:60] for each in WRONG])
+@pytest.mark.parametrize(("command", "words"), WRONG, ids=[case[0][:60] for case in WRONG])
 def test_it_is_refused(command: str, words: list[str], light: Warm, refused: Refused, tmp_path: Path) -> None:
     script, *arguments = shlex.split(command)
     assert_says(refused(light, script, f"hydra.run.dir={tmp_path / 'made' / 'run'}", *arguments), words)

@@ -117,7 +117,7 @@ def test_a_full_disk(size: str, heavy: Warm, tmp_path: Path) -> None:
     assert_refused(done)
     assert "No space left on device; make room" in done.err
     print(done.left)
-    has_begun = any(each.endswith("metrics.csv") for each in done.left)
+    has_begun = any(path.endswith("metrics.csv") for path in done.left)
     assert has_begun or done.left == []
 
 

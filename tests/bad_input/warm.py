@@ -163,7 +163,7 @@ def _become(request: Mapping[str, Any], out: IO[bytes], err: IO[bytes], notes: I
     finally:
         with contextlib.suppress(BaseException):
             look_in = request["look_in"]
-            left = sorted(str(each) for each in Path(look_in).rglob("*")) if look_in else []
+            left = sorted(str(path) for path in Path(look_in).rglob("*")) if look_in else []
             notes.write(json.dumps({"torch": sys.modules.get("torch") is not None, "left": left}).encode())
             notes.flush()
             sys.stdout.flush()

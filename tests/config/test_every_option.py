@@ -100,7 +100,7 @@ def _data(option: str, folder: Path, request: pytest.FixtureRequest) -> list[str
     return [f"data.root={real_data}", "data.download=false", "data.train_size=256", "data.val_size=100"]
 
 
-@pytest.mark.parametrize(("group", "option"), CASES, ids=["/".join(each) for each in CASES])
+@pytest.mark.parametrize(("group", "option"), CASES, ids=["/".join(case) for case in CASES])
 def test_composes_builds_and_takes_a_step(
     group: str, option: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -31,7 +31,7 @@ def test_planned_steps_are_those_of_the_data_that_is_read(overrides: list[str]) 
     data = build_data(config)
     plan = build_plan(config, len(data.train), 1, 0)
     assert planned_steps(config) == total_steps(config, plan.steps_per_epoch)
-    if config["trainer"]["limit_train_steps"] is None:
+    if config.trainer.limit_train_steps is None:
         assert planned_images(config) == len(data.train)
 
 

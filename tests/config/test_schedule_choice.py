@@ -16,7 +16,7 @@ from tempo.paths import register_resolvers
 from tests.jobs import CONF, compose_job
 
 STEP, CYCLE, TEST = (
-    f"radiuk2020/{each}" for each in ("table1_row01_resnet56_cifar10_step_100", "figure3a", "figure3b")
+    f"radiuk2020/{name}" for name in ("table1_row01_resnet56_cifar10_step_100", "figure3a", "figure3b")
 )
 RANGE_TEST = yaml.safe_load((CONF / "scheduler" / "range_test.yaml").read_text(encoding="utf-8"))
 

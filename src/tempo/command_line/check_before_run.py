@@ -35,7 +35,7 @@ class CheckBeforeRun(Callback):
             check_start(checked.trainer.exchange)
             folder = _folder_of(config)
             note_folder(folder)
-            if not values["preview"]:
+            if not checked.preview:
                 check_folder(values, folder)
         except (UserError, OmegaConfBaseException) as error:
             # Hydra turns exceptions of callbacks into warnings, but not SystemExit.

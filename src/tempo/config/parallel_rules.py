@@ -97,11 +97,7 @@ def _one_server(config: RunConfig) -> Rules:
             "trainer.precision=16-mixed: each worker would scale its loss alone",
             "precision=32-true",
         ),
-        (
-            trainer.energy,
-            "trainer.energy=true: only the first worker would be counted",
-            "energy=false",
-        ),
+        (trainer.energy, "trainer.energy=true: only the first worker would be counted", "energy=false"),
         (
             config.ema.decay is not None,
             f"ema.decay={config.ema.decay}: no worker sees the weights of every step",
