@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +9,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from report import main
 from tempo.config.check import check
-from tempo.paths import ROOT
 from tempo.sweep.grid import parse_grid
 from tests.conftest import Train
 from tests.jobs import CONF, compose_job, trains
@@ -25,17 +22,6 @@ EXPERIMENTS = sorted(
     if trains(path)
 )
 SMOKE = "SMOKE: not comparable"
-
-
-def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A start-up script in a process of its own, as a person calls it."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / "src" / name), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
 
 
 def differing_nodes(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
@@ -80,39 +66,30 @@ def test_a_smoke_run_says_so(train: Train, capsys: pytest.CaptureFixture[str]) -
     assert printed.count(SMOKE) == 2  # header and results
 
 
-def test_a_table_without_m_is_refused_in_a_line(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    result = script("train.py", "experiment=radiuk2020/table1", f"hydra.run.dir={folder}")
-    assert result.returncode == 1
-    assert result.stderr == (
-        "experiment=radiuk2020/table1 is a table of 18 runs; add -m, or name one of its rows\n"
-    )
-    assert not folder.exists()
-
-
 def test_one_command_is_every_row_with_every_seed() -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["experiment=radiuk2020/table1"], return_hydra_config=True)
     sweeper = config.hydra.sweeper
     arguments = ["experiment=radiuk2020/table1", "scale=smoke", "seed=0,1"]
     grid = parse_grid(OverridesParser.create(), arguments, sweeper.params, sweeper.rows)
-    rows = [each for each in EXPERIMENTS if "table1_row" in each]
-    assert [each.overrides for each in grid.combinations] == [
+    rows = [name for name in EXPERIMENTS if "table1_row" in name]
+    assert [job.overrides for job in grid.combinations] == [
         ("scale=smoke", f"experiment={row}", f"seed={seed}") for row in rows for seed in (0, 1)
     ]
 
 
-def test_the_table_stands_beside_the_papers(tmp_path: Path) -> None:
+def test_the_table_stands_beside_the_papers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in (4, 12):
-        (name,) = (each for each in EXPERIMENTS if f"table1_row{number:02d}" in each)
+        (name,) = (name for name in EXPERIMENTS if f"table1_row{number:02d}" in name)
         config, _ = compose_job([f"experiment={name}"])
         for seed in (0, 1):
             write_run(tmp_path / f"{number},{seed}", test=0.85 + seed / 100, **(config | {"seed": seed}))
 
-    result = script("report.py", "--paper", "radiuk2020/table1", str(tmp_path))
+    main(["--paper", "radiuk2020/table1", str(tmp_path)])
 
-    assert result.returncode == 0, result.stderr
-    lines = [line for line in result.stdout.splitlines() if line.startswith("radiuk2020, Table 1, row ")]
+    lines = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("radiuk2020, Table 1, row ")
+    ]
     assert [line.partition(" (")[0].rpartition(" ")[2] for line in lines] == [str(n) for n in range(1, 19)]
     assert "ours 85.50 ± 0.71 (n = 2), paper 84.30 ± 0.60: +1.20 percentage points" in lines[3]
     assert lines[4].endswith(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,15 +29,21 @@ class Drawn:
 
 
 def draw(summary: Summary, folder: Path, searches: Sequence[Search] = ()) -> list[Drawn]:
-    """Write all figures as `folder/<name>.png` and `.svg`."""
+    """Write all figures of runs as `folder/<name>.png` and `.svg`."""
+    smoke = any(setting.smoke for setting in summary.settings)
+    return write_drawings(_drawings(summary, searches), folder, smoke=smoke)
+
+
+def write_drawings(drawings: Iterable[Drawing], folder: Path, *, smoke: bool) -> list[Drawn]:
+    """Write drawings in the style of a report as `folder/<name>.png` and `.svg`."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
     with mpl.rc_context(RC):
-        for drawing in _drawings(summary, searches):
+        for drawing in drawings:
             if drawing.figure is None:
                 continue
             caption = drawing.caption
-            if any(setting.smoke for setting in summary.settings):
+            if smoke:
                 drawing.figure.suptitle(SMOKE, color="#B00020", fontweight="bold")
                 caption = f"{SMOKE}. {caption}"
             png, svg = folder / f"{drawing.name}.png", folder / f"{drawing.name}.svg"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from tempo.errors import UserError, printable
@@ -18,7 +18,7 @@ from tempo.report.markdown import write_markdown
 from tempo.report.number_format import SMOKE, metric_name
 from tempo.report.sections import Content, content_of
 from tempo.report.statistics import Summary
-from tempo.report.tables import settings_table, write_csv
+from tempo.report.tables import Table, settings_table, write_csv
 
 MOST_TERMINAL_ROWS = 40
 MOST_TERMINAL_COMPARISONS = 5
@@ -89,14 +89,20 @@ def text_of(content: Content) -> str:
 def _print_means(summary: Summary, console: Console) -> None:
     means = settings_table(summary)
     shown = [at for at, head in enumerate(means.head) if not head.startswith(NOT_IN_THE_TERMINAL)]
-    table = Table(title=f"by {metric_name(summary.metric)}", title_justify="left", highlight=False)
-    for at in shown:
-        table.add_column(Text(means.head[at]), justify="left" if at == 0 else "right", overflow="fold")
-    for row in means.rows[:MOST_TERMINAL_ROWS]:
-        table.add_row(*(Text(row[at].text) for at in shown))
-    console.print(table)
+    first = Table(means.head, means.rows[:MOST_TERMINAL_ROWS])
+    console.print(terminal_table(first, f"by {metric_name(summary.metric)}", shown, left=[0]))
     if len(means.rows) > MOST_TERMINAL_ROWS:
         console.print(Text(f"and {len(means.rows) - MOST_TERMINAL_ROWS} more settings, in results.csv"))
+
+
+def terminal_table(table: Table, title: str, shown: Sequence[int], left: Sequence[int]) -> RichTable:
+    """Return the columns `shown` of a table for the terminal; those of `left` hold text, not numbers."""
+    made = RichTable(title=title, title_justify="left", highlight=False)
+    for at in shown:
+        made.add_column(Text(table.head[at]), justify="left" if at in left else "right", overflow="fold")
+    for row in table.rows:
+        made.add_row(*(Text(row[at].text) for at in shown))
+    return made
 
 
 def _lines(content: Content) -> list[str]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,15 +14,13 @@ from tempo.report.colours_and_axes import (
     COLOURS,
     MARKERS,
     MOST_LINES,
-    RC,
+    Drawing,
     label_of,
     legend_below,
     new_figure,
     plain_log,
-    save,
 )
-from tempo.report.figures import Drawn
-from tempo.report.number_format import SMOKE
+from tempo.report.figures import Drawn, write_drawings
 from tempo.scaling.point import METHODS, SOURCES, ScalingPoint, Source
 
 METHOD_NAMES = {
@@ -54,19 +51,10 @@ Singles = Mapping[tuple[str, Source], ScalingPoint]
 
 def draw(points: Sequence[ScalingPoint], folder: Path, *, smoke: bool) -> list[Drawn]:
     """Draw a figure per method, with a line per network, and one per network, with a line per method."""
-    folder.mkdir(parents=True, exist_ok=True)
-    done = []
-    with mpl.rc_context(RC):
-        for name, title, figure in _figures(points):
-            if smoke:
-                figure.suptitle(SMOKE, color="#B00020", fontweight="bold")
-            png, svg = folder / f"{name}.png", folder / f"{name}.svg"
-            save(figure, png, svg)
-            done.append(Drawn(name, title, f"{SMOKE}. {_CAPTION}" if smoke else _CAPTION, png, svg))
-    return done
+    return write_drawings(_drawings(points), folder, smoke=smoke)
 
 
-def _figures(points: Sequence[ScalingPoint]) -> Iterator[tuple[str, str, Figure]]:
+def _drawings(points: Sequence[ScalingPoint]) -> Iterator[Drawing]:
     singles = {(p.model, p.source): p for p in points if p.workers == 1 and p.method == "ring"}
     # The overlapped form of a prediction would double every line; the table has it.
     shown = [p for p in points if p.source != "predicted" or "overlapped" not in p.variant]
@@ -74,12 +62,14 @@ def _figures(points: Sequence[ScalingPoint]) -> Iterator[tuple[str, str, Figure]
     for method in METHODS:
         of_method = [point for point in several if point.method == method]
         if any(point.workers > 1 for point in of_method):
-            yield f"method_{method}", METHOD_NAMES[method], _figure(of_method, _network_name, singles)
+            figure = _figure(of_method, _network_name, singles)
+            yield Drawing(f"method_{method}", METHOD_NAMES[method], _CAPTION, figure)
     for model in dict.fromkeys(point.model for point in several):
         of_model = [point for point in several if point.model == model]
         if len({point.label for point in of_model if point.workers > 1}) > 1:
             name = re.sub(r"[^\w.-]", "_", model)
-            yield f"network_{name}", model, _figure(of_model, lambda point: point.label, singles)
+            figure = _figure(of_model, lambda point: point.label, singles)
+            yield Drawing(f"network_{name}", model, _CAPTION, figure)
 
 
 def _network_name(point: ScalingPoint) -> str:

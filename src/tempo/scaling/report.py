@@ -12,18 +12,15 @@ from html import escape
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from tempo.errors import UserError, printable
 from tempo.report.figures import Drawn
 from tempo.report.html_page import page_of
 from tempo.report.markdown import markdown_of
 from tempo.report.number_format import ABSENT, SMOKE
-from tempo.report.sections import Block, Section
-from tempo.report.sections import Text as Paragraph
+from tempo.report.sections import Block, Section, Text
 from tempo.report.tables import Cell, Columns, Table, count_cell, no_formula, table_of, text_cell
-from tempo.report.write_report import TERMINAL_WIDTH, prepare
+from tempo.report.write_report import TERMINAL_WIDTH, prepare, terminal_table
 from tempo.scaling.figures import draw
 from tempo.scaling.model_table import ModelSize, models_table, read_sizes
 from tempo.scaling.point import METHODS, SOURCES, ScalingPoint, read_points, with_single
@@ -81,13 +78,13 @@ class ScalingReport:
 
     def sections(self, figures: Sequence[Drawn]) -> list[Section]:
         """Sections of the page and of report.md, without empty ones."""
-        networks: list[Block] = [models_table(self.sizes), Paragraph(MODELS_NOTE, "note")]
+        networks: list[Block] = [models_table(self.sizes), Text(MODELS_NOTE, "note")]
         found = [
-            Section("notes", "How to read these numbers", [Paragraph(note, "item") for note in self.notes]),
+            Section("notes", "How to read these numbers", [Text(note, "item") for note in self.notes]),
             Section("points", "Points", [points_table(self.points)]),
             Section("figures", "Figures", figures),
             Section("networks", "Networks", networks if self.sizes else []),
-            Section("failures", "Failed points", [Paragraph(failure, "item") for failure in self.failures]),
+            Section("failures", "Failed points", [Text(failure, "item") for failure in self.failures]),
             Section("environment", "Where it was measured", [surroundings(self.points)]),
         ]
         return [section for section in found if section.blocks]
@@ -192,19 +189,16 @@ def text_of(report: ScalingReport) -> str:
 
 def _as_text(table: Table, title: str) -> str:
     """Draw a table for the terminal, which has no room for notes and empty columns."""
-    shown = RichTable(title=title, title_justify="left", highlight=False)
-    columns = [
-        number
-        for number, head in enumerate(table.head)
-        if head != NOTE and any(row[number].text not in ("", ABSENT) for row in table.rows)
+    columns = [(at, head, [row[at] for row in table.rows]) for at, head in enumerate(table.head)]
+    shown = [
+        at
+        for at, head, cells in columns
+        if head != NOTE and any(cell.text not in ("", ABSENT) for cell in cells)
     ]
-    for number in columns:
-        is_text = any(isinstance(row[number].sort, str) for row in table.rows)
-        shown.add_column(Text(table.head[number]), justify="left" if is_text else "right", overflow="fold")
-    for row in table.rows:
-        shown.add_row(*(Text(row[number].text) for number in columns))
+    left = [at for at, _, cells in columns if any(isinstance(cell.sort, str) for cell in cells)]
     output = io.StringIO()
-    Console(file=output, width=TERMINAL_WIDTH, color_system=None, legacy_windows=False).print(shown)
+    console = Console(file=output, width=TERMINAL_WIDTH, color_system=None, legacy_windows=False)
+    console.print(terminal_table(table, title, shown, left))
     return "".join(f"{printable(line)}\n" for line in output.getvalue().splitlines())
 
 
