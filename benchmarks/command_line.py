@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs import ROOT, temporary_folder
-from rows import Row, Section
+from measurement import Row, Section
 
 _TRAIN = str(ROOT / "src" / "train.py")
 _IMPORT_LIGHTNING = ("-c", "import torch, pytorch_lightning; print()")

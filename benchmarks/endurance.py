@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from victims import ROOT, Victim, preload, rows, stamp
+from measurement import ROOT, stamp
+from victims import Victim, preload, rows
 
 from tempo.record.atomic_write import write_atomically
 

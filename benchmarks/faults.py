@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from victims import ROOT, Victim, first_difference, outcome, preload, rows, stamp, unfinished
+from measurement import ROOT, stamp
+from victims import Victim, first_difference, outcome, preload, rows, unfinished
 
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically

@@ -1,9 +1,9 @@
-"""What one GPU gives within a budget of seconds (`benchmarks/gpu.sh`): speeds, then runs of radiuk2020.
+"""Measure one GPU within a budget of seconds (`benchmarks/gpu.sh`): speeds, then runs of radiuk2020.
 
 Measured at TBS 512 in bf16, channels_last: the loader; resnet56 and densenet40 as a plain loop and as
 src/train.py's own path: eager, as a CUDA graph, compiled, both; what deterministic kernels cost. Then
 ResNet-56 with 1cycle, LR 0.08 to 0.8, WD 1e-4, crop and flip, 50 and 95 epochs, and DenseNet-40, in the order
-of their worth while the time lasts. What is left out is said, with its reason.
+of their worth while the time lasts. What is left out is printed with its reason.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import tarfile
 import time
 import warnings
 from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -26,21 +25,20 @@ import torch
 from gpu_steps import MODES, loader_speed, raw_speed, tempo_speed
 from image_archive import read_archive
 from jobs import Config, changed, composed_config
+from measurement import Row, stamp
 from rich.console import Console
 from rich.table import Table
-from rows import Row
 
 import tempo.data.folder
 from tempo.record.atomic_write import write_atomically
-from tempo.record.environment import cpu_name, git_state, versions
 from tempo.record.run_json import RunRecord
 from tempo.run.run_request import RunRequest
 from tempo.run.train import run
 
 _START_SECONDS = 15.0
-"""What a run takes before its first step and after its last, compilation from the cache included."""
+"""Seconds before the first step of a run and after its last, compilation from the cache included."""
 _TEMPO_EPOCHS, _TEMPO_STEPS = 6, 40
-"""Of each measurement of src/train.py's path; the first epoch does not count."""
+"""Length of each measurement of src/train.py's path; the first epoch does not count."""
 
 
 _OVERRIDES = {
@@ -49,7 +47,7 @@ _OVERRIDES = {
     "compiled": ("trainer.cuda_graph=false", "trainer.compile=true"),
     "compiled_graph": ("trainer.cuda_graph=true", "trainer.compile=true"),
 }
-"""What src/train.py is told for each of `MODES`."""
+"""Overrides for each of `MODES`."""
 
 
 class Session:
@@ -68,16 +66,16 @@ class Session:
 
     @property
     def batch_size(self) -> int:
-        """TBS."""
+        """Total batch size."""
         return 16 if self.arguments.shorten else 512
 
     @property
     def seconds_left(self) -> float:
-        """Of the budget."""
+        """Seconds left of the budget."""
         return float(self.arguments.budget_seconds) - (time.perf_counter() - self.began)
 
     def config(self, model: str, *overrides: str) -> Config:
-        """What every measurement here shares."""
+        """Compose the configuration that all measurements share."""
         small = (
             ["model.depth=8" if model == "resnet56" else "model.depth=10"] if self.arguments.shorten else []
         )
@@ -90,16 +88,16 @@ class Session:
         )  # fmt: skip
 
     def say(self, words: str) -> None:
-        """A line with the time."""
+        """Print a line with the time."""
         print(f"[{time.perf_counter() - self.began:6.1f} s] {words}", flush=True)
 
     def leave_out(self, what: str, reason: str) -> None:
-        """Said at once and in the record."""
+        """Print what is left out, and note it for the record."""
         self.left_out.append(f"{what}: {reason}")
         self.say(f"left out: {what}: {reason}")
 
     def measure(self, model: str, what: str, needs_seconds: float, function: Callable[[], list[Row]]) -> bool:
-        """One measurement, if the time is there; a failure is said and the rest goes on."""
+        """Take one measurement if there is time; a failure is printed and the rest continues."""
         if self.seconds_left < needs_seconds:
             self.leave_out(f"{model} {what}", f"{self.seconds_left:.0f} s are left")
             return False
@@ -116,7 +114,7 @@ class Session:
         return True
 
     def speeds(self, model: str) -> None:
-        """Plain loop and tempo in every mode that the device has."""
+        """Measure the plain loop and tempo in every mode that the device has."""
         short = self.arguments.shorten
         steps, rounds = (2, 2) if short else (40, 5)
         for mode in MODES:
@@ -163,7 +161,7 @@ class Session:
         return ""
 
     def train(self, model: str, epochs: int, seed: int, images: int) -> None:
-        """A run with its record, if the time is there."""
+        """Train a run with its record if there is time."""
         name = f"{model}_1cycle_{epochs}_epochs_seed{seed}"
         if model not in self.fastest:
             self.leave_out(name, "its speed could not be measured")
@@ -195,20 +193,16 @@ class Session:
             shutil.rmtree(folder / bulky, ignore_errors=True)
 
     def save(self) -> None:
-        """Write what is measured so far: who starts this may have less patience than the budget."""
+        """Write what is measured so far: the script may be stopped before its budget is spent."""
         write_atomically(self.arguments.out / "gpu.json", json.dumps(self.record(), indent=2) + "\n")
 
     def record(self) -> dict[str, Any]:
-        """Everything as plain values."""
-        device = torch.cuda.get_device_name() if self.device == "cuda" else cpu_name()
+        """Return everything as plain values."""
+        shorten = " --shorten" * self.arguments.shorten
         return {
-            "command": f"benchmarks/gpu.sh {self.arguments.archive.name}"
-            + " --shorten" * self.arguments.shorten,
-            "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "device": device,
+            **stamp(f"benchmarks/gpu.sh {self.arguments.archive.name}{shorten}"),
+            **({"device": torch.cuda.get_device_name()} if self.device == "cuda" else {}),
             "total_batch_size": self.batch_size,
-            "versions": versions(),
-            "git": git_state()[0],
             "seconds": time.perf_counter() - self.began,
             "rows": {model: {row.name: row.to_json() for row in rows} for model, rows in self.rows.items()},
             "runs": self.runs,
@@ -228,7 +222,7 @@ def _summary(name: str, record: RunRecord) -> dict[str, Any]:
 
 
 def course(session: Session) -> None:
-    """The order: what is worth most comes first."""
+    """Measure and train in the order of worth."""
     short = session.arguments.shorten
     images = read_archive(session.arguments.archive, "cifar10-images")
     count = len(images[0])
@@ -249,14 +243,14 @@ def course(session: Session) -> None:
 
 
 def _epochs_that_fit(session: Session, images: int) -> tuple[int, ...]:
-    """As many as the time that is left allows, 100 at the most: the paper's own number."""
+    """Return as many epochs as the time left allows, at most the 100 of the paper."""
     speed = session.fastest.get("densenet40", 0)
     fit = int((session.seconds_left / 1.15 - _START_SECONDS) * speed / images)
     return (min(100, fit),) if fit >= 10 else ()
 
 
 def show(record: dict[str, Any]) -> None:
-    """Two tables: speeds, and runs."""
+    """Print two tables: speeds, and runs."""
     device, torch_version = record["device"], record["versions"]["torch"]
     batch = f"TBS {record['total_batch_size']}"
     table = Table(title=f"{device}, torch {torch_version}, {batch}, bf16, channels_last")
@@ -272,12 +266,12 @@ def show(record: dict[str, Any]) -> None:
     runs = Table(title="runs")
     for column in ("run", "test accuracy", "training s", "images/s"):
         runs.add_column(column, justify="left" if column == "run" else "right")
-    for each in record["runs"]:
-        accuracy = "" if each["accuracy"] is None else f"{100 * each['accuracy']:.2f} %"
-        seconds = f"{each['seconds'].get('train', 0):.1f}"
-        runs.add_row(each["name"], accuracy or each["status"], seconds, f"{each['images_per_second']:,.0f}")
-    for each in (table, runs):
-        Console(width=120).print(each)
+    for run_ in record["runs"]:
+        accuracy = run_["status"] if run_["accuracy"] is None else f"{100 * run_['accuracy']:.2f} %"
+        seconds = f"{run_['seconds'].get('train', 0):.1f}"
+        runs.add_row(run_["name"], accuracy, seconds, f"{run_['images_per_second']:,.0f}")
+    Console(width=120).print(table)
+    Console(width=120).print(runs)
     for words in record["left_out"]:
         print(f"left out: {words}")
 
@@ -294,14 +288,14 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("gpu.sh: no GPU is here; --device cpu --shorten tries its path")
+        sys.exit("gpu.sh: this machine has no GPU; try the same path with --device cpu --shorten")
     if not arguments.archive.is_file():
-        sys.exit(f"gpu.sh: {arguments.archive} is no file: give the archive of CIFAR-10's images")
+        sys.exit(f"gpu.sh: {arguments.archive} is not a file; pass the archive of CIFAR-10's images")
     arguments.archive, arguments.out = arguments.archive.absolute(), arguments.out.absolute()
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     if arguments.out.exists() and any(arguments.out.iterdir()):
-        sys.exit(f"gpu.sh: {arguments.out} is not empty: choose another --out")
+        sys.exit(f"gpu.sh: {arguments.out} is not empty; choose another --out")
     arguments.out.mkdir(parents=True, exist_ok=True)
     session = Session(arguments)
     try:

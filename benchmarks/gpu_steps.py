@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytorch_lightning as pl
 import torch
 from jobs import Config, PlainLoop, built, train
-from rows import Row
+from measurement import Row
 from torch import Tensor
 
 from tempo.run.build_data import build_train_batches, on_best_device

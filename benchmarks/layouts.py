@@ -6,7 +6,7 @@ import time
 
 import torch
 from jobs import SHAPED_LIKE_CIFAR10, PlainLoop, composed_config, train
-from rows import Row, Section, ratio
+from measurement import Row, Section, ratio
 
 _IMAGES = {
     "mlp": ("data=synthetic", "data.channels=1", "data.image_size=28"),

@@ -1,4 +1,4 @@
-"""What a sweep costs beside its jobs: `python benchmarks/sweeps.py [--rounds 5]`; about 6 minutes on 2 cores.
+"""Measure what a sweep costs besides its jobs: `python benchmarks/sweeps.py [--rounds 5]`, about 6 minutes.
 
 start    `-m seed=range(500)` of a job of one step, from the command to the first job's record: all 500 are
          composed and checked by then.
@@ -6,7 +6,7 @@ report   `src/report.py` of 50, 100 and 200 runs, which are copies of the demo's
 jobs     8 jobs of cnn3 on digits with all defaults (20 epochs), one thread each: `hydra/launcher=local` with
          n_jobs=2 against Hydra's own basic launcher, in alternation; the report at the end is paid by both.
 
-Every figure is the time of a whole command, imports and all; printed are medians, smallest and largest. The
+Every figure is the time of a whole command, imports included; medians, smallest and largest are printed. The
 record goes to docs/results/sweeps.
 """
 
@@ -21,20 +21,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 
+from measurement import ROOT, Row, add_section, new_table, ratio, stamp
 from rich.console import Console
-from rows import Row, ratio
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
-
-from table import add, new_table  # noqa: E402
-
-from tempo.record.atomic_write import write_atomically  # noqa: E402
-from tempo.record.environment import cpu_name, git_state, versions  # noqa: E402
-from tempo.record.run_json import RunRecord, config_hash  # noqa: E402
+from tempo.record.atomic_write import write_atomically
+from tempo.record.run_json import RunRecord, config_hash
 
 N_CONFIGURED = 500
 N_JOBS = 8
@@ -46,19 +39,19 @@ ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's Python keeps what i
 
 
 def command(script: str, *arguments: str) -> list[str]:
-    """A start-up script as a user calls it."""
+    """Return a script's command as a user gives it."""
     return [sys.executable, str(ROOT / "src" / script), *arguments]
 
 
 def seconds_of(arguments: list[str]) -> float:
-    """Wall-clock time of a command that must succeed."""
+    """Return the wall-clock time of a command that must succeed."""
     begin = time.perf_counter()
     subprocess.run(arguments, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - begin
 
 
 def start_seconds(folder: Path) -> float:
-    """From the command to the record of the first of 500 jobs; the sweep is then killed."""
+    """Measure from the command to the record of the first of 500 jobs, then kill the sweep."""
     grid = [f"seed=range({N_CONFIGURED})", "model=mlp", "debug=fast_dev_run", f"hydra.sweep.dir={folder}"]
     begin = time.perf_counter()
     process = subprocess.Popen(
@@ -79,7 +72,7 @@ def start_seconds(folder: Path) -> float:
 
 
 def write_runs(folder: Path, n: int) -> None:
-    """`n` runs of `n / 2` weight decays and 2 seeds, with the curves and sizes of real ones."""
+    """Write `n` runs of `n / 2` weight decays and 2 seeds, with the curves and sizes of real ones."""
     source = ROOT / "docs" / "results" / "demo" / "seed=0"
     for number in range(n):
         decay, seed = 1e-6 * 1.1 ** (number // 2), number % 2
@@ -95,13 +88,13 @@ def write_runs(folder: Path, n: int) -> None:
 
 
 def jobs_seconds(folder: Path, *launcher: str) -> float:
-    """Eight jobs, from the command to the report."""
+    """Measure eight jobs, from the command to the report."""
     grid = ("model=cnn3", "trainer=cpu", "trainer.threads=1", f"seed=range({N_JOBS})")
     return seconds_of(command("train.py", "-m", *grid, *launcher, f"hydra.sweep.dir={folder}"))
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
-    """Seconds of each row, `rounds` values each; the rows alternate."""
+    """Measure the seconds of each row, one value per round; the rows alternate."""
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
@@ -130,7 +123,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
 
 
 def rows_of(found: dict[str, list[float]]) -> list[Row]:
-    """What the table shows: seconds, jobs per minute of both launchers and their ratio round by round."""
+    """Return seconds, jobs per minute of both launchers and their ratio round by round."""
     rows = [Row(name, "s", values, at_most=GOALS.get(name)) for name, values in found.items()]
     per_minute = {
         launcher: [60 * N_JOBS / seconds for seconds in found[f"jobs_{launcher}"]]
@@ -153,13 +146,9 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     load, rows = os.getloadavg()[0], rows_of(measure(rounds))
     record = {
-        "command": f"python benchmarks/sweeps.py --rounds {rounds}",
-        "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "device": cpu_name(),
+        **stamp(f"python benchmarks/sweeps.py --rounds {rounds}"),
         "cores": len(os.sched_getaffinity(0)),
         "load_before": load,
-        "versions": versions(),
-        "git": git_state()[0],
         "rounds": rounds,
         "rows": {row.name: row.to_json() for row in rows},
     }
@@ -167,7 +156,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "record.json", json.dumps(record, indent=2) + "\n")
     table = new_table("of one thread each")
-    add(table, "sweeps", rows)
+    add_section(table, "sweeps", rows)
     Console(width=120).print(table)
 
 

@@ -12,7 +12,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from tempo.record.atomic_write import UNFINISHED  # noqa: E402
-from tempo.record.environment import cpu_name, git_state, versions  # noqa: E402
 from tempo.record.run_json import RunRecord  # noqa: E402
 
 PRELOADED = ("tempo.run.train", "torch.utils.tensorboard", "tempo.report.write_report", "sklearn.datasets")
@@ -35,17 +33,6 @@ def preload() -> None:
     for module in PRELOADED:
         importlib.import_module(module)
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each step that was taken again
-
-
-def stamp(command: str) -> dict[str, Any]:
-    """What a record says of its origin."""
-    return {
-        "command": command,
-        "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "device": cpu_name(),
-        "versions": versions(),
-        "git": git_state()[0],
-    }
 
 
 class Victim:
