@@ -1,8 +1,8 @@
 """Keep the records of finished runs in docs/results: `python benchmarks/collect.py NAME FOLDER ...`.
 
 Copies run.json and metrics.csv of every run in the folders into docs/results/NAME/<run>/, with paths of this
-machine made relative to the repository, and replaces what NAME held before. Of a study of src/tune.py it
-keeps tune.json and the full runs, in NAME/tuned and NAME/default.
+machine made relative to the repository, and replaces the former content of NAME. Of a procedure of
+src/tune.py it keeps tune.json and the full runs, in NAME/tuned and NAME/default.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RESULTS = ROOT / "docs" / "results"
 
 
 def collect(name: str, folders: list[Path]) -> int:
-    """Copy the records; the number of runs."""
+    """Copy the records and return the number of runs."""
     runs = sorted(
         {
             path.parent
@@ -36,7 +36,7 @@ def collect(name: str, folders: list[Path]) -> int:
         }
     )
     if not runs:
-        raise UserError(f"no {FILE_NAME} below {', '.join(map(str, folders))}: nothing to collect")
+        raise UserError(f"no {FILE_NAME} below {', '.join(map(str, folders))}: pass a finished run or sweep")
     open_ends = [run.name for run in runs if not RunRecord.read(run).finished]
     if open_ends:
         raise UserError(f"not finished: {', '.join(open_ends)}; resume them first")
@@ -58,7 +58,7 @@ def _copy(source: Path, target: Path, files: Sequence[str]) -> None:
 
 
 def portable(text: str) -> str:
-    """Paths of this machine as a reader elsewhere would write them."""
+    """Replace the paths of this machine by portable ones."""
     home = str(Path.home())
     for path, written in ((data_root(), "data"), (str(ROOT), "."), (str(ROOT.parent), ".."), (home, "~")):
         for before in ('"', "'", "="):

@@ -31,13 +31,13 @@ MOST_SECONDS, MOST_ABOVE_HYDRA = 1.0, 0.2
 
 
 def surroundings(**more: str) -> dict[str, str]:
-    """The environment of a measured process: a user's Python keeps what it has compiled."""
+    """Return the environment of a measured process, whose Python keeps compiled files as a user's does."""
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, **more}
 
 
 def seconds_of(arguments: Sequence[str], environment: dict[str, str] | None = None) -> tuple[float, float]:
-    """Of the clock and of the processor, from the start to the end of a Python process."""
+    """Measure wall-clock and processor seconds from the start to the end of a Python process."""
     begin = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *arguments],
@@ -82,7 +82,7 @@ def answers(rounds: int) -> list[Row]:
 
 
 def seconds_to_import() -> float:
-    """From the start of a process until it has imported Lightning; its end takes another second."""
+    """Measure from the start of a process until it has imported Lightning, without its end."""
     begin = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, *_IMPORT_LIGHTNING], env=surroundings(), stdout=subprocess.PIPE
@@ -95,7 +95,7 @@ def seconds_to_import() -> float:
 
 
 def seconds_to_first_step(folder: Path) -> float:
-    """From the start of the command to the first row of metrics.csv, then the process is ended."""
+    """Measure from the start of the command to the first row of metrics.csv, then kill the process."""
     begin = time.perf_counter()
     arguments = ["trainer=cpu", "trainer.log_every_n_steps=1", "trainer.steps_per_call=1"]
     process = subprocess.Popen(
@@ -118,7 +118,7 @@ def seconds_to_first_step(folder: Path) -> float:
 
 
 def first_step(rounds: int) -> list[Row]:
-    """A run on the digits has taken its first step within a second after its imports."""
+    """Measure the first step of a run on the digits after its imports."""
     imports, steps = [], []
     for number in range(rounds + 1):
         with temporary_folder() as folder:
@@ -135,7 +135,7 @@ def first_step(rounds: int) -> list[Row]:
 
 
 def searches(_: int) -> list[Row]:
-    """The smoke form of the paper's search, whichever way it searches, once: it is minutes, not seconds."""
+    """Run the smoke form of the paper's search once per way to search: it takes minutes."""
     rows = []
     for name, how in (
         ("random", "sampler=random"),

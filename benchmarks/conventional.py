@@ -1,4 +1,4 @@
-"""The jobs of `make bench` as the field's popular template (lightning-hydra-template) writes them."""
+"""The jobs of `make bench` as a popular template (lightning-hydra-template) writes them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tempo.trainer.process_settings import quiet
 
 
 def conventional(config: Config, steps: int) -> dict[str, float]:
-    """The same job as lightning-hydra-template writes it, `steps` of it after a few to warm up.
+    """Measure the job as lightning-hydra-template writes it, for `steps` after a few to warm up.
 
     torchvision's data sets and transforms, one PIL image after the other, its DataLoader settings (0 workers,
     no pinning), automatic optimization, torchmetrics for loss and accuracy, `self.log` of both at every step,
@@ -56,7 +56,7 @@ def conventional(config: Config, steps: int) -> dict[str, float]:
 
 
 def conventional_loader(config: Config, data: Data, module: Classifier, size: int) -> DataLoader[Any]:
-    """Crop, flip and normalisation as torchvision's transforms."""
+    """Make a DataLoader with crop, flip and normalisation as torchvision's transforms."""
     augment, mean, std = config.data.augment, module.train_preprocess.mean, module.train_preprocess.std
     steps: list[Any] = []
     if augment.crop_padding:
@@ -73,7 +73,7 @@ def conventional_loader(config: Config, data: Data, module: Classifier, size: in
 
 
 def torchvision_dataset(data: ImageData, transform: Callable[[Any], Tensor]) -> Dataset[Any]:
-    """MNIST (one channel) or CIFAR10 of torchvision with our images in it: its `__getitem__` counts."""
+    """Put images into torchvision's MNIST (one channel) or CIFAR10, whose `__getitem__` is measured."""
     if data.shape[0] == 1:
         mnist = MNIST.__new__(MNIST)
         mnist.data, mnist.targets = data.images[:, 0], data.labels
@@ -86,7 +86,7 @@ def torchvision_dataset(data: ImageData, transform: Callable[[Any], Tensor]) -> 
 
 
 class ConventionalModule(pl.LightningModule):
-    """What the template's MNISTLitModule does in a training step."""
+    """A training step as in the template's MNISTLitModule."""
 
     def __init__(self, module: Classifier, classes: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class ConventionalModule(pl.LightningModule):
         self.train_accuracy = torchmetrics.Accuracy(task="multiclass", num_classes=classes)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Loss of a batch, both metrics logged."""
+        """Return the loss of a batch and log both metrics."""
         images, labels = batch
         logits = self.network(images)
         loss = F.cross_entropy(logits, labels)
@@ -106,12 +106,12 @@ class ConventionalModule(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The same optimizer as tempo's."""
+        """Build the same optimizer as tempo."""
         return self.build_optimizer(self.network)
 
 
 class StepClock(pl.Callback):
-    """Clocks `steps` optimizer steps after `warm_up_steps`."""
+    """Measure `steps` optimizer steps after `warm_up_steps`."""
 
     def __init__(self, *, warm_up_steps: int, steps: int, images_per_step: int) -> None:
         self.warm_up_steps, self.last_step = warm_up_steps, warm_up_steps + steps

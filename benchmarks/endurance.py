@@ -1,9 +1,9 @@
-"""Memory and open files of a long run, and of many jobs in one process: `python benchmarks/endurance.py`.
+"""Watch memory and open files of a long run and of many jobs: `python benchmarks/endurance.py`.
 
 One run takes `--steps` optimizer steps, with a validation and a checkpoint every 20; one sweep runs `--jobs`
-jobs one after the other in its own process (the default launcher). Both are looked at from outside, in /proc,
-twenty times a second. Growth is the slope of a straight line by least squares through what follows the first
-quarter. `--folder` says where the record and a figure go.
+jobs one after the other in its own process (the default launcher). Both are watched from outside, in /proc,
+twenty times a second. Growth is the slope of a least-squares line through the last three quarters. `--folder`
+is the folder of the record and the figure.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") / 1024
 
 
 def watch(arguments: Sequence[str], done: Callable[[], int], console: Path) -> dict[str, list[float]]:
-    """Samples of a command's process while it runs: `done`, `rss_mib`, `open_files`, `threads`."""
+    """Sample a command's process while it runs: `done`, `rss_mib`, `open_files`, `threads`."""
     found: dict[str, list[float]] = {name: [] for name in ("done", "rss_mib", "open_files", "threads")}
     victim = Victim(arguments, console)
     process = Path("/proc") / str(victim.process)
@@ -46,9 +46,9 @@ def watch(arguments: Sequence[str], done: Callable[[], int], console: Path) -> d
                 len(list((process / "fd").iterdir())),
                 len(list((process / "task").iterdir())),
             )
-        except OSError:  # it is over
+        except OSError:  # it has ended
             continue
-        if sample[1]:  # a process that is over has no memory
+        if sample[1]:  # a process that has ended has no memory
             for values, value in zip(found.values(), sample, strict=True):
                 values.append(value)
         time.sleep(_LOOK_SECONDS)
@@ -58,7 +58,7 @@ def watch(arguments: Sequence[str], done: Callable[[], int], console: Path) -> d
 
 
 def growth(found: dict[str, list[float]], per: int) -> dict[str, Any]:
-    """Slopes behind the first quarter, per `per` of what is done, and the largest values there."""
+    """Return slopes after the first quarter, per `per` steps or jobs, and the largest values there."""
     done = np.array(found["done"])
     here = (done >= done.max() / 4) & (done < done.max())
     quarter = {name: np.array(values)[here] for name, values in found.items()}
@@ -77,7 +77,7 @@ def growth(found: dict[str, list[float]], per: int) -> dict[str, Any]:
 
 
 def draw(studies: dict[str, dict[str, list[float]]], path: Path) -> None:
-    """Memory above, open files below, against what is done."""
+    """Draw memory above and open files below, against steps or jobs done."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots(2, len(studies), sharex="col", squeeze=False)
     for column, (name, found) in enumerate(studies.items()):
@@ -93,7 +93,7 @@ def draw(studies: dict[str, dict[str, list[float]]], path: Path) -> None:
 
 
 def thinned(found: dict[str, list[float]]) -> dict[str, list[float]]:
-    """At most `_POINTS` samples, evenly chosen."""
+    """Keep about `_POINTS` evenly spaced samples."""
     every = max(1, len(found["done"]) // _POINTS)
     return {name: [round(value, 1) for value in values[::every]] for name, values in found.items()}
 

@@ -1,11 +1,11 @@
-"""Kill runs at random moments, go on with them, and compare: `python benchmarks/faults.py [--runs 100]`.
+"""Kill runs at random moments, resume them, and compare: `python benchmarks/faults.py [--runs 100]`.
 
-Each of the runs is a `python src/train.py ...` that is ended one to three times, by SIGKILL, SIGTERM or
-Ctrl-C (SIGINT), at a moment drawn from `--seed`: any time since its start, while it writes a checkpoint or
-its record, after a row of metrics, or at its very end. Then `python src/train.py resume=<folder>` goes on
-with it (the same command again where it is a sweep). `identical` counts the runs that left the same weights,
-metrics, rows of metrics.csv (without the clock's column), TensorBoard curves and checkpoints as one that
-was never stopped; `lost` those that could not be gone on with. `--record` says where the record goes.
+Each run is a `python src/train.py ...` that is ended one to three times, by SIGKILL, SIGTERM or Ctrl-C
+(SIGINT), at a moment drawn from `--seed`: any time since its start, while it writes a checkpoint or its
+record, after a row of metrics, or at its very end. Then `python src/train.py resume=<folder>` resumes it (a
+sweep is rerun). `identical` counts the runs with the same weights, metrics, rows of metrics.csv (without the
+column of seconds), TensorBoard curves and checkpoints as a run that was never stopped; `lost` counts those
+that could not be resumed. `--record` is the path of the record.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Variant:
     """Folders of the runs below the command's own: those of a sweep's jobs."""
 
     def arguments(self, folder: Path) -> list[str]:
-        """The command line that starts it in a folder, and goes on with a sweep."""
+        """Return the arguments that start it in a folder, or rerun a sweep."""
         where = "hydra.run.dir" if self.jobs == ("",) else "hydra.sweep.dir"
         return [*TINY, *self.overrides, f"{where}={folder}"]
 
@@ -77,7 +77,7 @@ VARIANTS = (
     Variant("chunks of steps", ("trainer.steps_per_call=auto", "checkpoint.every_n_steps=null")),
     Variant("the 3 best states", ("checkpoint.keep_best=3", "optimizer=adam", "optimizer.lr=0.1")),
     Variant("sweep", ("seed=0,1", FEW_EPOCHS, "-m"), 8, TWO_JOBS),
-    Variant("sweep, a process a job", ("seed=0,1", "hydra/launcher=local", FEW_EPOCHS, "-m"), 8, TWO_JOBS),
+    Variant("sweep, a process per job", ("seed=0,1", "hydra/launcher=local", FEW_EPOCHS, "-m"), 8, TWO_JOBS),
     Variant("2 processes (DDP, gloo)", ("trainer=ddp_cpu", "trainer.devices=2", FEW_EPOCHS), 3),
 )
 
@@ -86,7 +86,7 @@ COUNTED = ("runs", "resumed", "identical", "lost")
 
 @dataclass
 class Tally:
-    """What became of the runs of one variant."""
+    """Outcomes of the runs of one variant."""
 
     runs: int = 0
     resumed: int = 0
@@ -95,13 +95,13 @@ class Tally:
     signals: Counter[str] = field(default_factory=Counter)
     moments: Counter[str] = field(default_factory=Counter)
     inside_a_write: int = 0
-    """Kills that left a file behind which was not finished."""
+    """Number of kills that left an unfinished file."""
     differences: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The command that was never stopped."""
+    """Outcome of a command that was never stopped."""
 
     seconds: float
     rows: int
@@ -111,7 +111,7 @@ class Reference:
 def moment(
     rng: random.Random, runs: Sequence[Path], reference: Reference, began: float
 ) -> tuple[str, Callable[[], bool]]:
-    """Name of the moment that is drawn, and whether it has come."""
+    """Draw a moment; return its name and a function that says whether it has come."""
     kind = rng.choice(("any time", "any time", "a file is written", "after a row", "after the last row"))
     if kind == "any time":
         after = rng.uniform(0, 1.1 * reference.seconds)
@@ -137,30 +137,30 @@ def moment(
     return kind, is_after
 
 
-def go_on(variant: Variant, folder: Path) -> list[str]:
-    """The command line that goes on with what was stopped."""
+def next_arguments(variant: Variant, folder: Path) -> list[str]:
+    """Return the arguments that resume what was stopped, or start it if there is nothing to resume."""
     asked = (folder / FILE_NAME).exists() or (folder / ".hydra" / "overrides.yaml").exists()
     return [f"resume={folder}"] if variant.jobs == ("",) and asked else variant.arguments(folder)
 
 
 def is_over(runs: Sequence[Path]) -> bool:
-    """Whether all records say so."""
+    """Whether all runs have a result."""
     with contextlib.suppress(UserError):
         return all(RunRecord.read(run).finished for run in runs)
     return False
 
 
-def stop_and_go_on(
+def stop_and_resume(
     variant: Variant, folder: Path, reference: Reference, rng: random.Random, tally: Tally
 ) -> str:
-    """One run: stopped one to three times, then gone on with to its end; what is wrong, or ""."""
+    """Stop a run one to three times, resume it to its end, and return what is wrong, or ""."""
     runs = [folder / job for job in variant.jobs]
     console = folder.with_suffix(".txt")
     stops, stopped = rng.choice((1, 1, 1, 2, 3)), 0
     while stopped < stops and not is_over(runs):
         number = rng.choice((signal.SIGKILL,) * 5 + (signal.SIGTERM, signal.SIGINT))
         before = [_sessions(run) for run in runs]
-        victim = Victim(go_on(variant, folder), console)
+        victim = Victim(next_arguments(variant, folder), console)
         name, reached = moment(rng, runs, reference, victim.began)
         if victim.signal_when(reached, number):
             stopped += 1
@@ -169,7 +169,7 @@ def stop_and_go_on(
             tally.moments[name] += 1
             tally.inside_a_write += any(unfinished(run) for run in runs)
             begun = [run for run, count in zip(runs, before, strict=True) if _sessions(run) > count]
-            reason = _is_no_clean_stop(code, number, begun, variant.jobs != ("",))
+            reason = _unclean_stop(code, number, begun, variant.jobs != ("",))
             if reason and number != signal.SIGKILL:
                 return reason
     if not stopped:
@@ -177,7 +177,7 @@ def stop_and_go_on(
     tries = 0
     while not is_over(runs) and tries < 3:
         tries += 1
-        code = Victim(go_on(variant, folder), console).finish()
+        code = Victim(next_arguments(variant, folder), console).finish()
     if not is_over(runs):
         tally.lost += 1
         return f"lost, exit code {code}: {console.read_text(encoding='utf-8').splitlines()[-1:]}"
@@ -190,14 +190,14 @@ def stop_and_go_on(
 
 
 def _sessions(run: Path) -> int:
-    """Processes that have written the record so far."""
+    """Return the number of processes that have written the record so far."""
     with contextlib.suppress(UserError):
         return len(RunRecord.read(run).sessions)
     return 0
 
 
-def _is_no_clean_stop(code: int, number: signal.Signals, begun: Sequence[Path], is_sweep: bool) -> str:
-    """A run that was asked to stop says `interrupted` where it has begun, and ends with 130."""
+def _unclean_stop(code: int, number: signal.Signals, begun: Sequence[Path], is_sweep: bool) -> str:
+    """Return what is wrong with the end of a run on SIGTERM or SIGINT: it must be `interrupted`, code 130."""
     # A sweep whose job was ended has a job without a result, which is code 1.
     if code not in (0, 130, -number) and not (is_sweep and code == 1):
         return f"{number.name} ended it with exit code {code}"
@@ -217,21 +217,21 @@ def refer(variant: Variant, folder: Path) -> Reference:
 
 
 def shares(runs: int, variants: Sequence[Variant]) -> list[int]:
-    """Runs of each variant, in proportion to the shares; the rest goes to the first ones."""
-    total = sum(each.share for each in variants)
-    counts = [runs * each.share // total for each in variants]
+    """Divide the runs in proportion to the variants' shares; the first ones get the remainder."""
+    total = sum(variant.share for variant in variants)
+    counts = [runs * variant.share // total for variant in variants]
     for index in range(runs - sum(counts)):
         counts[index % len(counts)] += 1
     return counts
 
 
 def harness(runs: int, seed: int, variants: Sequence[Variant], folder: Path) -> dict[str, Tally]:
-    """All runs, variant by variant."""
+    """Run all variants, one after the other."""
     found = {}
     for variant, count in zip(variants, shares(runs, variants), strict=True):
         if not count:
             continue
-        name = "".join(each if each.isalnum() else "_" for each in variant.name)
+        name = "".join(character if character.isalnum() else "_" for character in variant.name)
         reference = refer(variant, folder / name)
         tally = found[variant.name] = Tally()
         for index in range(count):
@@ -239,9 +239,9 @@ def harness(runs: int, seed: int, variants: Sequence[Variant], folder: Path) -> 
             rng = random.Random(f"{seed} {variant.name} {index}")
             wrong = ""
             before = sum(tally.signals.values())
-            while sum(tally.signals.values()) == before:  # over before it could be stopped: again
+            while sum(tally.signals.values()) == before:  # it ended before it could be stopped: try again
                 shutil.rmtree(run, ignore_errors=True)
-                wrong = stop_and_go_on(variant, run, reference, rng, tally)
+                wrong = stop_and_resume(variant, run, reference, rng, tally)
             tally.runs += 1
             if wrong:
                 tally.differences.append(f"{index}: {wrong}")
@@ -253,40 +253,40 @@ def harness(runs: int, seed: int, variants: Sequence[Variant], folder: Path) -> 
 
 
 def summary(found: dict[str, Tally]) -> dict[str, Any]:
-    """The counts over all variants, then by variant."""
-    totals = {name: sum(getattr(each, name) for each in found.values()) for name in COUNTED}
+    """Sum the counts over all variants, and list them by variant."""
+    totals = {name: sum(getattr(tally, name) for tally in found.values()) for name in COUNTED}
     signals, moments = Counter[str](), Counter[str]()
-    for each in found.values():
-        signals.update(each.signals)
-        moments.update(each.moments)
-    overrides = {each.name: list(each.overrides) for each in VARIANTS}
+    for tally in found.values():
+        signals.update(tally.signals)
+        moments.update(tally.moments)
+    overrides = {variant.name: list(variant.overrides) for variant in VARIANTS}
     return {
         **totals,
         "stops": sum(signals.values()),
         "signals": dict(signals),
         "moments": dict(moments),
-        "inside_a_write": sum(each.inside_a_write for each in found.values()),
+        "inside_a_write": sum(tally.inside_a_write for tally in found.values()),
         "all_overrides": list(TINY),
         "variants": [
             {
                 "name": name,
                 "overrides": overrides[name],
-                **{key: getattr(each, key) for key in (*COUNTED, "differences")},
-                "stops": sum(each.signals.values()),
+                **{key: getattr(tally, key) for key in (*COUNTED, "differences")},
+                "stops": sum(tally.signals.values()),
             }
-            for name, each in found.items()
+            for name, tally in found.items()
         ],
     }
 
 
 def main() -> None:
-    """Read the command line, run, write the record; exit code 1 where a run was lost or differs."""
+    """Read the command line, run, write the record; exit code 1 if a run was lost or differs."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    names = [each.name for each in VARIANTS]
+    names = [variant.name for variant in VARIANTS]
     parser.add_argument("--variants", nargs="+", choices=names, default=names)
     parser.add_argument("--record", type=Path, default=ROOT / "logs" / "faults" / "record.json")
     arguments = parser.parse_args()
@@ -295,7 +295,7 @@ def main() -> None:
     before, began = latest.readlink() if latest.is_symlink() else None, time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="tempo-faults-"))
     try:
-        chosen = [each for each in VARIANTS if each.name in arguments.variants]
+        chosen = [variant for variant in VARIANTS if variant.name in arguments.variants]
         found = harness(arguments.runs, arguments.seed, chosen, folder)
     finally:
         if latest.is_symlink() and latest.readlink() != before:
@@ -307,9 +307,9 @@ def main() -> None:
     record = {**stamp(command), "seconds": round(time.monotonic() - began), **counts}
     arguments.record.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(arguments.record, json.dumps(record, indent=2) + "\n")
-    print(", ".join(f"{counts[each]} {each}" for each in COUNTED))
+    print(", ".join(f"{counts[name]} {name}" for name in COUNTED))
     if counts["identical"] < counts["runs"]:
-        sys.exit(f"what differs is kept in {folder}")
+        sys.exit(f"the runs that differ are kept in {folder}")
     shutil.rmtree(folder)
 
 

@@ -7,10 +7,10 @@ mean over the study's runs, with the standard deviation where there are several;
 `minus STUDY KEY` is the difference of the means and half its
 95 % interval, paired over the seeds of both; `verdict STUDY KEY` says whether the interval leaves out zero.
 `epochs_to STUDY` is the first epoch at which the mean validation accuracy over the runs reaches the highest
-that the other STUDY's comes to, `epochs_to_own_best` the epoch of its own. `steps_to METRIC=VALUE` and
+that the other STUDY's comes to, `epochs_to_own_best` that of its own. `steps_to METRIC=VALUE` and
 `seconds_to METRIC=VALUE` are those of training until the first evaluation that is as good, over the runs that
-get there. `kept` is what a study of src/tune.py ended in, tuned or default.
-Numbers are rounded against us: down, but seconds, standard deviations and `max` up.
+get there. `kept` is what a procedure of src/tune.py kept, tuned or default.
+Numbers are rounded against tempo: down, but seconds, standard deviations and `max` up.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ROUNDING = 1e-9
 
 
 def figure(study: str, field: str) -> str:
-    """The text of one figure; KeyError or FileNotFoundError where the records do not have it."""
+    """Return the text of one figure; KeyError or FileNotFoundError if the records do not have it."""
     if field.startswith(("steps_to ", "seconds_to ")):
         return _to_target(study, *field.split())
     if field.startswith("epochs_to"):
@@ -83,28 +83,28 @@ def _records(study: str) -> list[dict[str, Any]]:
 
 
 def _difference(ones: list[dict[str, Any]], others: list[dict[str, Any]], key: str) -> tuple[float, float]:
-    """Mean and half the 95 % interval of the paired differences, Student's t: d ± t(n-1) sd(d) / sqrt(n)."""
-    first, second = ({each["seed"]: _value(each, key) for each in records} for records in (ones, others))
+    """Mean and half 95 % interval of the paired differences, Student's t: d ± t(n-1) sd(d) / sqrt(n)."""
+    first, second = ({run["seed"]: _value(run, key) for run in runs} for runs in (ones, others))
     factor = 100 if key.endswith("accuracy") else 1
     d = [factor * (first[seed] - second[seed]) for seed in sorted(first.keys() & second.keys())]
     return statistics.fmean(d), stdtrit(len(d) - 1, 0.975) * statistics.stdev(d) / math.sqrt(len(d))
 
 
 def _rank(study: str, key: str) -> str:
-    """Of the study's mean among those of the folders beside it, the highest being 1."""
-    beside = [each for each in (RESULTS / study).parent.iterdir() if each.is_dir()]
+    """Return the rank of the study's mean among the folders next to it; the highest is 1."""
+    beside = [folder for folder in (RESULTS / study).parent.iterdir() if folder.is_dir()]
     means = {
-        each.name: statistics.fmean(
-            _value(record, key) for record in _records(str(each.relative_to(RESULTS)))
+        folder.name: statistics.fmean(
+            _value(record, key) for record in _records(str(folder.relative_to(RESULTS)))
         )
-        for each in beside
+        for folder in beside
     }
     mine = means[Path(study).name]
-    return str(1 + sum(each > mine + _ROUNDING for each in means.values()))
+    return str(1 + sum(mean > mine + _ROUNDING for mean in means.values()))
 
 
 def _to_target(study: str, what: str, target: str) -> str:
-    """Mean ± sd over the runs that reach an accuracy, and how many do where it is not all; or `never`."""
+    """Return mean ± sd over the runs that reach an accuracy, and their number if not all do; or `never`."""
     metric, _, least = target.partition("=")
     column, found, runs = what.removesuffix("_to").replace("steps", "step"), [], 0
     for path in sorted((RESULTS / study).rglob("metrics.csv")):
@@ -127,7 +127,7 @@ def _epochs_to(study: str, other: str) -> str:
 
 
 def _mean_accuracy(study: str) -> dict[float, float]:
-    """Epoch -> mean validation accuracy over the study's runs, which validate at the same epochs."""
+    """Return epoch -> mean validation accuracy over the study's runs, which validate at the same epochs."""
     found: dict[float, list[float]] = {}
     for path in sorted((RESULTS / study).rglob("metrics.csv")):
         with path.open(encoding="utf-8", newline="") as file:
@@ -138,14 +138,14 @@ def _mean_accuracy(study: str) -> dict[float, float]:
 
 
 def rewrite(text: str) -> str:
-    """The text with every figure as the records have it."""
+    """Replace every figure in a text by that of the records."""
     return FIGURE.sub(
         lambda m: f"<!--={m['study']} {m['field']}-->{figure(m['study'], m['field'])}<!--/-->", text
     )
 
 
 def pages() -> list[Path]:
-    """README and the pages of docs/."""
+    """List the README and the pages of docs/."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -165,7 +165,7 @@ def _cut(value: float, digits: int, direction: Any) -> str:
 
 
 def main() -> None:
-    """Rewrite the pages, or with --check say which are out of date."""
+    """Rewrite the pages, or with --check name those that are out of date."""
     stale = []
     for page in pages():
         before = page.read_text(encoding="utf-8")

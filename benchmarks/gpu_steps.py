@@ -42,7 +42,7 @@ class DeviceLoop(PlainLoop):
             self._capture()
 
     def _capture(self) -> None:
-        self.inputs, self.labels = (each.clone() for each in self.ready[0])
+        self.inputs, self.labels = (tensor.clone() for tensor in self.ready[0])
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -55,7 +55,7 @@ class DeviceLoop(PlainLoop):
         self._replay = graph.replay
 
     def step(self, inputs: Tensor, labels: Tensor) -> None:
-        """One step over one batch."""
+        """Take one step over one batch."""
         if self._replay is None:
             return super().step(inputs, labels)
         self.inputs.copy_(inputs)
@@ -64,13 +64,13 @@ class DeviceLoop(PlainLoop):
 
 
 def wait_for(device: str) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def raw_speed(config: Config, mode: str, device: str, *, rounds: int, steps: int) -> tuple[Row, Row]:
-    """Images per second of the plain loop, and the seconds until its first three steps were done."""
+    """Measure images per second of the plain loop, and the seconds of its first three steps."""
     begin = time.perf_counter()
     loop = DeviceLoop(config, mode, device)
     loop.steps(3)
@@ -87,18 +87,18 @@ def raw_speed(config: Config, mode: str, device: str, *, rounds: int, steps: int
 
 
 class EpochClock(pl.Callback):
-    """Images per second of each epoch but the first, from its start until the device has done all of it."""
+    """Images per second of every epoch except the first, until the device has finished it."""
 
     def __init__(self) -> None:
         self.values: list[float] = []
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start with nothing under way."""
+        """Start the clock when the device is idle."""
         wait_for(pl_module.device.type)
         self._since = time.perf_counter(), trainer.global_step
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Asked after the recorder, whose rows are on the clock."""
+        """Stop the clock; called after the recorder, whose rows count."""
         assert isinstance(pl_module, Classifier)
         wait_for(pl_module.device.type)
         begin, step = self._since
@@ -108,14 +108,14 @@ class EpochClock(pl.Callback):
 
 
 def tempo_speed(config: Config, name: str) -> Row:
-    """Images per second of src/train.py's path, epoch by epoch, without its first one."""
+    """Measure images per second of src/train.py's path, epoch by epoch, without the first."""
     clock = EpochClock()
     train(config, clock)
     return Row(f"tempo_{name}", "images/s", clock.values)
 
 
 def loader_speed(config: Config, device: str, rounds: int) -> Row:
-    """Images per second of order, crop, flip and normalisation alone, where the images are."""
+    """Measure images per second of order, crop, flip and normalisation alone, on the device of the images."""
     data, module = built(config)
     data = replace(data, train=on_best_device(data.train, torch.device(device)))
     batches = build_train_batches(config, data, module)

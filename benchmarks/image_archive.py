@@ -1,4 +1,4 @@
-"""CIFAR-10's images from one archive of image files, decoded in memory: no 60,000 files are written."""
+"""Read CIFAR-10's images from one archive of image files, without writing 60,000 files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tempo.data.images import ImageData
 
 
 def read_archive(path: Path, name: str) -> tuple[ImageData, ImageData]:
-    """Training and test images of `{train,test}/<class>/*` in a tar archive of any compression.
+    """Return training and test images of `{train,test}/<class>/*` in a tar archive of any compression.
 
     Classes and files are in the order of their names, as `data=folder` has them.
     """
@@ -34,9 +34,9 @@ def read_archive(path: Path, name: str) -> tuple[ImageData, ImageData]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parts_of_set = []
         for part in files.values():
-            labels = np.repeat(np.arange(len(classes)), [len(part[each]) for each in classes])
+            labels = np.repeat(np.arange(len(classes)), [len(part[name]) for name in classes])
             images = np.stack(
-                list(pool.map(_pixels, (data for each in classes for _, data in sorted(part[each]))))
+                list(pool.map(_pixels, (data for name in classes for _, data in sorted(part[name]))))
             )
             parts_of_set.append(ImageData(torch.from_numpy(images), torch.from_numpy(labels), classes, name))
     train, test = parts_of_set
@@ -44,6 +44,6 @@ def read_archive(path: Path, name: str) -> tuple[ImageData, ImageData]:
 
 
 def _pixels(data: bytes) -> np.ndarray:
-    """uint8 `[C, H, W]` of a colour image."""
+    """Decode a colour image to uint8 `[C, H, W]`."""
     with Image.open(BytesIO(data)) as image:
         return np.asarray(image.convert("RGB")).transpose(2, 0, 1).copy()

@@ -59,12 +59,12 @@ class BenchJob:
     """All but the first are measured."""
 
     def config(self, *overrides: str) -> Config:
-        """The composed configuration."""
+        """Compose the job's configuration."""
         return composed_config(*self.overrides, "trainer=cpu", f"trainer.epochs={self.epochs}", *overrides)
 
 
 def composed_config(*overrides: str) -> Config:
-    """What `src/train.py OVERRIDES` would run, checked."""
+    """Compose and check the configuration of `src/train.py OVERRIDES`."""
     register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         node = hydra_compose("train", overrides=[*overrides, "hydra.run.dir=."], return_hydra_config=True)
@@ -133,23 +133,23 @@ class Cost:
     _since: tuple[float, float] | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Let the clocks run."""
+        """Start the clocks."""
         self._since = (time.perf_counter(), time.process_time())
 
     def stop(self) -> None:
-        """Hold the clocks; nothing happens where they do not run."""
+        """Stop the clocks if they run."""
         if self._since is not None:
             self.wall += time.perf_counter() - self._since[0]
             self.cpu += time.process_time() - self._since[1]
             self._since = None
 
     def values(self) -> dict[str, float]:
-        """Images per second of the clock and of the processor."""
+        """Return images per second by wall clock and by processor time."""
         return {"wall": self.images / self.wall, "cpu": self.images / self.cpu}
 
 
 class PlainLoop:
-    """The limit: a loop of plain PyTorch over preprocessed batches that lie ready in memory, no logging."""
+    """The upper limit: plain PyTorch over preprocessed batches in memory, without logging."""
 
     def __init__(self, config: Config, device: str = "cpu", most_batches: int | None = None) -> None:
         data, module = built(config)
@@ -159,14 +159,14 @@ class PlainLoop:
         batches = build_train_batches(config.with_trainer(steps_per_call=1), data, module)
         batches.next_step = lambda: 0
         self.ready = [
-            (module.train_preprocess(each.images, each.draws).to(device), each.labels.to(device))
-            for each in islice(batches, most_batches)
+            (module.train_preprocess(batch.images, batch.draws).to(device), batch.labels.to(device))
+            for batch in islice(batches, most_batches)
         ]
         self.forward: Callable[[Tensor], Tensor] = self.network
         self._next = 0
 
     def steps(self, number: int) -> int:
-        """Take so many steps; the number of images."""
+        """Take a number of steps and return the number of images."""
         images = 0
         for _ in range(number):
             inputs, labels = self.ready[self._next % len(self.ready)]
@@ -176,7 +176,7 @@ class PlainLoop:
         return images
 
     def step(self, inputs: Tensor, labels: Tensor) -> None:
-        """One step over one batch."""
+        """Take one step over one batch."""
         if self.precision == "bf16-mixed":
             with torch.autocast(self.device, torch.bfloat16, cache_enabled=False):
                 loss = F.cross_entropy(self.forward(inputs), labels)
@@ -188,9 +188,9 @@ class PlainLoop:
 
 
 class InTurn(pl.Callback):
-    """Clocks tempo's epochs from the second on, and after each of its chunks as many steps of the plain loop.
+    """Measure tempo's epochs from the second on, and after each of its chunks as many of the plain loop.
 
-    What disturbs the machine for longer than a chunk disturbs both.
+    A disturbance of the machine that lasts longer than a chunk affects both.
     """
 
     def __init__(self, plain: PlainLoop | None) -> None:
@@ -198,13 +198,13 @@ class InTurn(pl.Callback):
         self.tempo, self.raw = Cost(), Cost()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The first epoch does not count."""
+        """Skip the first epoch."""
         self._measured = trainer.current_epoch > 0
         self._taken = trainer.global_step
         self._start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Change from tempo's clock to the plain loop's and back."""
+        """Switch from tempo's clock to the plain loop's and back."""
         self.tempo.stop()
         assert isinstance(pl_module, Classifier)
         steps, self._taken = trainer.global_step - self._taken, trainer.global_step
@@ -222,11 +222,11 @@ class InTurn(pl.Callback):
         self._start()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validation is off the clock."""
+        """Stop the clock for validation."""
         self.tempo.stop()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """So is what lies between two epochs."""
+        """Stop the clock between two epochs."""
         self.tempo.stop()
 
     def _start(self) -> None:
@@ -235,15 +235,15 @@ class InTurn(pl.Callback):
 
 
 def tempo_and_raw(config: Config) -> dict[str, dict[str, float]]:
-    """`src/train.py`'s own path with all its defaults, and the plain loop in turn."""
+    """Measure `src/train.py`'s own path with all its defaults, and the plain loop in turn."""
     clock = InTurn(PlainLoop(config))
-    os.environ[ASK_NVML] = "1"  # as Lightning leaves it: to take it back is tempo's own affair
+    os.environ[ASK_NVML] = "1"  # as Lightning leaves it: tempo has to take it back itself
     train(config, clock)
     return {"raw": clock.raw.values(), "tempo": clock.tempo.values()}
 
 
 def train(config: Config, *callbacks: pl.Callback) -> RunRecord:
-    """A run in a folder of its own that is removed; `callbacks` are asked after the recorder."""
+    """Train in a temporary folder; `callbacks` are called after the recorder."""
     build_trainer = build_run.build_trainer
 
     def with_callbacks(
@@ -260,7 +260,7 @@ def train(config: Config, *callbacks: pl.Callback) -> RunRecord:
 
 
 def changed(config: Config, **changes: Any) -> Config:
-    """The configuration with other values: `changed(config, name="bench", trainer={"epochs": 2})`."""
+    """Return the configuration with other values: `changed(config, name="bench", trainer={"epochs": 2})`."""
     values = {
         key: {**config.values[key], **change} if isinstance(change, dict) else change
         for key, change in changes.items()
@@ -269,20 +269,20 @@ def changed(config: Config, **changes: Any) -> Config:
 
 
 def built(config: Config) -> tuple[Data, Classifier]:
-    """Data and module of one process."""
+    """Build data and module of one process."""
     data = build_data(config)
     plan = build_plan(config, len(data.train), world_size=1, rank=0)
     return data, build_module(config, data, plan)
 
 
 def fresh_process() -> ProcessPoolExecutor:
-    """A process of its own, where malloc is as glibc has it until something there changes that."""
+    """Start a new process, in which malloc has the settings of glibc until something changes them."""
     return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder that is removed whatever happens; TensorBoard's writer may still be at it."""
+    """Make a folder that is always removed, even while TensorBoard's writer still uses it."""
     folder = Path(tempfile.mkdtemp(prefix="tempo-bench-"))
     try:
         yield folder

@@ -19,7 +19,7 @@ _SEEDS = 5
 
 
 def in_turn(model: str, changes: dict[str, tuple[str, ...]], rounds: int) -> dict[str, list[float]]:
-    """Images per second of the plain loop with each change of the configuration, a round each in turn."""
+    """Measure images per second of the plain loop with every change of the configuration, in turn."""
     loops = {
         name: warm_loop(*_IMAGES[model], f"model={model}", *overrides) for name, overrides in changes.items()
     }
@@ -31,7 +31,7 @@ def in_turn(model: str, changes: dict[str, tuple[str, ...]], rounds: int) -> dic
 
 
 def warm_loop(*overrides: str) -> PlainLoop:
-    """A plain loop of batches of 128 that has taken its first steps."""
+    """Make a plain loop of batches of 128 and take its first steps."""
     sizes = ("data.train_images=1024", "data.test_images=10", "data.val_size=0.5")
     config = composed_config(*overrides, *sizes, "trainer=cpu")
     loop = PlainLoop(config)
@@ -40,7 +40,7 @@ def warm_loop(*overrides: str) -> PlainLoop:
 
 
 def images_per_second(loop: PlainLoop) -> float:
-    """Of half a second."""
+    """Measure images per second for half a second."""
     begin, images = time.perf_counter(), 0
     while time.perf_counter() - begin < _SECONDS:
         images += loop.steps(1)
@@ -48,7 +48,7 @@ def images_per_second(loop: PlainLoop) -> float:
 
 
 def memory_formats(rounds: int) -> list[Row]:
-    """channels_last over the contiguous format."""
+    """Compare channels_last with the contiguous format."""
     rows = []
     for model in _IMAGES:
         found = in_turn(
@@ -62,7 +62,7 @@ def memory_formats(rounds: int) -> list[Row]:
 
 
 def bfloat16(rounds: int) -> list[Row]:
-    """`trainer=cpu_bf16` over float32: speed, and the accuracy of short runs of cnn3 on the digits."""
+    """Compare `trainer=cpu_bf16` with float32: speed, and accuracy of short runs of cnn3 on the digits."""
     rows = []
     for model in _IMAGES:
         found = in_turn(model, {"bf16": ("trainer.precision=bf16-mixed",), "float32": ()}, rounds)

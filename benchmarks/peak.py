@@ -1,4 +1,4 @@
-"""Peak of resident memory of this process; imports nothing that has one."""
+"""Peak of resident memory of this process; this file imports nothing large."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def own_peak_bytes() -> int:
-    """On Linux not that of getrusage: a process starts there with its parent's, and `make bench` grows."""
+    """Return the peak in bytes; not getrusage's on Linux, where a process starts with its parent's peak."""
     status = Path("/proc/self/status")
     own = status.exists() and re.search(r"VmHWM:\s*(\d+) kB", status.read_text(encoding="utf-8"))
     if own:

@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/results from the records beside them: `python benchmarks/pictures.py [NAME ...]`.
+"""Draw the pictures of docs/results from their records: `python benchmarks/pictures.py [NAME ...]`.
 
 Each is a figure of the report that `src/report.py` makes of the same folders; without a NAME all are drawn.
 """
@@ -31,7 +31,7 @@ class Picture:
     metric: str = "val/accuracy"
 
 
-_SUPERCONVERGENCE = tuple(f"superconvergence/{each}" for each in ("onecycle", "step", "step_4x"))
+_SUPERCONVERGENCE = tuple(f"superconvergence/{name}" for name in ("onecycle", "step", "step_4x"))
 PICTURES = {
     "superconvergence/curves.png": Picture("curves", _SUPERCONVERGENCE),
     "mnist2024/curves.png": Picture("curves", ("mnist2024",), "test/accuracy"),
@@ -41,16 +41,16 @@ PICTURES = {
     "frugal/curves.png": Picture("curves", ("frugal",), "test/accuracy"),
     "frugal/trade_off.png": Picture("trade_off", ("frugal",), "test/accuracy"),
 }
-"""Path below docs/results -> what is drawn there."""
+"""Path below docs/results -> its figure."""
 
 
 def picture(name: str) -> Path:
-    """Draw one; where it lies."""
+    """Draw one picture and return its path."""
     what, target = PICTURES[name], RESULTS / name
-    folders = [RESULTS / each for each in what.folders]
+    folders = [RESULTS / folder for folder in what.folders]
     with tempfile.TemporaryDirectory() as scratch:
         drawn = draw(content_of(folders, load(folders), what.metric).summary, Path(scratch))
-        (found,) = (each for each in drawn if each.name == what.figure)
+        (found,) = (figure for figure in drawn if figure.name == what.figure)
         shutil.copyfile(found.png, target)
     return target
 
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PICTURES))
     asked = parser.parse_args().names or list(PICTURES)
     if strange := sorted(set(asked) - set(PICTURES)):
-        sys.exit(f"{', '.join(strange)}: no picture of that name; there is: {', '.join(PICTURES)}")
+        sys.exit(f"{', '.join(strange)}: is not a picture; choose from {', '.join(PICTURES)}")
     for name in asked:
         print(picture(name).relative_to(ROOT))
 

@@ -1,11 +1,11 @@
-"""The same bits as before the code moved? Commands are run anew and held against benchmarks/same_bits.json.
+"""Check that commands still give the same bits as benchmarks/same_bits.json.
 
     python benchmarks/same_bits.py                            # compare all; exit code 1 if one differs
     python benchmarks/same_bits.py --only muon range_test     # some of them
-    python benchmarks/same_bits.py --write                    # note what this checkout gives
+    python benchmarks/same_bits.py --write                    # record the bits of this checkout
 
-It knows the command line and the files of a run's folder, and nothing of the package: its inside may move.
-Bits are promised for one processor and one set of versions: note them where they will be compared.
+It uses only the command line and the files of a run's folder, so the package inside may change. Bits are
+promised for one processor and one set of versions: record them on the machine on which they are compared.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NOTED = Path(__file__).with_suffix(".json")
 LATEST = ROOT / "logs" / "latest"
 LONGEST_SECONDS = 300
 MOST_SAID = 3
-"""Differences of a command that are printed."""
+"""Number of printed differences per command."""
 
 
 # The words of each command after `python`, but for its folder and the number of threads.
@@ -62,7 +62,7 @@ STOP_AT_ROW = {"stopped_and_resumed": 33}
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    """A script of this checkout, on the CPU and on one thread."""
+    """Start a script of this checkout on the CPU with one thread."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     said = subprocess.PIPE
     return subprocess.Popen(
@@ -76,7 +76,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str], expected: int = 0) -> None:
-    """Wait for its end; RuntimeError with its last words where it is another one than expected."""
+    """Wait for a process; RuntimeError with its last lines if its exit code is unexpected."""
     try:
         said, _ = process.communicate(timeout=LONGEST_SECONDS)
     finally:
@@ -100,19 +100,19 @@ def run(name: str, folder: Path) -> None:
 
 
 def rows(metrics: Path) -> int:
-    """Complete rows below the names of the columns."""
+    """Count the complete rows below the header."""
     return metrics.read_bytes().count(b"\n") - 1 if metrics.exists() else 0
 
 
 def metrics_sha256(path: Path) -> str:
-    """Of the cells of metrics.csv but those of the column that a clock wrote."""
+    """Hash the cells of metrics.csv except the column of seconds."""
     with path.open(encoding="utf-8", newline="") as file:
         cells = [[(k, v) for k, v in row.items() if k != "seconds"] for row in csv.DictReader(file)]
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """What the files say: each run by its folder (`.` of a single one), and the bounds of a range test."""
+    """Read the files: the result of every run by its folder (`.` for a single one), and the bounds."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("run.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -128,13 +128,13 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 
 def surroundings(folder: Path) -> dict[str, str]:
-    """What the bits depend on: the processor, versions, and the code."""
+    """Return what the bits depend on: the processor, the versions and the code."""
     record = json.loads(min(folder.rglob("run.json")).read_text(encoding="utf-8"))
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0].splitlines()
     cpu = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    # The name alone does not do: virtual machines give several processors the same.
+    # Virtual machines give several processors the same name, so the name alone is not enough.
     name = f"{cpu.get('model name')}, family {cpu.get('cpu family')}, model {cpu.get('model')}"
-    versions = {each: record["versions"][each] for each in ("torch", "numpy")}
+    versions = {name: record["versions"][name] for name in ("torch", "numpy")}
     return {"cpu": name, **versions, "commit": record["git"].get("commit", "")}
 
 
@@ -155,7 +155,7 @@ def verdict(noted: Any, found: Any) -> str:
 
 
 def check(name: str, noted: dict[str, Any] | None) -> tuple[str, dict[str, Any], dict[str, str]]:
-    """Run a command: how it compares with what is noted, what it left, and what that depends on."""
+    """Run a command; return how it compares, its outcome, and what that depends on."""
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent, "run")
         try:
@@ -167,7 +167,7 @@ def check(name: str, noted: dict[str, Any] | None) -> tuple[str, dict[str, Any],
 
 
 def main() -> None:
-    """Run what is asked for, then write or compare; logs/latest stays as it was."""
+    """Run the commands, then write or compare; logs/latest stays unchanged."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--write", action="store_true", help=f"note the bits of all in {NOTED.name}")
     parser.add_argument("--only", nargs="+", choices=COMMANDS, metavar="NAME", help=", ".join(COMMANDS))

@@ -1,4 +1,4 @@
-"""Commands of `src/train.py` that can be killed, and what they leave: for faults.py and endurance.py."""
+"""Commands of `src/train.py` that can be killed, and their outcomes: for faults.py and endurance.py."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _NO_CLOCK = ("seconds",)
 
 
 def preload() -> None:
-    """Import once what every command needs: its processes are forked from this one and start at once."""
+    """Import what every command needs: their processes are forked from this one and start quickly."""
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
     for module in PRELOADED:
         importlib.import_module(module)
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each step that was taken again
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of every repeated step
 
 
 class Victim:
-    """`python src/train.py <arguments>` in a process of its own, which leads its own session."""
+    """`python src/train.py <arguments>` in a new process that leads its own session."""
 
     def __init__(self, arguments: Sequence[str], console: Path) -> None:
         self.began = time.monotonic()
@@ -56,7 +56,7 @@ class Victim:
         return self.code is not None
 
     def signal_when(self, reached: Callable[[], bool], number: int) -> bool:
-        """Send a signal as soon as `reached()`; False where the process was over before."""
+        """Send a signal as soon as `reached()`; return False if the process ended before."""
         while not self.is_over():
             if reached():
                 os.kill(self.process, number)
@@ -65,7 +65,7 @@ class Victim:
         return False
 
     def finish(self) -> int:
-        """Exit code. A process that hangs is killed and counts as such."""
+        """Wait for the process and return its exit code; a process that hangs is killed."""
         while not self.is_over():
             self._wait()
         assert self.code is not None
@@ -100,7 +100,7 @@ def _train(arguments: Sequence[str], console: Path) -> None:
 
 
 def unfinished(run: Path) -> list[str]:
-    """Names of the files that a run is writing, or was when it was killed."""
+    """Return the names of the files that a run is writing, or was writing when it was killed."""
     found = []
     for folder in (run, run / "checkpoints"):
         try:
@@ -112,7 +112,7 @@ def unfinished(run: Path) -> list[str]:
 
 
 def rows(run: Path) -> int:
-    """Complete rows of metrics.csv."""
+    """Count the complete rows of metrics.csv."""
     try:
         return max(0, (run / "metrics.csv").read_bytes().count(b"\n") - 1)
     except OSError:
@@ -120,7 +120,7 @@ def rows(run: Path) -> int:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """All that a run leaves, without what a clock or a process id wrote; equal for equal runs."""
+    """Return the contents of a run's files without times and process ids; equal for equal runs."""
     import torch
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -134,8 +134,8 @@ def outcome(run: Path) -> dict[str, Any]:
     found["metrics.csv"] = [[line[index] for index in kept] for line in lines]
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     for tag in sorted(events.Tags()["scalars"]):
-        points = [(each.step, each.value) for each in events.Scalars(tag)]
-        # Killed between the values of its end and its record, a run says them again.
+        points = [(scalar.step, scalar.value) for scalar in events.Scalars(tag)]
+        # A run that was killed between its final values and its record writes them again.
         found[f"tensorboard {tag}"] = sorted(set(points)) if tag.startswith("final/") else points
     for path in sorted((run / "checkpoints").glob("*.ckpt")):
         if path.stem != "previous":
@@ -149,16 +149,16 @@ def _flatten(value: Any, where: str, found: dict[str, Any], torch: Any) -> None:
     if isinstance(value, torch.Tensor):
         found[where] = value.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
     elif isinstance(value, (dict, list, tuple)):
-        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
-            _flatten(each, f"{where}.{key}", found, torch)
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            _flatten(item, f"{where}.{key}", found, torch)
     elif not where.endswith("train_seconds"):
         found[where] = value
 
 
 def first_difference(found: dict[str, Any], expected: dict[str, Any]) -> str:
-    """Name and values of what differs first, "" where nothing does."""
+    """Return name and values of the first difference, or ""."""
     for key in [*expected, *found]:
         one, other = found.get(key, "nothing"), expected.get(key, "nothing")
         if one != other and not (key == "record.metrics" and json.dumps(one) == json.dumps(other)):
-            return f"{key}: {str(one)[:120]} for {str(other)[:120]}"
+            return f"{key}: {str(one)[:120]} instead of {str(other)[:120]}"
     return ""

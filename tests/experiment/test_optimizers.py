@@ -63,7 +63,7 @@ def test_the_small_sweeps_have_all_seven(name: str) -> None:
     rows = sweeper(name)["rows"]
     assert "# cost: about" in (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     assert [row.split()[:2] for row in rows] == [
-        ["experiment=distributed/optimizers_small", f"optimizer={each}"] for each in SEVEN
+        ["experiment=distributed/optimizers_small", f"optimizer={name}"] for name in SEVEN
     ]
     for row in rows:
         config, _ = compose_job(row.split())
@@ -80,14 +80,14 @@ def test_every_optimizer_has_the_same_budget_and_a_seed_apart() -> None:
 
 def test_the_rates_are_the_best_of_those_tried() -> None:
     tried = list(csv.DictReader((RESULTS / "tune.csv").read_text(encoding="utf-8").splitlines()))
-    rates = [float(each) for each in sweeper("optimizers_small_tune")["params"]["optimizer.lr"].split(",")]
+    rates = [float(rate) for rate in sweeper("optimizers_small_tune")["params"]["optimizer.lr"].split(",")]
     assert len(tried) == len(rates) * len(SEVEN)
     for row, name in zip(sweeper("optimizers_small_fair")["rows"], SEVEN, strict=True):
         config, _ = compose_job(row.split())
-        mine = [each for each in tried if each["optimizer"] == name]
-        assert sorted(float(each["optimizer.lr"]) for each in mine) == rates
+        mine = [run for run in tried if run["optimizer"] == name]
+        assert sorted(float(run["optimizer.lr"]) for run in mine) == rates
         best = max(
-            (each for each in mine if each["status"] == "completed"),
-            key=lambda each: float(each["val/accuracy"]),
+            (run for run in mine if run["status"] == "completed"),
+            key=lambda run: float(run["val/accuracy"]),
         )
         assert config["optimizer"]["lr"] == float(best["optimizer.lr"])

@@ -145,7 +145,7 @@ def test_a_figure_sweeps_what_the_paper_varied(figure: str) -> None:
     params = yaml.safe_load((FOLDER / f"figure{figure}.yaml").read_text())["hydra"]["sweeper"]["params"]
     (swept,) = [key for key in KEYS if isinstance(said.get(key), set)]
     assert list(params) == [KEYS[swept]]
-    values = {float(each) for each in params[KEYS[swept]].split(",")}
+    values = {float(value) for value in params[KEYS[swept]].split(",")}
     assert values == said[swept]
     node = config["optimizer"] | {"tbs": config["data"]["total_batch_size"]}
     assert node[swept] in values
