@@ -22,9 +22,14 @@ def test_adam_four_rates_four_trials_five_epochs(name: str) -> None:
     assert (hydra.sweeper.n_trials, hydra.sweeper.sampler, hydra.sweeper.pruner) == (4, "random", "none")
     assert dict(hydra.sweeper.params) == {"optimizer.lr": "1e-2,1e-3,1e-4,1e-5"}
     config, choices = checked_job([f"experiment=frugal/{name}"])
-    assert (choices["optimizer"], config["trainer"]["epochs"]) == ("adam", 5)
-    assert config["objective"] == "val/accuracy"
-    assert {row["where"]["optimizer.lr"] for row in config["paper"]["rows"]} == {1e-2, 1e-3, 1e-4, 1e-5}
+    assert (choices["optimizer"], config.trainer.epochs) == ("adam", 5)
+    assert config.objective == "val/accuracy"
+    assert {row["where"]["optimizer.lr"] for row in config.values["paper"]["rows"]} == {
+        1e-2,
+        1e-3,
+        1e-4,
+        1e-5,
+    }
 
 
 @pytest.mark.parametrize(
@@ -35,7 +40,7 @@ def test_the_smallest_images_that_its_network_takes(name: str, side: int) -> Non
     config, _ = checked_job([f"experiment=frugal/{name}"])
     build_network(config.model, config.seed, (3, side, side), 10)
     if side > 32:
-        with pytest.raises(UserError, match=r"inception_v3 cannot take images of 32x32: .* 75x75"):
+        with pytest.raises(UserError, match=r"inception_v3 cannot take images of 32x32: .*data\.image_size"):
             build_network(config.model, config.seed, (3, 32, 32), 10)
 
 

@@ -23,7 +23,6 @@ from tempo.errors import UserError, nearest
 from tempo.optimizer.names_and_ranges import check_knobs, knob_types
 from tempo.record.foreign_folder import check_plain
 
-Config = RunConfig
 GLOBAL_GROUPS = ("experiment", "scale", "debug")
 """Groups whose files change keys anywhere."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -243,28 +243,6 @@ class RunConfig:
         """Return the configuration with other values of some keys of the trainer."""
         values = {**self.values, "trainer": {**self.values["trainer"], **changes}}
         return dataclasses.replace(self, trainer=dataclasses.replace(self.trainer, **changes), values=values)
-
-    # Until every room reads attributes, a configuration may also be read as the mapping of its plain values.
-    def __getitem__(self, name: str) -> Any:
-        return self.values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.values)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.values
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return a plain value."""
-        return self.values.get(name, default)
-
-    def keys(self) -> Any:
-        """Return the names of the plain values."""
-        return self.values.keys()
-
-    def items(self) -> Any:
-        """Return the plain values with their names."""
-        return self.values.items()
 
 
 SECTIONS: dict[str, type] = {
