@@ -26,6 +26,8 @@ ADDRESS = "TEMPO_RAY_ADDRESS"
 SERVER = "TEMPO_PARAMETER_SERVER"
 """Environment variable with the name of their server: one cluster may hold several, also one about to end."""
 NAMESPACE = "tempo"
+_SERVERS: dict[str, Any] = {}
+"""Handles of the servers that this process started: an actor ends with its creator's last handle."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.05
 _PATIENCE_SECONDS = 120.0
 
@@ -112,11 +114,7 @@ def serve(optimizer: torch.optim.Optimizer, name: str, **arguments: Any) -> None
     import ray
 
     actor_class = ray.remote(num_cpus=0)(AsyncServer).options(name=name)
-    # An actor ends with the last handle that its creator keeps.
     _SERVERS[name] = actor_class.remote(_on_cpu(optimizer), **arguments)
-
-
-_SERVERS: dict[str, Any] = {}
 
 
 def _on_cpu(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
@@ -188,7 +186,9 @@ class AsyncWorker:
         try:
             return ray.get(getattr(self.server, method).remote(*arguments))
         except (ray.exceptions.RayActorError, ray.exceptions.RaySystemError) as error:
-            raise _dead() from error
+            raise UserError(
+                "the parameter server died; continue from the last checkpoint with resume=<folder of the run>"
+            ) from error
 
     def _apply(self, reply: Reply) -> None:
         self.instruction, self.batch = reply.instruction, reply.batch
@@ -227,12 +227,6 @@ def _wait_for_server(name: str, worker: int, patience_seconds: float) -> Any:
                     "command, with resume=<folder of the run> if the run has a checkpoint"
                 ) from None
             time.sleep(_LONGEST_PAUSE_SECONDS)
-
-
-def _dead() -> UserError:
-    return UserError(
-        "the parameter server died; continue from the last checkpoint with resume=<folder of the run>"
-    )
 
 
 @contextmanager
