@@ -16,14 +16,14 @@ from omegaconf import OmegaConf
 
 from tempo.config.check import check
 from tempo.errors import UserError
-from tempo.paths import register_resolvers
+from tempo.paths import ROOT, register_resolvers
 from tempo.record.run_json import RunRecord
 from tempo.tuning.budget import Budget
 from tempo.tuning.choice import Candidate
 from tempo.tuning.stage_runs import StageRuns
 from tempo.tuning.stages import Procedure
 from tempo.tuning.tune_json import TUNE_FILE, EarlierCalls, read_state
-from tempo.tuning.tune_settings import TuneSettings
+from tempo.tuning.tune_settings import TuneSettings, read_settings
 from tests.jobs import CONF, SMALL
 from tests.tuning.test_plan import WANTED
 
@@ -174,3 +174,15 @@ def test_a_damaged_plan_is_one_line(tmp_path: Path, plan: Any) -> None:
     (tmp_path / TUNE_FILE).write_text(json.dumps({**state, "plan": plan}), encoding="utf-8")
     with pytest.raises(UserError, match="has a damaged plan"):
         procedure_in(tmp_path).run()
+
+
+@pytest.mark.parametrize("name", ["tune_digits", "tune_cifar10_cnn3"])
+def test_a_procedure_of_an_earlier_version_is_read(name: str) -> None:
+    """The records in docs/results are older than this code."""
+    folder = ROOT / "docs" / "results" / name
+    state = json.loads((folder / TUNE_FILE).read_text(encoding="utf-8"))
+    found = read_state(folder, {key: state[key] for key in ("overrides", "settings")})
+    assert found.plan is not None
+    assert asdict(found.plan) == state["plan"]
+    assert asdict(read_settings(state["settings"])) == state["settings"]
+    assert found.seconds >= state["seconds"]
