@@ -116,7 +116,7 @@ WRONG = [
     ("optimizer.lr=[1", ["close its brackets"]),
     ("optimizer.lr={", ["close its brackets"]),
     ("lr", ["key=value"]),
-    ("=3", ["key=value"]),
+    ("=3", ["--help"]),
     ("optimizer..lr=1", ["optimizer..lr"]),
     ("a b c=", ["a b c="]),
     ("+model=mlp", ["model is chosen twice"]),
