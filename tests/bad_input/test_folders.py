@@ -190,7 +190,7 @@ def test_a_broken_checkpoint(
         (["checkpoint=/nowhere"], "is not a file; choose tested, best, last"),
         (["checkpoint=lst"], "Did you mean 'last'?"),
         (["checkpoint=/dev/zero"], "is not a file"),
-        (["accelerator=abacus"], "accelerator=auto, cpu, gpu or mps"),
+        (["accelerator=abacus"], "is unknown; choose from: auto, cpu, gpu, mps"),
         (["accelerator=gpu"], "accelerator"),
     ],
 )
