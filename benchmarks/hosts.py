@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from typing import NoReturn, TextIO
 
 SKIPPED = 77
-"""Exit code where the machine does not permit it: automake's word for a skipped test."""
+"""Exit code if the machine does not permit it; automake uses it for a skipped test."""
 _INSIDE = "TEMPO_HOSTS_INSIDE"
 _INTERFACE = "eth0"
 _NETWORK = "10.77.0"
@@ -37,7 +37,7 @@ _LAST_WORDS_SECONDS = 5.0
 
 
 class NotPermittedError(Exception):
-    """The machine does not let us; the reason in one line."""
+    """The machine does not permit it; the reason in one line."""
 
 
 def enter() -> None:
@@ -99,12 +99,12 @@ class Hosts:
         _do(*inside, "tc", "qdisc", "replace", "dev", _INTERFACE, *limit)
 
     def enter(self, host: int) -> list[str]:
-        """What stands in front of a command that is to run there."""
+        """Return what to put in front of a command to run it on a host."""
         return ["nsenter", f"--net=/run/netns/host{host}", "--"]
 
     def start(self, host: int, command: Sequence[str], ranks: int) -> subprocess.Popen[str]:
-        """Start a command on a host as its one rank of so many; its output is read by the caller."""
-        filled = [each.replace("{rank}", str(host)).replace("{address}", address(host)) for each in command]
+        """Start a command on a host as one of `ranks`; the caller reads its output."""
+        filled = [part.replace("{rank}", str(host)).replace("{address}", address(host)) for part in command]
         environment = os.environ | {
             "RANK": str(host),
             "WORLD_SIZE": str(ranks),
@@ -114,7 +114,7 @@ class Hosts:
             "MASTER_PORT": str(_PORT),
             "GLOO_SOCKET_IFNAME": _INTERFACE,
             "OMP_NUM_THREADS": "1",
-            # The name of a host is looked up nowhere: there is no name server behind these links.
+            # torch would warn that no name server behind these links knows the hosts.
             "TORCH_CPP_LOG_LEVEL": "ERROR",
         }
         return subprocess.Popen(
@@ -130,7 +130,7 @@ class Hosts:
     def run(
         self, command: Sequence[str], seconds: float, ranks: int | None = None, output: TextIO = sys.stdout
     ) -> int:
-        """Run a command on all hosts, or the first `ranks`; its first exit code that is not 0.
+        """Run a command on all hosts, or the first `ranks`; return the first exit code that is not 0.
 
         None of the processes outlives this call.
         """
@@ -153,14 +153,14 @@ class Hosts:
 
 
 def checked_rate(text: str) -> str:
-    """A rate on the command line; a mistyped one is no reason to skip."""
+    """Return a rate of the command line; a mistyped one is an error, not a reason to skip."""
     if not re.fullmatch(r"\d+(\.\d+)?[mg]bit", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no rate: a number and mbit or gbit, e.g. 1gbit")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rate: a number and mbit or gbit, e.g. 1gbit")
     return text
 
 
 def address(host: int) -> str:
-    """Its IPv4 address."""
+    """Return the IPv4 address of a host."""
     return f"{_NETWORK}.{host + 1}"
 
 
@@ -177,7 +177,7 @@ def _first_failure(processes: Sequence[subprocess.Popen[str]], end: float) -> in
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End a rank and what it has started, which would else hold its output open."""
+    """End a rank and the processes it has started, which would keep its output open."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -196,7 +196,7 @@ def _do(*command: str) -> None:
 
 
 def skip(reason: NotPermittedError) -> NoReturn:
-    """One line and the exit code of a skipped test."""
+    """Print the reason and end with the exit code of a skipped test."""
     print(f"skipped: {reason}", file=sys.stderr)
     raise SystemExit(SKIPPED)
 

@@ -1,6 +1,6 @@
 """Images per second by method and workers: `python src/scale.py model.name=vgg16 scaling.workers=[1,2]`.
 
-`python src/scale.py predict ...` computes them for up to 1,024 workers from the numbers of this machine.
+`python src/scale.py predict ...` predicts them for up to 1,024 workers from the numbers of this machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @script("scaling")
 def run(config: DictConfig) -> None:
-    """Measure every network, method and number of workers, and draw them beside the ideal line."""
+    """Measure every network, method and number of workers, and report them."""
     # torch takes seconds to import, so it waits until the configuration is checked.
     with importing("tempo.scaling.benchmark"):
         from tempo.scaling.benchmark import run_from_hydra

@@ -64,7 +64,7 @@ def test_two_hosts_exchange_no_quicker_than_their_links(permitted: None, tmp_pat
 def test_a_mistyped_rate_is_refused_and_not_skipped() -> None:
     done = run_hosts("--rate", "1gbitt", "--", "true")
     assert done.returncode == 2
-    assert "'1gbitt' is no rate: a number and mbit or gbit, e.g. 1gbit" in done.stderr
+    assert "'1gbitt' is not a rate: a number and mbit or gbit, e.g. 1gbit" in done.stderr
 
 
 def test_a_failing_rank_ends_the_others(permitted: None) -> None:

@@ -37,12 +37,12 @@ def test_a_point_comes_back_whole() -> None:
         ({"sent_bytes_by_rank": ["x"]}, "sent_bytes_by_rank"),
     ],
 )
-def test_what_is_no_point_is_refused(change: dict[str, object], words: str) -> None:
+def test_a_file_that_is_not_a_point_is_refused(change: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
         ScalingPoint.from_json(json.dumps(json.loads(point().to_json()) | change), "there")
 
 
-def test_points_below_a_folder_and_the_file_that_is_none(tmp_path: Path) -> None:
+def test_points_below_a_folder_are_read_and_a_broken_file_is_named(tmp_path: Path) -> None:
     point(2).write(tmp_path / "a" / f"two{SUFFIX}")
     (tmp_path / f"broken{SUFFIX}").write_text("{")
     points, refused = read_points([tmp_path])
@@ -64,9 +64,9 @@ def test_the_worker_alone_is_found_among_the_points() -> None:
     alone = point(1, rate=12.0, single_images_per_second=12.0)
     elsewhere = point(1, rate=99.0, device="another CPU")
     (found,) = [
-        each
-        for each in with_single([alone, elsewhere, point(2, rate=18.0, single_images_per_second=None)])
-        if each.workers == 2
+        found_point
+        for found_point in with_single([alone, elsewhere, point(2, rate=18.0, single_images_per_second=None)])
+        if found_point.workers == 2
     ]
     assert found.efficiency == 0.75
 

@@ -89,7 +89,7 @@ def test_committed_tables_are_those_of_the_points(tables: ModuleType) -> None:
     record = json.loads((RESULTS / "scaling_emulated" / "record.json").read_text(encoding="utf-8"))
     assert record["points"] == tables.beside_emulated()
     record = json.loads((RESULTS / "scaling_published" / "record.json").read_text(encoding="utf-8"))
-    assert record["rows"] == {name: tables.beside_published(each) for name, each in tables.PUBLISHED.items()}
+    assert record["rows"] == {name: tables.beside_published(row) for name, row in tables.PUBLISHED.items()}
 
 
 def test_published_efficiency_of_many_k80_is_met_within_ten_percent(tables: ModuleType) -> None:
@@ -124,16 +124,16 @@ def test_the_largest_variable_of_vgg16_keeps_one_server_full() -> None:
 
 def test_points_are_labelled_and_go_to_a_thousand_workers() -> None:
     points = predict_points(calibration())
-    assert {each.source for each in points} == {"predicted"}
-    assert max(each.workers for each in points) == WORKERS[-1] == 1024
+    assert {point.source for point in points} == {"predicted"}
+    assert max(point.workers for point in points) == WORKERS[-1] == 1024
     for method in ("ring", "ps_sync", "ps_async"):
-        of_method = [each for each in points if each.method == method]
+        of_method = [point for point in points if point.method == method]
         assert of_method[0].efficiency == pytest.approx(1)
-        assert {each.overlap for each in of_method} == ({False} if method == "ps_async" else {False, True})
-    with_overlap = {each.workers: each for each in points if each.method == "ring" and each.overlap}
-    for each in points:
-        if each.method == "ring" and not each.overlap and each.workers > 1:
-            assert with_overlap[each.workers].step_seconds <= each.step_seconds
+        assert {point.overlap for point in of_method} == ({False} if method == "ps_async" else {False, True})
+    with_overlap = {point.workers: point for point in points if point.method == "ring" and point.overlap}
+    for point in points:
+        if point.method == "ring" and not point.overlap and point.workers > 1:
+            assert with_overlap[point.workers].step_seconds <= point.step_seconds
 
 
 def test_a_server_steps_in_the_workers_place() -> None:

@@ -76,8 +76,8 @@ def test_a_smoke_says_so_on_every_figure_and_page(tmp_path: Path) -> None:
 
 
 def test_the_report_script_takes_a_folder_of_points_and_no_torch(tmp_path: Path) -> None:
-    for at, each in enumerate(POINTS):
-        each.write(tmp_path / f"{at}{SUFFIX}")
+    for at, made in enumerate(POINTS):
+        made.write(tmp_path / f"{at}{SUFFIX}")
     code = (
         "import sys, runpy; sys.argv = ['report.py', *sys.argv[1:]]; "
         f"runpy.run_path({str(ROOT / 'src' / 'report.py')!r}, run_name='__main__')\n"

@@ -1,1 +1,4 @@
-"""The benchmark of several workers: points, measurements and the cost model."""
+"""Images per second over the number of workers: measured, emulated and predicted points, and their report.
+
+A measured point is an ordinary run (`tempo.run`); how gradients are exchanged is in `tempo.distributed`.
+"""

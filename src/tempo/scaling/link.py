@@ -98,7 +98,7 @@ def _at_once(outgoing: Tensor, incoming: Tensor, rank: int) -> None:
 
 
 def _median_seconds(exchange: Callable[[], None], rounds: int) -> float:
-    exchange()  # opens the connection
+    exchange()  # which opens the connection
     found = []
     for _ in range(rounds):
         _synchronize()

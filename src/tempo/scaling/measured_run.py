@@ -63,7 +63,7 @@ def train_within(config: RunConfig, folder: Path, limit_seconds: float) -> None:
 
 
 def main() -> None:
-    """Train the configuration that stands on stdin, in its folder."""
+    """Train the configuration that stdin has, in the folder that it names."""
     values = json.load(sys.stdin)
     request = RunRequest(
         config=check(values["config"]), folder=Path(values["folder"]), overrides=[], choices={}
