@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tempo.record.run_json import RunRecord
-from tests.sweep.command import finish, processes_naming, start, statuses, wait_until
+from tests.sweep.command import finish, start, statuses, wait_until
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 ON_RAY = ("trainer=cpu", "hydra.sweeper.report=false", "hydra/launcher=ray", "hydra.launcher.n_jobs=2")
@@ -43,7 +43,7 @@ def test_a_killed_worker_is_one_failed_job_and_a_stopped_sweep_resumes(tmp_path:
     assert statuses(tmp_path) == {"seed=0": "interrupted", "seed=1": "interrupted"}
     assert "Ray worker died" in RunRecord.read(tmp_path / "seed=0").reason
     assert RunRecord.read(tmp_path / "seed=1").reason == "SIGTERM"
-    assert processes_naming("tempo.sweep.launcher.job_process") == []
+    wait_until(lambda: not any(Path("/proc", str(process)).exists() for process in paused.values()), 10)
 
     code, output = finish(start(*arguments))
     assert code == 0, output
