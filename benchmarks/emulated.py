@@ -36,7 +36,7 @@ from torchvision import models  # noqa: E402
 
 from tempo.distributed.ps_sync import Placement  # noqa: E402
 from tempo.scaling.cost_model import Method  # noqa: E402
-from tempo.scaling.link import Link  # noqa: E402
+from tempo.scaling.network_link import Link  # noqa: E402
 from tempo.scaling.point import SUFFIX, cores  # noqa: E402
 from tempo.scaling.prediction import Calibration, predicted_point  # noqa: E402
 
@@ -197,7 +197,7 @@ class Emulation:
 
     def _link(self, hosts: Hosts) -> Link:
         file = self.folder / "link.json"
-        measure_link = [sys.executable, "-m", "tempo.scaling.link", str(file)]
+        measure_link = [sys.executable, "-m", "tempo.scaling.network_link", str(file)]
         if code := hosts.run(measure_link, _START_SECONDS, ranks=2):
             raise RuntimeError(f"the link could not be measured: exit code {code}")
         link = Link.read(file)

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from tempo.config.check import check  # noqa: E402
-from tempo.config.resolve import composed  # noqa: E402
+from tempo.config.resolve_interpolations import composed  # noqa: E402
 from tempo.config.schema import RunConfig  # noqa: E402
 from tempo.paths import register_resolvers  # noqa: E402
 from tempo.record.run_json import RunRecord  # noqa: E402

@@ -13,7 +13,7 @@ from layouts import images_per_second, warm_loop
 from measurement import ROOT, Row, Section, ratio
 from peak import own_peak_bytes
 
-from tempo.trainer.freed_memory import keep_freed_memory
+from tempo.trainer.malloc_settings import keep_freed_memory
 
 _FOLDER = str(ROOT / "benchmarks")
 _IMAGE_BYTES = 3 * 32 * 32

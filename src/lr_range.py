@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tempo.command_line.script import script
 from tempo.command_line.start_up import importing
 from tempo.errors import INTERRUPTED_CODE, UserError
-from tempo.tuning.sweep_end import SweepEnd
+from tempo.tuning.range_test_report import SweepEnd
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

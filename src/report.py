@@ -76,7 +76,7 @@ def report(
     # The folder of a benchmark has points, and the runs that measured them.
     patterns = ("*.point.json", "points/*.point.json", "*/points/*.point.json")
     if any(next(folder.glob(pattern), None) for folder in folders for pattern in patterns):
-        from tempo.scaling.report import report_folders
+        from tempo.scaling.points_report import report_folders
 
         print(report_folders(folders, out), end="")
         return

@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from tempo.config.check import check
-from tempo.config.resolve import composed
+from tempo.config.resolve_interpolations import composed
 from tempo.config.schema import RunConfig
 from tempo.errors import UserError
 from tempo.paths import ROOT, register_resolvers
@@ -72,7 +72,7 @@ def run_job(folder: Path, overrides: Sequence[str]) -> Any:
     # torch is imported late: the tests of the configuration must not need it.
     from tempo.run.run_request import RunRequest
     from tempo.run.train import run
-    from tempo.trainer.search_trial import Trial
+    from tempo.trainer.optuna_trial import Trial
 
     config, choices = checked_job(overrides)
     folder.mkdir(parents=True, exist_ok=True)

@@ -38,14 +38,14 @@ WITHOUT_TORCH = {"command_line", "config", "record", "report", "scheduler", "swe
 """Rooms that answer before torch is imported, but for WITH_TORCH."""
 WITH_TORCH = {"tempo.scheduler.adapter"}
 LIGHT_FILES = {
-    "tempo.data.sizes",
+    "tempo.data.split_and_batch_sizes",
     "tempo.distributed.exchange",
     "tempo.distributed.process_group",
     "tempo.distributed.child_process",
-    "tempo.distributed.stop_signals",
+    "tempo.distributed.interrupt_counter",
     "tempo.optimizer.names_and_ranges",
-    "tempo.optimizer.traits",
-    "tempo.trainer.search_trial",
+    "tempo.optimizer.capabilities",
+    "tempo.trainer.optuna_trial",
 }
 """Files of other rooms that do not import torch either."""
 

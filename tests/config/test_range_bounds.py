@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tempo.config.check import check
-from tempo.config.range_bounds import FILE_NAME, KIND, SCHEMA_VERSION, essentials
+from tempo.config.lr_range_bounds import FILE_NAME, KIND, SCHEMA_VERSION, essentials
 from tempo.errors import UserError
 from tests.jobs import compose_job
 

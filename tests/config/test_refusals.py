@@ -17,7 +17,7 @@ from hydra.errors import CompactHydraException
 from omegaconf import OmegaConf
 
 from tempo.config.check import check
-from tempo.config.resolve import composed, plain
+from tempo.config.resolve_interpolations import composed, plain
 from tempo.errors import UserError
 from tempo.paths import register_resolvers
 from tempo.tuning.tune_settings import settings_of

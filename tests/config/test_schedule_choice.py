@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from tempo.config.check import check
-from tempo.config.resolve import composed
+from tempo.config.resolve_interpolations import composed
 from tempo.paths import register_resolvers
 from tests.jobs import CONF, compose_job
 

@@ -10,7 +10,7 @@ import torch
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 
-from tempo.config.parallel_rules import fused_for_parts
+from tempo.config.rules_for_processes import fused_for_parts
 from tempo.distributed import fsdp2
 from tempo.distributed.fsdp2 import own_parts, split_optimizer_state, whole
 from tempo.optimizer.build import build_optimizer

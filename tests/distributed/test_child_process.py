@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tempo.distributed.child_process import ChildProcess, exit_reason, last_line
-from tempo.distributed.stop_signals import StopSignals
+from tempo.distributed.interrupt_counter import StopSignals
 from tempo.paths import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")

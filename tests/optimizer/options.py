@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from tempo.optimizer.build import build_optimizer
-from tempo.optimizer.traits import traits_of_class
+from tempo.optimizer.capabilities import traits_of_class
 from tempo.paths import ROOT
 from tests.optimizer import reference
 

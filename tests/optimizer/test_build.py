@@ -10,7 +10,7 @@ from torch import nn
 
 from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer, parameter_groups, torch_arguments
-from tempo.optimizer.traits import traits_of_class
+from tempo.optimizer.capabilities import traits_of_class
 from tests.optimizer.options import OPTIONS, settings, training_mode
 
 TORCH_CLASSES = ["ASGD", "Adadelta", "Adafactor", "Adamax", "LBFGS", "Muon", "RAdam", "Rprop", "SparseAdam"]

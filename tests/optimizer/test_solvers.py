@@ -10,7 +10,7 @@ from torch import nn
 
 from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
-from tempo.optimizer.traits import traits_of_class
+from tempo.optimizer.capabilities import traits_of_class
 from tests.optimizer.options import SOLVERS, LeastSquares, float64, settings
 
 PROBLEM = LeastSquares()

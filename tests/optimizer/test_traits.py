@@ -13,7 +13,7 @@ import torch
 
 from tempo.config.check import check
 from tempo.errors import UserError
-from tempo.optimizer.traits import OptimizerTraits, traits_of, traits_of_class
+from tempo.optimizer.capabilities import OptimizerTraits, traits_of, traits_of_class
 from tempo.paths import ROOT
 from tests.conftest import Train
 from tests.optimizer.options import OPTIONS, settings
@@ -62,7 +62,7 @@ def test_the_traits_of_our_options() -> None:
 
 def test_reading_them_imports_no_torch() -> None:
     named = [settings(option)["_target_"] for option in OPTIONS]
-    code = f"import sys; from tempo.optimizer.traits import traits_of; [traits_of(t) for t in {named}]"
+    code = f"import sys; from tempo.optimizer.capabilities import traits_of; [traits_of(t) for t in {named}]"
     done = subprocess.run(
         [sys.executable, "-c", f"{code}; sys.exit('torch' in sys.modules)"], cwd=ROOT / "src"
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tempo.record.comparison import causes, judge, result_differences, row_differences
+from tempo.record.compare_records import causes, judge, result_differences, row_differences
 from tempo.record.run_json import RunRecord
 
 CURVES = {

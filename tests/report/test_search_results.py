@@ -12,7 +12,7 @@ import pytest
 from tempo.record.run_json import SWEEP_FILE, RunRecord
 from tempo.report.load_runs import load
 from tempo.report.search_figures import best_so_far, importance, slices
-from tempo.report.search_results import Search, searches_of, trials_table
+from tempo.report.search_trials import Search, searches_of, trials_table
 from tempo.report.write_report import build_report
 from tests.report.example_runs import screen_text
 

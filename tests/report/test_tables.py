@@ -10,8 +10,8 @@ import pytest
 from tempo.report.html_page import write_page
 from tempo.report.load_runs import load
 from tempo.report.markdown import write_markdown
+from tempo.report.results_table import write_csv
 from tempo.report.sections import content_of
-from tempo.report.tables import write_csv
 from tempo.report.write_report import build_report
 from tests.report.example_runs import screen_text, weight_decay_sweep, write_run
 

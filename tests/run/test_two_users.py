@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tempo.command_line.folder_names import new_folder
+from tempo.command_line.run_folder_name import new_folder
 from tempo.command_line.system_errors import storage_line
 from tempo.record import run_folder
 from tempo.record.atomic_write import write_atomically

@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
-from tempo.config.resolve import composed
+from tempo.config.resolve_interpolations import composed
 from tempo.paths import register_resolvers
 from tempo.scaling.check_before_scaling import check_points
 from tempo.scaling.plan import PlannedPoint, networks_of, plan_of

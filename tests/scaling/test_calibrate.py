@@ -10,7 +10,7 @@ import pytest
 
 from tempo.errors import UserError
 from tempo.scaling import calibrate
-from tempo.scaling.link import Link
+from tempo.scaling.network_link import Link
 from tempo.scaling.prediction import predict_points
 from tests.scaling.points import Plan
 

@@ -9,8 +9,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from tempo.errors import UserError
-from tempo.sweep.folder_names import LONGEST_SLUG, job_slugs, sweep_name
 from tempo.sweep.grid import Grid, parse_grid, short_number
+from tempo.sweep.job_names import LONGEST_SLUG, job_slugs, sweep_name
 
 
 def grid(*arguments: str, params: dict[str, Any] | None = None, rows: list[str] | None = None) -> Grid:

@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from tempo.command_line.error_messages import one_line
-from tempo.config.resolve import composed
+from tempo.config.resolve_interpolations import composed
 from tempo.paths import register_resolvers
 from tempo.sweep.job_composer import JobComposer
 from tests.jobs import CONF

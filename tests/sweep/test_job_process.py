@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from tempo.config.resolve import composed
+from tempo.config.resolve_interpolations import composed
 from tempo.errors import UserError
 from tempo.paths import register_resolvers
 from tempo.record.run_json import RunRecord, config_hash

@@ -13,7 +13,7 @@ from tempo.data.batches import BatchPlan
 from tempo.data.digits import digits
 from tempo.data.split import split
 from tempo.model.mlp import MLP
-from tempo.task.closure import StepClosure
+from tempo.task.optimizer_closure import StepClosure
 from tests.conftest import Train
 
 STEPS = 7

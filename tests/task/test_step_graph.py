@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tempo.errors import UserError
 from tempo.run.build_network import build_network
-from tempo.task.step_graph import MicroBatches, StepGraph, difference, parts_of, why_not_recorded
+from tempo.task.cuda_graph import MicroBatches, StepGraph, difference, parts_of, why_not_recorded
 from tests.jobs import checked_job
 
 OWN = ["mlp", "cnn3", "resnet20", "densenet40", "wrn28_10", "wrn32_4"]

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tempo.task.step_window import Interval, StepWindow
+from tempo.task.loss_window import Interval, StepWindow
 from tempo.task.stepping import step_seed
 
 

@@ -56,7 +56,7 @@ run_job(Path({str(tmp_path)!r}), [*{SMALL!r}, "trainer.max_steps=1"])
 
 
 def test_settings_of_malloc_by_the_user_are_kept() -> None:
-    call = "from tempo.trainer.freed_memory import keep_freed_memory\nassert keep_freed_memory() is {}"
+    call = "from tempo.trainer.malloc_settings import keep_freed_memory\nassert keep_freed_memory() is {}"
     chosen = {"MALLOC_MMAP_THRESHOLD_": "65536", "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=65536"}
     for name, value in chosen.items():
         assert faults(call.format(False), **{name: value}) > PAGES // 2
@@ -67,12 +67,12 @@ def test_settings_of_malloc_by_the_user_are_kept() -> None:
 @pytest.mark.parametrize(
     "give_back",
     [
-        "from tempo.trainer.freed_memory import give_back_freed_memory as give_back",
+        "from tempo.trainer.malloc_settings import give_back_freed_memory as give_back",
         "from tempo.sweep.launcher.in_process_launcher import free_memory as give_back",
     ],
     ids=["directly", "between the jobs of a sweep"],
 )
 def test_kept_memory_can_be_given_back(give_back: str) -> None:
-    keep = "from tempo.trainer.freed_memory import keep_freed_memory\nassert keep_freed_memory()"
+    keep = "from tempo.trainer.malloc_settings import keep_freed_memory\nassert keep_freed_memory()"
     program = f"{keep}\n{FAULTS.format(times=16)}\n{give_back}\ngive_back()"
     assert faults(program, times=1) > PAGES // 2

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tempo.command_line.error_messages import one_line
 from tempo.config.check import check
-from tempo.config.resolve import announced, composed, hydra_knows
+from tempo.config.resolve_interpolations import announced, composed, hydra_knows
 from tempo.distributed.process_group import check_start
 from tempo.errors import UserError
 from tempo.record.foreign_folder import are_foreign, check_foreign_config, check_foreign_places

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tempo.command_line.arguments import prepared
 from tempo.command_line.error_messages import before_task, one_line
-from tempo.command_line.folder_names import register_all_resolvers
+from tempo.command_line.run_folder_name import register_all_resolvers
 from tempo.command_line.start_up import end_at_once
 from tempo.command_line.system_errors import storage_line, task_line, thread_error
 from tempo.distributed.process_group import take_names_of_torchrun

@@ -13,7 +13,7 @@ from hydra.errors import CompactHydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from tempo.config.check import select
-from tempo.config.resolve import composed
+from tempo.config.resolve_interpolations import composed
 from tempo.errors import UserError
 from tempo.paths import CONF
 from tempo.record.foreign_folder import check_foreign_config, foreign_overrides, without_foreign_places

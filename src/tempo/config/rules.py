@@ -7,12 +7,12 @@ import math
 import re
 from collections.abc import Iterator
 
-from tempo.config import parallel_rules
+from tempo.config import rules_for_processes
 from tempo.config.run_length import planned_images
 from tempo.config.schema import RunConfig
-from tempo.data.sizes import check_batch_size, check_val_size
+from tempo.data.split_and_batch_sizes import check_batch_size, check_val_size
 from tempo.errors import UserError
-from tempo.optimizer.traits import traits_of
+from tempo.optimizer.capabilities import traits_of
 from tempo.scheduler.build import build_schedule
 from tempo.scheduler.schedule import MOMENTUM_OFF, check_momentum
 
@@ -28,9 +28,9 @@ def check_rules(config: RunConfig) -> None:
         _names,
         _devices,
         _batches,
-        parallel_rules.sharding,
+        rules_for_processes.sharding,
         _compression,
-        parallel_rules.exchange,
+        rules_for_processes.exchange,
         _momentum,
         _line_search,
         _cuda_graph,

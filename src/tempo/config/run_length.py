@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tempo.config.schema import RunConfig
-from tempo.data.sizes import split_sizes
+from tempo.data.split_and_batch_sizes import split_sizes
 from tempo.scheduler.build import Scaled, build_schedule
 from tempo.scheduler.schedule import Schedule
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tempo.data.augment import Augment
 from tempo.data.images import ImageData
-from tempo.data.sizes import check_batch_size
+from tempo.data.split_and_batch_sizes import check_batch_size
 
 # Streams of one seed, whose counters never overlap.
 _ORDER, _AUGMENT = 0, 1

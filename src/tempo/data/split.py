@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tempo.data.images import ImageData
-from tempo.data.sizes import split_sizes
+from tempo.data.split_and_batch_sizes import split_sizes
 
 
 def split(

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tempo.distributed.stop_signals import StopSignals
+from tempo.distributed.interrupt_counter import StopSignals
 from tempo.paths import ROOT
 
 PARENT = "TEMPO_PARENT_PROCESS"

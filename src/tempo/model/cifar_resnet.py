@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tempo.model.argument_checks import blocks_of_depth
 from tempo.model.initialisation import initialise
-from tempo.model.refusals import blocks_of_depth
 
 WIDTHS = (16, 32, 64)
 

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from tempo.model.argument_checks import check_dropout, check_widths, require_side
 from tempo.model.initialisation import initialise
-from tempo.model.refusals import check_dropout, check_widths, require_side
 
 
 class CNN3(nn.Module):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tempo.model.argument_checks import blocks_of_depth, check_dropout, require_side
 from tempo.model.initialisation import initialise
-from tempo.model.refusals import blocks_of_depth, check_dropout, require_side
 
 
 class DenseLayer(nn.Module):

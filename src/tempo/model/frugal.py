@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from tempo.model.argument_checks import require_side
 from tempo.model.initialisation import initialise
-from tempo.model.refusals import require_side
 
 
 class FrugalStem(nn.Module):

@@ -7,9 +7,9 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tempo.model.argument_checks import blocks_of_depth, check_widths
 from tempo.model.cifar_resnet import group
 from tempo.model.initialisation import initialise
-from tempo.model.refusals import blocks_of_depth, check_widths
 
 
 class WideBlock(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from tempo.errors import nearest
-from tempo.model.refusals import refusal, require_forward
+from tempo.model.argument_checks import refusal, require_forward
 
 
 def timm_model(*, input_shape: tuple[int, int, int], num_classes: int, name: str) -> nn.Module:

@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from tempo.errors import nearest
-from tempo.model.refusals import refusal, require_forward
+from tempo.model.argument_checks import refusal, require_forward
 
 # Without these, torchvision returns a pair of outputs in training, or warns that a default will change.
 AUXILIARY = {"aux_logits": False, "init_weights": True}

@@ -13,7 +13,7 @@ from tempo.report.curve_figures import curve_figures
 from tempo.report.number_format import SMOKE
 from tempo.report.result_figures import result_figures
 from tempo.report.search_figures import search_figures
-from tempo.report.search_results import Search
+from tempo.report.search_trials import Search
 from tempo.report.statistics import Summary
 
 

@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 from tempo.report.figures import Drawn
 from tempo.report.number_format import SMOKE, shown_path
+from tempo.report.results_table import Cell, Table
 from tempo.report.sections import Block, Content, Section, sections_of
-from tempo.report.tables import Cell, Table
 
 LARGEST_SVG_BYTES = 400_000
 """A figure with more detail is embedded as PNG."""

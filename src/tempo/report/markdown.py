@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tempo.report.figures import Drawn
 from tempo.report.number_format import SMOKE
+from tempo.report.results_table import Table
 from tempo.report.sections import Block, Content, Section, sections_of
-from tempo.report.tables import Table
 
 
 def write_markdown(content: Content, figures: Sequence[Drawn], path: Path) -> None:

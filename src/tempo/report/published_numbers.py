@@ -33,8 +33,8 @@ from tempo.report.number_format import (
     points,
     unit,
 )
+from tempo.report.results_table import Cell, Columns, Table, count_cell, number_cell, table_of, text_cell
 from tempo.report.statistics import Statistics, Summary, describe, statistics
-from tempo.report.tables import Cell, Columns, Table, count_cell, number_cell, table_of, text_cell
 
 NOT_RUN = describe([])
 

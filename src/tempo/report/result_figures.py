@@ -35,8 +35,8 @@ from tempo.report.number_format import (
     more_is_better,
     short_keys,
 )
+from tempo.report.results_table import joules_name
 from tempo.report.statistics import Summary, by_seed, describe, statistics
-from tempo.report.tables import joules_name
 
 MOST_BARS = 24
 MOST_KEYS = 4

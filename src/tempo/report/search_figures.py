@@ -22,7 +22,7 @@ from tempo.report.colours_and_axes import (
 )
 from tempo.report.grouping import distinct
 from tempo.report.number_format import canonical, head_of, metric_name
-from tempo.report.search_results import Search, SearchTrial
+from tempo.report.search_trials import Search, SearchTrial
 
 SLICES_PER_ROW = 3
 MOST_SLICES = 12

@@ -27,9 +27,17 @@ from tempo.report.number_format import (
     shown_path,
 )
 from tempo.report.published_numbers import PaperRow, paper_rows, paper_table
-from tempo.report.search_results import Search, searches_of, trials_table
+from tempo.report.results_table import (
+    Cell,
+    Table,
+    count_cell,
+    runs_table,
+    settings_table,
+    text_cell,
+    value_cell,
+)
+from tempo.report.search_trials import Search, searches_of, trials_table
 from tempo.report.statistics import Summary, summarise
-from tempo.report.tables import Cell, Table, count_cell, runs_table, settings_table, text_cell, value_cell
 from tempo.report.time_to_target import Target, target_table
 
 ENDS = ("completed", "pruned", "diverged", "failed", "interrupted", "running")

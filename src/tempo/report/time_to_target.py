@@ -12,8 +12,8 @@ from tempo.errors import UserError, nearest
 from tempo.report.grouping import Setting
 from tempo.report.load_runs import Run
 from tempo.report.number_format import ABSENT, amount, is_share, metric_name, more_is_better, unit
+from tempo.report.results_table import Cell, Columns, Table, number_cell, setting_columns, table_of
 from tempo.report.statistics import Summary, describe
-from tempo.report.tables import Cell, Columns, Table, number_cell, setting_columns, table_of
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from tempo.report.html_page import announce_page, is_page, write_page
 from tempo.report.load_runs import load
 from tempo.report.markdown import write_markdown
 from tempo.report.number_format import SMOKE, metric_name
+from tempo.report.results_table import Table, settings_table, write_csv
 from tempo.report.sections import Content, content_of
 from tempo.report.statistics import Summary
-from tempo.report.tables import Table, settings_table, write_csv
 
 MOST_TERMINAL_ROWS = 40
 MOST_TERMINAL_COMPARISONS = 5

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tempo.config.parallel_rules import fused_for_parts
+from tempo.config.rules_for_processes import fused_for_parts
 from tempo.config.run_length import schedule_of
 from tempo.config.schema import RunConfig
 from tempo.data.augment import Augment, Preprocess, normalization
@@ -17,7 +17,7 @@ from tempo.data.batches import BatchPlan
 from tempo.distributed.process_group import position
 from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
-from tempo.optimizer.traits import traits_of
+from tempo.optimizer.capabilities import traits_of
 from tempo.run.build_data import Data, total_steps
 from tempo.run.build_network import build_network
 from tempo.task.async_classifier import AsyncClassifier

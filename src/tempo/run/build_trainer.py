@@ -21,8 +21,8 @@ from tempo.distributed.ring import RingStrategy
 from tempo.errors import UserError
 from tempo.run.build_data import total_steps
 from tempo.trainer.checkpoint_file import CheckpointFiles
-from tempo.trainer.freed_memory import keep_freed_memory
 from tempo.trainer.loggers import TensorBoardLog
+from tempo.trainer.malloc_settings import keep_freed_memory
 from tempo.trainer.process_settings import set_numerics
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from tempo.command_line.folder_names import new_folder
+from tempo.command_line.run_folder_name import new_folder
 from tempo.config.check import check
 from tempo.config.recorded_config import command_config, completed
 from tempo.config.schema import RunConfig, field_types
@@ -23,7 +23,7 @@ from tempo.config.value_types import check_types
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.paths import ROOT
 from tempo.record.atomic_write import write_atomically
-from tempo.record.comparison import (
+from tempo.record.compare_records import (
     Curves,
     Difference,
     Verdict,

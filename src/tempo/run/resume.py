@@ -13,7 +13,7 @@ from tempo.command_line.system_errors import task_line
 from tempo.config.schema import RunConfig
 from tempo.errors import UserError
 from tempo.record.atomic_write import remove_unfinished
-from tempo.record.comparison import causes
+from tempo.record.compare_records import causes
 from tempo.record.environment import same_source
 from tempo.record.run_folder import check_resumable
 from tempo.record.run_json import RunRecord

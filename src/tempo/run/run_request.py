@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tempo.config.schema import RunConfig
-from tempo.trainer.search_trial import Trial
+from tempo.trainer.optuna_trial import Trial
 
 
 @dataclass(kw_only=True)

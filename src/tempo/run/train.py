@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tempo.command_line.script import STARTED
 from tempo.config.check import check
-from tempo.config.resolve import plain
+from tempo.config.resolve_interpolations import plain
 from tempo.config.run_length import lr_factor, planned_steps, schedule_of
 from tempo.config.schema import RunConfig
 from tempo.distributed.fsdp2 import load_whole
@@ -41,10 +41,10 @@ from tempo.run.run_request import RunRequest
 from tempo.scheduler.preview import preview_figure, preview_table
 from tempo.task.lightning_internals import count_running_epoch_as_done
 from tempo.trainer.console import print_header, print_results, schedule_line
-from tempo.trainer.freed_memory import give_back_freed_memory
 from tempo.trainer.loggers import close_loggers
+from tempo.trainer.malloc_settings import give_back_freed_memory
+from tempo.trainer.optuna_trial import trial_of
 from tempo.trainer.process_settings import quiet
-from tempo.trainer.search_trial import trial_of
 from tempo.trainer.stop_on_signal import Interrupted, StopOnSignal
 from tempo.trainer.stopping_rules import Diverged, Pruned
 

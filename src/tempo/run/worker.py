@@ -21,8 +21,8 @@ from tempo.run.process_launch import ERROR_FILE
 from tempo.run.run_request import RunRequest
 from tempo.run.train import run, seed_process
 from tempo.task.async_classifier import NoMoreBatches
+from tempo.trainer.optuna_trial import Trial
 from tempo.trainer.process_settings import quiet
-from tempo.trainer.search_trial import Trial
 
 
 def main() -> None:

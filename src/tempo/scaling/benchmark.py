@@ -15,19 +15,19 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from tempo.config.resolve import plain
+from tempo.config.resolve_interpolations import plain
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.record.folder_lock import FolderLock
 from tempo.report.number_format import SMOKE
 from tempo.scaling.calibrate import calibrate
-from tempo.scaling.link import Link
 from tempo.scaling.measured_run import point_of_run, train_within
 from tempo.scaling.model_size import size_of
 from tempo.scaling.model_table import ModelSize, write_sizes
+from tempo.scaling.network_link import Link
 from tempo.scaling.plan import PlannedPoint, networks_of, plan_of
 from tempo.scaling.point import SUFFIX, ScalingPoint, cores, read_points, with_single
+from tempo.scaling.points_report import ScalingReport, text_of, write_scaling_report
 from tempo.scaling.prediction import WORKERS, predict_points
-from tempo.scaling.report import ScalingReport, text_of, write_scaling_report
 from tempo.scaling.settings import ScalingSettings, settings_of, without_scaling
 
 PREDICTED = "predicted"

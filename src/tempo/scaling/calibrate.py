@@ -23,7 +23,7 @@ from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
 from tempo.paths import ROOT
 from tempo.run.build_network import build_network
-from tempo.scaling.link import Link
+from tempo.scaling.network_link import Link
 from tempo.scaling.plan import CHANNELS
 from tempo.scaling.point import of_this_machine
 from tempo.scaling.prediction import Calibration
@@ -41,7 +41,8 @@ def calibrate(
     """Measure one worker of a run's configuration in this process, and the link unless it is given.
 
     T_f and T_opt are timed alone, T_b is the rest of a step; medians of 7. `link` is what
-    `tempo.scaling.link` measured between two hosts; without it, between two processes of this machine.
+    `tempo.scaling.network_link` measured between two hosts; without it, between two processes of this
+    machine.
 
     Raises:
         UserError: the two processes do not find each other.
@@ -132,7 +133,7 @@ def link_of_this_machine(backend: str) -> Link:
         source = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
         try:
             done = subprocess.run(
-                [sys.executable, "-m", *starter, "-m", "tempo.scaling.link", str(path), backend],
+                [sys.executable, "-m", *starter, "-m", "tempo.scaling.network_link", str(path), backend],
                 env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"},
                 capture_output=True,
                 text=True,

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tempo.command_line.check_before_run import CheckBeforeRun
 from tempo.command_line.error_messages import listed, options_of
-from tempo.config.resolve import composed
+from tempo.config.resolve_interpolations import composed
 from tempo.errors import UserError, nearest
 from tempo.scaling.plan import Network, plan_of
 from tempo.scaling.settings import ScalingSettings, settings_of, without_scaling

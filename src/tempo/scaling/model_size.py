@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tempo.config.check import as_target
-from tempo.model.refusals import SIZE_ERRORS
+from tempo.model.argument_checks import SIZE_ERRORS
 from tempo.run.build_network import build_network
 from tempo.scaling.model_table import PUBLISHED_SIDE, ModelSize
 from tempo.scaling.plan import CHANNELS, Network

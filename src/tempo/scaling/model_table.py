@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tempo.record.atomic_write import write_atomically
 from tempo.report.number_format import ABSENT
-from tempo.report.tables import Cell, Table, number_cell
+from tempo.report.results_table import Cell, Table, number_cell
 
 FILE_NAME = "models.json"
 PUBLISHED_SIDE = 224

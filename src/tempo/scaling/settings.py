@@ -49,8 +49,8 @@ class ScalingSettings:
                 )
         if self.link is not None and not Path(self.link).expanduser().is_file():
             raise UserError(
-                f"scaling.link={self.link} is not a file; write one with torchrun -m tempo.scaling.link, or "
-                "leave it out"
+                f"scaling.link={self.link} is not a file; write one with "
+                "torchrun -m tempo.scaling.network_link, or leave it out"
             )
         measured = self.steps - self.warmup_steps
         if measured <= 0:

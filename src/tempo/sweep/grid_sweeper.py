@@ -11,11 +11,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from tempo.config.schema import key
 from tempo.record.run_folder import check_beginning
-from tempo.sweep.folder_names import job_slugs, sweep_name
+from tempo.sweep.base_sweeper import RunSweeper, say
 from tempo.sweep.grid import Grid, parse_grid
+from tempo.sweep.job_names import job_slugs, sweep_name
 from tempo.sweep.jobs import Job, distinct_jobs, write_sweep
 from tempo.sweep.progress import Progress
-from tempo.sweep.sweeper import RunSweeper, say
 
 
 @dataclass(frozen=True, kw_only=True)

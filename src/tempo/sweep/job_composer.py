@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from tempo.config.resolve import announced, composed, hydra_knows, plain, without_hydra
+from tempo.config.resolve_interpolations import announced, composed, hydra_knows, plain, without_hydra
 
 # What Hydra knows of a single job; the chosen options are the same for all jobs that share a base.
 _OF_ONE_JOB = re.compile(r"\$\{hydra:(?!runtime\.choices)")

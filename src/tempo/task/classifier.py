@@ -19,15 +19,15 @@ from tempo.data.augment import Preprocess
 from tempo.data.batches import BatchPlan, Chunk, TrainBatches
 from tempo.distributed.collectives import mean_over_ranks
 from tempo.errors import UserError
-from tempo.optimizer.traits import traits_of_class
+from tempo.optimizer.capabilities import traits_of_class
 from tempo.scheduler.adapter import ScheduleAdapter
 from tempo.scheduler.schedule import Schedule
-from tempo.task.closure import StepClosure
+from tempo.task.cuda_graph import MicroBatches, StepGraph, parts_of, why_not_recorded
+from tempo.task.ema_weights import moving_average, optimizers_average, take_average
 from tempo.task.evaluation import EvaluationSums
-from tempo.task.step_graph import MicroBatches, StepGraph, parts_of, why_not_recorded
-from tempo.task.step_window import StepWindow
+from tempo.task.loss_window import StepWindow
+from tempo.task.optimizer_closure import StepClosure
 from tempo.task.stepping import Backward, goes_straight_to_torch, step_seed, steps_of, stop_asking_for_gpus
-from tempo.task.weight_average import moving_average, optimizers_average, take_average
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from tempo.distributed.collectives import mean_over_ranks
 from tempo.record.run_json import RunRecord
 from tempo.task.classifier import Classifier
 from tempo.task.lightning_internals import precision_of_tests
-from tempo.task.step_window import Interval
+from tempo.task.loss_window import Interval
 from tempo.trainer.metrics_csv import MetricsFile
 from tempo.trainer.stopping_rules import DivergenceWatch
 

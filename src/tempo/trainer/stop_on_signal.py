@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from tempo.distributed.collectives import any_rank
-from tempo.distributed.stop_signals import StopSignals
+from tempo.distributed.interrupt_counter import StopSignals
 from tempo.task.classifier import Classifier
 from tempo.task.lightning_internals import is_last_chunk_of_epoch
 from tempo.trainer.checkpoints import Checkpoints

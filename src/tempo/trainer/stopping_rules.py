@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 
 from tempo.distributed.collectives import any_rank
 from tempo.task.classifier import Classifier
-from tempo.trainer.search_trial import Reporting, Trial
+from tempo.trainer.optuna_trial import Reporting, Trial
 
 
 class Diverged(Exception):  # noqa: N818 - a result, not an error

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tempo.config.range_bounds import FILE_NAME, KIND, SCHEMA_VERSION, essentials
+from tempo.config.lr_range_bounds import FILE_NAME, KIND, SCHEMA_VERSION, essentials
 from tempo.config.schedule_choice import RANGE_TEST
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from tempo.config.resolve import plain
+from tempo.config.resolve_interpolations import plain
 from tempo.report.number_format import SMOKE, human
 from tempo.run.train import run_from_hydra
 from tempo.tuning.range_figure import draw

@@ -11,7 +11,7 @@ from typing import Any
 from hydra import compose
 
 from tempo.config.check import check
-from tempo.config.resolve import composed
+from tempo.config.resolve_interpolations import composed
 from tempo.errors import UserError
 from tempo.record.folder_lock import FolderLock
 from tempo.record.run_folder import Need, move_aside, need_of, readable_record

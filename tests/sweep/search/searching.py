@@ -17,10 +17,10 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from tempo.config.resolve import plain
+from tempo.config.resolve_interpolations import plain
 from tempo.paths import register_resolvers
 from tempo.record.run_json import FILE_NAME, RunRecord, config_hash
-from tempo.trainer.search_trial import Reporting, trial_of
+from tempo.trainer.optuna_trial import Reporting, trial_of
 from tests.jobs import CONF
 
 RUNS = ".runs"

@@ -14,7 +14,7 @@ optuna = pytest.importorskip("optuna", reason="Optuna is not installed: pip inst
 from tempo.record.run_json import RunRecord  # noqa: E402
 from tempo.run.run_request import RunRequest  # noqa: E402
 from tempo.run.train import run  # noqa: E402
-from tempo.trainer.search_trial import ENVIRONMENT_KEY, Reporting, Trial, make_pruner, open_storage  # noqa: E402
+from tempo.trainer.optuna_trial import ENVIRONMENT_KEY, Reporting, Trial, make_pruner, open_storage  # noqa: E402
 from tests.conftest import Trained  # noqa: E402
 from tests.jobs import SMALL, checked_job, start_group  # noqa: E402
 

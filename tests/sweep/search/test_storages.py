@@ -17,7 +17,7 @@ import pytest
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed: pip install -e '.[search]'")
 
-from tempo.trainer.search_trial import close_storage, open_storage, storage_url  # noqa: E402
+from tempo.trainer.optuna_trial import close_storage, open_storage, storage_url  # noqa: E402
 from tests.sweep.search.searching import run, search, times_run  # noqa: E402
 
 ARGUMENTS = ("optimizer.lr=1e-2,1e-3,1e-4", "trainer.epochs=2")

@@ -18,10 +18,10 @@ optuna = pytest.importorskip("optuna", reason="Optuna is not installed: pip inst
 
 from tempo.errors import UserError  # noqa: E402
 from tempo.record.run_json import RunRecord  # noqa: E402
+from tempo.sweep.search.optuna_study import Drawn, Plan, SearchStudy  # noqa: E402
 from tempo.sweep.search.sampler import DistinctSampler  # noqa: E402
 from tempo.sweep.search.space import Space, parse_space  # noqa: E402
-from tempo.sweep.search.study import Drawn, Plan, SearchStudy  # noqa: E402
-from tempo.trainer.search_trial import storage_url  # noqa: E402
+from tempo.trainer.optuna_trial import storage_url  # noqa: E402
 
 FINITE = ("a=1,2,3", "b=x,y", "c=range(0,2)")
 CONTINUOUS = ("a=tag(log, interval(1e-3, 10))", "b=x,y", "c=range(0,9)")

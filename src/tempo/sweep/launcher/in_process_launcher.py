@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides, run_to_outcome
-from tempo.trainer.freed_memory import give_back_freed_memory
+from tempo.trainer.malloc_settings import give_back_freed_memory
 
 
 class InProcessLauncher(IsolatingLauncher):

@@ -27,7 +27,7 @@ from hydra.core.utils import JobReturn, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from tempo.config.resolve import composed
+from tempo.config.resolve_interpolations import composed
 from tempo.distributed.child_process import ChildProcess, exit_reason
 from tempo.distributed.process_group import position, take_names_of_torchrun
 from tempo.errors import INTERRUPTED_CODE

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from tempo.command_line.start_up import importing
 from tempo.config.schema import key
-from tempo.distributed.stop_signals import StopSignals
+from tempo.distributed.interrupt_counter import StopSignals
 from tempo.errors import UserError
 from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides, read_settings
 from tempo.sweep.launcher.job_process import JobProcess

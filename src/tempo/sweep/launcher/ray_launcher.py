@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tempo.config.check import check
-from tempo.config.resolve import composed
+from tempo.config.resolve_interpolations import composed
 from tempo.config.schema import key
-from tempo.distributed.stop_signals import StopSignals
+from tempo.distributed.interrupt_counter import StopSignals
 from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides, read_settings

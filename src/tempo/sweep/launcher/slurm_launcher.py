@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tempo.config.check import check
-from tempo.config.resolve import composed
+from tempo.config.resolve_interpolations import composed
 from tempo.config.schema import TrainerConfig, key
-from tempo.distributed.stop_signals import StopSignals
+from tempo.distributed.interrupt_counter import StopSignals
 from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.record.run_json import config_hash
 from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides, read_settings
 from tempo.sweep.launcher.job_process import PackedJob
-from tempo.sweep.launcher.slurm_queue import (
+from tempo.sweep.launcher.slurm_job_states import (
     QueuedJob,
     Submitted,
     SubmittedJobs,

@@ -19,13 +19,13 @@ from tempo.config.schema import RunConfig, key
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 from tempo.record.run_folder import SEARCH_FILE, check_beginning, quoted
-from tempo.sweep.folder_names import job_slug, sweep_name
+from tempo.sweep.base_sweeper import RunSweeper, Task, say
 from tempo.sweep.grid import Combination, Grid
+from tempo.sweep.job_names import job_slug, sweep_name
 from tempo.sweep.jobs import Job, difference, write_sweep
 from tempo.sweep.progress import Progress
 from tempo.sweep.search.space import parse_space
-from tempo.sweep.sweeper import RunSweeper, Task, say
-from tempo.trainer.search_trial import check_pruner, storage_url, without_password
+from tempo.trainer.optuna_trial import check_pruner, storage_url, without_password
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class SearchSweeper(RunSweeper):
         # Optuna loads NumPy, whose linear algebra would start threads: launchers fork jobs from this process.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         # Not at the top: Optuna is an extra, and takes a second to load.
-        study_module = importlib.import_module("tempo.sweep.search.study")
+        study_module = importlib.import_module("tempo.sweep.search.optuna_study")
         with self.lock():
             self.study_name = settings.study_name or self.folder.name
             plan = study_module.Plan(

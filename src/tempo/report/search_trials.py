@@ -14,7 +14,16 @@ from typing import Any
 from tempo.record.run_folder import SEARCH_FILE
 from tempo.report.load_runs import Collection, Sweep, Unreadable
 from tempo.report.number_format import amount, counted, head_of, human, metric_name, short_keys, unit
-from tempo.report.tables import Cell, Columns, Table, count_cell, number_cell, table_of, text_cell, value_cell
+from tempo.report.results_table import (
+    Cell,
+    Columns,
+    Table,
+    count_cell,
+    number_cell,
+    table_of,
+    text_cell,
+    value_cell,
+)
 
 ENTRIES = {"objective": str, "mode": str, "sampler": str, "space": dict, "importance": dict, "trials": list}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tempo.config.schema import RunConfig
-from tempo.optimizer.traits import traits_of
+from tempo.optimizer.capabilities import traits_of
 
 Rules = Iterator[tuple[bool, str]]
 """Whether a rule is broken, and the message if it is."""

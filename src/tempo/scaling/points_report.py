@@ -18,8 +18,8 @@ from tempo.report.figures import Drawn
 from tempo.report.html_page import page_of
 from tempo.report.markdown import markdown_of
 from tempo.report.number_format import ABSENT, SMOKE
+from tempo.report.results_table import Cell, Columns, Table, count_cell, no_formula, table_of, text_cell
 from tempo.report.sections import Block, Section, Text
-from tempo.report.tables import Cell, Columns, Table, count_cell, no_formula, table_of, text_cell
 from tempo.report.write_report import TERMINAL_WIDTH, prepare, terminal_table
 from tempo.scaling.figures import draw
 from tempo.scaling.model_table import ModelSize, models_table, read_sizes

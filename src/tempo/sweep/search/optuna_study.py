@@ -16,7 +16,7 @@ from tempo.errors import UserError
 from tempo.record.run_json import RunRecord
 from tempo.sweep.search.sampler import DistinctSampler, distributions
 from tempo.sweep.search.space import Choice, Space
-from tempo.trainer.search_trial import (
+from tempo.trainer.optuna_trial import (
     close_storage,
     make_pruner,
     open_storage,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tempo.optimizer.traits import traits_of_class
+from tempo.optimizer.capabilities import traits_of_class
 
 Evaluate = Callable[[bool], tuple[list[Tensor], list[Tensor]]]
 """Returns losses and outputs of a step's micro-batches, after a backward pass if its argument is true."""

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tempo.config.range_bounds import with_bounds
+from tempo.config.lr_range_bounds import with_bounds
 from tempo.config.schedule_choice import with_own_values
 from tempo.errors import UserError
 

@@ -1,7 +1,7 @@
 """The cost of a message and of a byte between two processes, over the backend that carries gradients.
 
-`python -m tempo.scaling.link FILE [BACKEND]`, with torchrun's variables set, measures between ranks 0 and 1;
-rank 0 writes FILE.
+`python -m tempo.scaling.network_link FILE [BACKEND]`, with torchrun's variables set, measures between ranks 0
+and 1; rank 0 writes FILE.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Link:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise UserError(
-                f"{path} is not a measured link; write one with torchrun -m tempo.scaling.link {path.name}"
+                f"{path} is not a measured link; write one with "
+                f"torchrun -m tempo.scaling.network_link {path.name}"
             ) from error
 
     def write(self, path: Path) -> None:
