@@ -36,8 +36,8 @@ from torchvision import models  # noqa: E402
 
 from tempo.distributed.ps_sync import Placement  # noqa: E402
 from tempo.scaling.cost_model import Method  # noqa: E402
+from tempo.scaling.measured_point import SUFFIX, cores  # noqa: E402
 from tempo.scaling.network_link import Link  # noqa: E402
-from tempo.scaling.point import SUFFIX, cores  # noqa: E402
 from tempo.scaling.prediction import Calibration, predicted_point  # noqa: E402
 
 SCALE = 12

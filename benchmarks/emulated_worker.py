@@ -24,7 +24,7 @@ from torch import Tensor, distributed, nn  # noqa: E402
 from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 
 from tempo.distributed.ps_sync import ServerSettings, SyncServer, use_server  # noqa: E402
-from tempo.scaling.point import ScalingPoint, of_this_machine  # noqa: E402
+from tempo.scaling.measured_point import ScalingPoint, of_this_machine  # noqa: E402
 
 
 @dataclass(frozen=True, kw_only=True)

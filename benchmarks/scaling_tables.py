@@ -21,8 +21,8 @@ from matplotlib.figure import Figure  # noqa: E402
 
 from tempo.record.atomic_write import write_atomically  # noqa: E402
 from tempo.scaling.cost_model import Machine, Method, Servers, step_seconds  # noqa: E402
+from tempo.scaling.measured_point import SUFFIX, ScalingPoint  # noqa: E402
 from tempo.scaling.network_link import Link  # noqa: E402
-from tempo.scaling.point import SUFFIX, ScalingPoint  # noqa: E402
 from tempo.scaling.prediction import WORKERS, Calibration, predicted_point  # noqa: E402
 
 EMULATED = ROOT / "docs" / "results" / "scaling_emulated"

@@ -43,7 +43,7 @@ LIGHT_FILES = {
     "tempo.distributed.process_group",
     "tempo.distributed.child_process",
     "tempo.distributed.interrupt_counter",
-    "tempo.optimizer.names_and_ranges",
+    "tempo.optimizer.knobs",
     "tempo.optimizer.capabilities",
     "tempo.trainer.optuna_trial",
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tempo.scaling.point import ScalingPoint
+from tempo.scaling.measured_point import ScalingPoint
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTS = [sys.executable, str(ROOT / "benchmarks" / "hosts.py")]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tempo.errors import UserError
-from tempo.scaling.point import SUFFIX, ScalingPoint, read_points, with_single
+from tempo.scaling.measured_point import SUFFIX, ScalingPoint, read_points, with_single
 from tests.scaling.points import point
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import distributed
 
-from tempo.scaling.point import SUFFIX, ScalingPoint
+from tempo.scaling.measured_point import SUFFIX, ScalingPoint
 from tempo.scaling.prediction import WORKERS, Calibration, fullest_share, predict_points, predicted_point
 
 ROOT = Path(__file__).resolve().parents[2]

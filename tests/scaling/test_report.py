@@ -11,8 +11,8 @@ import pytest
 
 from tempo.errors import UserError
 from tempo.paths import ROOT
+from tempo.scaling.measured_point import SUFFIX
 from tempo.scaling.model_table import ModelSize
-from tempo.scaling.point import SUFFIX
 from tempo.scaling.points_report import ScalingReport, report_folders, text_of, write_scaling_report
 from tests.scaling.points import point
 

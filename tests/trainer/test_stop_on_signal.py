@@ -9,7 +9,7 @@ import pytest
 
 from tempo.record.run_json import RunRecord
 from tempo.run import train as training
-from tempo.trainer.stop_on_signal import Interrupted, StopOnSignal
+from tempo.trainer.stop_ranks_on_signal import Interrupted, StopOnSignal
 from tests.conftest import Train
 
 BOTH = (signal.SIGINT, signal.SIGTERM)

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tempo.config.schema import SEARCH_KEYS
 from tempo.errors import UserError, nearest
-from tempo.optimizer.names_and_ranges import our_name_for
+from tempo.optimizer.knobs import our_name_for
 from tempo.paths import CONF
 
 ONE_RUN = ("evaluate", "reproduce")

@@ -20,7 +20,7 @@ from tempo.config.schema import (
 )
 from tempo.config.value_types import check_present, check_types
 from tempo.errors import UserError, nearest
-from tempo.optimizer.names_and_ranges import check_knobs, knob_types
+from tempo.optimizer.knobs import check_knobs, knob_types
 from tempo.record.foreign_folder import check_plain
 
 GLOBAL_GROUPS = ("experiment", "scale", "debug")

@@ -15,7 +15,7 @@ from typing import Any
 
 from tempo.config.hydra_targets import signature_of
 from tempo.config.schema import GROUPS, SECTIONS, AugmentConfig, DataConfig, Range, RunConfig
-from tempo.optimizer.names_and_ranges import knob_types
+from tempo.optimizer.knobs import knob_types
 from tempo.paths import CONF, ROOT
 
 Schema = dict[str, Any]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tempo.errors import UserError, nearest
-from tempo.optimizer.names_and_ranges import check_names
+from tempo.optimizer.knobs import check_names
 
 
 def build_optimizer(model: nn.Module, settings: Mapping[str, Any]) -> torch.optim.Optimizer:

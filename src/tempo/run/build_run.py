@@ -27,7 +27,7 @@ from tempo.run.run_request import RunRequest
 from tempo.task.classifier import Classifier
 from tempo.trainer.checkpoints import Checkpoints
 from tempo.trainer.recorder import Recorder
-from tempo.trainer.stop_on_signal import StopOnSignal
+from tempo.trainer.stop_ranks_on_signal import StopOnSignal
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,13 +12,13 @@ from tempo.config.schema import RunConfig
 from tempo.record.run_json import RunRecord
 from tempo.run.build_data import Data, build_eval_batches
 from tempo.task.classifier import Classifier
-from tempo.trainer.check_ranks_agree import SameSettings
 from tempo.trainer.checkpoints import Checkpoints
 from tempo.trainer.console import ProgressLines
 from tempo.trainer.energy import EnergyMeter
 from tempo.trainer.optuna_trial import Trial
 from tempo.trainer.recorder import CurveOnTest, Recorder
-from tempo.trainer.stop_on_signal import StopOnSignal
+from tempo.trainer.same_config_on_ranks import SameSettings
+from tempo.trainer.stop_ranks_on_signal import StopOnSignal
 from tempo.trainer.stopping_rules import DivergenceWatch, EarlyStopping, Pruning
 
 

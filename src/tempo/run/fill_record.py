@@ -27,7 +27,7 @@ from tempo.run.build_run import RunParts
 from tempo.run.callbacks import metric_mode
 from tempo.trainer.checkpoint_file import weights_sha256
 from tempo.trainer.checkpoints import ChosenState
-from tempo.trainer.stop_on_signal import Interrupted
+from tempo.trainer.stop_ranks_on_signal import Interrupted
 from tempo.trainer.stopping_rules import Diverged, Pruned
 
 

@@ -42,7 +42,7 @@ from tempo.run.resume import changes_between
 from tempo.run.run_request import RunRequest
 from tempo.run.train import run
 from tempo.trainer.checkpoint_file import load
-from tempo.trainer.stop_on_signal import STOPPED_AFTER
+from tempo.trainer.stop_ranks_on_signal import STOPPED_AFTER
 
 COMPARISON_FILE = "comparison.json"
 ENDED_EARLY = ("interrupted", "pruned")

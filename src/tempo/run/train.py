@@ -45,7 +45,7 @@ from tempo.trainer.loggers import close_loggers
 from tempo.trainer.malloc_settings import give_back_freed_memory
 from tempo.trainer.optuna_trial import trial_of
 from tempo.trainer.process_settings import quiet
-from tempo.trainer.stop_on_signal import Interrupted, StopOnSignal
+from tempo.trainer.stop_ranks_on_signal import Interrupted, StopOnSignal
 from tempo.trainer.stopping_rules import Diverged, Pruned
 
 _PREVIEW_POINTS = 1000

@@ -20,12 +20,12 @@ from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.record.folder_lock import FolderLock
 from tempo.report.number_format import SMOKE
 from tempo.scaling.calibrate import calibrate
+from tempo.scaling.measured_point import SUFFIX, ScalingPoint, cores, read_points, with_single
 from tempo.scaling.measured_run import point_of_run, train_within
 from tempo.scaling.model_size import size_of
 from tempo.scaling.model_table import ModelSize, write_sizes
 from tempo.scaling.network_link import Link
 from tempo.scaling.plan import PlannedPoint, networks_of, plan_of
-from tempo.scaling.point import SUFFIX, ScalingPoint, cores, read_points, with_single
 from tempo.scaling.points_report import ScalingReport, text_of, write_scaling_report
 from tempo.scaling.prediction import WORKERS, predict_points
 from tempo.scaling.settings import ScalingSettings, settings_of, without_scaling

@@ -23,9 +23,9 @@ from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
 from tempo.paths import ROOT
 from tempo.run.build_network import build_network
+from tempo.scaling.measured_point import of_this_machine
 from tempo.scaling.network_link import Link
 from tempo.scaling.plan import CHANNELS
-from tempo.scaling.point import of_this_machine
 from tempo.scaling.prediction import Calibration
 from tempo.trainer.process_settings import set_numerics
 

@@ -21,7 +21,7 @@ from tempo.report.colours_and_axes import (
     plain_log,
 )
 from tempo.report.figures import Drawn, write_drawings
-from tempo.scaling.point import METHODS, SOURCES, ScalingPoint, Source
+from tempo.scaling.measured_point import METHODS, SOURCES, ScalingPoint, Source
 
 METHOD_NAMES = {
     "ring": "ring all-reduce",

@@ -19,7 +19,7 @@ from tempo.record.run_json import FILE_NAME, RunRecord
 from tempo.report.load_runs import Array, read_curves
 from tempo.run.run_request import RunRequest
 from tempo.run.train import run
-from tempo.scaling.point import ScalingPoint, cores
+from tempo.scaling.measured_point import ScalingPoint, cores
 
 LOG = "output.log"
 """What the processes of a run print, in its folder."""

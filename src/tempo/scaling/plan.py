@@ -17,7 +17,7 @@ from tempo.config.check import check
 from tempo.config.schema import RunConfig
 from tempo.errors import UserError
 from tempo.scaling.cost_model import Method
-from tempo.scaling.point import SUFFIX, ScalingPoint, of_this_machine
+from tempo.scaling.measured_point import SUFFIX, ScalingPoint, of_this_machine
 from tempo.scaling.settings import ScalingSettings
 
 CHANNELS = 3

@@ -22,8 +22,8 @@ from tempo.report.results_table import Cell, Columns, Table, count_cell, no_form
 from tempo.report.sections import Block, Section, Text
 from tempo.report.write_report import TERMINAL_WIDTH, prepare, terminal_table
 from tempo.scaling.figures import draw
+from tempo.scaling.measured_point import METHODS, SOURCES, ScalingPoint, read_points, with_single
 from tempo.scaling.model_table import ModelSize, models_table, read_sizes
-from tempo.scaling.point import METHODS, SOURCES, ScalingPoint, read_points, with_single
 
 NOTE = "note"
 """A column that a terminal has no room for."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from tempo.distributed.ps_sync import Placement, place_parameters
 from tempo.scaling.cost_model import Duplex, Machine, Method, Servers, step_seconds
-from tempo.scaling.point import ScalingPoint
+from tempo.scaling.measured_point import ScalingPoint
 
 WORKERS = tuple(2**power for power in range(11))
 """1 to 1,024."""
