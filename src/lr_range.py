@@ -47,7 +47,7 @@ def main() -> None:
 def without_step_limit(arguments: Sequence[str]) -> list[str]:
     """Set `trainer.max_steps=null` next to `trainer.epochs=...`: conf/lr_range.yaml limits the steps.
 
-    The two stand together because Hydra refuses overrides on both sides of a flag.
+    The two are adjacent because Hydra refuses overrides on both sides of a flag.
     """
     keys = [argument.partition("=")[0] for argument in arguments]
     if "trainer.epochs" not in keys or "trainer.max_steps" in keys:

@@ -70,10 +70,10 @@ def report(
     Raises:
         UserError: no readable run, or an unknown metric, paper or target.
     """
-    # scipy and matplotlib take a second to import: mistakes in the folders are found before.
+    # scipy and matplotlib take a second to import, so the folders are checked first.
     from tempo.report.load_runs import load
 
-    # The folder of a benchmark has points, and the runs that measured them.
+    # A benchmark's folder also holds the runs that measured its points: look for points first.
     patterns = ("*.point.json", "points/*.point.json", "*/points/*.point.json")
     if any(next(folder.glob(pattern), None) for folder in folders for pattern in patterns):
         from tempo.scaling.points_report import report_folders

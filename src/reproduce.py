@@ -1,4 +1,4 @@
-"""Reproduce a record and compare: `python src/reproduce.py logs/latest`.
+"""Reproduce a record and compare the two: `python src/reproduce.py logs/latest`.
 
 Exit code: 0 identical, 3 equal within the tolerance, 4 different, 1 could not be run or compared.
 """

@@ -1,6 +1,6 @@
-"""Images per second by method and workers: `python src/scale.py model.name=vgg16 scaling.workers=[1,2]`.
+"""Measure images per second: `python src/scale.py model.name=vgg16 scaling.workers=[1,2]`.
 
-`python src/scale.py predict ...` predicts them for up to 1,024 workers from the numbers of this machine.
+`python src/scale.py predict ...` predicts the speed of up to 1,024 workers from this machine's measurements.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def run(config: DictConfig) -> None:
 
 
 def main() -> None:
-    """Accept `predict` as the first word."""
+    """Run the benchmark, accepting `predict` as the first word."""
     if sys.argv[1:2] == ["predict"]:
         sys.argv[1] = "scaling.predict=true"
     run()

@@ -14,7 +14,7 @@ from tempo.command_line.start_up import importing
 
 @script("tune")
 def run(config: DictConfig) -> None:
-    """Run range test, momentum, weight decay, batch size, final 1cycle run and comparison."""
+    """Run the stages: range test, momentum, weight decay, batch size, final 1cycle run, comparison."""
     # torch takes seconds to import, so it waits until the configuration is checked.
     with importing("tempo.tuning.tune"):
         from tempo.tuning.tune import tune
@@ -23,7 +23,7 @@ def run(config: DictConfig) -> None:
 
 
 def main() -> None:
-    """Derive the folder of the procedure from its overrides, so that the same command resumes it."""
+    """Derive the folder of the procedure from its overrides, so that rerunning the command resumes it."""
     overrides = sorted(
         argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("hydra.")
     )

@@ -174,7 +174,7 @@ REFUSED: list[tuple[str, ...]] = [
     ("trainer=fsdp2 optimizer=newton_cg", "trainer.shard=true", "NewtonCG", "optimizer=adamw"),
     ("trainer=fsdp2 optimizer=muon", "MuonWithAdamW is made of", "optimizer=adamw"),
     ("trainer=fsdp2 optimizer=schedule_free", "AdamWScheduleFree keeps", "optimizer=adamw"),
-    ("trainer=fsdp2 optimizer.fused=true", "no fused kernel of SGD", "optimizer.fused=null"),
+    ("trainer=fsdp2 optimizer.fused=true", "no fused SGD kernel", "optimizer.fused=null"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The way from the command line to a checked configuration, and errors in one line.
+"""Steps from the command line to a checked configuration, and one-line errors.
 
-It does not import torch or train.
+This package does not import torch or train.
 """

@@ -1,4 +1,4 @@
-"""Arguments of a script before Hydra reads them: flags, short forms, and the overrides of a resumed run."""
+"""Prepare a script's arguments for Hydra: flags, short forms, and the overrides of a resumed run."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from tempo.record.foreign_folder import foreign_overrides, note_foreign
 from tempo.record.run_folder import named_run, quoted
 from tempo.record.run_json import FILE_NAME, RunRecord
 
-# Texts that Hydra takes for an option of a group although no file can have the name: a value, or a path.
+# Values and paths, which Hydra accepts as an option of a group although no option can have such a name.
 _NO_OPTION = re.compile(r"null|true|false|[-+]?[\d.]+(e[-+]?\d+)?|.*\.ya?ml|/.*|.*\.\..*", re.IGNORECASE)
-# A process whose run another process records leaves Hydra nothing to write.
+# If another process records the run, Hydra must not write any files for this one.
 _QUIET = ["hydra.output_subdir=null", "hydra/job_logging=stdout"]
 
 
 def prepared(arguments: list[str], config_name: str) -> list[str]:
-    """Return the arguments as Hydra takes them.
+    """Return the arguments in the form Hydra accepts.
 
     Raises:
-        UserError: a flag, an option or a folder that cannot be used.
+        UserError: a flag, an option or a folder cannot be used.
     """
     arguments = named_run(arguments) if config_name in ONE_RUN else arguments
     arguments = multirun_first(_with_search_keys(arguments))
@@ -48,7 +48,7 @@ def multirun_first(arguments: list[str]) -> list[str]:
 
 
 def _with_search_keys(arguments: list[str]) -> list[str]:
-    """Write `n_trials=20` as `hydra.sweeper.n_trials=20`."""
+    """Rewrite `n_trials=20` as `hydra.sweeper.n_trials=20`."""
     return [
         f"hydra.sweeper.{argument}" if argument.partition("=")[0] in SEARCH_KEYS else argument
         for argument in arguments
@@ -56,7 +56,7 @@ def _with_search_keys(arguments: list[str]) -> list[str]:
 
 
 def _check_options(arguments: list[str]) -> None:
-    """Raise UserError for an option that no file can be; Hydra 1.3 fails on some of these."""
+    """Raise UserError for an option that cannot be a file; Hydra 1.3 crashes on some of these."""
     for argument in arguments:
         group, _, option = argument.lstrip("+").partition("=")
         if group and _NO_OPTION.fullmatch(option) and (CONF / group).is_dir():
@@ -69,7 +69,7 @@ def _check_options(arguments: list[str]) -> None:
 
 
 def check_flags(arguments: list[str], config_name: str = "train") -> None:
-    """Raise UserError for an unknown flag, or one that the script cannot follow."""
+    """Raise UserError for a flag that is unknown or not supported by the script."""
     parser = get_args_parser()
     parser.exit_on_error = False
     try:
@@ -85,13 +85,15 @@ def check_flags(arguments: list[str], config_name: str = "train") -> None:
         )
     if known.experimental_rerun:
         raise UserError(
-            "--experimental-rerun runs what a pickle says; use resume=<folder> to resume a run, or "
+            "--experimental-rerun runs code from a pickle; use resume=<folder> to resume a run, or "
             "src/reproduce.py <folder> to reproduce its record"
         )
     if config_name in ONE_RUN:
         for argument in arguments:
             if re.match(r"[+~]*hydra\.run", argument):
-                raise UserError(f"{argument}: src/{config_name}.py makes no folder of Hydra's; leave it out")
+                raise UserError(
+                    f"{argument}: src/{config_name}.py does not create a Hydra folder; leave it out"
+                )
         if known.multirun:
             raise UserError(f"-m: src/{config_name}.py takes one run at a time; leave it out")
     if known.config_dir and not Path(known.config_dir).is_dir():
@@ -107,10 +109,10 @@ def resumed(arguments: list[str]) -> list[str]:
     """Put the overrides of the run named by `resume=<folder>` before the others.
 
     A run that was killed before its first record has only Hydra's files, and starts again in its folder. An
-    override that a folder may not give counts if the user typed it again next to `resume=`.
+    override that is not trusted from a folder counts only if the user types it again next to `resume=`.
 
     Raises:
-        UserError: no run there, or see `foreign_overrides`.
+        UserError: the folder has no run, or an error of `foreign_overrides`.
     """
     named = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
     if not named or named[-1] == "null":
@@ -133,7 +135,7 @@ def resumed(arguments: list[str]) -> list[str]:
 
 def _read_overrides(path: Path) -> list[str]:
     overrides: Any = None
-    # Not OmegaConf's reader: it copies what a few YAML anchors say a billion times.
+    # Not OmegaConf's reader: it copies every YAML alias, so a few nested anchors could fill the memory.
     with contextlib.suppress(YAMLError, OSError, ValueError, RecursionError):
         overrides = safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):
@@ -142,7 +144,7 @@ def _read_overrides(path: Path) -> list[str]:
 
 
 def _with_quoted_path(argument: str) -> str:
-    """Quote a path that contains `=`, as the run folders of a sweep do."""
+    """Quote an existing path that contains `=`, as the run folders of a sweep do."""
     key, _, value = argument.partition("=")
     is_path = "=" in value and os.path.exists(os.path.expanduser(value))  # noqa: PTH110, PTH111
     return f"{key}={quoted(value)}" if is_path and not key.startswith("-") else argument

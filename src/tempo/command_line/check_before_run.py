@@ -1,4 +1,4 @@
-"""Hydra callback that checks a run's configuration before its folder is made."""
+"""Hydra callback that checks a run's configuration before its folder is created."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tempo.record.run_folder import check_folder, named_folder, note_folder
 
 
 class CheckBeforeRun(Callback):
-    """Check the configuration after Hydra composes it and before Hydra makes a folder."""
+    """Check the configuration after Hydra composes it and before Hydra creates a folder."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """End the process with one line if the configuration cannot work."""

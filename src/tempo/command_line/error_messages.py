@@ -1,4 +1,4 @@
-"""One line for a mistake in the command: Hydra's own words, or the nearest right name."""
+"""One-line messages for mistakes in the command, with Hydra's reason or the nearest valid name."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tempo.optimizer.knobs import our_name_for
 from tempo.paths import CONF
 
 ONE_RUN = ("evaluate", "reproduce")
-"""Scripts that look at one run and cannot be swept."""
+"""Scripts that take one run and cannot be swept."""
 MOST_NAMES = 12
-"""Names that one line lists."""
-# Words of the grammar's parser, which tell a user nothing.
+"""Largest number of names in one message."""
+# Messages of Hydra's override parser, which do not help a user.
 _GRAMMAR = re.compile(r"mismatched input|NoViableAlt|no viable|extraneous|^missing |^token|^Error parsing")
 
 
 def one_line(error: Exception, config_name: str = "train") -> str:
-    """Return the message of a mistake in the command, with the nearest right name if one is near."""
+    """Return the message for a mistake in the command, with the nearest valid name if one is close."""
     text = str(error)
     if isinstance(error, UserError):
         return text
@@ -59,24 +59,24 @@ def one_line(error: Exception, config_name: str = "train") -> str:
 
 
 def before_task(error: Exception) -> str:
-    """Return the line for what Hydra raises, of any type, before a task begins."""
+    """Return the line for an error of any type that Hydra raises before a task begins."""
     if isinstance(error, RecursionError):
         return (
-            "the configuration does not end: a defaults list leads back to its own file, or brackets are "
-            "nested too deeply; look at the file that you have added or changed"
+            "the configuration is recursive: a defaults list leads back to its own file, or brackets are "
+            "nested too deeply; check the file that you added or changed"
         )
-    reason = _joined(str(error.__cause__ or error)).rstrip(".") or "Hydra refuses the command"
+    reason = _joined(str(error.__cause__ or error)).rstrip(".") or "Hydra rejected the command"
     return f"{reason} ({type(error).__name__}); --help shows the options, HYDRA_FULL_ERROR=1 the traceback"
 
 
 def options_of(group: str) -> list[str]:
-    """Return the options of `conf/<group>`, including those in its folders."""
+    """Return the options of `conf/<group>`, including those in subfolders."""
     base = CONF / group
     return sorted(path.relative_to(base).with_suffix("").as_posix() for path in base.rglob("*.yaml"))
 
 
 def listed(names: list[str]) -> str:
-    """Return the first names, and how many more there are."""
+    """Return the first names and the number of remaining ones."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return ", ".join(names[:MOST_NAMES]) + more
 
@@ -94,7 +94,7 @@ def _unreadable(override: str, reason: str) -> str:
 
 
 def _with_remedy(text: str) -> str:
-    """Return Hydra's words with the key they are about, and what to do."""
+    """Return Hydra's message with the key it concerns and a remedy."""
     reason = _joined(text).rstrip(".")
     if "use +" in reason or "remove + prefix" in reason:
         return reason
@@ -106,7 +106,7 @@ def _with_remedy(text: str) -> str:
 
 
 def _joined(text: str) -> str:
-    """Return one line, without OmegaConf's notes on types."""
+    """Join the text into one line, without OmegaConf's notes on types."""
     return " ".join(re.sub(r"(?m)^\s*(full_key: |(object|reference)_type=).*$", "", text).split())
 
 
@@ -135,13 +135,13 @@ def _unknown_key(key: str, config_name: str) -> str:
     if not siblings:
         part = "hydra" if key.startswith("hydra.") else "job"
         return f"{key} is not a key.{near} Leave it out; --cfg {part} lists the keys"
-    # Any other node would refuse a new key.
+    # Only these nodes accept keys that conf/ does not list.
     more = f"; or add one with +{key}=..." if parent in ("optimizer", "logger") else ""
     return f"{key} is not a key.{near} {parent_name} has: {', '.join(siblings)}{more}"
 
 
 def _known_keys(config_name: str) -> list[str]:
-    """Return the groups, and the dotted keys of what the command composes without the wrong override."""
+    """Return the groups, and the dotted keys that the command composes without the wrong override."""
     choices = [argument for argument in sys.argv[1:] if re.fullmatch(r"[a-z_/]+=[\w/]+", argument)]
     choices = [choice for choice in choices if (CONF / choice.partition("=")[0]).is_dir()]
     GlobalHydra.instance().clear()

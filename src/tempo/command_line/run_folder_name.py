@@ -1,4 +1,4 @@
-"""Names of run folders, for the `${run_folder:..}` and `${existing_run:..}` of conf/."""
+"""Resolvers that name run folders: `${run_folder:..}` and `${existing_run:..}` in conf/."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tempo.record.run_json import RunRecord
 def register_all_resolvers() -> None:
     """Register the resolvers of `tempo.paths` and those of this file."""
     register_resolvers()
-    # The cache lets every reader of the configuration see the same new name.
+    # Without the cache, each reading of the configuration would name a new folder.
     OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("existing_run", _existing_run, replace=True)
 
 
 def new_folder(parent: str, name: str) -> str:
-    """Return a path that no other process will take."""
+    """Return a path that no other process will use."""
     return f"{parent}/{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}_{os.getpid():x}{os.urandom(1).hex()}"
 
 
@@ -43,7 +43,7 @@ def _run_folder(resume: str | None, parent: str, name: str) -> str:
 
 
 def _existing_run(run: Any) -> str:
-    """Check that `run` is the folder of a run, and return the current folder: nothing is written."""
+    """Check that `run` is a run's folder; return the current folder as Hydra's, since nothing is written."""
     if not str(run or "").strip():
         raise UserError("run= does not name a folder; set run=<folder of a run>")
     if not isinstance(run, str):

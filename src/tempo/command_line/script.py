@@ -1,4 +1,4 @@
-"""Turn a function of the configuration into a script: Hydra around it, and errors in one line."""
+"""Turn a function of the configuration into a script with Hydra and one-line errors."""
 
 from __future__ import annotations
 
@@ -30,18 +30,17 @@ from tempo.paths import CONF
 from tempo.record.run_folder import noted_folder, remove_unused
 
 STARTED = time.perf_counter()
-"""When this process had read its first imports: the begin of a single run's time."""
+"""Time at which this process finished its first imports: the start of a single run's time."""
 FULL_ERROR = "HYDRA_FULL_ERROR"
-"""Hydra's switch: raise errors instead of printing a report. A user sets it to see a traceback."""
+"""Hydra's switch to raise errors instead of printing a report. A user sets it to see a traceback."""
 Task = Callable[[DictConfig], Any]
 
 
 def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
     """Make a function of the configuration the main function of a script.
 
-    It does what `hydra.main` does, on the arguments of `arguments.prepared`. A mistake of the user, a full
-    disk and lack of memory are one line on stderr and exit code 1, and what the run has made of its folder is
-    removed.
+    It works like `hydra.main`, with the arguments of `arguments.prepared`. For a user's mistake, a full disk
+    or lack of memory it prints one line to stderr, removes the unused folder and exits with code 1.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
@@ -77,7 +76,7 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
                     raise
                 _refuse(line)
             finally:
-                if not has_begun:
+                if not has_begun:  # a task may have left objects whose finalizers must run
                     end_at_once()
 
         return main
@@ -104,8 +103,8 @@ def _line_of(error: Exception, config_name: str, has_begun: bool) -> str | None:
 
 
 def _leave_pipe() -> NoReturn:
-    """End as programs do if nobody reads their output any longer, as with `--help | head`."""
-    # The interpreter flushes once more, and would complain.
+    """Exit quietly if the reader of the output has gone, as with `--help | head`."""
+    # The interpreter flushes stdout once more at exit, and would report the broken pipe.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(141)  # 128 + SIGPIPE, which Windows does not know
 

@@ -1,4 +1,4 @@
-"""Skip Python's search for garbage when it can find none: it takes a quarter of the start-up time."""
+"""Skip garbage collection when there is nothing to collect: it takes a quarter of the start-up time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def importing(*modules: str) -> Iterator[None]:
-    """Disable garbage collection while torch or modules as large are imported.
+    """Disable garbage collection while importing torch or other large modules.
 
-    Their million objects stay until the process ends. `gc.freeze` keeps later searches, and those of forked
-    processes, away from them. If the modules are imported already, this does nothing: other objects that
-    exist by then may become garbage.
+    Their million objects stay until the process ends. `gc.freeze` excludes them from later collections, here
+    and in forked processes. If the modules are already imported, this does nothing: freezing would also keep
+    objects that may become garbage.
     """
     if all(name in sys.modules for name in modules) or not gc.isenabled():
         yield
@@ -29,5 +29,5 @@ def importing(*modules: str) -> Iterator[None]:
 
 
 def end_at_once() -> None:
-    """Skip the last search for garbage in a process that has nothing open, as after `--help` (65 ms)."""
+    """Skip the last garbage collection (65 ms) in a process that has nothing open, as after `--help`."""
     atexit.register(gc.freeze)

@@ -1,4 +1,4 @@
-"""One line for what the system refuses: a full disk, a folder that cannot be written, lack of memory."""
+"""One-line messages for system errors: a full disk, a folder that cannot be written, lack of memory."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def storage_line(error: OSError, folder: Path | None) -> str | None:
     """Return the line for a full disk or a run's folder that cannot be used; None for any other error."""
     has_path = isinstance(error.filename, (str, bytes)) and error.filename
     path = Path(os.fsdecode(error.filename)).absolute() if has_path else None
-    # A parent of the run's folder may be what cannot be made.
+    # The error may concern a parent of the run's folder that could not be created.
     ours = folder and path and (_is_within(path, folder) or _is_within(folder, path))
     elsewhere = "choose another folder with hydra.run.dir=<folder>"
     where = f"{path}: " if path else ""
@@ -55,13 +55,13 @@ def storage_line(error: OSError, folder: Path | None) -> str | None:
 
 
 def thread_error(found: threading.ExceptHookArgs) -> None:
-    """Print the error of a thread, except for a full disk: the run reports that itself."""
+    """Print a thread's error, except a full disk, which the run itself reports."""
     if not (isinstance(found.exc_value, OSError) and found.exc_value.errno in NO_ROOM):
         threading.__excepthook__(found)
 
 
 def _is_within(path: Path, folder: Path) -> bool:
-    """Whether a path is in a folder by its name or, if links can be followed, by its place."""
+    """Whether a path is in a folder, as written or after following links."""
     try:
         return path.is_relative_to(folder) or path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError):  # a link to itself

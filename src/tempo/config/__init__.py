@@ -1,4 +1,4 @@
-"""The configuration: keys, types, ranges, rules between keys, and configurations read from records.
+"""Configuration: keys, types, ranges, rules between keys, and configurations read from records.
 
 It does not import torch or build objects that train.
 """

@@ -1,4 +1,4 @@
-"""Check the whole configuration before torch is imported or a folder is made."""
+"""Check the whole configuration before importing torch or creating a folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check(values: Mapping[str, Any]) -> RunConfig:
     """Check types, ranges and the rules between keys, and return the typed configuration.
 
     Raises:
-        UserError: one line with the value, the reason and the override that helps, for the first fault.
+        UserError: one line for the first error: the value, the reason and an override that fixes it.
     """
     check_plain("", values)
     _check_root(values)
@@ -62,7 +62,7 @@ def _check_root(values: Mapping[str, Any]) -> None:
     if unknown := sorted(str(name) for name in values if name not in known):
         name = unknown[0]
         if name == "scaling":
-            raise UserError("scaling.* belongs to src/scale.py; run python src/scale.py with this command")
+            raise UserError("scaling.* belongs to src/scale.py; run python src/scale.py with these overrides")
         if name in GLOBAL_GROUPS:
             raise UserError(
                 f"{name}=<option>: its file would set keys below {name}; make '# @package _global_' the "
@@ -86,7 +86,7 @@ def _read_data(node: Mapping[str, Any]) -> DataConfig:
 
 
 def as_target(node: Mapping[str, Any]) -> Target:
-    """Return a node with a `_target_` as an object."""
+    """Return a node with a `_target_` as a `Target`."""
     arguments = {name: value for name, value in node.items() if name != "_target_"}
     return Target(target=node["_target_"], arguments=arguments)
 
@@ -97,7 +97,7 @@ _PASSED = {
     "scheduler": frozenset[str](),
     "optimizer": frozenset({"params"}),
 }
-"""Arguments that a run passes itself: no key of the configuration may have these names."""
+"""Arguments that a run passes itself: no key in the configuration may have these names."""
 
 
 def _check_target(group: str, node: Mapping[str, Any]) -> None:
@@ -115,13 +115,13 @@ def _check_target(group: str, node: Mapping[str, Any]) -> None:
 
 
 def source_keys(node: Mapping[str, Any]) -> dict[str, Any]:
-    """What the source is called with: the data node's own keys, and common ones that it names."""
+    """Return the source's arguments: its own keys, and any common keys that its signature names."""
     named = signature_of(str(node.get("_target_", ""))) or {}
     return {key: value for key, value in node.items() if key not in COMMON_DATA_KEYS or key in named}
 
 
 def select(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """The node at a dotted key; UserError where it is none."""
+    """Return the node at a dotted key; raise UserError if it is not a group of keys."""
     node: Any = config
     for part in key.split("."):
         node = node.get(part) if isinstance(node, Mapping) else None

@@ -1,4 +1,4 @@
-"""What a `_target_` names: look up the class or function, read its parameters, call it."""
+"""Look up the class or function that a `_target_` names, read its parameters and call it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXTRAS = {
     "lion_pytorch.Lion": ("lion_pytorch", "optimizers"),
     "schedulefree.AdamWScheduleFree": ("schedulefree", "optimizers"),
 }
-"""Targets that need a package which is not installed by default: the package, and the extra that has it."""
+"""Targets that need an optional package: the package, and the extra that installs it."""
 
 _LIGHTNING = ("pytorch_lightning", "lightning")
 _INSTEAD = {
@@ -36,14 +36,14 @@ _INSTEAD = {
     "the test images (two tempo.data.images.ImageData); set data._target_=<such a function>, or "
     "data=<option of conf/data>",
 }
-"""What tempo takes under `model` and `data`."""
+"""Why a Lightning class cannot be used under `model` or `data`, and what to set instead."""
 
 
 def check_target(group: str, target: Any) -> None:
-    """Look up a target: one of this project in its source, one of another package by importing it.
+    """Look up a target: in the source if it belongs to this project, otherwise by importing it.
 
     Raises:
-        UserError: no class or function has that name, or it is one of Python's own.
+        UserError: no class or function has that name, or it belongs to Python's standard library.
     """
     where = f"{group}._target_={target}"
     remedy = f"set {group}=<option of conf/{group}>, or the full name of a class or function"
@@ -76,8 +76,8 @@ def check_installed(target: Any) -> None:
 
 
 def instantiated(group: str, node: Mapping[str, Any], **arguments: Any) -> Any:
-    """Build the object of a node; what its constructor refuses becomes one line."""
-    check_plain(group, node)  # Hydra would resolve an interpolation, and call what comes of it
+    """Build the object of a node; errors from its constructor become one line."""
+    check_plain(group, node)  # Hydra would resolve an interpolation and could then call anything
     try:
         built = instantiate(dict(node), **arguments, _convert_="all")
     except InstantiationException as error:
@@ -98,7 +98,7 @@ def instantiated(group: str, node: Mapping[str, Any], **arguments: Any) -> Any:
 def signature_of(target: str) -> dict[str, str] | None:
     """Return the keyword parameters of a class or function of this project, with their annotations as text.
 
-    They are read from the source: nothing is imported. None for a target of another package.
+    The source is parsed, so nothing is imported. Return None for a target of another package.
 
     Raises:
         UserError: the module is one of ours but does not define the name.
@@ -108,7 +108,7 @@ def signature_of(target: str) -> dict[str, str] | None:
 
 
 def required_by(target: str) -> frozenset[str]:
-    """Return the parameters among those of `signature_of` that have no default."""
+    """Return the parameters in `signature_of` that have no default."""
     found = _parameters_of(target)
     return frozenset() if found is None else found[1]
 
@@ -116,7 +116,7 @@ def required_by(target: str) -> frozenset[str]:
 def _check_not_lightning(group: str, target: Any, found: Any) -> None:
     """Refuse a LightningModule or LightningDataModule: the class, or an instance that a function returned.
 
-    The names of its base classes tell, so that Lightning need not be imported.
+    Only the names of its base classes are compared, so Lightning is not imported.
     """
     bases = (found if isinstance(found, type) else type(found)).__mro__
     kinds = {base.__name__ for base in bases if base.__module__.partition(".")[0] in _LIGHTNING}

@@ -83,7 +83,7 @@ def _group(name: str, common: dict[str, Schema]) -> Schema:
     targets = [_target(path) for path in sorted((CONF / name).glob("*.yaml"))]
     for target in dict.fromkeys(targets):
         arguments = signature_of(target)
-        if arguments is None:  # of another package: its keys are checked when it is built
+        if arguments is None:  # from another package: its keys are checked when it is built
             continue
         arguments = knob_types(arguments) if name == "optimizer" else arguments
         values = {key: _value(kind) for key, kind in arguments.items() if key not in _PASSED}

@@ -1,4 +1,4 @@
-"""`lr_range.json`, the result of an LR range test, and the `auto` bounds that a schedule takes from it."""
+"""Read `lr_range.json`, the result of an LR range test, and fill in a schedule's `auto` bounds from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BOUNDS = ("min_lr", "max_lr")
 
 
 def essentials(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a range test depends on, by dotted key: model, data set, optimizer, batch size.
+    """Return what a range test depends on, by dotted key: model, data set, optimizer and batch size.
 
     The learning rate itself is left out.
     """
@@ -36,7 +36,7 @@ def essentials(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_bounds(config: Mapping[str, Any], min_lr_is_default: bool) -> dict[str, Any]:
-    """Replace `scheduler.max_lr=auto` and `scheduler.min_lr=auto` by the numbers of a range test.
+    """Replace `scheduler.max_lr=auto` and `scheduler.min_lr=auto` with the numbers of a range test.
 
     `min_lr_is_default`: the user has not set scheduler.min_lr, so it follows an `auto` max_lr.
 
@@ -81,7 +81,7 @@ def _read(path: Path) -> dict[str, Any]:
                 raise ValueError("a setting lacks its essentials or its proposal")
             proposal = setting["proposal"]
             if proposal is not None and not all(_is_rate(proposal[key]) for key in BOUNDS):
-                raise ValueError("a proposal whose bounds are not numbers above 0")
+                raise ValueError("a proposal has bounds that are not numbers above 0")
         assert isinstance(values, dict)
         return values
     except OSError as error:
@@ -135,7 +135,7 @@ def _proposal(test: Mapping[str, Any], config: Mapping[str, Any], path: Path) ->
 
 
 def _must_agree(key: str) -> bool:
-    """Whether a key belongs to the network, the data set or the kind of optimizer; others may be tuned."""
+    """Whether a key must match the range test: it sets the network, the data set or the kind of optimizer."""
     node, _, leaf = key.partition(".")
     if node == "data":
         return leaf.partition(".")[0] not in COMMON_DATA_KEYS

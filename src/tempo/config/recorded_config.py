@@ -1,4 +1,4 @@
-"""Complete the configuration of a record with the keys that were added since it was written."""
+"""Complete a record's configuration with keys added to tempo since it was written."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _ALWAYS = ("data", "model", "optimizer", "scheduler", "trainer", "checkpoint", "
 
 
 def command_config(record: RunRecord, folder: Path) -> dict[str, Any] | None:
-    """Compose the overrides of a record as a script would today; None if that no longer works.
+    """Compose a record's overrides as a script would today; return None if that no longer works.
 
     Raises:
-        UserError: overrides that no run records.
+        UserError: the overrides include one that tempo never records.
     """
     overrides = foreign_overrides(record.overrides, folder / FILE_NAME, record.config)
     kept = [override for override in overrides if not override.startswith("resume=")]
@@ -37,8 +37,8 @@ def completed(record: RunRecord, folder: Path) -> dict[str, Any]:
     """Return a record's configuration, with today's values for keys that it does not have.
 
     Raises:
-        UserError: overrides that no run records, a missing part that every version had, or a `_target_` that
-            conf/ does not name, in the configuration or in what the overrides make of it.
+        UserError: an override that tempo never records, a missing section that every version had, or a
+            `_target_` that conf/ does not name, in the recorded or the newly composed configuration.
     """
     for part in _ALWAYS:
         select(record.config, part)
@@ -62,6 +62,7 @@ def _with_missing_keys(config: Mapping[str, Any], today: Mapping[str, Any]) -> d
         if (
             isinstance(node, Mapping)
             and isinstance(other, Mapping)
+            # Another target has other keys: its defaults mean nothing to this one.
             and node.get("_target_") == other.get("_target_")
         ):
             result[key] = _with_missing_keys(node, other)

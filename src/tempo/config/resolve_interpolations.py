@@ -1,4 +1,4 @@
-"""Turn what Hydra composed into plain values: resolve interpolations and `auto` bounds."""
+"""Turn Hydra's configuration into plain values: resolve interpolations and `auto` bounds."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def plain(config: DictConfig) -> dict[str, Any]:
     """Resolve every interpolation and `auto` bound, and return plain dicts and lists.
 
     Raises:
-        UserError: an interpolation that leads nowhere, a missing value, an `auto` bound that its range test
-            cannot give, or see `with_own_values`.
+        UserError: an interpolation that cannot be resolved, a missing value, an `auto` bound that the range
+            test does not provide, or an error of `with_own_values`.
     """
     job = with_own_values(without_hydra(config) if "hydra" in config else config)
     try:
@@ -52,7 +52,7 @@ def composed(config: DictConfig) -> dict[str, Any]:
 
 
 def announced(config: DictConfig) -> Any:
-    """Return what HydraConfig will hold for this configuration."""
+    """Return the value that HydraConfig will have for this configuration."""
     with hydra_knows(None):
         HydraConfig.instance().set_config(config)
         return HydraConfig.instance().cfg
@@ -60,7 +60,7 @@ def announced(config: DictConfig) -> Any:
 
 @contextlib.contextmanager
 def hydra_knows(config: Any) -> Iterator[None]:
-    """Resolve `${hydra:..}` from what was `announced`, before Hydra itself can."""
+    """Resolve `${hydra:..}` from an `announced` value, before Hydra itself can."""
     before = HydraConfig.instance().cfg
     HydraConfig.instance().cfg = config
     try:

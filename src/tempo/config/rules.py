@@ -1,4 +1,4 @@
-"""Rules between keys: what needs what, beyond the type and range that the schema gives each key."""
+"""Rules between keys, beyond the type and range that the schema gives each key."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tempo.scheduler.build import build_schedule
 from tempo.scheduler.schedule import MOMENTUM_OFF, check_momentum
 
 MOST_NAME_BYTES = 120
-"""A file system's 255 for a name, less the time and the process that the name of a run's folder also has."""
+"""Longest name of a run: file systems allow 255 bytes, and the folder's name adds a time and a process."""
 Rules = Iterator[tuple[bool, str]]
-"""Whether a rule is broken, and the message if it is: value, reason, and the override that helps."""
+"""Whether a rule is broken, and its message: value, reason, and an override that fixes it."""
 
 
 def check_rules(config: RunConfig) -> None:
-    """Raise UserError for the first rule that a configuration of right types breaks."""
+    """Raise UserError for the first rule that a correctly typed configuration breaks."""
     for rules in (
         _names,
         _devices,
@@ -152,7 +152,7 @@ def _cuda_graph(config: RunConfig) -> Rules:
         ),
         (
             trainer.profiler is not None,
-            f"leaves no single steps that trainer.profiler={trainer.profiler} could look at",
+            f"leaves no single steps for trainer.profiler={trainer.profiler} to measure",
         ),
         (
             traits_of(optimizer.target).needs_closure,
@@ -177,8 +177,8 @@ def _averaging_optimizer(config: RunConfig) -> Rules:
     )
     yield (
         build_schedule(config.scheduler.node).moves_momentum,
-        f"the schedule changes momentum, by which {optimizer.name} mixes its weights; set {MOMENTUM_OFF}, or "
-        "scheduler=constant",
+        f"the schedule changes momentum, which {optimizer.name} uses to mix its weights; set {MOMENTUM_OFF}, "
+        "or scheduler=constant",
     )
 
 

@@ -1,4 +1,4 @@
-"""Rules for training in several processes: what trainer.method, server and trainer.shard need."""
+"""Rules for training in several processes: trainer.method, server and trainer.shard."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Rules = Iterator[tuple[bool, str]]
 
 
 def exchange(config: RunConfig) -> Rules:
-    """Yield what each way of exchanging gradients needs."""
+    """Yield the rules for each way of exchanging gradients."""
     trainer, server = config.trainer, config.server
     method, processes = trainer.method, trainer.processes
     yield (
         server.max_staleness is not None and method != "ps_async",
-        f"server.max_staleness={server.max_staleness} is only for trainer.method=ps_async, where gradients "
+        f"server.max_staleness={server.max_staleness} is only for trainer.method=ps_async, whose gradients "
         "can be late; set server.max_staleness=null",
     )
     if method == "ring":
@@ -42,17 +42,17 @@ def exchange(config: RunConfig) -> Rules:
 
 
 def _stepping_servers(config: RunConfig) -> Rules:
-    """Yield what servers need that step: each has only its own variables and their optimizer state."""
+    """Yield the rules for servers that step: each has only its own variables and their optimizer state."""
     trainer, server = config.trainer, config.server
     optimizer = traits_of(config.optimizer.target)
     for is_broken, reason in (
         (
             server.placement == "sharded",
-            "server.placement=sharded cuts variables into parts, which no optimizer steps alone",
+            "server.placement=sharded cuts variables into parts, which no optimizer can step separately",
         ),
         (
             trainer.precision == "16-mixed",
-            "trainer.precision=16-mixed scales the loss by what every process finds in its gradients",
+            "trainer.precision=16-mixed adapts the loss scale to the gradients of every process",
         ),
         (
             trainer.gradient_clip is not None and server.count > 1,
@@ -70,7 +70,7 @@ def _stepping_servers(config: RunConfig) -> Rules:
 
 
 def _one_server(config: RunConfig) -> Rules:
-    """Yield what ps_async needs: one server, in its own process, steps for each worker's gradient."""
+    """Yield the rules for ps_async: one server, in its own process, steps on each worker's gradient."""
     trainer, server, optimizer = config.trainer, config.server, config.optimizer
     for key, only in (("count", 1), ("placement", "by_size"), ("reply", "parameters")):
         value = getattr(server, key)
@@ -117,7 +117,7 @@ def _one_server(config: RunConfig) -> Rules:
 
 
 def sharding(config: RunConfig) -> Rules:
-    """Yield what trainer.shard=true needs."""
+    """Yield the rules for trainer.shard=true."""
     trainer, kind = config.trainer, config.optimizer.name
     traits = traits_of(config.optimizer.target)
     if not trainer.shard:
@@ -130,7 +130,7 @@ def sharding(config: RunConfig) -> Rules:
         ),
         (
             trainer.method != "ring",
-            f"leaves no process whole parameters, which trainer.method={trainer.method} exchanges",
+            f"leaves no process with whole parameters, which trainer.method={trainer.method} exchanges",
             "trainer.method=ring, or trainer.shard=false",
         ),
         (
@@ -140,12 +140,12 @@ def sharding(config: RunConfig) -> Rules:
         ),
         (
             trainer.compile,
-            "gathers parameters where a compiled network expects them whole",
+            "gathers parameters during a pass, but a compiled network expects them whole",
             "trainer.compile=false",
         ),
         (
             traits.needs_closure,
-            f"leaves no process the whole gradient that {kind} multiplies with others",
+            f"leaves no process with the whole gradient, from which {kind} computes dot products",
             "optimizer=adamw",
         ),
         (
@@ -160,7 +160,7 @@ def sharding(config: RunConfig) -> Rules:
         ),
         (
             bool(config.optimizer.get("fused")) and not traits.fused_takes_shards,
-            f"has no fused kernel of {kind} for split tensors",
+            f"has no fused {kind} kernel for split tensors",
             "optimizer.fused=null",
         ),
     ):

@@ -1,4 +1,4 @@
-"""Length and schedule of a run, from its configuration alone: no data is read."""
+"""Length and schedule of a run, from its configuration alone, without reading data."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tempo.scheduler.schedule import Schedule
 
 
 def planned_images(config: RunConfig) -> int | None:
-    """Return the number of training images; None if the configuration does not say the size of the data set.
+    """Return the number of training images; None if the configuration does not give the data set's size.
 
     Raises:
-        UserError: sizes that the data set does not have.
+        UserError: the data set is too small for the requested split.
     """
     data = config.data
     if data.train_images is None:
@@ -24,7 +24,7 @@ def planned_images(config: RunConfig) -> int | None:
 
 
 def planned_steps(config: RunConfig) -> int | None:
-    """Return the optimizer steps of a run; None if the size of the data set is not known."""
+    """Return the number of optimizer steps in a run; None if the data set's size is unknown."""
     trainer = config.trainer
     if trainer.max_steps is not None:
         return trainer.max_steps
@@ -44,7 +44,7 @@ def schedule_of(config: RunConfig) -> Schedule:
 
 
 def lr_factor(config: RunConfig) -> float:
-    """Return the factor of the learning rate for the total batch size B and `trainer.lr_reference_batch` R.
+    """Return the learning-rate factor for the total batch size B and `trainer.lr_reference_batch` R.
 
     It is B / R with `lr_scaling=linear` (Goyal et al. 2017, arXiv:1706.02677), sqrt(B / R) with `sqrt`
     (Krizhevsky 2014, arXiv:1404.5997), and 1 with `none`.

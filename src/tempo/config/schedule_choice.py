@@ -18,13 +18,13 @@ RANGE_TEST = "tempo.scheduler.range_test.RangeTest"
 def with_own_values(config: DictConfig) -> DictConfig:
     """Return the configuration with a `scheduler` node made only of the chosen option and the command line.
 
-    Hydra merges the keys of an experiment into any option: `milestones` into 1cycle, the bounds of 1cycle
-    into a range test. They are meant for the schedule that the experiment itself chooses, so they are dropped
-    under another one and in `src/lr_range.py`; keys of the command line are kept. If Hydra has not announced
-    a configuration, nothing changes.
+    Hydra merges an experiment's schedule keys into any option: `milestones` into 1cycle, or the bounds of
+    1cycle into a range test. These keys suit only the schedule that the experiment itself chooses, so they
+    are dropped under another schedule and in `src/lr_range.py`. Keys set on the command line are kept. If
+    HydraConfig is not set, nothing changes.
 
     Raises:
-        UserError: `src/lr_range.py` with another schedule.
+        UserError: `src/lr_range.py` was given a schedule other than the range test.
     """
     if not HydraConfig.initialized() or "scheduler" not in config:
         return config
@@ -54,7 +54,7 @@ def with_own_values(config: DictConfig) -> DictConfig:
 
 
 def _chosen_by(experiment: str, folders: list[Path]) -> str | None:
-    """Return the scheduler option in the defaults of an experiment, or of one that it builds on."""
+    """Return the scheduler option in the defaults of an experiment, or of an experiment it includes."""
     chosen = None
     for default in _read(f"experiment/{experiment}", folders).get("defaults", []):
         if isinstance(default, str) and default != "_self_":
@@ -66,6 +66,6 @@ def _chosen_by(experiment: str, folders: list[Path]) -> str | None:
 
 
 def _read(option: str, folders: list[Path]) -> Any:
-    """Return the YAML of an option from the first folder that has it; empty if none has."""
+    """Return an option's YAML from the first folder that has it, or an empty node."""
     files = [folder / f"{option}.yaml" for folder in folders]
     return next((OmegaConf.load(file) for file in files if file.is_file()), OmegaConf.create())

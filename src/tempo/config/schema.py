@@ -1,8 +1,8 @@
-"""The keys of a run's configuration: the type, default and range of each, in one place.
+"""Types, defaults and ranges of all keys in a run's configuration.
 
 `conf/train.yaml` lists the same keys with the same defaults for people to read; a test compares the two. The
-classes are plain dataclasses: pydantic would take most of the 0.2 s that the start of a script may cost, and
-values of `_target_`s, whose types are read from sources, need a checker of their own in any case.
+classes are plain dataclasses: importing pydantic would use up most of the 0.2 s allowed for a script's start.
+The arguments of a `_target_`, whose types are read from source code, would need a separate checker anyway.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tempo.distributed.exchange import Exchange, exchange_of
 from tempo.errors import UserError
 
 MOST_COUNT = 2**31 - 1
-"""Largest whole number of a key that counts something."""
+"""Largest whole number for a key that counts something."""
 T = TypeVar("T")
 
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 class Range:
     """The numbers that a key may have; None is in every range.
 
-    `note` says why there is an upper end. `example` stands in the message for a value out of range.
+    `note` explains the upper limit. `example` is the value that the error message suggests.
     """
 
     at_least: float | None = None
@@ -37,7 +37,7 @@ class Range:
     example: float | None = None
 
     def check(self, value: object, where: str) -> None:
-        """Raise UserError if a number, or one in a list, is out of range; `where` is its dotted key."""
+        """Raise UserError if a number, alone or in a list, is out of range; `where` is its dotted key."""
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, bool) or not isinstance(number, int | float):
                 continue
@@ -81,7 +81,7 @@ def key(
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Random changes of a training image: `data.augment`."""
+    """Random changes to a training image: `data.augment`."""
 
     crop_padding: int = key(0, at_least=0)
     flip: bool = False
@@ -106,13 +106,13 @@ class Target:
 
     @property
     def node(self) -> dict[str, Any]:
-        """The node as it stands in the configuration."""
+        """The node as written in the configuration."""
         return {"_target_": self.target, **self.arguments}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What every data set has; `source` is the data set itself with the keys of its own."""
+    """Keys common to all data sets; `source` is the data set itself with its own keys."""
 
     source: Target
     total_batch_size: int = key(128, at_least=1)
@@ -127,7 +127,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerConfig:
-    """How a network is trained, and on what."""
+    """Length, hardware, precision and distribution of training."""
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     devices: int = key(1, at_least=1)
@@ -206,7 +206,7 @@ class EmaConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DivergenceConfig:
-    """Which loss ends a run as diverged."""
+    """The loss at which a run ends as diverged."""
 
     factor: float | None = key(10.0, above=1)
 
@@ -240,7 +240,7 @@ class RunConfig:
     """The same configuration as plain values, for records and their hashes."""
 
     def with_trainer(self, **changes: Any) -> RunConfig:
-        """Return the configuration with other values of some keys of the trainer."""
+        """Return the configuration with some trainer keys changed."""
         values = {**self.values, "trainer": {**self.values["trainer"], **changes}}
         return dataclasses.replace(self, trainer=dataclasses.replace(self.trainer, **changes), values=values)
 
@@ -253,14 +253,14 @@ SECTIONS: dict[str, type] = {
     "ema": EmaConfig,
     "divergence": DivergenceConfig,
 }
-"""Nodes of the root whose keys are all in this file."""
+"""Root nodes whose keys are all declared in this file."""
 GROUPS = ("data", "model", "optimizer", "scheduler")
-"""What every run is made of: one option of each group."""
+"""Groups that every run chooses one option from."""
 COMMON_DATA_KEYS = frozenset(key.name for key in dataclasses.fields(DataConfig)) - {"source"}
-"""Keys of the data node that do not belong to its source."""
+"""Keys of the data node that do not belong to the data set itself."""
 _BUILT = {*SECTIONS, *GROUPS, "logger", "values"}
 ROOT_KEYS = frozenset(key.name for key in dataclasses.fields(RunConfig)) - _BUILT
-"""Keys of the root that hold a value, not a node."""
+"""Root keys that hold a value, not a node."""
 SEARCH_KEYS = (
     "n_trials",
     "sampler",
@@ -271,7 +271,7 @@ SEARCH_KEYS = (
     "max_failures",
     "batch",
 )
-"""Keys of `hydra.sweeper` that may be written without that prefix: no run has keys of these names."""
+"""Keys of `hydra.sweeper` that may be written without that prefix: no run has keys with these names."""
 
 
 def field_types(section: type[Any]) -> dict[str, str]:
@@ -280,12 +280,12 @@ def field_types(section: type[Any]) -> dict[str, str]:
 
 
 def read_section(section: type[T], where: str, node: Mapping[str, Any], **built: Any) -> T:
-    """Check the node of a section and return it as an object; a missing key has its default.
+    """Check the node of a section and return it as an object; a missing key takes its default.
 
-    `where` is the section's dotted key, empty for the root. `built` are fields that are objects already.
+    `where` is the section's dotted key, empty for the root. `built` holds fields that are already objects.
 
     Raises:
-        UserError: an unknown key, a value of another type, or a number out of its range.
+        UserError: an unknown key, a value of the wrong type, or a number out of range.
     """
     types = field_types(section)
     check_types(where, node, {name: kind for name, kind in types.items() if name not in built})

@@ -22,7 +22,7 @@ def check_types(where: str, values: Mapping[str, Any], annotations: Mapping[str,
     """Compare the values of a node with the annotations of its keys; `where` is the node's dotted key.
 
     Raises:
-        UserError: an unknown key (the nearest one is named) or a value of another type.
+        UserError: an unknown key (the message suggests the nearest one) or a value of the wrong type.
     """
     prefix = f"{where}." if where else ""
     for key, value in values.items():
@@ -42,7 +42,7 @@ def check_present(where: str, values: Mapping[str, Any], required: Iterable[str]
 
 
 def fits(value: Any, annotation: str) -> bool:
-    """Whether a plain value agrees with an annotation; one that is not known here fits every value."""
+    """Whether a plain value fits an annotation; every value fits an annotation unknown here."""
     return _fits(value, ast.parse(annotation, mode="eval").body)
 
 
@@ -59,7 +59,7 @@ def _fits(value: Any, node: ast.expr) -> bool:
         case "int":
             return isinstance(value, int) and not isinstance(value, bool)
         case "float":
-            # A few keys may be infinite; NaN never means anything.
+            # Some keys may be infinite, but NaN is never a meaningful setting.
             return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
         case "str":
             return isinstance(value, str)
