@@ -91,9 +91,7 @@ def check_flags(arguments: list[str], config_name: str = "train") -> None:
     if config_name in ONE_RUN:
         for argument in arguments:
             if re.match(r"[+~]*hydra\.run", argument):
-                raise UserError(
-                    f"{argument}: src/{config_name}.py does not create a Hydra folder; leave it out"
-                )
+                raise UserError(f"{argument}: src/{config_name}.py creates no Hydra folder; leave it out")
         if known.multirun:
             raise UserError(f"-m: src/{config_name}.py takes one run at a time; leave it out")
     if known.config_dir and not Path(known.config_dir).is_dir():
