@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.record.run_json import RunRecord
-from tests.jobs import SMALL
+from tempo.run.process_launch import launch_group
+from tempo.run.run_request import RunRequest
+from tests.jobs import SMALL, checked_job
 
 NETWORK = """
 import os
@@ -49,3 +55,19 @@ def test_the_cause_is_named_and_the_next_job_runs(tmp_path: Path) -> None:
     assert broken.reason in done.stdout.replace("\n", " ")
     assert "Traceback" not in done.stdout + done.stderr
     assert "fragile.py" in (tmp_path / "sweep" / "breaks=True" / "ranks" / "rank1.log").read_text()
+
+
+def test_a_group_that_dies_at_once_is_not_taken_for_the_session_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of an interrupted run would end the resumed one without a word."""
+    config, choices = checked_job([*SMALL, "trainer=ddp_cpu"])
+    record = RunRecord(config=dict(config.values), config_hash="", overrides=[], seed=0, status="interrupted")
+    record.write(tmp_path)
+    before = (tmp_path / "run.json").read_bytes()
+    failing = shutil.which("false")
+    assert failing is not None
+    monkeypatch.setattr(sys, "executable", failing)
+    with pytest.raises(UserError, match=r"failed: exit code 1 before the first record"):
+        launch_group(RunRequest(config=config, folder=tmp_path, overrides=[], choices=choices))
+    assert (tmp_path / "run.json").read_bytes() == before

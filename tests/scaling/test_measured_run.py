@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -98,6 +99,11 @@ def test_a_point_that_fails_stops_no_other(
     assert (again, failures) == (points, [])
     assert capsys.readouterr().out.splitlines()[-1].startswith("kept      cnn3, ring, 1 worker: ")
     assert not (right.run_folder / "checkpoints").exists()
+    right.path.unlink()
+    bench.settings = dataclasses.replace(plan.settings, minutes=1e-3)
+    # The record of its last run is still there, and says nothing of this one.
+    points, (failure,) = bench.measure([right])
+    assert (points, failure.partition(": ")[2][:12]) == ([], "not finished")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")

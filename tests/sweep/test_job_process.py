@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 import signal
 import time
@@ -152,6 +154,15 @@ def test_a_packed_configuration_arrives_as_it_left(overrides: list[str], tmp_pat
         time.sleep(0.05)
     outcome = process.outcome()
     assert (outcome.kind, outcome.value) == ("completed", 0.5), outcome.reason
+
+
+@pytest.mark.parametrize(("script", "function"), [("train", "main"), ("lr_range", "run")])
+def test_a_packed_job_names_the_function_of_its_script(script: str, function: str) -> None:
+    """The `main` of lr_range.py reads the command line: a job of its sweep is the function that it calls."""
+    module = importlib.import_module(script)
+    job = PackedJob.pack(OmegaConf.create(), getattr(module, function))
+    assert (Path(job.script).name, job.function) == (f"{script}.py", function)
+    assert list(inspect.signature(inspect.unwrap(getattr(module, job.function))).parameters) == ["config"]
 
 
 def test_slots_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,11 +61,13 @@ def launch_group(request: RunRequest) -> RunRecord:
     starter = ["torch.distributed.run", *meeting, f"--nproc-per-node={devices}", *worker]
     if config.trainer.exchange.is_asynchronous:
         starter = ["tempo.run.async_group", str(devices)]
+    before = _content(folder / FILE_NAME)
     with (logs / "torchrun.log").open("w", encoding="utf-8") as errors:
         code = ChildProcess.run_module(*starter, str(job_file), environment=variables, stderr=errors).wait()
     if follows():
         return _of_this_node(request, code, logs)
-    record = RunRecord.read(folder) if (folder / FILE_NAME).exists() else None
+    # A group that died before its first record leaves that of the session before, or none.
+    record = RunRecord.read(folder) if _content(folder / FILE_NAME) != before else None
     if record is not None and record.status not in ("running", "failed"):
         return record
     cause = _cause(logs)
@@ -79,6 +81,10 @@ def launch_group(request: RunRequest) -> RunRecord:
     unrecorded = f"{exit_reason(code)} before the first record: {last_line(logs / 'torchrun.log')}"
     reason = words or (record.reason if record else unrecorded)
     raise UserError(f"the group of {devices} processes failed: {reason}; see {logs}")
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
 
 
 def _cause(logs: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from tempo.config.resolve_interpolations import plain
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.record.folder_lock import FolderLock
+from tempo.record.run_json import FILE_NAME
 from tempo.report.number_format import SMOKE
 from tempo.scaling.calibrate import calibrate
 from tempo.scaling.measured_point import SUFFIX, ScalingPoint, cores, read_points, with_single
@@ -104,6 +105,7 @@ class Benchmark:
 
     def _measure(self, wanted: PlannedPoint) -> ScalingPoint:
         folder = wanted.run_folder
+        (folder / FILE_NAME).unlink(missing_ok=True)  # of an earlier attempt, which would count as this one
         train_within(wanted.config, folder, 60 * self.settings.minutes)
         point = point_of_run(folder, warmup_steps=wanted.warmup_steps, command=self.command)
         shutil.rmtree(folder / "checkpoints")  # of a network that learnt noise

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tempo.config.schema import RunConfig
+from tempo.distributed.child_process import PARENT
 from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
 from tempo.paths import ROOT
@@ -129,12 +130,18 @@ def link_of_this_machine(backend: str) -> Link:
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "link.json"
-        starter = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+        child = "tempo.distributed.child_process"
+        starter = [child, "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", child]
         source = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
         try:
             done = subprocess.run(
-                [sys.executable, "-m", *starter, "-m", "tempo.scaling.network_link", str(path), backend],
-                env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"},
+                [sys.executable, "-m", *starter, "tempo.scaling.network_link", str(path), backend],
+                env={
+                    **os.environ,
+                    "PYTHONPATH": source,
+                    "OMP_NUM_THREADS": "1",
+                    PARENT: str(os.getpid()),
+                },
                 capture_output=True,
                 text=True,
                 timeout=_LINK_SECONDS,

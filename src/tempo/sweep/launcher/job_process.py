@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from hydra._internal.callbacks import Callbacks
 from hydra.conf import HydraConf
@@ -142,17 +142,19 @@ class PackedJob:
     """A job for any machine that sees the sweep's folder.
 
     It is composed where the sweep runs, so nothing that is edited while the job waits can reach it. `config`
-    is YAML including the `hydra` node; interpolations are resolved where the job runs. The task is the
-    function `main` of `script`.
+    is YAML including the `hydra` node; interpolations are resolved where the job runs. The task is a function
+    of the file `script`.
     """
 
     config: str
     script: str
+    function: str = "main"
 
     @classmethod
     def pack(cls, config: DictConfig, task: TaskFunction) -> PackedJob:
         """Pack the composed configuration of a job and the launcher's task."""
-        return cls(OmegaConf.to_yaml(config), inspect.unwrap(task).__code__.co_filename)
+        function: Any = inspect.unwrap(task)
+        return cls(OmegaConf.to_yaml(config), function.__code__.co_filename, function.__name__)
 
     def run_here(self) -> Outcome:
         """Run the job in this process, or resume it; if it has a result, return that."""
@@ -184,7 +186,7 @@ class PackedJob:
         return run_job(
             # Hydra uses the callbacks of the context alone: there is nothing to load.
             hydra_context=HydraContext(cast(ConfigLoader, None), Callbacks(config)),
-            task_function=inspect.unwrap(script.main),
+            task_function=inspect.unwrap(getattr(script, self.function)),
             config=config,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
