@@ -138,7 +138,7 @@ def test_other_kernels_are_no_difference_and_another_function_is_one() -> None:
     assert "off by" in difference(other_images, first, deterministic=False)
     halved = ([gradient / 2 for gradient in first[0]], first[1])
     assert "off by" in difference(halved, first, deterministic=False)
-    assert difference((first[0][1:], first[1]), first, deterministic=False) == "other gradients"
+    assert difference((first[0][1:], first[1]), first, deterministic=False) == "gradients of other parameters"
 
 
 def test_a_single_wrong_tensor_shows_where_kernels_give_the_same_bits() -> None:

@@ -1,4 +1,4 @@
-"""One run, from a checked configuration to its record: train, evaluate, reproduce, and the processes for it.
+"""One run, from a checked configuration to its record: train, evaluate, reproduce, and start processes.
 
-It does not know sweeps.
+This package knows nothing of sweeps.
 """

@@ -1,6 +1,6 @@
-"""The processes of `trainer.method=ps_async`: `python -m tempo.run.async_group <workers> <job.json>`.
+"""Start the processes of `trainer.method=ps_async`: `python -m tempo.run.async_group <workers> <job.json>`.
 
-Not torchrun, which ends all processes with the first one that dies: here training continues without it.
+torchrun is not used because it ends all processes when one dies; here training continues without it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def main() -> None:
     def stop(number: int) -> None:
         if not workers or os.getppid() != parent:
             sys.exit(128 + number)
-        workers[0].send(number)  # which saves, stops, and so ends the rest
+        workers[0].send(number)  # it saves and stops; its end makes `_wait` end the others
 
     with StopSignals(stop):
-        # Two of Ray's processes would outlive this one by a minute if it were killed: it is asked to end.
+        # SIGTERM, not SIGKILL: two of Ray's processes would outlive a killed parent by a minute.
         die_with_parent(parent, signal.SIGTERM)
         with ray_cluster() as address:
             try:
@@ -50,7 +50,7 @@ def _start(rank: int, count: int, place: dict[str, str], job_file: str) -> Child
 
 
 def _wait(workers: list[ChildProcess], server: str) -> int:
-    """Return the exit code of the first worker; the server does without another one that dies before."""
+    """Return the exit code of the first worker; if another worker dies earlier, the server drops it."""
     first, *others = workers
     lost: set[int] = set()
     while (code := first.exit_code()) is None:

@@ -1,4 +1,4 @@
-"""The images of a run: its training, validation and test sets, and the batches made of them."""
+"""Build a run's training, validation and test sets, and the batches drawn from them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tempo.task.classifier import Classifier
 # signal soon. Parameters x images is a poor measure of a step's work, but it tells an MLP from a ResNet.
 _CHUNK_STEPS, _CHUNK_VALUES, _CHUNK_WORK = 64, 1 << 22, 250_000_000
 _GPU_FACTOR = 32
-"""Values and work of a chunk on a GPU, which must not wait for Python between two short chunks."""
+"""Factor for both limits on a GPU, which would wait for Python between short chunks."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """The three sets of a run; `sha256` is of the official training and test images together."""
+    """The three sets of a run; `sha256` covers the official training and test images."""
 
     train: ImageData
     val: ImageData | None
@@ -40,7 +40,7 @@ class Data:
 
 
 def build_data(config: RunConfig) -> Data:
-    """Read the source, then cut validation from its training images."""
+    """Read the data source, then split validation images off its training images."""
     node = config.data
     train, test = instantiated("data", node.source.node)
     if len(train.classes) < 2:
@@ -90,7 +90,7 @@ def on_best_device(data: ImageData, device: torch.device) -> ImageData:
 def build_plan(config: RunConfig, train_images: int, world_size: int, rank: int) -> BatchPlan:
     """Plan which images each step of this rank sees."""
     trainer = config.trainer
-    if trainer.exchange.is_asynchronous:
+    if trainer.exchange.is_asynchronous:  # a batch belongs to one worker, and the server assigns it
         world_size, rank = 1, 0
     return BatchPlan(
         n=train_images,
@@ -103,13 +103,13 @@ def build_plan(config: RunConfig, train_images: int, world_size: int, rank: int)
 
 
 def total_steps(config: RunConfig, steps_per_epoch: int) -> int:
-    """Return the number of optimizer steps of the whole run."""
+    """Return the number of optimizer steps in the whole run."""
     steps = config.trainer.max_steps
     return steps if steps is not None else config.trainer.epochs * steps_per_epoch
 
 
 def build_train_batches(config: RunConfig, data: Data, module: Classifier) -> TrainBatches:
-    """Build chunks of training steps, starting wherever the trainer stands."""
+    """Build chunks of training steps, starting at the trainer's current step."""
     asked = config.trainer.steps_per_call
     steps = _steps_per_chunk(data.train, module) if asked == "auto" else asked
     if config.checkpoint.every_n_steps is not None:
@@ -133,6 +133,6 @@ def _steps_per_chunk(train: ImageData, module: Classifier) -> int:
 
 
 def build_eval_batches(config: RunConfig, data: ImageData, plan: BatchPlan) -> EvalBatches:
-    """Build batches in which every image stands once, over all ranks."""
+    """Build batches that contain every image exactly once over all ranks."""
     size = config.data.eval_batch_size
     return EvalBatches(data=data, batch_size=size, world_size=plan.world_size, rank=plan.rank)

@@ -1,4 +1,4 @@
-"""The module that Lightning trains: network, optimizer, schedule, preprocessing and their options."""
+"""Build the module that Lightning trains: network, optimizer, schedule, preprocessing and their options."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def build_module(config: RunConfig, data: Data, plan: BatchPlan) -> Classifier:
     if trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)
     if trainer.compile:
-        torch.compiler.reset()  # a process keeps eight compiled networks, and runs the ninth uncompiled
-        network.compile()  # in place: the names in the state dict stay as they are
+        torch.compiler.reset()  # torch keeps eight compiled networks per process; a ninth runs uncompiled
+        network.compile()  # in place, which keeps the names in the state dict
     mean, std = normalization(config.data.normalize, data.train.images)
     preprocess = partial(Preprocess, mean=mean, std=std, channels_last=trainer.channels_last)
     classifier: Callable[..., Classifier] = Classifier
@@ -65,7 +65,7 @@ def _optimizer_settings(config: RunConfig) -> dict[str, Any]:
     settings = config.optimizer.node
     trainer = config.trainer
     if "fused" in settings and trainer.precision == "16-mixed" and trainer.gradient_clip is not None:
-        # A fused optimizer takes the loss scale out itself, after gradients were clipped at the wrong size.
+        # A fused optimizer divides by the loss scale itself, but clipping comes earlier and needs true sizes.
         settings["fused"] = False
     if "fused" in settings and trainer.shard:
         settings["fused"] = fused_for_parts(settings)

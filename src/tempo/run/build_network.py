@@ -1,4 +1,4 @@
-"""The network of conf/model: its construction, and weights that it takes over from another run."""
+"""Build the network of conf/model, and load weights from another run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tempo.trainer.checkpoint_file import network_weights, tested_weights, weigh
 
 
 def build_network(model: Target, seed: int, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Build the network of conf/model for images `[C, H, W]`; its weights follow from the seed alone."""
+    """Build the network of conf/model for images `[C, H, W]`; its weights depend only on the seed."""
     behind = {}
     if "network" in (signature_of(model.target) or {}):
         frozen = network_of_run(Path(model.get("run")).expanduser().absolute(), input_shape, num_classes)
@@ -27,15 +27,17 @@ def build_network(model: Target, seed: int, input_shape: tuple[int, int, int], n
     torch.manual_seed(seed)
     network = instantiated("model", model.node, input_shape=input_shape, num_classes=num_classes, **behind)
     if not isinstance(network, nn.Module):
-        raise UserError(f"model._target_={model.target} returns no torch.nn.Module; choose another model=...")
+        raise UserError(
+            f"model._target_={model.target} does not return a torch.nn.Module; choose another model=..."
+        )
     return network
 
 
 def start_from(network: nn.Module, source: str) -> dict[str, str]:
-    """Load the weights that a run tested, or those of a checkpoint; return what the record says of them.
+    """Load the weights that a run tested, or those of a checkpoint; return their entry in the record.
 
     Raises:
-        UserError: there are no weights, or they are of another network.
+        UserError: there are no weights, or they belong to another network.
     """
     path = Path(source).expanduser().absolute()
     if path.is_file():
@@ -54,7 +56,7 @@ def start_from(network: nn.Module, source: str) -> dict[str, str]:
             )
     try:
         network.load_state_dict(weights)
-    except RuntimeError as error:  # the weights of a stem know the network behind it
+    except RuntimeError as error:  # a stem's weights name the network behind it, and this one has another
         raise UserError(f"init_from={source}: {error}; choose another model=...") from error
     return {"path": source, "weights_sha256": weights_sha256(network)}
 
@@ -73,7 +75,7 @@ def network_of_run(folder: Path, input_shape: tuple[int, int, int], num_classes:
             another size or with other classes.
     """
     channels, height, width = input_shape
-    if min(height, width) < 2:  # a chain of stems that leads back to itself ends here
+    if min(height, width) < 2:  # each stem halves the images, so this also ends a cycle of stems
         raise UserError(
             f"model.run={folder} cannot follow a stem for images of {height}x{width}; use larger images"
         )

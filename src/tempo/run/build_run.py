@@ -1,4 +1,4 @@
-"""Everything a run consists of, built before its first step."""
+"""Build every part of a run before its first step."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tempo.trainer.stop_ranks_on_signal import StopOnSignal
 
 @dataclass(frozen=True, kw_only=True)
 class RunParts:
-    """What is fitted, then tested, then recorded."""
+    """Parts of a run: data, module, trainer and the objects that record and save."""
 
     data: Data
     plan: BatchPlan
@@ -65,7 +65,7 @@ def build_run(
     check_every_rank_has_images(data, world_size)
     plan = build_plan(config, len(data.train), world_size, rank)
     module = build_module(config, data, plan)
-    if config.init_from and start.checkpoint is None:
+    if config.init_from and start.checkpoint is None:  # a checkpoint would overwrite these weights
         record.init_from = start_from(module.network, config.init_from)
     callbacks = build_callbacks(
         config,

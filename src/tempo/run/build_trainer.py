@@ -1,4 +1,4 @@
-"""Lightning's trainer for conf/trainer: devices, strategy, precision and loggers."""
+"""Build Lightning's trainer for conf/trainer: devices, strategy, precision and loggers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check_devices(config: RunConfig) -> None:
 
 
 def build_loggers(config: RunConfig, folder: Path, steps_done: int | None) -> list[Logger]:
-    """Build TensorBoard's logger and the one of conf/logger; `steps_done` is None in a new run."""
+    """Build TensorBoard's logger and the one from conf/logger; `steps_done` is None in a new run."""
     loggers: list[Logger] = [TensorBoardLog(folder, steps_done)]
     if config.logger is not None:
         loggers.append(instantiated("logger", config.logger.node))
@@ -60,15 +60,15 @@ def build_loggers(config: RunConfig, folder: Path, steps_done: int | None) -> li
 def build_trainer(
     config: RunConfig, folder: Path, plan: BatchPlan, callbacks: list[pl.Callback], loggers: list[Logger]
 ) -> pl.Trainer:
-    """Build the trainer; what tempo does itself is switched off in it.
+    """Build the trainer, with the features that tempo replaces switched off.
 
-    Sets numerics for the whole process and, on a CPU, keeps freed memory (`keep_freed_memory`).
+    It also sets numerics for the whole process and, on a CPU, keeps freed memory (`keep_freed_memory`).
     """
     node = config.trainer
     steps = total_steps(config, plan.steps_per_epoch)
     set_numerics(deterministic=node.deterministic, matmul_precision=node.matmul_precision)
     strategy = _strategy(config)
-    # Lightning refuses this precision next to a strategy that does the same once it has the plugin.
+    # Lightning refuses this precision with a strategy of this kind, but accepts it as a plugin.
     double = node.precision == "64-true" and isinstance(strategy, ShardedStrategy)
     trainer = pl.Trainer(
         accelerator=node.accelerator,
@@ -76,8 +76,8 @@ def build_trainer(
         num_nodes=node.num_nodes,
         strategy=strategy,
         precision=None if double else node.precision,
-        # Not max_steps: with it Lightning resumes the end of an epoch as if it were the middle of one. The
-        # batches of the last epoch end with the last step.
+        # Not max_steps: with it Lightning resumes at the end of an epoch as if in the middle of one. The
+        # loader ends the last epoch at the last step.
         max_epochs=-(-steps // plan.steps_per_epoch),
         check_val_every_n_epoch=node.val_every_n_epochs,
         num_sanity_val_steps=0,
@@ -86,7 +86,7 @@ def build_trainer(
         callbacks=callbacks,
         plugins=[CheckpointFiles(), cluster_environment(), *([DoublePrecision()] if double else [])],
         logger=loggers,
-        # One call of training_step is several steps: rows are written by the recorder, by its own count.
+        # One call of training_step takes several steps, so the recorder decides when to write rows.
         log_every_n_steps=1,
         default_root_dir=folder,
         enable_checkpointing=False,

@@ -1,4 +1,4 @@
-"""The callbacks of a run, in the order in which Lightning must call them."""
+"""Build the callbacks of a run, in the order in which Lightning must call them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tempo.trainer.stopping_rules import DivergenceWatch, EarlyStopping, Pruning
 
 @dataclass(frozen=True)
 class Callbacks:
-    """All callbacks, and the two that a run itself asks for more than Lightning does."""
+    """All callbacks, and the two that the run also uses directly."""
 
     in_order: list[pl.Callback]
     recorder: Recorder
@@ -43,8 +43,8 @@ def build_callbacks(
 ) -> Callbacks:
     """Build the callbacks that the configuration asks for.
 
-    Ranks agree first. The recorder flushes losses before anything else looks at them, and a checkpoint is
-    written before anything may stop the run.
+    The order matters. The check that ranks agree comes first. The recorder flushes losses before other
+    callbacks read them, and a checkpoint is written before any callback may stop the run.
     """
     metric = monitored_metric(config)
     divergence = DivergenceWatch(config.divergence.factor, len(data.train.classes))
@@ -89,11 +89,11 @@ def build_callbacks(
 
 
 def monitored_metric(config: RunConfig) -> str:
-    """Return the metric by which validation is judged: the objective, if it is a metric of validation."""
+    """Return the validation metric that ranks states: the objective, or else accuracy."""
     objective = config.objective
     return objective if objective.startswith("val/") else "val/accuracy"
 
 
 def metric_mode(metric: str) -> Literal["min", "max"]:
-    """Whether the smallest or the largest value of a metric is the best."""
+    """Return "min" or "max": which value of a metric is the best."""
     return "min" if metric.endswith("loss") else "max"

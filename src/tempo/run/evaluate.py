@@ -1,4 +1,4 @@
-"""Test a finished run again: the same configuration, checkpoint and numbers."""
+"""Test a finished run again with its own configuration and checkpoint."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tempo.trainer.console import console
 from tempo.trainer.process_settings import quiet
 
 _LOSS_TOLERANCE = 1e-6
-"""Relative: in batches of another size, networks compute an image's loss a little differently."""
+"""Relative tolerance: a network computes an image's loss slightly differently in batches of another size."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of a test; `against_record` says whether the record has the same numbers."""
+    """Result of a test; `against_record` says how it compares with the record."""
 
     loss: float
     accuracy: float
@@ -40,7 +40,7 @@ class Evaluation:
 
 
 def evaluate_from_hydra(config: DictConfig) -> None:
-    """Evaluate as conf/evaluate.yaml and the overrides ask, and print the result."""
+    """Evaluate a run as set in conf/evaluate.yaml and the overrides, and print the result."""
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     folder = Path(values["run"]).expanduser().absolute()
@@ -51,7 +51,7 @@ def evaluate_from_hydra(config: DictConfig) -> None:
     )
     try:
         write_atomically(folder / "evaluation.json", json.dumps(result.__dict__, indent=2) + "\n")
-    except OSError as error:  # a folder of another user can be tested all the same
+    except OSError as error:  # another user's run can be tested even if its folder is read-only
         console().print(f"not written: {folder / 'evaluation.json'}: {error.strerror}")
 
 
@@ -78,7 +78,7 @@ def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "au
     if record.data and data.sha256 != record.data.get("sha256"):
         raise UserError(
             f"the images are not those of the run (SHA-256 {data.sha256[:12]}, recorded "
-            f"{str(record.data.get('sha256'))[:12]}); provide the run's own data, e.g. by TEMPO_DATA"
+            f"{str(record.data.get('sha256'))[:12]}); provide the run's own data, e.g. with TEMPO_DATA"
         )
     plan = build_plan(config, len(data.train), world_size=1, rank=0)
     module = build_module(config, data, plan)

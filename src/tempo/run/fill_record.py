@@ -1,4 +1,4 @@
-"""What the record of a run says: its beginning, what was built for it, its test and its end."""
+"""Fill in a run's record: its start, the parts built, its test and its end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tempo.trainer.stopping_rules import Diverged, Pruned
 def first_record(
     config: RunConfig, overrides: Sequence[str], choices: dict[str, str]
 ) -> tuple[RunRecord, bytes]:
-    """Return the record of a run that starts now in this process, and the diff of its checkout."""
+    """Return the record of a run that starts now in this process, and the diff of the checkout."""
     git, diff = git_state()
     record = RunRecord(
         config=dict(config.values),
@@ -55,7 +55,7 @@ def first_record(
 
 
 def keep_diff(record: RunRecord, folder: Path, diff: bytes, *, resumed: bool) -> None:
-    """Write the diff next to the record; one unlike an earlier session's gets a name of its own."""
+    """Write the diff next to the record; if it differs from an earlier session's, give it a new name."""
     if not diff:
         return
     name = DIFF_FILE
@@ -66,7 +66,7 @@ def keep_diff(record: RunRecord, folder: Path, diff: bytes, *, resumed: bool) ->
 
 
 def record_parts(record: RunRecord, parts: RunParts, world_size: int) -> None:
-    """Write into the record what was built: data, network, batch, objective, device and numerics."""
+    """Record the parts that were built: data, network, batch, objective, device and numerics."""
     data, plan, device = parts.data, parts.plan, parts.trainer.strategy.root_device
     parameters = list(parts.module.network.parameters())
     record.world_size = world_size
@@ -96,9 +96,9 @@ def record_parts(record: RunRecord, parts: RunParts, world_size: int) -> None:
 
 
 def _numerics(device: torch.device) -> dict[str, Any]:
-    """Return the settings and abilities of torch that can change the last bits of a number."""
+    """Return the torch settings and CPU or GPU features that can change the last bits of a number."""
     found: dict[str, Any] = {
-        "variables": switches(),  # again: deterministic algorithms have set some by now
+        "variables": switches(),  # read again, since deterministic algorithms have set some by now
         "threads": {"intra_op": torch.get_num_threads(), "inter_op": torch.get_num_interop_threads()},
         "matmul_precision": torch.get_float32_matmul_precision(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
@@ -117,7 +117,7 @@ def _numerics(device: torch.device) -> dict[str, Any]:
 
 
 def record_exchange(record: RunRecord, parts: RunParts) -> None:
-    """Write into the record what went through a parameter server, and how many workers took steps."""
+    """Record the parameter server's traffic and the number of workers that took steps."""
     for part in (parts.module, parts.trainer.strategy):
         record.exchange = getattr(part, "exchange", record.exchange)  # also absent before the first step
     if workers := record.exchange.get("steps_of_workers"):
@@ -125,7 +125,7 @@ def record_exchange(record: RunRecord, parts: RunParts) -> None:
 
 
 def record_test(record: RunRecord, parts: RunParts, chosen: ChosenState) -> None:
-    """Write into the record which state was tested, and what the test found."""
+    """Record which state was tested, and the results of the test."""
     result = parts.module.evaluated
     record.selected = chosen.selected
     if chosen.val_metrics:
@@ -138,7 +138,7 @@ def record_test(record: RunRecord, parts: RunParts, chosen: ChosenState) -> None
 
 
 def record_end(record: RunRecord, error: BaseException | None) -> None:
-    """Write into the record how the run ended, by the exception that ended it; None completes it."""
+    """Record how the run ended: by an exception, or completed if `error` is None."""
     if error is None:
         record.status = "completed"
     elif isinstance(error, Diverged):
@@ -148,7 +148,7 @@ def record_end(record: RunRecord, error: BaseException | None) -> None:
         record.status, record.reason = "pruned", str(error)
     elif isinstance(error, Interrupted):
         record.status, record.reason = "interrupted", str(error)
-    # Lightning exits on a second Ctrl-C while it deals with the first.
+    # Lightning turns the KeyboardInterrupt of a second Ctrl-C into SystemExit.
     elif isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
         record.status, record.reason = "interrupted", "SIGINT"
     else:

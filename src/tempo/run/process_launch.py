@@ -1,6 +1,6 @@
 """Start the processes of a run on several devices, with torchrun and the resolved configuration.
 
-Lightning's own launcher would run this program's command line again in each rank, `-m` included.
+Lightning's own launcher would run this program's command line again in each rank, including `-m`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tempo.run.run_request import RunRequest
 
 JOB_FILE = "job.json"
 ERROR_FILE = "error.json"
-"""In `ranks/`: the error of the first rank that failed."""
+"""File in `ranks/` with the error of the first rank that failed."""
 
 
 def needs_group(config: RunConfig) -> bool:
@@ -30,12 +30,12 @@ def needs_group(config: RunConfig) -> bool:
 
 
 def launch_group(request: RunRequest) -> RunRecord:
-    """Start one process per device and wait; rank 0 prints here, the others into files in `ranks/`.
+    """Start one process per device and wait; rank 0 prints here, the others to files in `ranks/`.
 
-    Each of several nodes starts its own part; rank 0, on the first node, writes the record.
+    With several nodes, each starts its own part of the group; rank 0, on the first node, writes the record.
 
     Raises:
-        UserError: the group failed; the line names the reason and the folder of the logs.
+        UserError: the group failed; the message has the reason and the folder of the logs.
     """
     config, folder = request.config, request.folder
     meeting = rendezvous(config.trainer.num_nodes)
@@ -49,7 +49,7 @@ def launch_group(request: RunRequest) -> RunRecord:
         "overrides": request.overrides,
         "choices": request.choices,
         "stop_after": request.stop_after,
-        # Processes share no clock but the time of day.
+        # perf_counter starts anywhere in each process, so only the time of day can be passed on.
         "started_unix": time.time() - (time.perf_counter() - request.started),
     }
     write_atomically(job_file, json.dumps(job_values))
@@ -88,16 +88,16 @@ def _content(path: Path) -> bytes | None:
 
 
 def _cause(logs: Path) -> dict[str, Any]:
-    """Return what a rank has written before it failed; nothing if it was killed."""
+    """Return the error that a rank wrote when it failed; empty if it was killed."""
     try:
         cause: dict[str, Any] = json.loads((logs / ERROR_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # or killed while it wrote
+    except (FileNotFoundError, ValueError):  # ValueError: the rank was killed while writing
         return {}
     return cause
 
 
 def _of_this_node(request: RunRequest, code: int, logs: Path) -> RunRecord:
-    """Return what a node without rank 0 knows of the run: that its part has ended."""
+    """Return a minimal record on a node without rank 0, which knows only that its part has ended."""
     if code != 0:
         raise UserError(f"this node's part of the group failed ({exit_reason(code)}); see {logs}")
     config = request.config

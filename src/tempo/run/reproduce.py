@@ -46,7 +46,7 @@ from tempo.trainer.stop_ranks_on_signal import STOPPED_AFTER
 
 COMPARISON_FILE = "comparison.json"
 ENDED_EARLY = ("interrupted", "pruned")
-"""Statuses of runs that a signal or a search ended; the new run stops at the same step."""
+"""Statuses of runs ended by a signal or a search; the new run stops at the same step."""
 _MOST_DIFFERENCES = 100
 
 
@@ -64,7 +64,7 @@ class Asked:
 
 
 def reproduce_from_hydra(config: DictConfig) -> int:
-    """Reproduce as conf/reproduce.yaml and the overrides ask; return the exit code."""
+    """Reproduce a record as set in conf/reproduce.yaml and the overrides; return the exit code."""
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     asked = {str(key): value for key, value in values.items()}
@@ -74,13 +74,13 @@ def reproduce_from_hydra(config: DictConfig) -> int:
 
 
 def reproduce(asked: Asked) -> Verdict | None:
-    """Train a folder's record anew and compare; the comparison is also written into the new folder.
+    """Train a folder's record anew and compare; also write the comparison into the new folder.
 
-    Returns None if the user stopped the new run.
+    Return None if the user stopped the new run.
 
     Raises:
-        UserError: the folder has no record, or one without a result, or one that names foreign code; this
-            checkout or machine cannot train its configuration; the tolerance is outside [0, 1].
+        UserError: the folder has no record, its record has no result or names foreign code, this checkout or
+            machine cannot train its configuration, or the tolerance is outside [0, 1].
     """
     if not 0 <= asked.tolerance <= 1:
         raise UserError(
@@ -102,7 +102,7 @@ def reproduce(asked: Asked) -> Verdict | None:
     if record.data.get("sha256") not in (None, sha256):
         differences.append(Difference("data.sha256", record.data["sha256"], sha256))
         verdict = judge(differences, [], asked.tolerance, ["data SHA-256"])
-        _print(f"{verdict.line()}; nothing was trained. Name the folder of the images by data_root=<folder>")
+        _print(f"{verdict.line()}; nothing was trained. Set the folder of the images with data_root=<folder>")
         return verdict
     overrides = [override for override in record.overrides if not override.startswith("resume=")]
     found = _train(
@@ -126,7 +126,7 @@ def reproduce(asked: Asked) -> Verdict | None:
 
 
 def _stop_after(record: RunRecord, curves: Curves, folder: Path) -> int | None:
-    """Return the step at which a run was stopped or killed; None if it came to its own end."""
+    """Return the step at which a run was stopped or killed; None if it ended by itself."""
     steps = curves.get("step", np.empty(0))
     if not np.isfinite(steps).all():
         raise UserError(f"{folder / CURVES_FILE} was changed: a row has no step; restore the run's own file")
@@ -152,7 +152,7 @@ def _config(record: RunRecord, folder: Path, asked: Asked) -> tuple[RunConfig, l
     changes = {f"trainer.{key}": value for key, value in wanted.items() if value != trainer[key]}
     config |= {"trainer": trainer | wanted, "logger": {}, "resume": None, "preview": False}
     if asked.data_root is not None:
-        # Whoever names the folder may download into it again.
+        # Only if the user names the folder does the recorded choice to download apply.
         download = {key: value for key, value in record.config["data"].items() if key == "download"}
         config["data"] = {**config["data"], **download, "root": asked.data_root}
         changes["data.root"] = f"'{asked.data_root}'"
@@ -165,7 +165,7 @@ def _config(record: RunRecord, folder: Path, asked: Asked) -> tuple[RunConfig, l
 
 
 def _tampered_keys(record: RunRecord, folder: Path) -> Iterator[Difference]:
-    """Yield keys that were changed in a record: they fit neither its hash nor its overrides."""
+    """Yield the keys of a record that match neither its hash nor its overrides, so were changed later."""
     config = {key: value for key, value in record.config.items() if key != "resume"}
     if config_hash(config) == record.config_hash:
         return
@@ -175,7 +175,7 @@ def _tampered_keys(record: RunRecord, folder: Path) -> Iterator[Difference]:
 
 
 def _announce(record: RunRecord, folder: Path) -> None:
-    """Print what is different before the training starts: code, versions, keys with another default."""
+    """Print what differs before training starts: code, versions, keys whose default has changed."""
     now = dataclasses.replace(record, git=git_state()[0], versions=versions())
     _print(f"record    {folder}: {record.name}, {record.status} after {record.steps} steps")
     for change in changes_between(record, now):
@@ -193,7 +193,7 @@ def _announce(record: RunRecord, folder: Path) -> None:
 
 
 def _train(request: RunRequest) -> RunRecord:
-    """Train in a new folder, which is removed again if the run is refused."""
+    """Train in a new folder; remove the folder if the run is refused."""
     note_folder(request.folder)
     try:
         request.folder.mkdir(parents=True, exist_ok=True)
@@ -209,7 +209,7 @@ def _train(request: RunRequest) -> RunRecord:
 def _compare(
     record: RunRecord, folder: Path, found: RunRecord, out: Path
 ) -> tuple[list[Difference], list[str]]:
-    """Return the differences of what both runs have, in the order of time, and what was compared."""
+    """Return the differences between the two runs, earliest first, and the list of things compared."""
     one, two = read_curves(folder / CURVES_FILE), read_curves(out / CURVES_FILE)
     differences: list[Difference] = []
     compared = ["configuration", "versions"]
@@ -231,7 +231,7 @@ def _compare(
         differences.append(Difference("steps", record.steps, found.steps))
     if same_end and record.weights_sha256:
         compared.append("weights SHA-256")
-    elif ended_early and record.steps == found.steps:  # also if it was stopped while it was tested
+    elif ended_early and record.steps == found.steps:  # also if the run was stopped during its test
         checkpoints = [path / "checkpoints" / LAST for path in (folder, out)]
         if all(path.exists() for path in checkpoints):
             differences += _checkpoint_differences(*checkpoints)
@@ -240,7 +240,7 @@ def _compare(
 
 
 def _checkpoint_differences(recorded: Path, found: Path) -> Iterator[Difference]:
-    """Yield the tensors of two checkpoints that are not equal, for runs without tested weights."""
+    """Yield the tensors that differ between two checkpoints, for runs without tested weights."""
     one, two = load(recorded), load(found)
     if one.get("global_step") != two.get("global_step"):
         yield Difference(f"{LAST}, step", one.get("global_step"), two.get("global_step"))

@@ -1,4 +1,4 @@
-"""Where a run starts: at its first step, or at the checkpoint of an interrupted run."""
+"""Find where a run starts: at its first step, or at the checkpoint of an interrupted run."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ STATE_ERRORS = (
     TypeError,
     ValueError,
 )
-"""What Lightning, a network or an optimizer raises when it cannot load a state."""
+"""Errors that Lightning, a network or an optimizer raises if it cannot load a state."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """The start of a run; the default is a new one."""
+    """The start of a run; the default is a new run."""
 
     before: RunRecord | None = None
-    """The record of a resumed run, as the session before left it."""
+    """The record of a resumed run, as the previous session left it."""
     checkpoint: Path | None = None
-    """None also in a resumed run that had no usable checkpoint: it starts again."""
+    """The checkpoint to resume from; None also if a resumed run has no usable one and starts again."""
     step: int = 0
 
     @property
     def seconds(self) -> float:
-        """Seconds that earlier sessions of the run took, as far as its record knows."""
+        """Seconds that earlier sessions of the run took, according to its record."""
         seconds = {} if self.before is None else self.before.seconds
         return max(seconds.get("total", 0.0), seconds.get("startup", 0.0) + seconds.get("train", 0.0))
 
 
 def prepare_start(config: RunConfig, folder: Path, record: RunRecord, *, is_rank_zero: bool) -> Start:
-    """Return where the run starts, and bring its record and folder to that state.
+    """Return where the run starts, and update its record and folder to match.
 
     Raises:
         UserError: the run in the folder cannot be resumed with this configuration.
@@ -73,13 +73,13 @@ def prepare_start(config: RunConfig, folder: Path, record: RunRecord, *, is_rank
         log.warning(line)
     if checkpoint is None:
         return Start(before)
-    # Until the first row of this session is written.
+    # These values hold until this session writes its first row.
     record.steps, record.epochs, record.metrics = before.steps, before.epochs, before.metrics
     return Start(before, checkpoint, int(load(checkpoint)["global_step"]))
 
 
 def check_same_images(record: RunRecord, sha256: str) -> None:
-    """Raise UserError if a resumed run has other images than those that it started with."""
+    """Raise UserError if a resumed run's images are not the ones it started with."""
     if record.data.get("sha256") not in (None, sha256):
         raise UserError(
             f"the images are not those that the run started with (SHA-256 {sha256[:12]}, recorded "
@@ -88,22 +88,22 @@ def check_same_images(record: RunRecord, sha256: str) -> None:
 
 
 def warn_of_changes(start: Start, record: RunRecord) -> None:
-    """Log what changed since the session before: code, versions, threads, machine."""
+    """Log what changed since the previous session: code, versions, threads, machine."""
     before = start.before
-    if before is None or "threads" not in before.environment:  # killed before it was built
+    if before is None or "threads" not in before.environment:  # killed before its trainer was built
         return
     for change in changes_between(before, dataclasses.replace(record, sessions=[])):
         log.warning("resumed under different conditions, results may not be bit-identical: %s", change)
 
 
 def changes_between(before: RunRecord, now: RunRecord) -> list[str]:
-    """Return what differs between two runs apart from their results, each as `name: before -> now`."""
+    """Return the differences between two runs apart from their results, as lines `name: before -> now`."""
     commits = [str(record.git.get("commit", "")) for record in (before, now)]
     return causes(before, now, same_source=same_source(*commits))
 
 
 def refuse_state(start: Start, error: Exception) -> None:
-    """Raise UserError if a checkpoint did not fit the run; return if memory or a device failed instead."""
+    """Raise UserError if a checkpoint does not fit the run; return if memory or a device failed instead."""
     if task_line(error, None) is None:
         raise UserError(
             f"the run cannot continue from {start.checkpoint} ({type(error).__name__}: "

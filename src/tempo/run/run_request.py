@@ -1,4 +1,4 @@
-"""What a run is told."""
+"""The request to train a run."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tempo.trainer.optuna_trial import Trial
 
 @dataclass(kw_only=True)
 class RunRequest:
-    """A configuration as plain values, the folder of its run, and where the two came from."""
+    """The configuration of a run, its folder, and the command that chose them."""
 
     config: RunConfig
     folder: Path
     overrides: list[str]
     choices: dict[str, str]
     started: float = field(default_factory=time.perf_counter)
-    """When the clock of `seconds.total` began."""
+    """Start of `seconds.total`, on the clock of `time.perf_counter`."""
     trial: Trial | None = None
-    """The trial of a search that this run is."""
+    """This run's trial in a search; None outside a search."""
     stop_after: int | None = None
-    """Optimizer steps after which to stop as if asked to: where a recorded run was stopped."""
+    """Number of optimizer steps after which to stop, as a signal would; set to reproduce a stopped run."""

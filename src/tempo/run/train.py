@@ -1,4 +1,4 @@
-"""Configuration in, record out: the one path on which a run is trained."""
+"""Train a run: the only path from a configuration to a record."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ from tempo.trainer.stop_ranks_on_signal import Interrupted, StopOnSignal
 from tempo.trainer.stopping_rules import Diverged, Pruned
 
 _PREVIEW_POINTS = 1000
-"""Points of a preview whose number of steps is not known."""
+"""Number of points in a preview if the number of steps is unknown."""
 
 
 def run_from_hydra(config: DictConfig) -> float | None:
-    """Run the job that Hydra composed in the folder that Hydra made; return the objective for a sweep."""
+    """Run the job that Hydra composed, in the folder that Hydra created; return the objective for a sweep."""
     hydra = HydraConfig.get()
     checked = check(plain(config))
     folder = Path(hydra.runtime.output_dir)
@@ -97,11 +97,11 @@ def show_preview(config: RunConfig, folder: Path) -> None:
 def run(request: RunRequest) -> RunRecord:
     """Train, choose a state by validation, test it once, write the record and return it.
 
-    A configuration of several processes starts them, waits, and returns the record that they wrote.
+    If the configuration asks for several processes, start them, wait, and return the record that they wrote.
 
     Raises:
-        UserError: something the user can fix; the record then says `failed`, and why.
-        KeyboardInterrupt: the run is over and recorded, but what started it was asked to stop.
+        UserError: something the user can fix; the record then has status `failed` and the reason.
+        KeyboardInterrupt: the run has ended and is recorded, but a signal asks its caller to stop too.
     """
     check_devices(request.config)
     check_layout(request.config.trainer.exchange)
@@ -110,11 +110,11 @@ def run(request: RunRequest) -> RunRecord:
     lock = FolderLock(request.folder, what="another run", remedy="choose another hydra.run.dir=<folder>")
     with contextlib.nullcontext() if locked_elsewhere else lock:
         if here is None and needs_group(request.config):
-            build_data(request.config)  # download or decode once, before several processes want it
+            build_data(request.config)  # download and decode once, before several processes need the data
             return launch_group(request)
         had_group = has_group()
         world_size, rank = (here.world_size, here.rank) if here else (1, 0)
-        # What the call below built is gone when it returns: a network or trainer would keep the group alive.
+        # A separate call, so that its network and trainer, which keep the group alive, are freed on return.
         record, ended_together = _train(request, world_size, rank)
         if ended_together and not had_group:
             leave_group()
@@ -122,11 +122,11 @@ def run(request: RunRequest) -> RunRecord:
 
 
 def _train(request: RunRequest, world_size: int, rank: int) -> tuple[RunRecord, bool]:
-    """Build, fit, test and record in this process; also return whether no rank can be in an exchange."""
+    """Build, fit, test and record in this process; also return whether no rank still waits in an exchange."""
     record, diff = first_record(request.config, request.overrides, request.choices)
     quiet()
     seed_process(request.config)
-    # Not below in `try`: a run that may not be resumed keeps its record as it is.
+    # Outside `try`: if the run cannot be resumed, its record must not change.
     start = prepare_start(request.config, request.folder, record, is_rank_zero=rank == 0)
     interruption, parts = StopOnSignal(), None
     interruption.stop_after = request.stop_after
@@ -185,7 +185,7 @@ def _print_header(config: RunConfig, record: RunRecord, parts: RunParts) -> None
 
 
 def fit(parts: RunParts, start: Start) -> None:
-    """Take every optimizer step that is left, and validate the last one.
+    """Take all remaining optimizer steps, and validate the final state.
 
     Raises:
         UserError: a kernel is not deterministic, or the checkpoint does not fit the run.
@@ -211,7 +211,7 @@ def fit(parts: RunParts, start: Start) -> None:
             refuse_state(start, RuntimeError(f"it ends the run after {done} steps"))
         raise RuntimeError(f"{done} optimizer steps were taken, the schedule has {module.total_steps}")
     if val is not None and parts.recorder.validated_step != done:
-        # The run ends within an epoch, where Lightning's loop does not validate.
+        # The run ended within an epoch, so Lightning's loop did not validate.
         count_running_epoch_as_done(trainer)
         trainer.validate(module, val, verbose=False)
         parts.checkpoints.save(trainer)
@@ -220,7 +220,7 @@ def fit(parts: RunParts, start: Start) -> None:
 def test(parts: RunParts, request: RunRequest, record: RunRecord) -> None:
     """Load the chosen state and test it on the official test images."""
     begin = time.perf_counter()
-    give_back_freed_memory()  # a test's batches are of another size than a step's
+    give_back_freed_memory()  # kept blocks have the sizes of a training step, not of a test batch
     select = request.config.checkpoint.select
     chosen = parts.checkpoints.state_to_test(select, parts.trainer.global_step)
     load_whole(parts.module, chosen.content["state_dict"])
@@ -233,7 +233,7 @@ def test(parts: RunParts, request: RunRequest, record: RunRecord) -> None:
 
 
 def _close(request: RunRequest, record: RunRecord, parts: RunParts | None, start: Start, rank: int) -> None:
-    """Write pictures, loggers' last values and the record, as far as the run was built."""
+    """Write figures, the loggers' last values and the record, as far as the run was built."""
     if rank != 0:
         return
     completed = record.status == "completed"
@@ -250,5 +250,5 @@ def _close(request: RunRequest, record: RunRecord, parts: RunParts | None, start
         if parts is not None:
             close_loggers(parts.trainer.loggers, record)
     finally:
-        # Last: a run that is killed before this is resumed, and then gets its pictures.
+        # The record comes last: a run killed before this is resumed, and then draws its figures.
         record.write(request.folder)

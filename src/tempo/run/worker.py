@@ -1,4 +1,4 @@
-"""One process of a group: `python -m tempo.run.worker <job.json>`, with the variables of torchrun."""
+"""Run one process of a group: `python -m tempo.run.worker <job.json>`, with torchrun's variables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tempo.trainer.process_settings import quiet
 
 
 def main() -> None:
-    """Run this rank's part; ranks above 0 print into a file."""
+    """Run this rank's part; ranks above 0 print to a file."""
     values = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder, rank = Path(values["folder"]), int(os.environ["RANK"])
     if rank > 0:
@@ -42,7 +42,7 @@ def main() -> None:
         started=time.perf_counter() - (time.time() - values["started_unix"]),
         trial=Trial.from_environment(),
     )
-    # The first worker of an asynchronous server runs and records; the failure of another one costs no run.
+    # With an asynchronous server only the first worker records, and the run survives the loss of another.
     only_trains = rank > 0 and request.config.trainer.exchange.is_asynchronous
     try:
         (train_only if only_trains else run)(request)
@@ -61,7 +61,7 @@ def train_only(request: RunRequest) -> None:
 
     The first worker saves, evaluates and records.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first worker stops, and so ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first worker stops and thereby ends the others
     quiet()
     config = request.config
     seed_process(config)
@@ -75,9 +75,9 @@ def train_only(request: RunRequest) -> None:
 
 
 def _report(folder: Path, cause: dict[str, Any]) -> None:
-    """Leave the cause for the starter, unless another rank did so before: the first error is the cause.
+    """Write the error for the launching process, unless another rank already has: the first is the cause.
 
-    Which rank could write the record is chance: the first one that fails ends the others.
+    The record cannot hold it: the first rank to fail ends the others, perhaps before rank 0 writes.
     """
     with contextlib.suppress(FileExistsError), (folder / "ranks" / ERROR_FILE).open("x") as file:
         json.dump(cause, file)

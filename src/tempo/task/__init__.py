@@ -1,4 +1,5 @@
-"""What is trained, and how one optimizer step of it is taken.
+"""The classifier that is trained, and how it takes an optimizer step.
 
-Here are the classifier, chunks of steps, closures, the CUDA graph and averaged weights. It writes no files.
+This package has the classifier, chunks of steps, closures, the CUDA graph and averaged weights. It writes no
+files.
 """

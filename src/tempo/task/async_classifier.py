@@ -1,4 +1,4 @@
-"""Training with the asynchronous parameter server: what a worker does during one call of `training_step`."""
+"""Train with the asynchronous parameter server: the work of one worker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tempo.task.stepping import steps_of
 
 
 class Span(NamedTuple):
-    """Train until the server has taken `stop` steps; it may give out batches below `until` by then."""
+    """Train until the server has taken `stop` steps; meanwhile it may give out batches below `until`."""
 
     stop: int
     until: int
@@ -34,14 +34,14 @@ class NoMoreBatches(Exception):  # noqa: N818 - an end, not an error
 
 
 class AsyncBatches:
-    """The spans of an epoch, which end where the chunks of `TrainBatches` would end."""
+    """Spans of an epoch, which end at the same steps as the chunks of `TrainBatches`."""
 
     def __init__(self, batches: TrainBatches, chunks_done: Callable[[], int]) -> None:
         self.batches = batches
         self.chunks_done = chunks_done
 
     def __len__(self) -> int:
-        """Return the number of spans of a whole epoch."""
+        """Return the number of spans in a whole epoch."""
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Span]:
@@ -54,12 +54,12 @@ class AsyncBatches:
 
 
 class AsyncClassifier(Classifier):
-    """A classifier whose batches are given out, and whose gradients are applied, by a parameter server.
+    """A classifier trained by a parameter server that gives out batches and applies gradients.
 
-    The batch of a step has `data.total_batch_size` images, all of one worker. Workers wait for each other
-    only at the end of an epoch. Worker 0 starts the server with its own optimizer (in a resumed run that of
-    the checkpoint), gives out one epoch at a time, and alone evaluates, saves and records. Whenever it does,
-    every batch that was given out has been stepped, and `trainer.global_step` is the server's version.
+    The batch of a step has `data.total_batch_size` images, all on one worker. Workers wait for each other
+    only at the end of an epoch. Worker 0 starts the server with its own optimizer (in a resumed run, the
+    checkpoint's) and opens one epoch at a time. Only worker 0 evaluates, saves and records. Before it does,
+    every batch that was given out has been stepped, and `trainer.global_step` equals the server's version.
     """
 
     def __init__(self, *, worker: int, workers: int, max_staleness: int | None, **arguments: Any) -> None:
@@ -70,15 +70,15 @@ class AsyncClassifier(Classifier):
         """Set by `loader`, before the fit."""
         self.worker: AsyncWorker
         self._has_joined = False
-        """False also in a run that is resumed after its last step."""
+        """Whether the server was joined; it never is in a run resumed after its last step."""
         self._state_version = -1
 
     def first_callbacks(self) -> list[pl.Callback]:
-        """Join the server before the recorder's clock runs."""
+        """Return the callback that joins the server before the recorder's clock starts."""
         return [JoinServer()]
 
     def loader(self, batches: TrainBatches) -> AsyncBatches:
-        """Return the spans of steps; their batches are numbers that the server gives out."""
+        """Return the spans of steps; the server gives out the numbers of their batches."""
         self.batches = batches
         return AsyncBatches(batches, lambda: chunks_begun_in_epoch(self.trainer))
 
@@ -104,13 +104,13 @@ class AsyncClassifier(Classifier):
             self.worker.take()
 
     def training_step(self, span: Span, batch_idx: int) -> None:  # type: ignore[override]
-        """Work until the server has taken the steps of the span."""
+        """Work until the server has taken all steps of the span."""
         if self.index == 0:
             self.worker.call("open", span.until)
         self._work(span.stop)
 
     def synchronize(self) -> None:
-        """Wait for batches under way; take over the server's parameters, optimizer and number of steps."""
+        """Wait for unfinished batches; copy the server's parameters, optimizer state and number of steps."""
         if not self._has_joined:
             return
         self._work(self.worker.call("close"))
@@ -119,7 +119,7 @@ class AsyncClassifier(Classifier):
             self._state_version = self.worker.version
 
     def on_train_end(self) -> None:
-        """Let the other workers go, also after early stopping."""
+        """Release the other workers, also after early stopping."""
         if self.index == 0:
             self.worker.call("finish")
 
@@ -129,13 +129,13 @@ class AsyncClassifier(Classifier):
         checkpoint["exchange"] = dataclasses.asdict(self.counts)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore them."""
+        """Restore the server's counts."""
         super().on_load_checkpoint(checkpoint)
         self.counts = Counts(**checkpoint["exchange"])
 
     @property
     def exchange(self) -> dict[str, Any]:
-        """The record's entries on the exchange; bytes are counted as for `trainer.method=ps_sync`."""
+        """Entries of the record about the exchange; bytes are counted as for `trainer.method=ps_sync`."""
         counts, steps = self.counts, max(1, self.counts.steps)
         return {
             "sent_bytes_per_step": counts.sent_bytes / steps,
@@ -186,7 +186,7 @@ class AsyncClassifier(Classifier):
 
 
 class JoinServer(pl.Callback):
-    """Joins the server before any clock runs."""
+    """Joins the server before any clock starts."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Wait for the server and the other workers."""

@@ -37,8 +37,8 @@ _NOTHING = nullcontext()
 class Classifier(pl.LightningModule):
     """A network, its optimizer and its schedule.
 
-    `training_step` gets a `Chunk`, the images of several optimizer steps, because Lightning's own work per
-    call costs more than the step of a small network. This needs what Lightning calls manual optimization;
+    `training_step` gets a `Chunk`, the images of several optimizer steps, because Lightning's overhead per
+    call exceeds the step of a small network. This requires Lightning's manual optimization;
     `trainer.global_step` still counts optimizer steps. Losses and hits stay on the device until
     `window.flush` is called.
     """
@@ -79,7 +79,7 @@ class Classifier(pl.LightningModule):
         self._logged_reason = False
         self.window = StepWindow(log_every_n_steps)
         self.evaluations = 0
-        """Passes over a batch so far: one per step, more if the optimizer needs a closure."""
+        """Passes over a batch so far: one per step, or more if the optimizer needs a closure."""
         self.sums = EvaluationSums(num_classes)
         self.evaluated: dict[str, float] = {}
         """Loss, accuracy and number of images of the last validation or test."""
@@ -90,11 +90,11 @@ class Classifier(pl.LightningModule):
         return self.network if self.averaged is None else self.averaged.module
 
     def first_callbacks(self) -> list[pl.Callback]:
-        """Return callbacks that must run before all others of the trainer."""
+        """Return callbacks that must run before all others in the trainer."""
         return []
 
     def loader(self, batches: TrainBatches) -> Iterable[Any]:
-        """Return what the trainer iterates over: an epoch's chunks of steps."""
+        """Return the iterable for the trainer: an epoch's chunks of steps."""
         return batches
 
     def setup(self, stage: str) -> None:
@@ -102,11 +102,11 @@ class Classifier(pl.LightningModule):
         kind = self.trainer.strategy.root_device.type
         if kind == "cpu":
             stop_asking_for_gpus()
-        if kind != "mps":  # which has no float64
+        if kind != "mps":  # Apple's GPUs have no float64
             self.sums.use_float64()
 
     def configure_model(self) -> None:
-        """Split the networks over the processes if the strategy does; called before each fit and test."""
+        """Split the networks over processes if the strategy does so; called before each fit and test."""
         shard = getattr(self.trainer.strategy, "shard", None)
         if shard is not None:
             shard(self.network)
@@ -127,7 +127,7 @@ class Classifier(pl.LightningModule):
             checkpoint["buffers_of_ranks"] = {name: self.all_gather(value) for name, value in local.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore them; `state_dict` alone has the running statistics of rank 0."""
+        """Restore both; `state_dict` alone has only the running statistics of rank 0."""
         self.window.load_state_dict(checkpoint["window"])
         self.evaluations = int(checkpoint["evaluations"])
         for name, of_ranks in checkpoint.get("buffers_of_ranks", {}).items():
@@ -162,7 +162,7 @@ class Classifier(pl.LightningModule):
         averaged = None if self.optimizer_averages else self.averaged
         recorded = self.device.type == "cuda" and self._is_recorded(optimizer.optimizer)
         if self._graph is not None and self._graph.made_of != parts_of(self.network):
-            self._graph = None  # a callback has changed the network, so it is recorded anew
+            self._graph = None  # a callback has changed the network, so a new graph must be recorded
         for step in range(first_step, first_step + chunk.steps):
             batch = list(islice(micro_batches, parts))
             self.schedule_adapter.apply(step)
@@ -177,7 +177,7 @@ class Classifier(pl.LightningModule):
                 of_step = self._replay(step, batch) if recorded else self._evaluate(step, batch, backward)
                 take_step()
                 evaluations += 1
-            for parameter in self._trained:
+            for parameter in self._trained:  # as `zero_grad` does, without its overhead
                 parameter.grad = None
             losses += of_step[0]
             outputs += of_step[1]
@@ -199,7 +199,7 @@ class Classifier(pl.LightningModule):
     def _evaluate(
         self, step: int, batch: MicroBatches, backward: Backward, differentiate: bool = True
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Return losses and outputs of the micro-batches; `differentiate` leaves the gradient in `.grad`."""
+        """Return losses and outputs of the micro-batches; if `differentiate`, put the gradient in `.grad`."""
         self._seed_generator(step)
         return self._pass_over(batch, backward, differentiate)
 
@@ -219,7 +219,7 @@ class Classifier(pl.LightningModule):
         return losses, outputs
 
     def _is_recorded(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether steps are recorded as a CUDA graph; the reason why `auto` does not is logged once."""
+        """Whether steps are recorded as a CUDA graph; if `auto` does not, the reason is logged once."""
         straight = goes_straight_to_torch(self.trainer) and not self.needs_closure
         reason = why_not_recorded(self.cuda_graph, self.network, optimizer, straight=straight)
         if reason and self.cuda_graph == "auto" and not self._logged_reason:
@@ -228,7 +228,7 @@ class Classifier(pl.LightningModule):
         return not reason
 
     def _replay(self, step: int, batch: MicroBatches) -> tuple[list[Tensor], list[Tensor]]:
-        """Do the same as `_evaluate` by a graph, which the first call records."""
+        """Do the same as `_evaluate` with a graph, which the first call records."""
         if self._graph is None and self.cuda_graph:
             passes = partial(self._pass_over, backward=Tensor.backward, differentiate=True)
             try:
@@ -248,13 +248,13 @@ class Classifier(pl.LightningModule):
         self._graph = None
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip gradients; a loss scaler has brought them back to their own size by now."""
+        """Clip gradients; by now a loss scaler has restored their true size."""
         if self.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
 
     def _seed_generator(self, step: int) -> None:
-        # Random numbers inside the network follow from the step: a resumed run draws the same ones, and a
-        # closure computes the same function each time.
+        # Random numbers inside the network depend only on the step, so a resumed run draws the same ones, and
+        # a closure computes the same function each time.
         seed = step_seed(self.plan.seed, self.plan.rank, step)
         # torch.manual_seed visits every kind of device and takes longer than the step of a small network.
         if self.device.type == "cuda":
@@ -275,23 +275,23 @@ class Classifier(pl.LightningModule):
     test_step = validation_step
 
     def on_validation_epoch_start(self) -> None:
-        """Evaluate the current weights."""
+        """Prepare to evaluate the current weights."""
         self.synchronize()
         self.on_test_epoch_start()
 
     def on_test_epoch_start(self) -> None:
-        """Average the running statistics over the ranks, each of which has seen other images."""
+        """Average the running statistics over the ranks, since each has seen different images."""
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
                 if buffer.is_floating_point():
                     buffer.copy_(mean_over_ranks(self.trainer.strategy, buffer))
 
     def on_validation_epoch_end(self) -> None:
-        """Close the sums; callbacks read them as `val/loss` and `val/accuracy`."""
+        """Finish the sums; callbacks read them as `val/loss` and `val/accuracy`."""
         self._close_evaluation("val")
 
     def on_test_epoch_end(self) -> None:
-        """Close the sums; callbacks read them as `test/loss` and `test/accuracy`."""
+        """Finish the sums; callbacks read them as `test/loss` and `test/accuracy`."""
         self._close_evaluation("test")
 
     def _close_evaluation(self, split: str) -> None:

@@ -1,7 +1,7 @@
-"""A step's forward and backward passes as a CUDA graph: recorded once, then started by one call.
+"""Record a step's forward and backward passes once as a CUDA graph, then launch them with one call.
 
-A small network's kernels finish before Python has launched the next ones, so the GPU waits. A graph holds all
-kernels of a step (Nguyen et al., "Accelerating PyTorch with CUDA Graphs", pytorch.org, 2021).
+A small network's kernels finish before Python has launched the next ones, so the GPU waits. A graph launches
+all kernels of a step at once (Nguyen et al., "Accelerating PyTorch with CUDA Graphs", pytorch.org, 2021).
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ Passes = Callable[[MicroBatches], tuple[list[Tensor], list[Tensor]]]
 """Returns losses and outputs of a step's micro-batches; leaves their mean gradient in `.grad`."""
 
 Measured = tuple[list[Tensor], list[Tensor]]
-"""Gradients of a pass; its losses and the values that it leaves in the network's buffers."""
+"""Results of a pass: its gradients, then its losses and the values it leaves in the network's buffers."""
 
 _WARM_UP_PASSES = 2
 _TOLERANCE, _GRADIENT_TOLERANCE = 0.05, 0.3
-"""Largest difference of two passes over one batch, relative to a tensor's norm, if kernels may give other
-bits. All gradients then count as one vector: in bfloat16 another order of sums changes those of the
-first layers of ResNet-56 by more than half, but all of them together by a tenth."""
+"""Largest difference between two passes over one batch, relative to a tensor's norm, if kernels may give
+different bits. All gradients then count as one vector: in bfloat16, another order of summing changes those
+of the first layers of ResNet-56 by more than half, but all of them together by a tenth."""
 _DETERMINISTIC_TOLERANCE, _SHARE_OF_LARGEST = 1e-5, 1e-3
-"""The same for deterministic kernels; and the share of the largest gradient below which a difference is
-noise, as is the whole gradient of a bias before batch normalization."""
+"""The same tolerance for deterministic kernels; and the share of the largest gradient below which the norm of
+a gradient counts as noise, as for a bias before batch normalization."""
 
 
 def why_not_recorded(
     setting: Literal["auto"] | bool, network: nn.Module, optimizer: torch.optim.Optimizer, *, straight: bool
 ) -> str:
-    """Return the reason why steps on a GPU are not recorded as a graph; empty if they are.
+    """Return the reason why steps on a GPU are not recorded as a graph; empty if they are recorded.
 
-    A graph repeats what Python decided once, and puts each gradient where the one before it was. So `auto`
-    records only networks and optimizers whose classes are known to do the same in every step: those of torch
-    and tempo, and any class whose own body says `static_graph = True`. A subclass does not inherit it, since
-    its forward pass may decide otherwise.
+    A graph repeats the decisions that Python made while it was recorded, and writes gradients to the same
+"""The same tolerance for deterministic kernels; and the share of the largest gradient below which a
+difference counts as noise, as does the whole gradient of a bias before batch normalization."""
+    does not inherit this setting, since its forward pass may decide differently.
 
     Args:
         setting: `trainer.cuda_graph`.
-        straight: nothing has to run between two steps.
+        straight: whether nothing has to run between two steps.
 
     Raises:
         UserError: the setting is true, but Python code must run at each step.
@@ -61,14 +61,14 @@ def why_not_recorded(
     if setting == "auto":
         for part in (*network.modules(), optimizer):
             if not _is_static(type(part)):
-                return f"the class {type(part).__name__} does not say static_graph = True"
+                return f"the class {type(part).__name__} does not set static_graph = True"
     return ""
 
 
 def _is_static(kind: type) -> bool:
     if kind.__module__.startswith(("torch.nn.", "torch.optim.", "tempo.optimizer.")):
         return True
-    return bool(vars(kind).get("static_graph", False))
+    return bool(vars(kind).get("static_graph", False))  # not getattr: a subclass must not inherit it
 
 
 def has_hooks(network: nn.Module) -> bool:
@@ -81,19 +81,19 @@ def has_hooks(network: nn.Module) -> bool:
 
 
 class StepGraph:
-    """`passes` for batches of one shape, without Python: the same kernels in the same order.
+    """A recording of `passes` for batches of one shape: the same kernels in the same order, without Python.
 
     The constructor records, then compares losses, gradients and buffers with those of an ordinary pass. It
     changes neither the network's running statistics nor later random numbers.
 
     Args:
-        network: in training mode.
-        passes: must not wait for the device, and may draw from its default generator only.
+        network: the network, in training mode.
+        passes: must not wait for the device, and may draw random numbers only from its default generator.
         seed: seeds that generator for the step.
 
     Raises:
-        UserError: the network cannot be recorded, or the graph computes something else.
-        torch.OutOfMemoryError: a graph keeps its activations in memory of its own.
+        UserError: the network cannot be recorded, or the graph's results differ from an ordinary pass.
+        torch.OutOfMemoryError: the graph needs separate memory for its activations.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class StepGraph:
                     f"something else ({found}), so its forward pass decides in Python; "
                     "set trainer.cuda_graph=false"
                 )
-        finally:  # the step itself is still to come, with or without the graph
+        finally:  # the step itself comes next, with or without the graph
             self._forget_gradients()
             self._restore(before)
 
@@ -133,11 +133,11 @@ class StepGraph:
         return [loss.clone() for loss in self._losses], [output.clone() for output in self._outputs]
 
     def _record(self, passes: Passes, batch: MicroBatches, before: Sequence[Tensor]) -> None:
-        """Record other images than the first step's, so that decisions in Python that depend on them show."""
+        """Record with changed images, so that the comparison reveals Python decisions that depend on them."""
         for (images, labels), (given_images, given_labels) in zip(self._inputs, batch, strict=True):
             images.copy_(-given_images)
             labels.copy_(given_labels.roll(1, 0))
-        # Libraries initialise, and a compiled network compiles, before anything is recorded.
+        # Libraries must initialise, and a compiled network must compile, before recording starts.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -178,12 +178,12 @@ class StepGraph:
 
 
 def difference(found: Measured, expected: Measured, *, deterministic: bool) -> str:
-    """Describe how two passes over one batch differ; empty if they computed the same.
+    """Describe how two passes over one batch differ; empty if their results agree.
 
-    `deterministic`: kernels give the same bits twice, so that each gradient is compared by itself.
+    `deterministic`: kernels give the same bits every time, so each gradient is compared separately.
     """
     if len(found[0]) != len(expected[0]):
-        return "other gradients"
+        return "gradients of other parameters"
     gradients, others = (list(map(_distance, *pair)) for pair in zip(found, expected, strict=True))
     largest = max((size for _, size in gradients), default=0.0)
     gradient_tolerance, tolerance = _DETERMINISTIC_TOLERANCE, _DETERMINISTIC_TOLERANCE
@@ -195,7 +195,7 @@ def difference(found: Measured, expected: Measured, *, deterministic: bool) -> s
     limits = [(distance, size, gradient_tolerance * size + noise) for distance, size in gradients]
     limits += [(distance, size, tolerance * size) for distance, size in others]
     for distance, size, limit in limits:
-        if distance > limit:  # False for NaN: a loss that is not finite is the divergence watch's business
+        if distance > limit:  # False for NaN: losses that are not finite are left to DivergenceWatch
             return f"off by {distance:.2g} of {size:.2g}"
     return ""
 
@@ -206,7 +206,7 @@ def _distance(one: Tensor, other: Tensor) -> tuple[float, float]:
 
 
 def parts_of(network: nn.Module) -> list[Any]:
-    """Return what a graph depends on: addresses of tensors, and what is trained or in training mode."""
+    """Return the state that a graph depends on: addresses of tensors, `requires_grad` and training modes."""
     return [
         *((parameter.data_ptr(), parameter.requires_grad) for parameter in network.parameters()),
         *(buffer.data_ptr() for buffer in network.buffers()),
@@ -215,7 +215,7 @@ def parts_of(network: nn.Module) -> list[Any]:
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    """Return the error that failed a recording; CUDA raises another over it when it ends the recording."""
+    """Return the original error of a failed recording; CUDA raises another on top when recording ends."""
     while error.__context__ is not None:
         error = error.__context__
     return error

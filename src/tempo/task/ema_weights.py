@@ -1,4 +1,4 @@
-"""The second set of weights that some runs evaluate: a moving average, or the average of an optimizer."""
+"""The second set of weights that some runs evaluate: a moving average, or an optimizer's own average."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def optimizers_average(network: nn.Module) -> AveragedModel:
     """Return a copy of the network for the average that the optimizer keeps; `take_average` fills it.
 
     Raises:
-        UserError: the network has batch normalization, whose running statistics are of the trained weights.
+        UserError: the network has batch normalization, whose running statistics fit only the trained weights.
     """
     if any(name.endswith("running_mean") for name, _ in network.named_buffers()):
         raise UserError(
             "this optimizer evaluates an average of the weights, but the network's batch normalization has "
-            "the running statistics of other weights; use model=mlp, model=cnn3 or optimizer=adamw"
+            "running statistics of other weights; use model=mlp, model=cnn3 or optimizer=adamw"
         )
     return AveragedModel(network).requires_grad_(False)
 
 
 @torch.no_grad()
 def take_average(averaged: AveragedModel, network: nn.Module, optimizer: Any) -> None:
-    """Copy into `averaged` the weights that `optimizer.eval()` writes; the trained weights keep every bit.
+    """Copy the weights that `optimizer.eval()` writes into `averaged`, leaving the trained weights unchanged.
 
-    The `eval` and `train` of schedule-free optimizers turn y into x and back in place, which rounds: without
-    the copies below, saving more often would change the result.
+    The `eval` and `train` of schedule-free optimizers turn y into x and back in place, with rounding errors.
+    Without the copies below, saving more often would change the result.
     """
     trained = [parameter.clone() for parameter in network.parameters()]
     optimizer.eval()

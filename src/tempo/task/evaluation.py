@@ -1,4 +1,4 @@
-"""Loss and accuracy over the images of one validation or test."""
+"""Sum up the loss and accuracy of one validation or test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class EvaluationSums(nn.Module):
     """Sums over evaluated images and all ranks; they are not part of a checkpoint.
 
     Attributes:
-        confusion_counts: `[classes, classes]` of the last evaluation, rows are labels.
+        confusion_counts: `[classes, classes]` counts of the last evaluation; rows are labels.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -23,7 +23,7 @@ class EvaluationSums(nn.Module):
         self.confusion_counts: Tensor
 
     def use_float64(self) -> None:
-        """Sum losses so that the sum does not depend on how images are spread over ranks."""
+        """Sum losses in float64, so that the sum hardly depends on how images are spread over ranks."""
         self.loss.set_dtype(torch.float64)
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
@@ -33,7 +33,7 @@ class EvaluationSums(nn.Module):
         self.confusion.update(logits, labels)
 
     def close(self) -> dict[str, float]:
-        """Return loss, accuracy and number of the images added since the last call, over all ranks."""
+        """Return loss, accuracy and number of images since the last call, over all ranks."""
         counts = self.confusion.compute()
         self.confusion_counts = counts.cpu()
         images = int(counts.sum())

@@ -1,6 +1,6 @@
-"""Every place where tempo touches Lightning's loops: its undocumented counters, and how it computes.
+"""All uses of Lightning's undocumented internals: the counters of its loops and its precision plugin.
 
-Written for Lightning 2.6. When a new version moves one of these attributes, this is the file to change.
+Written for Lightning 2.6. If a new version moves one of these attributes, change only this file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def step_counter(trainer: pl.Trainer) -> Any:
 
 
 def set_steps_done(trainer: pl.Trainer, steps: int) -> None:
-    """Set `trainer.global_step`, when another process has taken the optimizer steps."""
+    """Set `trainer.global_step` after another process has taken the optimizer steps."""
     total = step_counter(trainer).total
     total.ready = total.completed = steps
 
@@ -33,12 +33,12 @@ def is_last_chunk_of_epoch(trainer: pl.Trainer) -> bool:
 
 
 def chunks_begun_in_epoch(trainer: pl.Trainer) -> int:
-    """Return how many calls of `training_step` the running epoch has begun; a checkpoint restores it."""
+    """Return the number of `training_step` calls begun in this epoch; a checkpoint restores it."""
     return int(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
 
 
 def count_running_epoch_as_done(trainer: pl.Trainer) -> None:
-    """Count the epoch in which a run ended as completed.
+    """Count the epoch in which the run ended as completed.
 
     A run that was killed between its last step and its last validation resumes with nothing left to train.
     Lightning's loop then stops without counting the epoch, and the next checkpoint would differ.
@@ -60,6 +60,6 @@ def precision_of_tests(trainer: pl.Trainer) -> AbstractContextManager[None]:
 
 
 def saved_steps(checkpoint: dict[str, Any]) -> Any:
-    """Return the optimizer steps from which Lightning would resume a checkpoint."""
+    """Return the optimizer step at which Lightning would resume from a checkpoint."""
     loops = checkpoint["loops"]["fit_loop"]
     return loops["epoch_loop.manual_optimization.optim_step_progress"]["total"]["completed"]

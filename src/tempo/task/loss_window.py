@@ -21,8 +21,8 @@ class Interval:
 class StepWindow:
     """Collects `[steps]` tensors of loss and accuracy; `flush` brings them to the host in one transfer.
 
-    Intervals end at multiples of `every_n_steps`, wherever the chunks of steps end, and with the epoch. The
-    steps of an unfinished interval wait for the next flush.
+    Intervals end at multiples of `every_n_steps`, even within a chunk, and at the end of an epoch. The steps
+    of an unfinished interval wait for the next flush.
     """
 
     def __init__(self, every_n_steps: int) -> None:
@@ -34,7 +34,7 @@ class StepWindow:
         self.rest_accuracy: list[float] = []
 
     def add(self, *, first_step: int, losses: Tensor, accuracies: Tensor) -> None:
-        """Keep the values of the steps from `first_step` on, `[steps]` each, on their device."""
+        """Keep two `[steps]` tensors, for the steps from `first_step` on, on their device."""
         if not self._parts:
             self._first_step = first_step
         self._parts.append(torch.stack([losses, accuracies]))
@@ -48,9 +48,9 @@ class StepWindow:
     def flush(
         self, reduce: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[int, list[float], list[Interval]]:
-        """Return first step and losses of the steps since the last flush, and the intervals they complete.
+        """Return the first step and all losses since the last flush, and the intervals they complete.
 
-        `reduce` returns the mean over the ranks of a `[2, steps]` tensor.
+        `reduce` averages a `[2, steps]` tensor over the ranks.
         """
         if not self._parts:
             return self._first_step, [], []
@@ -70,12 +70,12 @@ class StepWindow:
         return {"loss": list(self.rest_loss), "accuracy": list(self.rest_accuracy)}
 
     def load_state_dict(self, state: dict[str, list[float]]) -> None:
-        """Restore it."""
+        """Restore the unfinished interval."""
         self.rest_loss = [float(loss) for loss in state["loss"]]
         self.rest_accuracy = [float(accuracy) for accuracy in state["accuracy"]]
 
     def close(self, steps_done: int) -> Interval | None:
-        """Return the interval that the end of an epoch cuts short; None if there is none."""
+        """Return the interval that an epoch's end cuts short; None if there is none."""
         return self._close(steps_done) if self.rest_loss else None
 
     def _close(self, steps_done: int) -> Interval:

@@ -1,4 +1,4 @@
-"""The loss of one step's batch, computed as often as the optimizer asks."""
+"""Compute the loss of one step's batch as often as the optimizer asks."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 from tempo.optimizer.capabilities import traits_of_class
 
 Evaluate = Callable[[bool], tuple[list[Tensor], list[Tensor]]]
-"""Returns losses and outputs of a step's micro-batches, after a backward pass if its argument is true."""
+"""Function that returns losses and outputs of a step's micro-batches; given True, it also runs backward."""
 
 
 class StepClosure:
     """The function that an optimizer calls for the mean loss over one step's batch.
 
-    It leaves gradients in `.grad`, unless the optimizer takes second derivatives: then the loss comes with
-    its graph, and no backward pass is made.
+    It leaves gradients in `.grad`, unless the optimizer takes second derivatives. In that case it makes no
+    backward pass and returns the loss with its graph.
 
     Attributes:
-        losses, outputs: those of the first call, one per micro-batch; the step started from them.
+        losses, outputs: results of the first call, before the step; one per micro-batch.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class StepClosure:
         self.calls = 0
 
     def __call__(self) -> Tensor:
-        """Return the mean loss over all ranks, which must take the same decisions in a line search."""
+        """Return the mean loss over all ranks, so that all make the same decisions in a line search."""
         self.calls += 1
         self.optimizer.zero_grad()
         losses, outputs = self.evaluate(self.backward)
@@ -50,5 +50,5 @@ class StepClosure:
 
     @property
     def evaluations(self) -> int:
-        """Passes over the batch: calls, and Hessian-vector products of the optimizer."""
+        """Number of passes over the batch: calls, plus Hessian-vector products of the optimizer."""
         return self.calls + int(getattr(self.optimizer, "hessian_products", 0))

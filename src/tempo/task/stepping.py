@@ -1,4 +1,4 @@
-"""Backward pass, optimizer step and random seed of one step, without Lightning if it adds nothing."""
+"""Backward pass, optimizer step and random seed of one step, bypassing Lightning if it adds nothing."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step",
 
 
 def steps_of(module: pl.LightningModule, optimizer: LightningOptimizer) -> tuple[Backward, TakeStep]:
-    """Return `backward(loss)` and `take_step()`, which counts in `trainer.global_step`.
+    """Return `backward(loss)` and `take_step()`, which increments `trainer.global_step`.
 
-    Lightning's own two take 0.3 ms on a CPU, as long as the step of a small network. They are needed for
-    several devices, a loss scale, a profiler, and callbacks that watch single steps; otherwise torch is
-    called directly, with the same result.
+    Lightning's own versions take 0.3 ms on a CPU, as long as the step of a small network. They are needed for
+    several devices, a loss scale, a profiler, or callbacks that watch single steps. Otherwise torch is called
+    directly, with the same result.
     """
     if not goes_straight_to_torch(module.trainer):
         return module.manual_backward, optimizer.step
@@ -43,10 +43,10 @@ def steps_of(module: pl.LightningModule, optimizer: LightningOptimizer) -> tuple
 
 
 def stop_asking_for_gpus() -> None:
-    """Undo a setting of Lightning's in a process that trains on the CPU.
+    """Undo a Lightning setting in a process that trains on the CPU.
 
-    It is meant for processes that fork before they use a GPU. It makes `torch.cuda.is_available()`, which
-    torch's optimizers call at every step, load the driver's library each time: 0.04 to 0.2 ms.
+    The setting is meant for processes that fork before using a GPU. It makes `torch.cuda.is_available()`,
+    which torch's optimizers call at every step, load the driver's library each time: 0.04 to 0.2 ms.
     """
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
 
@@ -67,9 +67,9 @@ def _overrides(callback: pl.Callback, hook: str) -> bool:
 
 
 def step_seed(seed: int, rank: int, step: int) -> int:
-    """Return a seed of 63 bits for random numbers inside the network at one step of one rank.
+    """Return a 63-bit seed for random numbers inside the network at one step on one rank.
 
-    One round of SplitMix64 (Steele, Lea & Flood 2014) per number, so that neighbouring steps are unrelated.
+    One round of SplitMix64 (Steele, Lea & Flood 2014) per number makes neighbouring steps unrelated.
     """
     state = 0
     for number in (seed, rank, step):
