@@ -28,8 +28,8 @@ _TOLERANCE, _GRADIENT_TOLERANCE = 0.05, 0.3
 different bits. All gradients then count as one vector: in bfloat16, another order of summing changes those
 of the first layers of ResNet-56 by more than half, but all of them together by a tenth."""
 _DETERMINISTIC_TOLERANCE, _SHARE_OF_LARGEST = 1e-5, 1e-3
-"""The same tolerance for deterministic kernels; and the share of the largest gradient below which the norm of
-a gradient counts as noise, as for a bias before batch normalization."""
+"""The same tolerance for deterministic kernels; and the share of the largest gradient below which a
+difference counts as noise, as does the whole gradient of a bias before batch normalization."""
 
 
 def why_not_recorded(
@@ -38,9 +38,9 @@ def why_not_recorded(
     """Return the reason why steps on a GPU are not recorded as a graph; empty if they are recorded.
 
     A graph repeats the decisions that Python made while it was recorded, and writes gradients to the same
-"""The same tolerance for deterministic kernels; and the share of the largest gradient below which a
-difference counts as noise, as does the whole gradient of a bias before batch normalization."""
-    does not inherit this setting, since its forward pass may decide differently.
+    memory every time. So `auto` records only networks and optimizers whose classes are known to do the same
+    in every step: those of torch and tempo, and any class with `static_graph = True` in its own body.
+    A subclass does not inherit this setting, since its forward pass may decide differently.
 
     Args:
         setting: `trainer.cuda_graph`.
