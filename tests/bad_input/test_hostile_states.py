@@ -86,7 +86,9 @@ def test_a_state_of_another_program_is_skipped(
     assert done.code == 0, done.err
     output = done.out + done.err
     assert "Traceback" not in output
-    assert "last.ckpt is not a state of a run" in output or "last.ckpt belongs to configuration" in output
+    assert (
+        "last.ckpt is not a checkpoint of a run" in output or "last.ckpt belongs to configuration" in output
+    )
 
 
 @pytest.mark.parametrize(("where", "value"), REFUSED, ids=lambda part: str(part)[-50:])

@@ -78,7 +78,7 @@ def test_states_of_another_configuration_or_program_are_skipped(folder: Path) ->
     torch.save({"state_dict": {}}, folder / LAST)
     path, (line,) = newest_resumable(folder, "abc", needs_best=True)
     assert path == folder / PREVIOUS
-    assert "last.ckpt is not a state of a run" in line
+    assert "last.ckpt is not a checkpoint of a run" in line
 
 
 @pytest.mark.parametrize("select", ["best", "last"])

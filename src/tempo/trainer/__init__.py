@@ -1,4 +1,4 @@
-"""What happens around the training steps: records, checkpoints, progress, stopping, settings of the process.
+"""Callbacks around the training steps: records, checkpoints, progress, stopping, process settings.
 
-Callbacks of a fit and what they write; they do not build the objects of a run.
+This package has the callbacks of a fit and the files they write; it does not build the objects of a run.
 """

@@ -1,4 +1,4 @@
-"""One checkpoint file: written completely or not at all, sealed, and checked when it is read."""
+"""Write, seal and read checkpoint files; the seal is checked whenever a file is read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _AVERAGED, _TRAINED = "averaged.module.", "network."
 
 
 class CheckpointFiles(CheckpointIO):
-    """How Lightning reads and writes checkpoints: in place, not through memory and a temporary folder."""
+    """Lightning's reader and writer of checkpoints; it writes in place, without copies in memory."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a sealed file and flush it to the disk; OSError names the folder if the disk is full."""
@@ -58,7 +58,7 @@ def load(path: Path) -> dict[str, Any]:
     """Return a checkpoint's content: plain values and tensors only, so the file cannot run code.
 
     Raises:
-        UserError: the file is missing, truncated, damaged in any bit that matters, or not a checkpoint.
+        UserError: the file is missing, truncated, damaged or not a checkpoint.
     """
     if not path.exists():
         raise UserError(f"{path} does not exist: the run has saved no such checkpoint")
@@ -66,11 +66,11 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a file; name a checkpoint of a run")
     try:
         if _has_wrong_seal(path):
-            raise UserError(f"{path} is damaged: its SHA-256 is not the one it was written with")
+            raise UserError(f"{path} is damaged: its SHA-256 does not match the one stored in it")
         if _is_compressed(path):
             raise UserError(f"{path} is not a checkpoint of a run: it is compressed, which torch never does")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about other kinds of files, which are refused anyway
+            warnings.simplefilter("ignore")  # torch warns of file types that are refused anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
@@ -79,7 +79,7 @@ def load(path: Path) -> dict[str, Any]:
             raise
         raise UserError(f"{path} is damaged or not a checkpoint ({type(error).__name__})") from error
     state = content.get("state_dict") if isinstance(content, dict) else None
-    # Besides tensors a network may keep a dict (`get_extra_state`).
+    # A network may also keep a dict (`get_extra_state`).
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor | dict) for name, value in state.items()
     ):
@@ -88,15 +88,15 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def _seal(file: IO[bytes]) -> None:
-    """Append the SHA-256 of everything before it as the comment that may end a zip file."""
-    file.seek(-2, os.SEEK_END)  # the length of the comment
+    """Append the SHA-256 of everything before it as the zip file's comment, which readers ignore."""
+    file.seek(-2, os.SEEK_END)  # the last two bytes are the comment's length, so far 0
     file.write(_SEAL_BYTES.to_bytes(2, "little"))
     digest = _sha256(file, file.tell())
     file.write(_SEAL + digest)
 
 
 def _has_wrong_seal(path: Path) -> bool:
-    """Whether the seal does not match the content: torch would load some flipped bits without notice."""
+    """Whether the seal does not match the content; torch would silently load some flipped bits."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END) - _SEAL_BYTES
         if size < 0:
@@ -112,7 +112,7 @@ def _is_compressed(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except zipfile.BadZipFile:
-        return False  # torch.load says what is wrong
+        return False  # torch.load reports the reason
     return (
         any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
         or sum(entry.file_size for entry in entries) > path.stat().st_size
@@ -129,12 +129,12 @@ def _sha256(file: IO[bytes], size: int) -> bytes:
 
 
 def link(source: Path, target: Path) -> None:
-    """Make `target` a second name of the file `source`, in one step."""
+    """Make `target` a second name of the file `source`, atomically."""
     unfinished = target.with_name(f".{target.name}.unfinished")
     unfinished.unlink(missing_ok=True)
     try:
         os.link(source, unfinished)
-    except OSError:  # a file system without hard links
+    except OSError:  # the file system has no hard links
         unfinished.write_bytes(source.read_bytes())
         flush_to_disk(unfinished)
     unfinished.replace(target)
@@ -178,11 +178,11 @@ def network_weights(checkpoint: Path) -> dict[str, Any]:
 def weights_sha256(network: torch.nn.Module) -> str:
     """Return the SHA-256 over names, types, shapes and bytes of parameters and buffers.
 
-    Collective if parameters are split over processes: all ranks call it.
+    If parameters are split over processes, this is a collective operation: all ranks must call it.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
-        if not isinstance(tensor, torch.Tensor):  # the path of the network behind a stem
+        if not isinstance(tensor, torch.Tensor):  # extra state, e.g. the path of the network behind a stem
             continue
         values = whole(tensor).detach().cpu().contiguous()
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())

@@ -1,4 +1,4 @@
-"""When a run's state is saved, which states are kept, which one is the best, and which one is tested."""
+"""Decide when a run's state is saved, which states are kept, which is the best and which is tested."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Validated(NamedTuple):
 
 @dataclass(frozen=True)
 class ChosenState:
-    """The state that a run is tested with, and what the record says of it."""
+    """The state that a run is tested with, and its entry in the record."""
 
     content: dict[str, Any]
     selected: Selected
     val_metrics: dict[str, float]
-    """Loss and accuracy of its validation; empty for the last state, whose record has them already."""
+    """Loss and accuracy of its validation; empty for the last state, as the record already has them."""
 
 
 class Checkpoints(pl.Callback):
@@ -45,13 +45,13 @@ class Checkpoints(pl.Callback):
 
     A file is written under another name, flushed to the disk and renamed. The last two are kept, so a power
     failure at any moment leaves a complete one. `best.ckpt` is the state with the best `monitor` on
-    validation (the latest of equals: small validation sets tie often, and the learning rate mostly falls).
-    With `keep_best` = k > 1 the k best are also kept as `best_step<n>.ckpt`.
+    validation. Among equals the latest wins, as small validation sets often tie and the learning rate mostly
+    falls. With `keep_best` = k > 1 the k best are also kept as `best_step<n>.ckpt`.
 
-    Four things must agree, and are kept together here: a validated state is saved before training goes on
-    (`on_validation_end`, then `save`); only a saved state can be the best (`_rank_validated`); that file is
-    tested; and the record names its step (`state_to_test`). A change that breaks this chain raises
-    RuntimeError instead of testing another state.
+    This class guarantees that the tested state is the one in the record. A validated state is saved before
+    training continues (`on_validation_end`, then `save`). Only a saved state can be the best
+    (`_rank_validated`). That file is tested, and the record has its step (`state_to_test`). If a change
+    breaks this chain, RuntimeError is raised instead of testing another state.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Checkpoints(pl.Callback):
         """Value and step of the best saved states, the best one first; at most `keep_best`."""
         self.best_metrics: dict[str, float] = {}
         self._validated: Validated | None = None
-        """The state that was validated and is not saved yet."""
+        """The validated state that is not saved yet."""
         self._saved_step = 0
         self._saved_at = time.monotonic()
 
@@ -96,18 +96,18 @@ class Checkpoints(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Note the configuration to which the state belongs."""
+        """Store the hash of the configuration that the state belongs to."""
         checkpoint["config_hash"] = self.recorder.record.config_hash
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Raise ValueError if Lightning's loops would resume at another step than the file says."""
+        """Raise ValueError if Lightning's loops would resume at a different step from the file's own."""
         if saved_steps(checkpoint) != checkpoint["global_step"]:
-            raise ValueError("its counts of steps disagree")
+            raise ValueError("its two step counts differ")
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Save if it is time; the last chunk of an epoch waits for its validation."""
+        """Save if it is due; after an epoch's last chunk, wait for its validation."""
         step = trainer.global_step
         if is_last_chunk_of_epoch(trainer):
             return
@@ -128,7 +128,7 @@ class Checkpoints(pl.Callback):
         if self.monitor is None:
             return
         value = pl_module.evaluated[self.monitor.split("/")[1]]
-        if math.isfinite(value):  # NaN would never be beaten
+        if math.isfinite(value):  # NaN compares as false, so it would never be beaten
             metrics = {name: pl_module.evaluated[name] for name in ("loss", "accuracy")}
             self._validated = Validated(value, trainer.global_step, metrics)
 
@@ -141,7 +141,7 @@ class Checkpoints(pl.Callback):
         module = trainer.lightning_module
         assert isinstance(module, Classifier)
         module.synchronize()
-        self.recorder.flush(trainer, module)  # raises if a loss is not finite: such a state is not kept
+        self.recorder.flush(trainer, module)  # raises `Diverged`, so that a diverged state is never saved
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
         ranked = self._rank_validated(trainer.global_step)
         unfinished = self.folder / f".{LAST}.unfinished"
@@ -159,7 +159,7 @@ class Checkpoints(pl.Callback):
     def state_to_test(self, select: Literal["best", "last"], steps: int) -> ChosenState:
         """Return the state to test after `steps` optimizer steps: the best on validation, or the last.
 
-        Without a finite validation the last state is tested.
+        If no validation was finite, return the last state.
         """
         if self._validated is not None:
             raise _not_saved(self._validated)
@@ -173,7 +173,7 @@ class Checkpoints(pl.Callback):
         content = load(self.folder / name)
         if content["global_step"] != selected["step"]:
             raise RuntimeError(
-                f"{name} was saved at step {content['global_step']}, but the state to test is that of step "
+                f"{name} was saved at step {content['global_step']}, but the state to test is from step "
                 f"{selected['step']}"
             )
         return ChosenState(content, selected, metrics)
@@ -211,10 +211,10 @@ def _not_saved(state: Validated) -> RuntimeError:
 
 
 def newest_resumable(folder: Path, config_hash: str, *, needs_best: bool) -> tuple[Path | None, list[str]]:
-    """Return the newest checkpoint from which a run can resume, and a line for each that it cannot use.
+    """Return the newest checkpoint from which a run can resume, and one line per unusable checkpoint.
 
-    The path is None if there is none, or if `needs_best` and the best state is lost: only training from the
-    start would find it again.
+    The path is None if there is none, or if `needs_best` is set and the best state is lost. In that case only
+    training from the start can find the best state again.
     """
     complaints = []
     for name in (LAST, PREVIOUS):
@@ -241,10 +241,10 @@ def newest_resumable(folder: Path, config_hash: str, *, needs_best: bool) -> tup
 
 
 def _at(content: Any, path: Path, *keys: str) -> Any:
-    """Return a nested value of a checkpoint; raise UserError if it was not saved by a run."""
+    """Return a nested value of a checkpoint; raise UserError if no run of tempo saved it."""
     for key in keys:
         if not isinstance(content, dict) or key not in content:
-            raise UserError(f"{path} is not a state of a run: it has no {'.'.join(keys)}")
+            raise UserError(f"{path} is not a checkpoint of a run: it has no {'.'.join(keys)}")
         content = content[key]
     return content
 
@@ -254,13 +254,13 @@ def _has_lost_best(folder: Path) -> bool:
     try:
         load(best)
     except UserError:
-        # If the best state is also the last one, training from the one before reaches it again.
+        # If the best state is also the last one, training from the previous checkpoint reaches it again.
         return not (best.exists() and last.exists() and best.samefile(last))
     return False
 
 
 def remove_traces(folder: Path) -> None:
-    """Remove checkpoints and events of an earlier run without a result in this folder, and nothing else."""
+    """Remove only the checkpoints and events left in this folder by an earlier run without a result."""
     checkpoints = folder / "checkpoints"
     for path in (checkpoints / LAST, checkpoints / PREVIOUS, checkpoints / BEST):
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Header, progress lines and table of results in the terminal."""
+"""Print a run's header, progress lines and table of results."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from tempo.scheduler.schedule import Schedule
 
 _FILE_COLUMNS = 160
 _LINES_OF_A_RUN = 60
-"""Most progress lines of a run whose output is not a terminal."""
+"""Largest number of progress lines per run if the output is not a terminal."""
 
 
 def console() -> Console:
-    """Return standard output for rich; lines in a file are not cut to a terminal's width."""
+    """Return rich's console on standard output; lines in a file are not cut to a terminal's width."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
 
 
 def print_header(record: RunRecord, classes: int, schedule: str) -> None:
-    """Print the configuration as a tree, then batch and schedule in one line each."""
+    """Print the configuration as a tree, then one line each for batch and schedule."""
     tree = Tree(f"[bold]{record.name}[/bold]  seed {record.seed}  config {record.config_hash}")
     for group in ("data", "model", "optimizer", "scheduler", "trainer"):
         option = record.choices.get(group, "")
@@ -61,7 +61,7 @@ def batch_line(record: RunRecord) -> str:
 
 
 def schedule_line(schedule: Schedule, total: int, steps_per_epoch: int) -> str:
-    """Describe learning rate and momentum over the run by their start, extreme and end."""
+    """Describe learning rate and momentum over the run by their first, most distant and last value."""
     interval = max(1, total // 1000)
     points = {step: schedule.at(step, total) for step in [*range(0, total, interval), total - 1]}
     parts = [f"{_count(total, 'step')} = {total / steps_per_epoch:g} epochs x {steps_per_epoch}"]
@@ -109,14 +109,14 @@ def print_results(record: RunRecord, folder: Path) -> None:
         out.print(f"energy    {rounded} J of training ({record.energy['source']})")
     out.print(f"folder    {folder}")
     if record.status == "interrupted":
-        # The script of the run: src/train.py would refuse the keys of conf/lr_range.yaml.
+        # Use the run's own script: src/train.py would refuse the keys of conf/lr_range.yaml.
         out.print(f"resume    python {record.script} resume={folder}")
 
 
 class ProgressLines(pl.Callback):
-    """A progress bar on a terminal; elsewhere one line per validation, about sixty per run at most.
+    """A progress bar on a terminal; elsewhere one line per validation, at most about sixty per run.
 
-    Without validation each line is that of an epoch's last training interval.
+    Without validation, each line describes an epoch's last training interval.
     """
 
     def __init__(self, total_steps: int, epochs: int, validates: bool) -> None:
@@ -149,7 +149,7 @@ class ProgressLines(pl.Callback):
             self.bar.update(self.task, completed=trainer.global_step, description=self.line)
 
     def row(self, row: Mapping[str, float]) -> None:
-        """Take a row of metrics.csv and print a line if it ends an epoch."""
+        """Receive a row of metrics.csv and print a line if it ends an epoch."""
         if "train/loss" in row:
             self.last_train = dict(row)
         epoch = round(row["epoch"])
@@ -203,7 +203,7 @@ def _facts(group: str, record: RunRecord, classes: int) -> str:
         counts = f"{sizes['train']:,} train, {sizes['val']:,} val, {sizes['test']:,} test, {classes} classes"
         return counts + (f" [dim]({note})[/dim]" if note else "")
     node = {key: value for key, value in record.config[group].items() if not key.startswith("_")}
-    if group == "trainer":  # what differs from the defaults, apart from the length of the run
+    if group == "trainer":  # only the keys that differ from the defaults, and the number of epochs
         defaults = dataclasses.asdict(TrainerConfig()) | {"epochs": None}
         node = {key: value for key, value in node.items() if value != defaults.get(key)}
     pairs = " ".join(f"{key}={_value(value)}" for key, value in node.items() if value is not None)

@@ -1,4 +1,4 @@
-"""Energy of training: measured if the machine has counters, otherwise estimated."""
+"""Measure the energy of training if the machine has counters; otherwise estimate it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class EnergyMeter(pl.Callback):
     """Adds up the joules of processor and GPUs from the start of the fit to its end, validation included.
 
     codecarbon reads them in its offline mode, from RAPL counters and NVML if present. Without counters it
-    estimates the processor from its rated power and the CPU time of a process and its children;
-    `record.energy["source"]` says which. Counters see the whole machine, so a run is charged for others that
-    share it. With several processes, estimates are added up, and counters are read once per node. After an
-    error the other processes count up to the last checkpoint, as they may no longer answer. Memory is left
-    out: codecarbon only guesses it from its size.
+    estimates the processor's energy from its rated power and the CPU time of a process and its children;
+    `record.energy["source"]` says which. Counters cover the whole machine, including other runs on it. With
+    several processes, estimates are added up, and counters are read once per node. After an error the other
+    processes count only up to the last checkpoint, as they may no longer answer. Memory is left out, because
+    codecarbon only guesses its energy from its size.
 
     Source: codecarbon, https://docs.codecarbon.io.
     """
@@ -36,7 +36,7 @@ class EnergyMeter(pl.Callback):
         """Joules of all processes in all sessions of the run, up to the last time they were added up."""
         self.source = ""
         self._new = dict(_NONE)
-        """Joules of this process since then."""
+        """Joules of this process since the last time they were added up."""
         self._tracker: Any = None
         self._trainer: pl.Trainer | None = None
         self._counts_cpu = True
@@ -52,16 +52,16 @@ class EnergyMeter(pl.Callback):
         self.joules = {part: float(state_dict["joules"][part]) for part in _NONE}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start to count in every process; only then is it known whether it has counters."""
+        """Start to count in every process; only the started tracker knows whether there are counters."""
         self._trainer = trainer
-        # Not above: it is an optional extra and takes half a second.
+        # Imported only here: it is an optional extra and takes half a second.
         from codecarbon import OfflineEmissionsTracker
 
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)  # it logs before it reads log_level
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._tracker = OfflineEmissionsTracker(
-                country_iso_code="FRA",  # required, without effect on joules
+                country_iso_code="FRA",  # required, but does not affect joules
                 output_methods=[],
                 log_level="critical",
                 tracking_mode="process",
@@ -118,7 +118,7 @@ class EnergyMeter(pl.Callback):
 
 
 def _is_estimated(hardware: list[Any]) -> bool:
-    """Whether the processor's joules are estimated, not counted."""
+    """Whether the processor's joules are estimated instead of measured."""
     return any(type(part).__name__ == "CPU" and _mode(part) not in _MEASURED for part in hardware)
 
 
@@ -127,7 +127,7 @@ def _mode(part: Any) -> str:
 
 
 def _source(hardware: list[Any], *, processes: int, nodes: int) -> str:
-    """Describe where the numbers come from; codecarbon only says so in private attributes of its hardware."""
+    """Describe the source of the numbers, which codecarbon has only in private attributes."""
     words, estimate = [], "CPU estimated from its rated power and load"
     if processes > 1:
         estimate += f", the sum over {processes} processes"

@@ -1,4 +1,4 @@
-"""TensorBoard's files, and what every logger gets when a run ends."""
+"""Write TensorBoard's files, and every logger's final values when a run ends."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ FOLDER = "tensorboard"
 
 
 class TensorBoardLog(TensorBoardLogger):
-    """Lightning's logger with one event file per process that worked on the run.
+    """Lightning's logger with one event file per session of the run.
 
-    `steps_done` is None in a new run; in a resumed one TensorBoard drops later points of earlier files, which
-    are logged again. It reads files in the order of their names, which begin with the second of their
-    creation, so a run that is resumed within one second waits for the next.
+    `steps_done` is None in a new run. In a resumed run it makes TensorBoard drop later points from earlier
+    files, since they are logged again. TensorBoard reads files in the order of their names, which contain the
+    second of their creation, so a run that is resumed within the same second waits for the next one.
     """
 
     def __init__(self, folder: Path, steps_done: int | None) -> None:
@@ -34,19 +34,19 @@ class TensorBoardLog(TensorBoardLogger):
             time.sleep(0.05)
 
     def finalize(self, status: str) -> None:
-        """Write pending events; Lightning calls this after each fit and test, and would end the file."""
+        """Write pending events but keep the file open: Lightning calls this after each fit and test."""
         if self._experiment is not None:
             self.experiment.flush()
 
     def close(self, status: str) -> None:
-        """End the file together with the run."""
+        """Close the file at the end of the run."""
         super().finalize(status)
 
 
 def close_loggers(loggers: Sequence[Logger], record: RunRecord) -> None:
     """Log the configuration and final metrics, by which TensorBoard's HParams tab compares runs.
 
-    An interrupted run has no final metrics yet; anything logged now would stay next to those of its end.
+    An interrupted run has no final metrics yet; anything logged now would stay next to its later results.
     """
     if record.status != "interrupted":
         for logger in loggers:
@@ -67,8 +67,8 @@ def _log_result(logger: Logger, record: RunRecord) -> None:
     logger.log_hyperparams(parameters)
     logger.log_metrics(metrics, step=record.steps)
     if isinstance(logger, TensorBoardLog):
-        # Leave out the description of the experiment that Lightning would write: the tab uses one run's for
-        # all runs, and without it finds out by itself which parameters differ.
+        # Leave out the experiment description that Lightning would write. The tab would apply one run's to
+        # all runs; without any, it finds by itself which parameters differ.
         _, *summaries = hparams(parameters, metrics)
         for summary in summaries:
             logger.experiment.file_writer.add_summary(summary)

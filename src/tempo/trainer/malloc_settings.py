@@ -1,4 +1,4 @@
-"""Keep freed memory for the next step on a CPU: returning it to the kernel costs time at every step."""
+"""Keep freed memory for the next step on a CPU, since returning it to the kernel costs time at every step."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _SET_BY_USER = ("MALLOC_MMAP_", "MALLOC_TRIM_")
 def keep_freed_memory() -> bool:
     """Let glibc's malloc keep freed memory for the rest of the process; return whether it does.
 
-    A training step allocates and frees the same activations again and again. glibc returns blocks larger than
-    a moving threshold (at most 32 MiB) to the kernel at once, which fills every page with zeros when the next
-    step asks for it. Kept blocks of many sizes share one heap, which is larger than their sum at any moment.
-    A step's numbers do not change.
+    A training step allocates and frees the same activations again and again. glibc at once returns blocks
+    larger than a moving threshold (at most 32 MiB) to the kernel, which zeroes every page when the next step
+    asks for it. Keeping them makes the process larger, as blocks of many sizes share one heap. A step's
+    numbers do not change.
 
-    Does nothing without glibc (macOS, musl, Windows), with another malloc loaded over it, or if the user has
-    set one of the two thresholds (MALLOC_MMAP_*, MALLOC_TRIM_*, or glibc.malloc.* in GLIBC_TUNABLES).
+    This does nothing without glibc (macOS, musl, Windows), with another malloc loaded over it, or if the user
+    has set one of the two thresholds (MALLOC_MMAP_*, MALLOC_TRIM_*, or glibc.malloc.* in GLIBC_TUNABLES).
     Source: mallopt(3).
     """
     if any(name.startswith(_SET_BY_USER) for name in os.environ):
@@ -32,7 +32,7 @@ def keep_freed_memory() -> bool:
 
 
 def give_back_freed_memory() -> None:
-    """Return kept memory to the kernel, when blocks of other sizes are needed from now on: malloc_trim(3)."""
+    """Return kept memory to the kernel with malloc_trim(3), before blocks of other sizes are needed."""
     if (malloc_trim := _libc_function("malloc_trim")) is not None:
         malloc_trim(0)
 
@@ -40,5 +40,5 @@ def give_back_freed_memory() -> None:
 def _libc_function(name: str) -> Any:
     try:
         return getattr(ctypes.CDLL(None), name)
-    except (AttributeError, OSError, TypeError):  # TypeError: Windows has no library without a name
+    except (AttributeError, OSError, TypeError):  # TypeError: on Windows, CDLL needs a name
         return None

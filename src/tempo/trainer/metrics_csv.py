@@ -1,4 +1,4 @@
-"""`metrics.csv` in the folder of a run: one row per training interval, one per validation."""
+"""Write `metrics.csv` in a run's folder: one row per training interval, one per validation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COLUMNS = (
 
 
 class MetricsFile:
-    """Appends rows; `step` counts optimizer steps done, `seconds` the time spent in training."""
+    """Appends rows; `step` is the number of optimizer steps done, `seconds` the time spent in training."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
@@ -34,7 +34,7 @@ class MetricsFile:
     def start(self, steps_done: int, validated_step: int) -> None:
         """Begin a new file, or keep the rows that a resumed run will not write again.
 
-        `steps_done` and `validated_step`, that of its last validation, are those of the resumed state.
+        `steps_done` and `validated_step` are the steps of the resumed state and of its last validation.
         """
         kept = [row for row in self.rows() if int(row["step"]) <= steps_done] if steps_done else []
         kept = [row for row in kept if not row["val/loss"] or int(row["step"]) <= validated_step]
@@ -57,5 +57,5 @@ class MetricsFile:
         if not self.path.exists():
             return []
         text = self.path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1].splitlines()
+        whole = text[: text.rfind("\n") + 1].splitlines()  # an unfinished number could look complete
         return [row for row in csv.DictReader(whole) if None not in row and None not in row.values()]

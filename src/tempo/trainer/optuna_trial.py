@@ -1,4 +1,4 @@
-"""How a run reports each epoch to the study of a search, and learns whether to stop early."""
+"""Report each epoch of a run to its search's study, and learn whether to stop early."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tempo.errors import UserError
 log = logging.getLogger(__name__)
 
 ENVIRONMENT_KEY = "TEMPO_TRIAL"
-"""Tells the processes of a group their trial: the password of a storage must not be in a file."""
+"""Environment variable with the trial of a process group; a file would expose the storage's password."""
 STOPPED_AFTER = "stopped_after"
-"""The attribute of a trial with the epoch after which its pruner stopped it."""
+"""Attribute of a trial: the epoch after which its pruner stopped it."""
 REDUCTION_FACTOR = 3
-"""Of Hyperband: one in three trials continues at each rung."""
+"""Hyperband's reduction factor: one in three trials continues at each rung."""
 MEDIAN_STARTUP_TRIALS = 4
 """Trials that the median pruner lets finish before it stops any."""
 SQLITE_WAIT_SECONDS = 60
@@ -33,7 +33,7 @@ _JOURNAL = "journal://"
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """Where the trial of a run is found. `epochs` is the length of a run that is not stopped early."""
+    """Location of a run's trial. `epochs` is the length of a run that is not stopped early."""
 
     storage: str
     study: str
@@ -42,7 +42,7 @@ class Trial:
     epochs: int
 
     def environment(self) -> dict[str, str]:
-        """Return the variables by which another process finds the trial."""
+        """Return the variables that tell another process its trial."""
         return {ENVIRONMENT_KEY: json.dumps(asdict(self))}
 
     @classmethod
@@ -53,7 +53,7 @@ class Trial:
 
 
 def trial_of(hydra: Any, epochs: int) -> Trial | None:
-    """Return the trial that a job's `hydra` node names, which the search has set; None outside a search."""
+    """Return the trial that the search has set in a job's `hydra` node; None outside a search."""
     sweeper = hydra.sweeper
     if sweeper is None or sweeper.get("trial") is None:
         return None
@@ -67,13 +67,13 @@ def trial_of(hydra: Any, epochs: int) -> Trial | None:
 
 
 def storage_url(storage: str, folder: str) -> str:
-    """Return a URL for `sqlite` and `journal`, which are files in the sweep's folder; others are URLs."""
+    """Return a URL: `sqlite` and `journal` are files in the sweep's folder; other values already are URLs."""
     files = {"sqlite": f"sqlite:///{folder}/study.db", "journal": f"{_JOURNAL}{folder}/study.journal"}
     return files.get(storage, storage)
 
 
 def open_storage(url: str) -> Any:
-    """Return Optuna's storage at a URL; its driver may raise anything if it cannot be reached."""
+    """Return Optuna's storage at a URL; if it cannot be reached, its driver may raise any exception."""
     storages = importlib.import_module("optuna").storages
     with quiet_optuna():
         if url.startswith(_JOURNAL):
@@ -87,14 +87,14 @@ def open_storage(url: str) -> Any:
 
 
 def close_storage(storage: Any) -> None:
-    """End the connections of a storage that `open_storage` made."""
+    """Close the connections of a storage that `open_storage` opened."""
     storage.remove_session()
     if (engine := getattr(storage, "engine", None)) is not None:
         engine.dispose()
 
 
 def make_pruner(name: str, epochs: int) -> Any:
-    """Return Optuna's pruner, for one value per epoch, the first with step 1."""
+    """Return Optuna's pruner for one value per epoch, counted from 1."""
     pruners = importlib.import_module("optuna").pruners
     if name == "hyperband":
         return pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=REDUCTION_FACTOR)
@@ -105,7 +105,7 @@ def make_pruner(name: str, epochs: int) -> Any:
 
 @contextlib.contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Drop the lines and warnings that Optuna prints for its own users."""
+    """Hide the lines and warnings that Optuna prints for its own users."""
     optuna = importlib.import_module("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
@@ -123,22 +123,22 @@ class Reporting:
         self._lost = False
 
     def report(self, epoch: int, value: float) -> bool:
-        """Report the value of a validation, the first epoch being 1; return whether the pruner stops here."""
+        """Report the validation of an epoch, counted from 1; return whether the pruner stops the run here."""
         if self._lost:
             return False
         try:
             with quiet_optuna():
                 return self._report(epoch, value)
-        except Exception as error:  # noqa: BLE001 - of a data base, a driver, a network
+        except Exception as error:  # noqa: BLE001 - databases, drivers and networks raise anything
             self._lost = True
             reason = " ".join(str(error).split())[:200]
             log.warning("the study cannot be reached (%s): this run is not stopped early", reason)
             return False
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self._storage is not None:
-            with contextlib.suppress(Exception):  # of a data base that may be gone
+            with contextlib.suppress(Exception):  # the database may be gone
                 close_storage(self._storage)
         self._open, self._storage = None, None
 
@@ -149,7 +149,7 @@ class Reporting:
         if epoch not in storage.get_trial(trial_id).intermediate_values:  # a resumed run repeats an epoch
             self._open.report(value, step=epoch)
         known = storage.get_trial(trial_id)
-        if STOPPED_AFTER in known.user_attrs:  # a pruner need not repeat it, and the run was killed since
+        if STOPPED_AFTER in known.user_attrs:  # stopped, then killed; asked again, the pruner may differ
             return True
         stop = bool(math.isfinite(value) and self._open.should_prune())
         if stop:
@@ -162,7 +162,7 @@ class Reporting:
         study = optuna.load_study(
             study_name=self.trial.study,
             storage=self._storage,
-            sampler=optuna.samplers.RandomSampler(),  # the trial's values are drawn by now
+            sampler=optuna.samplers.RandomSampler(),  # never used: the trial's values are already drawn
             pruner=make_pruner(self.trial.pruner, self.trial.epochs),
         )
         known = {trial.number: trial._trial_id for trial in study.get_trials(deepcopy=False)}
@@ -170,7 +170,7 @@ class Reporting:
 
 
 def check_pruner(pruner: str, config: RunConfig) -> None:
-    """Raise UserError if a run of this configuration has no validation, or no epochs, for this pruner."""
+    """Raise UserError if a run of this configuration lacks the validation or epochs that the pruner needs."""
     if pruner == "none":
         return
     if config.data.val_size == 0:
@@ -185,5 +185,5 @@ def check_pruner(pruner: str, config: RunConfig) -> None:
 
 
 def without_password(text: str) -> str:
-    """Replace the password of a URL in a text, so that the text may be shown."""
+    """Replace the password of any URL in a text, so that the text can be shown."""
     return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)

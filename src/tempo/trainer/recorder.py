@@ -26,9 +26,9 @@ Listener = Callable[[dict[str, float]], None]
 class Recorder(pl.Callback):
     """Reads the losses once per interval, looks for divergence, and writes rows and record.
 
-    The clock `seconds.train` excludes the start, validation and checkpoints. With `trainer.compile` the first
-    call, which compiles, counts as `seconds.compile` instead, and its steps are left out of the speed. Rows
-    have the learning rate and momentum of their last step.
+    `seconds.train` excludes the start, validation and checkpoints. With `trainer.compile`, the first call
+    counts as `seconds.compile` instead, and its steps are left out of the speed. Rows have the learning rate
+    and momentum of their last step.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Recorder(pl.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore `state_dict`; a checkpoint that is not of a run raises here, before the first step."""
+        """Restore `state_dict`; a checkpoint that no run saved raises here, before the first step."""
         self.train_seconds = float(state_dict["train_seconds"])
         self.compile_seconds = float(state_dict["compile_seconds"])
         self.evaluations_compiling = int(state_dict["evaluations_compiling"])
@@ -75,7 +75,7 @@ class Recorder(pl.Callback):
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far, without compilation."""
+        """Seconds of training so far, excluding compilation."""
         return self.train_seconds + (time.perf_counter() - self._since if self._since is not None else 0.0)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -99,7 +99,7 @@ class Recorder(pl.Callback):
             self.flush(trainer, pl_module)
 
     def _end_compiling(self, trainer: pl.Trainer, module: Classifier) -> None:
-        """Count the first call of this process as compilation; wait for the device this once."""
+        """Count the first call in this process as compilation, waiting once for the device to finish."""
         if module.device.type == "cuda":
             torch.cuda.synchronize(module.device)
         before = self.train_seconds
@@ -111,7 +111,7 @@ class Recorder(pl.Callback):
         self.resume()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock; reading the losses has waited for the device."""
+        """Stop the clock after reading the losses, which waits for the device to finish."""
         assert isinstance(pl_module, Classifier)
         if trainer.state.fn == "fit":
             self.close_interval(trainer, pl_module)
@@ -129,21 +129,21 @@ class Recorder(pl.Callback):
             self.resume()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End the interval with the epoch, so that each epoch ends with a row."""
+        """End the current interval, so that each epoch ends with a row."""
         assert isinstance(pl_module, Classifier)
         self.close_interval(trainer, pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock for good."""
+        """Stop the clock and write the record."""
         self._open(trainer)  # a run resumed after its last step never starts training
         self.pause()
         self.write_record(trainer)
 
     def flush_to_disk(self, trainer: pl.Trainer) -> None:
-        """Write everything logged to the disk: no checkpoint may survive the rows before it."""
+        """Flush everything logged to the disk, so that no checkpoint survives without its earlier rows."""
         self.metrics_file.flush_to_disk()
         for logger in trainer.loggers:
-            logger.save()  # TensorBoard's keeps two minutes of events in memory
+            logger.save()  # TensorBoard's logger keeps two minutes of events in memory
 
     def pause(self) -> None:
         """Stop the training clock."""
@@ -154,7 +154,7 @@ class Recorder(pl.Callback):
         self._since = time.perf_counter()
 
     def flush(self, trainer: pl.Trainer, module: Classifier) -> None:
-        """Copy the losses to the host and write complete intervals; raise `Diverged` if they show it."""
+        """Copy the losses to the host and write complete intervals; raise `Diverged` if the run diverged."""
         reduce = partial(mean_over_ranks, trainer.strategy) if trainer.world_size > 1 else None
         first_step, losses, intervals = module.window.flush(reduce)
         for interval in intervals:
@@ -204,10 +204,10 @@ class Recorder(pl.Callback):
 
 
 class CurveOnTest(pl.Callback):
-    """Writes `test/loss` and `test/accuracy` after every `every_n_epochs`-th epoch, off the training clock.
+    """Writes `test/loss` and `test/accuracy` after every `every_n_epochs`-th epoch, with the clock stopped.
 
-    For the figures of papers that show them. Nothing is chosen by these values: checkpoints, early stopping
-    and sweeps do not see them, and the result of the run is still the test at its end.
+    It serves to redraw papers' figures that show them. Checkpoints, early stopping and sweeps do not use
+    these values, and the result of the run is still the test at its end.
     """
 
     def __init__(
@@ -218,7 +218,7 @@ class CurveOnTest(pl.Callback):
         self.every_n_epochs = every_n_epochs
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Evaluate the test images as the test at the end does."""
+        """Evaluate the test images in the same way as the final test."""
         assert isinstance(pl_module, Classifier)
         if (trainer.current_epoch + 1) % self.every_n_epochs:
             return

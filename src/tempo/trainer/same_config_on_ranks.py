@@ -14,7 +14,7 @@ from tempo.record.run_json import flatten
 
 
 class SameSettings(pl.Callback):
-    """Stops every rank before the first step if two of them have different settings."""
+    """Stops every rank before the first step if any two have different settings."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = flatten(settings)

@@ -1,4 +1,4 @@
-"""How all ranks stop together on SIGTERM and Ctrl-C: save the state first; a second Ctrl-C stops at once."""
+"""Save and stop all ranks together on SIGTERM or Ctrl-C; a second Ctrl-C stops at once."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ STOPPED_AFTER = "the step to stop after"
 
 
 class Interrupted(BaseException):
-    """Ends a run that was asked to stop; like KeyboardInterrupt it is not an error to be handled."""
+    """Ends a run that was asked to stop; like KeyboardInterrupt, it is not caught by `except Exception`."""
 
 
 class StopOnSignal(pl.Callback):
-    """Handles both signals while it is entered: `with StopOnSignal() as stop`.
+    """Handles both signals while entered: `with StopOnSignal() as stop`.
 
-    In training all ranks stop together at the end of the running chunk of steps, after saving the state.
+    During training, all ranks stop together at the end of the running chunk of steps, after saving the state.
     Before and after training there is nothing to save, so the run stops at once, unless it is `patient`
-    because it writes its record.
+    because it is writing its record.
     """
 
     def __init__(self) -> None:
@@ -39,16 +39,16 @@ class StopOnSignal(pl.Callback):
         """Whether all ranks stopped together, so that none waits in an exchange."""
         self.checkpoints: Checkpoints
         self.stop_after: int | None = None
-        """Optimizer steps after which to stop, as the reproduced run did."""
+        """Number of optimizer steps after which to stop, as the reproduced run did."""
         self._signals = StopSignals(self._hear)
 
     @property
     def by_signal(self) -> bool:
-        """Whether a signal asked to stop, and not the number of steps."""
+        """Whether a signal, not the number of steps, asked to stop."""
         return self.asked not in ("", STOPPED_AFTER)
 
     def __enter__(self) -> StopOnSignal:
-        """Start to handle the signals."""
+        """Start handling the signals."""
         self._signals.__enter__()
         return self
 
@@ -59,18 +59,18 @@ class StopOnSignal(pl.Callback):
         self._signals.__exit__(kind, error, trace)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals from Lightning; from here on there is a state to save."""
+        """Take the signals back from Lightning; from here on there is a state to save."""
         self._signals.listen()
         self.patient = True
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals from Lightning, which takes them at the start of each of its stages."""
+        """Take the signals back from Lightning, which claims them at the start of each stage."""
         self._signals.listen()
 
     on_test_start = on_validation_start
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Save and stop, except after an epoch's last chunk, whose validation comes first."""
+        """Save and stop if asked, except after an epoch's last chunk, which is validated first."""
         if self.stop_after is not None and trainer.global_step >= self.stop_after:
             self.asked = self.asked or STOPPED_AFTER
         if not is_last_chunk_of_epoch(trainer) and any_rank(trainer.strategy, bool(self.asked)):
@@ -84,7 +84,7 @@ class StopOnSignal(pl.Callback):
             self._stop()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop at once from here on: everything is saved."""
+        """Let signals stop the run at once from here on, since everything is saved."""
         self.patient = False
 
     def _stop(self) -> None:

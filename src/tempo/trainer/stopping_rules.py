@@ -1,4 +1,4 @@
-"""When a run ends before its last step because of its results: diverged, no longer improving, or pruned."""
+"""Stop a run early because of its results: diverged, no longer improving, or pruned."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tempo.trainer.optuna_trial import Reporting, Trial
 
 
 class Diverged(Exception):  # noqa: N818 - a result, not an error
-    """Ends the fit; `step` is the optimizer step (from 0) whose loss showed it."""
+    """Ends the fit; `step` is the optimizer step (from 0) whose loss revealed the divergence."""
 
     def __init__(self, step: int, loss: float) -> None:
         super().__init__(f"diverged at step {step}: loss {loss:.4g}")
@@ -27,9 +27,9 @@ class Diverged(Exception):  # noqa: N818 - a result, not an error
 class DivergenceWatch:
     """Finds a loss that is not finite, or whose running mean is far above its best value.
 
-    The bound is `factor x max(best, ln C)`, where ln C is the loss of guessing among C classes, so a loss
-    near 0 may rise without alarm. The running mean is `s <- s + (loss - s) / 10`, `best` is its lowest value.
-    With `factor=None` only NaN and infinity count.
+    The bound is `factor x max(best, ln C)`. ln C is the loss of guessing among C classes; with it, a loss
+    near 0 may rise without alarm. The running mean is `s <- s + (loss - s) / 10`, and `best` is its lowest
+    value. With `factor=None`, only NaN and infinity count.
     """
 
     factor: float | None
@@ -38,7 +38,7 @@ class DivergenceWatch:
     best: float = math.inf
 
     def look(self, first_step: int, losses: Sequence[float]) -> None:
-        """Read the losses of the steps from `first_step` on; raise `Diverged` at the first out of bounds."""
+        """Check the losses of the steps from `first_step` on; raise `Diverged` at the first out of bounds."""
         for offset, loss in enumerate(losses):
             if not math.isfinite(loss):
                 raise Diverged(first_step + offset, loss)
@@ -60,7 +60,7 @@ class DivergenceWatch:
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
-    """Lightning's early stopping, judged after each validation; a resumed run remembers that it stopped."""
+    """Lightning's early stopping, checked after each validation; a resumed run remembers that it stopped."""
 
     def __init__(self, *, monitor: str, mode: str, patience: int, min_delta: float) -> None:
         super().__init__(
@@ -68,27 +68,27 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
             mode=mode,
             patience=patience,
             min_delta=min_delta,
-            # At the end of an epoch a resumed run may not have validated yet.
+            # A resumed run may reach the end of an epoch before its first validation.
             check_on_train_epoch_end=False,
         )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop at once if the run had stopped before it was killed: a checkpoint does not say so."""
+        """Stop at once if the run had stopped before it was killed; a checkpoint lacks `should_stop`."""
         if self.wait_count >= self.patience:
             trainer.should_stop = True
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state; raise before the first step if it is not one."""
+        """Restore the state; raise before the first step if it is invalid."""
         super().load_state_dict(state_dict)
         float(self.best_score)
 
 
 class Pruned(Exception):  # noqa: N818 - a decision, not an error
-    """Ends the fit of a trial that its search stops; the checkpoint of the epoch is written."""
+    """Ends the fit of a trial that its search stops, after the epoch's checkpoint is written."""
 
 
 class Pruning(pl.Callback):
-    """Reports each validation to the study of a search; stops all ranks together if its pruner says so.
+    """Reports each validation to a search's study, and stops all ranks together if the pruner decides so.
 
     `metric` is "loss" or "accuracy". Only rank 0 talks to the study.
     """
