@@ -30,7 +30,7 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
-def nearest(wrong: str, options: Iterable[str]) -> str:
+def nearest(wrong: object, options: Iterable[str]) -> str:
     """`" Did you mean 'x'?"` for the option closest to `wrong`, or an empty string."""
-    found = difflib.get_close_matches(wrong, list(options), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(str(wrong), list(options), n=1, cutoff=0.5)
     return f" Did you mean '{found[0]}'?" if found else ""

@@ -38,6 +38,7 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("~model", ["model=<option of conf/model>"]),
     ("~data", ["data has no _target_", "conf/data"]),
     ("~data.augment", ["data.augment=None must be a group of keys"]),
+    ("~objective", ["objective is missing; leave ~objective out, or set objective=<value>"]),
     ("~model.depth", ["model.depth is missing; leave ~model.depth out, or set model.depth=<value>"]),
     ("~name", ["~name", "leave it out"]),
     ("~hydra.run.dir", ["~hydra.run.dir", "leave it out"]),

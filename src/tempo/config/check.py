@@ -71,7 +71,7 @@ def _check_root(values: Mapping[str, Any]) -> None:
         raise UserError(
             f"{name} is not a key.{nearest(name, known)} Remove it, or use one of {', '.join(sorted(known))}"
         )
-    check_present("", values, ["name"])
+    check_present("", values, ROOT_KEYS)  # which records are read by
     for name in GROUPS:
         if not isinstance(values.get(name), Mapping):
             raise UserError(
