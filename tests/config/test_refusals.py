@@ -163,7 +163,7 @@ REFUSED: list[tuple[str, ...]] = [
     ("trainer=ddp trainer.cuda_graph=true", "of one process", "trainer.cuda_graph=auto"),
     ("trainer=gpu trainer.cuda_graph=true trainer.precision=16-mixed", "bf16-mixed"),
     ("trainer=gpu trainer.cuda_graph=true optimizer=lbfgs", "but LBFGS makes several"),
-    ("trainer=gpu trainer.cuda_graph=true trainer.profiler=simple", "trainer.profiler=simple could"),
+    ("trainer=gpu trainer.cuda_graph=true trainer.profiler=simple", "trainer.profiler=simple to measure"),
     ("trainer.cuda_graph=yes_please", "trainer.cuda_graph='yes_please'", "auto"),
     ("trainer=fsdp2 trainer.devices=1", "has only one; set trainer.devices=2, or trainer.shard=false"),
     ("trainer=fsdp2 trainer.method=ps_sync", "trainer.method=ring, or trainer.shard=false"),
