@@ -1,4 +1,4 @@
-"""How the processes of a run start, meet, exchange gradients and end; one file per kind of exchange.
+"""Start, connect and end the processes of a run, and exchange gradients; one file per kind of exchange.
 
-Nothing here knows models, data or other settings of a run.
+This package knows nothing of models, data or other settings of a run.
 """

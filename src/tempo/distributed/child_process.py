@@ -1,6 +1,6 @@
-"""Processes that end with the one that started them, even if that one is killed with -9.
+"""Start processes that end with their parent, even if the parent is killed by SIGKILL.
 
-As a program it runs a module in such a process:
+As a program, this file runs a module in such a process:
 `python -m tempo.distributed.child_process <module> <arguments>`.
 """
 
@@ -24,7 +24,7 @@ from tempo.distributed.interrupt_counter import StopSignals
 from tempo.paths import ROOT
 
 PARENT = "TEMPO_PARENT_PROCESS"
-"""Names, in the environment of a child, the process that it must not outlive."""
+"""Environment variable of a child: the id of the process that it must not outlive."""
 _SOURCE = str(ROOT / "src")
 _PR_SET_PDEATHSIG = 1
 _LOOK_SECONDS = 0.02
@@ -32,15 +32,15 @@ _LOOK_FOR_PARENT_SECONDS = 0.5
 
 
 class ChildProcess:
-    """A process that ends with this one and leads a process group of its own.
+    """A process that ends with this one and leads its own process group.
 
-    A Ctrl-C in the terminal does not reach it: this process decides what to pass on.
+    A Ctrl-C in the terminal does not reach it; this process decides which signals to pass on.
     """
 
     def __init__(self, pid: int, exit_code: Callable[[], int | None]) -> None:
         self.pid = pid
         self.exit_code = exit_code
-        """Returns the exit code, negative if a signal ended the process, and None while it is running."""
+        """Function that returns the exit code, negative after a signal, or None while the process runs."""
 
     @classmethod
     def run_module(
@@ -66,12 +66,12 @@ class ChildProcess:
     def fork(cls, function: Callable[[], int]) -> ChildProcess:
         """Run a function, which returns the exit code, in a copy of this process."""
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        # Not by multiprocessing, which would force its start method on what the function runs.
+            stream.flush()  # otherwise the copy would print buffered text a second time
+        # Not with multiprocessing, which would force its start method on code that the function runs.
         parent, pid = os.getpid(), os.fork()
         if pid == 0:
             _run_forked(parent, function)
-        with suppress(OSError):  # the child does the same: a signal may be sent before it gets there
+        with suppress(OSError):  # the child does so too, but a signal may be sent before it has
             os.setpgid(pid, pid)
         return cls(pid, _exit_code_of_fork(pid))
 
@@ -81,14 +81,14 @@ class ChildProcess:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Kill the process and what is left of its group."""
+        """Kill the process and any others left in its group."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def wait(self) -> int:
         """Wait for the end and return the exit code.
 
-        SIGTERM and a first Ctrl-C are passed on: the process saves its state and ends.
+        SIGTERM and a first Ctrl-C are passed on, so that the process saves its state and ends.
 
         Raises:
             KeyboardInterrupt: a second Ctrl-C; the process is killed.
@@ -119,17 +119,17 @@ def last_line(log: Path) -> str:
 
 
 def die_with_parent(parent: int | None = None, number: int = signal.SIGKILL) -> None:
-    """Have this process killed as soon as its parent is gone; `parent` is its id if the caller knows it.
+    """Have this process killed as soon as its parent is gone; `parent` is the parent's id, if known.
 
-    Linux does it in the kernel, at once, with the signal `number`. Elsewhere (macOS) a thread looks twice a
-    second, which code that never gives up the interpreter can delay.
+    On Linux the kernel does so at once, with the signal `number`. Elsewhere (macOS) a thread checks twice a
+    second, unless code that holds the interpreter's lock delays it.
     """
     expected = os.getppid() if parent is None else parent
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
     else:
         threading.Thread(target=_look_for_parent, args=(expected,), daemon=True).start()
-    if os.getppid() != expected:  # gone before it could be asked for
+    if os.getppid() != expected:  # the parent was gone before the call above took effect
         os._exit(1)
 
 
@@ -145,7 +145,7 @@ def _exit_code_of_fork(pid: int) -> Callable[[], int | None]:
     def exit_code() -> int | None:
         nonlocal code
         if code is None:
-            with suppress(ChildProcessError):  # a signal handler that interrupted this call has got it
+            with suppress(ChildProcessError):  # a signal handler interrupted this call and got the code
                 ended, status = os.waitpid(pid, os.WNOHANG)
                 if ended:
                     code = os.waitstatus_to_exitcode(status)
@@ -155,7 +155,7 @@ def _exit_code_of_fork(pid: int) -> Callable[[], int | None]:
 
 
 def _run_forked(parent: int, function: Callable[[], int]) -> None:
-    """Run the whole life of a forked process: it must never return into its parent's code."""
+    """Run a forked process to its end, so that it never returns into its parent's code."""
     code = 1
     try:
         os.setpgid(0, 0)
@@ -173,8 +173,8 @@ def _run_forked(parent: int, function: Callable[[], int]) -> None:
 
 
 if __name__ == "__main__":
-    # The parent may be gone before the first line here runs: its id comes with the environment.
+    # The parent may be gone before this line runs, so its id comes from the environment.
     die_with_parent(int(os.environ[PARENT]) if PARENT in os.environ else None)
-    os.environ[PARENT] = str(os.getpid())  # of those that the module starts in this way in turn
+    os.environ[PARENT] = str(os.getpid())  # for processes that the module starts in the same way
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

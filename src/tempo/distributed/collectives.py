@@ -1,4 +1,4 @@
-"""What all ranks do together, apart from exchanging gradients."""
+"""Collective operations of all ranks, apart from exchanging gradients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, distributed
 
 
 def all_gather_bytes(data: bytes, device: torch.device) -> list[bytes]:
-    """Return the data of every rank. Unlike torch's `all_gather_object` this never unpickles."""
+    """Return the data of every rank. Unlike torch's `all_gather_object`, this never unpickles anything."""
     own = torch.frombuffer(bytearray(data), dtype=torch.uint8).to(device)
     lengths = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(distributed.get_world_size())]
     distributed.all_gather(lengths, torch.tensor([len(own)], device=device))
@@ -20,17 +20,17 @@ def all_gather_bytes(data: bytes, device: torch.device) -> list[bytes]:
 
 
 def mean_over_ranks(strategy: Strategy, values: Tensor) -> Tensor:
-    """Return the mean of each rank's tensor; the tensor itself if there is one rank."""
+    """Return the mean of a tensor over the ranks; the tensor itself if there is one rank."""
     return _reduced(strategy, values, "mean")
 
 
 def sum_over_ranks(strategy: Strategy, values: Tensor) -> Tensor:
-    """Return the sum of each rank's tensor; the tensor itself if there is one rank."""
+    """Return the sum of a tensor over the ranks; the tensor itself if there is one rank."""
     return _reduced(strategy, values, "sum")
 
 
 def any_rank(strategy: Strategy, flag: bool) -> bool:
-    """Return on every rank whether the flag is true on any: how ranks agree to stop or save together."""
+    """Whether the flag is true on any rank; all ranks get the same answer, to stop or save together."""
     return bool(strategy.reduce_boolean_decision(flag, all=False))
 
 

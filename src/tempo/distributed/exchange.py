@@ -1,6 +1,6 @@
-"""What `trainer.method` means: how processes exchange gradients, and who shares a step's batch.
+"""The meaning of `trainer.method`: how processes exchange gradients and share a step's batch.
 
-This file does not import torch: rules, launchers and the training itself ask the same questions.
+This file does not import torch, because rules and launchers use it as well as training.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ class Exchange:
     is_asynchronous: ClassVar[bool] = False
     """Whether workers do not wait for each other.
 
-    Each step then has a batch of one worker, there is no process group, and tempo starts the workers itself.
+    If so, one worker computes the whole batch of a step, there is no process group, and tempo starts the
+    workers itself.
     """
 
     @property
@@ -30,7 +31,7 @@ class Exchange:
 
     @property
     def batch_layout(self) -> tuple[int, int]:
-        """Devices per node and nodes that share the batch of one step."""
+        """Numbers of devices per node and of nodes that share the batch of one step."""
         return (1, 1) if self.is_asynchronous else (self.devices, self.nodes)
 
     @property
@@ -63,6 +64,6 @@ METHODS: dict[str, type[Exchange]] = {
 def exchange_of(trainer: Mapping[str, Any]) -> Exchange:
     """Return the exchange that the values of `trainer` ask for."""
     devices, nodes = trainer["devices"], trainer["num_nodes"]
-    # A single process exchanges nothing, whatever its method: evaluate.py tests a run of many in one process.
+    # A single process exchanges nothing, whatever its method: evaluate.py tests any run in one process.
     method = "ring" if devices * nodes == 1 else trainer.get("method", "ring")
     return METHODS[method](devices, nodes)

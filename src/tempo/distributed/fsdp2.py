@@ -14,11 +14,11 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from tempo.distributed.ring import COMPRESSED_DTYPE, Backend, Compress
 
 LEAST_UNIT = 1 << 20
-"""Smallest number of parameters that is gathered by itself; smaller units would cost too much latency."""
+"""Smallest number of parameters that is gathered separately; smaller units would cost too much latency."""
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-"""Networks also iterate over these without calling them, and only a call gathers their parameters."""
+"""Modules that are never units: a network may iterate over them, and only a call gathers parameters."""
 _INDIVISIBLE = (nn.MultiheadAttention,)
-"""Reads a child's weights without calling the child."""
+"""Modules that read a child's weights without calling the child, so children cannot be units."""
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -26,8 +26,8 @@ class ShardedStrategy(ModelParallelStrategy):
 
     A unit's parameters are gathered for its forward pass and again for its backward pass, which averages and
     splits its gradients; each process then steps its own part. `compress` is the type in which gradients
-    travel. Checkpoints hold whole values, gathered in rank 0's host memory one tensor at a time, as one
-    process or a DDP run would write them.
+    are sent. Checkpoints hold whole values, as a single process or a DDP run would write them; rank 0 gathers
+    them in host memory one tensor at a time.
 
     Source: Zhao et al. 2023, *PyTorch FSDP*, arXiv:2304.11277; Rajbhandari et al. 2020, *ZeRO: Memory
     Optimizations Toward Training Trillion Parameter Models*, arXiv:1910.02054.
@@ -53,28 +53,28 @@ class ShardedStrategy(ModelParallelStrategy):
         if isinstance(network, FSDPModule):
             return
         for parameter in network.parameters():
-            parameter.data = parameter.data.contiguous()  # rows are split, which channels_last would scatter
+            parameter.data = parameter.data.contiguous()  # FSDP splits rows, which channels_last scatters
         reduce_dtype = None if self.compress is None else COMPRESSED_DTYPE[self.compress]
         policy = MixedPrecisionPolicy(reduce_dtype=reduce_dtype)
         for unit in units(network, LEAST_UNIT):
-            # Also reshard the outermost unit: no step updates a gathered copy, so none may outlive a pass.
+            # Also reshard the outermost unit: a gathered copy kept after a step would have old values.
             fully_shard(
                 unit, mesh=self.device_mesh["data_parallel"], mp_policy=policy, reshard_after_forward=True
             )
 
     @property
     def lightning_restore_optimizer(self) -> bool:
-        """Whether Lightning restores optimizers from what `load_checkpoint` returns: always."""
+        """Whether Lightning restores optimizers from the result of `load_checkpoint`: always."""
         return True
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """Return whole values on rank 0, and the names with empty tensors on the others."""
+        """Return whole values on rank 0, and empty tensors under the same names on the others."""
         assert self.lightning_module is not None
         state: dict[str, Any] = whole(self.lightning_module.state_dict(), keep=self.is_global_zero)
         return state
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """Return whole values on rank 0, as an optimizer in one process has them."""
+        """Return whole values on rank 0, in the form of a single process's optimizer."""
         state: dict[str, Any] = whole(optimizer.state_dict(), keep=self.is_global_zero)
         return state
 
@@ -100,9 +100,9 @@ class ShardedStrategy(ModelParallelStrategy):
 
 
 def units(network: nn.Module, least: int) -> list[nn.Module]:
-    """Return the modules that are gathered by themselves: inner ones first, the network last.
+    """Return the modules that are gathered separately: inner ones first, the network last.
 
-    A module is a unit if it has at least `least` parameters that belong to no unit inside it.
+    A module is a unit if it has at least `least` parameters that are not in a unit inside it.
     """
     found: list[nn.Module] = []
     seen: set[int] = set()
@@ -128,8 +128,8 @@ def units(network: nn.Module, least: int) -> list[nn.Module]:
 def whole(values: Any, *, keep: bool = True) -> Any:
     """Return nested dicts, lists and tensors with every split tensor gathered into host memory.
 
-    A collective operation: all ranks call it on the same structure. Without `keep` a rank sends its parts and
-    gets an empty tensor instead of each whole one.
+    This is a collective operation: all ranks must call it on the same structure. Without `keep`, a rank only
+    sends its parts and gets empty tensors.
     """
     if isinstance(values, DTensor):
         gathered: Tensor = values.full_tensor().detach()
@@ -142,18 +142,18 @@ def whole(values: Any, *, keep: bool = True) -> Any:
 
 
 def own_parts(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """Return this process's part of each tensor; a tensor that is not split is returned as it is."""
+    """Return this process's part of each tensor; return a tensor that is not split unchanged."""
     return [value.to_local() if isinstance(value, DTensor) else value for value in tensors]
 
 
 def load_whole(module: nn.Module, state: Mapping[str, Any]) -> None:
-    """Load whole values into a module, split or not; raises RuntimeError as `load_state_dict` does."""
+    """Load whole values into a module, split or not; raise RuntimeError as `load_state_dict` does."""
     own = module.state_dict()
     module.load_state_dict({name: _split_like(value, own.get(name)) for name, value in state.items()})
 
 
 def split_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return this process's part of an optimizer's whole state, cut as its parameters are."""
+    """Return this process's part of an optimizer's whole state, split like its parameters."""
     numbers = [number for group in state["param_groups"] for number in group["params"]]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     parameter_of = dict(zip(numbers, parameters, strict=True))
@@ -167,9 +167,9 @@ def split_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, 
 
 
 def _split_like(value: Any, other: Any) -> Any:
-    """Cut `value` as `other` is, if the shapes agree; a count of steps, for one, has another shape."""
+    """Split `value` like `other` if the shapes agree; a step count, for example, has another shape."""
     if not isinstance(other, DTensor) or not isinstance(value, Tensor) or value.shape != other.shape:
         return value
-    # All ranks have read the same file, so nothing need be sent.
+    # All ranks have read the same file, so nothing needs to be sent.
     there = value.to(other.device)
     return distribute_tensor(there, other.device_mesh, other.placements, src_data_rank=None)

@@ -1,4 +1,4 @@
-"""SIGINT (Ctrl-C) and SIGTERM: the first one asks to stop, a Ctrl-C after it stops at once."""
+"""Count SIGINT (Ctrl-C) and SIGTERM: the first asks to stop, a later Ctrl-C stops at once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 class StopSignals:
     """Note SIGINT and SIGTERM, instead of their usual effect, while this context is entered.
 
-    `on_signal` is called within the handler and may raise. Python runs handlers in its main thread only:
-    entered in another thread, this context hears nothing.
+    `on_signal` is called within the handler and may raise. Python allows handlers only in its main thread, so
+    in another thread this context does nothing.
     """
 
     def __init__(self, on_signal: Callable[[int], None] = lambda number: None) -> None:
@@ -46,7 +46,7 @@ class StopSignals:
         self._before.clear()
 
     def listen(self) -> None:
-        """Take the signals, also from a library that has set its own handlers since."""
+        """Take the signals, even if a library has set its own handlers in the meantime."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before.setdefault(number, signal.getsignal(number))

@@ -1,4 +1,4 @@
-"""The position of this process in its group, started by tempo, torchrun or srun; does not import torch."""
+"""Position of this process in its group, which tempo, torchrun or srun started; does not import torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tempo.distributed.exchange import Exchange
 from tempo.errors import UserError
 
 OURS = "TEMPO_GROUP"
-"""Set for the processes of a group that tempo started; the starting process holds the lock on the folder."""
+"""Variable set in the processes of a group that tempo started; the starting process locks the folder."""
 RUN_ID = "TEMPO_RUN_ID"
 
 
@@ -28,14 +28,14 @@ class Position:
 
     @property
     def is_ours(self) -> bool:
-        """Whether tempo started the group, on a configuration that it had resolved."""
+        """Whether tempo started the group, with an already resolved configuration."""
         return OURS in os.environ
 
 
 def started_by_srun() -> bool:
     """Whether srun started this process as one of several tasks.
 
-    Only tasks of srun have SLURM_STEP_NUM_TASKS, a batch script does not.
+    Only srun's tasks have SLURM_STEP_NUM_TASKS; a batch script does not.
     """
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
@@ -43,10 +43,10 @@ def started_by_srun() -> bool:
 def cluster_environment() -> Any:
     """Return the environment in which Lightning finds this process's rank: torchrun's, srun's or none.
 
-    Lightning's own choice takes any process in a SLURM allocation for a task of srun, warns wherever srun is
-    installed, and would requeue a job by itself, next to the sweep's launcher.
+    Lightning's own choice mistakes any process in a SLURM allocation for a task of srun, warns if srun is
+    installed, and would itself requeue a job that the sweep's launcher already requeues.
     """
-    # Not above: these import torch.
+    # Imported only here because they import torch.
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -57,7 +57,7 @@ def cluster_environment() -> Any:
 
 
 def take_names_of_torchrun() -> None:
-    """Set torchrun's environment variables from those of srun, if srun started several tasks."""
+    """Set torchrun's environment variables from srun's, if srun started several tasks."""
     if "LOCAL_RANK" in os.environ or not started_by_srun():
         return
     tasks = os.environ["SLURM_STEP_NUM_TASKS"]
@@ -86,17 +86,17 @@ def position() -> Position | None:
 
 
 def follows() -> bool:
-    """Whether another process writes the run's record: this is a rank or a node above 0."""
+    """Whether another process writes the run's record, since this rank or node is not the first."""
     here = position()
     return here.rank > 0 if here else int(os.environ.get("NODE_RANK", "0")) > 0
 
 
 def check_layout(exchange: Exchange) -> None:
-    """Check the number of processes, of which Lightning accepts some that are wrong.
+    """Check the number of processes; Lightning accepts some wrong numbers.
 
     Raises:
-        UserError: the group does not have trainer.devices x trainer.num_nodes processes, or this node not
-            trainer.devices.
+        UserError: the group does not have trainer.devices x trainer.num_nodes processes, or this node does
+            not have trainer.devices.
     """
     here = position()
     if here is None:
@@ -117,7 +117,7 @@ def check_layout(exchange: Exchange) -> None:
 
 
 def has_group() -> bool:
-    """Whether this process has joined a group of torch.distributed."""
+    """Whether this process has joined a torch.distributed group."""
     distributed = sys.modules.get("torch.distributed")
     return distributed is not None and distributed.is_initialized()
 
@@ -125,20 +125,20 @@ def has_group() -> bool:
 def leave_group() -> None:
     """Leave the group once all its work is done, and join its threads.
 
-    A thread of gloo may still hold the tensors of the last exchange, and freeing them takes Python's lock. If
-    Python is already shutting down, it ends that thread, whereupon C++ aborts the process: SIGABRT after a
-    complete run. The groups of FSDP2's meshes stay in caches of torch, but their last use was earlier.
+    A gloo thread may still hold the tensors of the last exchange, and freeing them takes Python's lock. If
+    Python is already shutting down, it ends that thread and C++ aborts the process: SIGABRT after a complete
+    run. The groups of FSDP2's meshes stay in torch's caches, but their last use was earlier.
     """
     if has_group():
-        gc.collect()  # threads are joined once nothing refers to the group, and a trainer refers to itself
+        gc.collect()  # a trainer refers to itself and the group; threads are joined only once it is freed
         sys.modules["torch.distributed"].destroy_process_group()
 
 
 def check_start(exchange: Exchange) -> None:
-    """Check that processes and nodes can form a group, before anything is read.
+    """Check that processes and nodes can form a group, before any data is read.
 
     Raises:
-        UserError: see `check_layout` and `rendezvous`.
+        UserError: an error of `check_layout` or `rendezvous`.
     """
     check_layout(exchange)
     if position() is None:
@@ -146,10 +146,10 @@ def check_start(exchange: Exchange) -> None:
 
 
 def rendezvous(nodes: int) -> list[str]:
-    """Return the arguments of torchrun with which the nodes of a run find each other.
+    """Return the arguments for torchrun that let the nodes of a run find each other.
 
     Raises:
-        UserError: there are several nodes, but no usable address, port or number of this node is set.
+        UserError: there are several nodes, but the address, the port or this node's number is not usable.
     """
     if nodes == 1:
         return ["--standalone"]
@@ -174,9 +174,9 @@ def rendezvous(nodes: int) -> list[str]:
 
 
 def _check_port_is_free(port: str) -> None:
-    """Raise UserError if another program listens on the port where the nodes meet."""
+    """Raise UserError if another program uses the port on which the nodes meet."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port left by a finished run is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a finished run's port counts as free
         try:
             probe.bind(("", int(port)))
         except (OSError, OverflowError) as error:

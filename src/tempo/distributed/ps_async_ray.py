@@ -24,23 +24,23 @@ from tempo.paths import ROOT
 ADDRESS = "TEMPO_RAY_ADDRESS"
 """Environment variable with the address of the Ray cluster of a group of workers."""
 SERVER = "TEMPO_PARAMETER_SERVER"
-"""Environment variable with the name of their server: one cluster may hold several, also one about to end."""
+"""Environment variable with the server's name, since a cluster may hold several, even one about to end."""
 NAMESPACE = "tempo"
 _SERVERS: dict[str, Any] = {}
-"""Handles of the servers that this process started: an actor ends with its creator's last handle."""
+"""Handles of the servers that this process started; Ray ends an actor with its creator's last handle."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.05
 _PATIENCE_SECONDS = 120.0
 
 
 @contextmanager
 def ray_cluster(node_ip: str | None = None, object_store_bytes: int | None = None) -> Iterator[str]:
-    """Run a Ray cluster on this machine for as long as the block lasts; yield its address for the workers.
+    """Run a Ray cluster on this machine during the block; yield its address for the workers.
 
     It leaves nothing behind. If this process is killed, the cluster's processes end too, but its folder of
-    logs below the system's temporary folder stays. Workers need this process's environment, the only place
-    with the token that lets them in. The dashboard and usage statistics are off.
+    logs in the system's temporary folder stays. Workers must inherit this process's environment, the only
+    place with the access token. The dashboard and usage statistics are off.
 
-    Ray reads the token when it is imported, which must not have happened before.
+    Ray must not have been imported before, because it reads the token on import.
     """
     os.environ |= {
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -50,7 +50,7 @@ def ray_cluster(node_ip: str | None = None, object_store_bytes: int | None = Non
     }
     import ray  # only here: it is an optional extra and must see the token
 
-    # Not in the run's folder: the path of a socket may have at most 107 bytes.
+    # Not in the run's folder, because the path of a socket may have at most 107 bytes.
     folder = tempfile.mkdtemp(prefix="tempo_ray_")
     try:
         with _own_signals():
@@ -74,15 +74,15 @@ def ray_cluster(node_ip: str | None = None, object_store_bytes: int | None = Non
 
 
 def variables_of_server(address: str) -> dict[str, str]:
-    """Return the environment of a group of workers: the cluster at `address` and a server of their own."""
+    """Return the environment of a group of workers: the cluster at `address` and a new server's name."""
     return {ADDRESS: address, SERVER: f"parameter_server_{secrets.token_hex(4)}"}
 
 
 def connect(address: str, node_ip: str | None = None) -> None:
-    """Connect this process to the Ray cluster at `address`; its signal handlers stay as they are.
+    """Connect this process to the Ray cluster at `address`, without changing its signal handlers.
 
     Raises:
-        UserError: no cluster answers there.
+        UserError: no cluster answers at this address.
     """
     import ray
 
@@ -106,9 +106,9 @@ def connect(address: str, node_ip: str | None = None) -> None:
 
 
 def serve(optimizer: torch.optim.Optimizer, name: str, **arguments: Any) -> None:
-    """Start the server `name` in this process's cluster; the arguments are those of `AsyncServer`.
+    """Start the server `name` in this process's cluster; the arguments are passed to `AsyncServer`.
 
-    It lives until this process ends or leaves the cluster. The server gets a copy of the optimizer, with
+    The server lives until this process ends or leaves the cluster. It gets a copy of the optimizer, with its
     parameters and state.
     """
     import ray
@@ -118,24 +118,24 @@ def serve(optimizer: torch.optim.Optimizer, name: str, **arguments: Any) -> None
 
 
 def _on_cpu(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Return the optimizer, or a copy on the CPU if it is on a GPU: the server has none."""
+    """Return the optimizer, or a copy on the CPU if it is on a GPU, since the server has no GPU."""
     if all(p.device.type == "cpu" for group in optimizer.param_groups for p in group["params"]):
         return optimizer
     copied = copy.deepcopy(optimizer)
     for group in copied.param_groups:
         for parameter in group["params"]:
             parameter.data = parameter.data.cpu()
-    copied.load_state_dict(optimizer.state_dict())  # moves the state to where the parameters are
+    copied.load_state_dict(optimizer.state_dict())  # also moves the state to the parameters' device
     return copied
 
 
 class AsyncWorker:
     """One worker's connection: `take` a batch from the server `name`, then `exchange` its gradients.
 
-    `parameters` are written in place, in the order of the groups of the server's optimizer; `version` is
-    theirs. `sent_bytes` and `received_bytes` are this worker's.
+    `parameters` are written in place, in the order of the server's optimizer groups; `version` is their
+    version. `sent_bytes` and `received_bytes` count this worker's traffic.
 
-    Raises (every call): UserError if the server is dead, or has not started after `patience_seconds`.
+    Every call raises UserError if the server is dead, or has not started after `patience_seconds`.
     """
 
     def __init__(
@@ -155,16 +155,16 @@ class AsyncWorker:
         self._pause_seconds = 0.0
 
     def take(self) -> str:
-        """Ask once for a batch and return the reply's instruction; with "work", `batch` is its number.
+        """Ask once for a batch and return the reply's instruction; for "work", `batch` is its number.
 
-        After a reply without a batch, the next call first waits a little, longer each time.
+        After a reply without a batch, the next call first waits for a time that grows with each such reply.
         """
         time.sleep(self._pause_seconds)
         self._apply(self.call("take", self.worker, self.version))
         return self.instruction
 
     def exchange(self, gradients: Sequence[Tensor], measured: Sequence[float] = ()) -> int:
-        """Send the gradients of `batch`, write the parameters that come back and return the staleness."""
+        """Send the gradients of `batch`, write the parameters in the reply, and return the staleness."""
         if self.batch < 0:
             raise ValueError("take a batch before exchanging gradients")
         wire = to_wire(gradients)
@@ -201,7 +201,7 @@ class AsyncWorker:
 
 
 def lose_worker(worker: int, name: str) -> bool:
-    """Tell the server `name` that a worker is lost; return whether there was such a server."""
+    """Tell the server `name` that a worker is lost; return whether the server answered."""
     import ray
 
     try:

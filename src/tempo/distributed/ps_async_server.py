@@ -16,17 +16,17 @@ from torch import Tensor, nn
 Instruction = Literal["work", "wait", "drained", "finished"]
 Wire = NDArray[np.uint8]
 SetSchedule = Callable[[int], Any]
-"""Writes the schedule's values at a step into an optimizer."""
+"""Function that writes the schedule's values at a step into an optimizer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
     """The server's answer to a worker.
 
-    `instruction`: "work" on the batch with number `batch`; "wait" while other workers still hold the last
-    batches; "drained" when every batch given out is stepped and no more may be given out yet; "finished"
+    `instruction` is "work" on the batch with number `batch`; "wait" while other workers still hold the last
+    batches; "drained" when every batch given out is stepped and no more may be given out yet; or "finished"
     when training is over. `parameters` are bytes, or None if the worker has this `version` or needs none.
-    `staleness` is that of the gradient just pushed, -1 without one.
+    `staleness` is the staleness of the gradient just pushed, or -1 if there was none.
     """
 
     instruction: Instruction
@@ -50,12 +50,12 @@ class Counts:
 
     @property
     def steps(self) -> int:
-        """Number of gradients stepped."""
+        """Number of gradients applied."""
         return sum(self.staleness.values())
 
     @property
     def staleness_mean(self) -> float:
-        """Mean staleness of the gradients stepped; 0 before the first."""
+        """Mean staleness of the gradients applied; 0 before the first."""
         return sum(late * count for late, count in self.staleness.items()) / max(1, self.steps)
 
 
@@ -64,22 +64,22 @@ class AsyncServer:
 
         w_{v+1} = step(w_v, g(w_r)),  staleness = v - r,
 
-    where r is the version that the worker had read. Batches are numbers, given out in order from `version` on
-    and each stepped exactly once: a worker whose gradient was dropped repeats its batch, and the batch of a
-    lost worker goes to the next one that asks. So when every batch given out is stepped, the batches
-    0 .. version - 1 are done.
+    where r is the version that the worker had read. Batches are numbers, given out in order from `version`
+    on, and every batch is stepped once. A worker whose gradient was dropped repeats its batch, and the
+    batch of a lost worker goes to the next worker that asks. So when every batch given out is stepped, the
+    batches 0 .. version - 1 are done.
 
-    A gradient more than `max_staleness` versions late is dropped and its worker gets the newest parameters.
+    A gradient more than `max_staleness` versions late is dropped, and its worker gets the newest parameters.
     The worker that stepped last is never late, so training always advances.
 
     Sources: Dean et al. 2012, *Large scale distributed deep networks* (Downpour SGD). Chen et al. 2016,
     *Revisiting distributed synchronous SGD*, and TensorFlow's accumulators also drop stale gradients. Ho et
-    al. 2013 (SSP) make the fast worker wait for all others instead, dead ones included.
+    al. 2013 (SSP) instead make the fast worker wait for all others, including dead ones.
 
     Args:
-        optimizer: over the parameters served, in the order of its groups; all of one dtype.
-        build_schedule: makes the function that is called with the version before each step.
-        version: steps that the optimizer has already taken.
+        optimizer: holds the parameters served, in the order of its groups; all of one dtype.
+        build_schedule: builds the function that is called with the version before each step.
+        version: number of steps that the optimizer has already taken.
         max_staleness: 0 or more; None for no bound.
         until: only batches below this number are given out at first; None for no bound.
         counts: traffic of earlier sessions of the run.
@@ -104,10 +104,10 @@ class AsyncServer:
         self.until = until
         self.counts = counts or Counts()
         self.measured: list[tuple[int, Sequence[float]]] = []
-        """(version, loss and accuracy that the worker measured) of the steps since the last fetch."""
+        """Steps since the last fetch: the version, and the loss and accuracy that the worker measured."""
         self._next = version
         self._held: dict[int, int] = {}
-        """Worker -> its batch."""
+        """The batch that each worker holds, by worker."""
         self._returned: list[int] = []
         self._seen: set[int] = set()
         self._lost: set[int] = set()
@@ -118,16 +118,16 @@ class AsyncServer:
         self.until = until
 
     def close(self) -> int:
-        """Stop giving out batches; return the version at which all those given out are stepped."""
+        """Stop giving out batches; return the version after all batches given out are stepped."""
         self.until = self._next
         return self._next
 
     def finish(self) -> None:
-        """Tell every worker that asks from now on that training is finished."""
+        """Answer every later request with "finished"."""
         self._finished = True
 
     def lose(self, worker: int) -> None:
-        """Continue without a worker; its batch goes to the next one that asks."""
+        """Continue without a worker; its batch goes to the next worker that asks."""
         if worker in self._lost:
             return
         self._lost.add(worker)
@@ -146,11 +146,11 @@ class AsyncServer:
     def push(
         self, worker: int, batch: int, version: int, gradients: Wire, measured: Sequence[float] = ()
     ) -> Reply:
-        """Step with the gradients that a worker computed at `version`; return what to do next."""
+        """Step with the gradients that a worker computed at `version`; return its next instruction."""
         self.counts.received_bytes += gradients.nbytes
         late = self.version - version
         dropped = self.max_staleness is not None and late > self.max_staleness
-        if self._finished or self._held.get(worker) != batch:  # a worker that was counted as lost
+        if self._finished or self._held.get(worker) != batch:  # the worker had been counted as lost
             dropped = True
         elif dropped:
             self.counts.dropped += 1
@@ -180,12 +180,12 @@ class AsyncServer:
         return copy.deepcopy(self.optimizer.state_dict())
 
     def fetch_measured(self) -> list[tuple[int, Sequence[float]]]:
-        """Return what workers measured at each version since the last call."""
+        """Return the workers' measurements at each version since the last call."""
         found, self.measured = self.measured, []
         return found
 
     def awaited(self, workers: int) -> int:
-        """Return how many of a number of workers have neither asked yet nor been lost."""
+        """Return the number of workers that have neither asked for a batch yet nor been lost."""
         return workers - len(self._seen | self._lost)
 
     def _instruct(self, worker: int) -> tuple[Instruction, int]:
@@ -233,7 +233,7 @@ def to_wire(tensors: Sequence[Tensor]) -> Wire:
 def from_wire(wire: Wire, tensors: Sequence[Tensor]) -> None:
     """Write the bytes of `to_wire` into tensors of the same shapes and dtype."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # shared memory is read-only, which torch warns of
+        warnings.simplefilter("ignore")  # torch warns that Ray's shared memory is read-only
         flat = torch.from_numpy(wire).view(tensors[0].dtype)
     sizes = [tensor.numel() for tensor in tensors]
     if sum(sizes) != flat.numel():

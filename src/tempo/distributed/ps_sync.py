@@ -1,7 +1,7 @@
-"""`trainer.method=ps_sync`: a synchronous parameter server in explicit messages.
+"""`trainer.method=ps_sync`: a synchronous parameter server built from explicit messages.
 
-The messages form a star around each server on any backend. A server built from `reduce` and `broadcast` would
-not: gloo and NCCL turn these into rings, trees and pipelines.
+The messages form a star around each server on any backend. `reduce` and `broadcast` would not, because gloo
+and NCCL turn them into rings, trees and pipelines.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from tempo.distributed.ring import COMPRESSED_DTYPE, Backend, Compress, HookedDD
 
 Placement = Literal["round_robin", "by_size", "sharded"]
 Message = tuple[Callable[..., Any], Tensor, int]
-"""`isend` or `irecv`, what is sent or written to, and the rank at the other end."""
+"""`isend` or `irecv`, the tensor to send or write to, and the rank at the other end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """How the server is laid out. The first `count` ranks are servers as well as workers.
+    """Layout of the server. The first `count` ranks are servers as well as workers.
 
-    `placement`: whole parameters (`round_robin`, `by_size`), or each bucket in equal parts (`sharded`).
-    `reply`: the averaged gradients, after which every worker steps; or the parameters, as in TensorFlow: only
-    a parameter's server steps it and holds its optimizer state.
+    `placement` assigns whole parameters (`round_robin`, `by_size`) or equal parts of each bucket (`sharded`).
+    With `reply` = "gradients", servers return averaged gradients and every worker steps. With "parameters",
+    as in TensorFlow, only a parameter's server steps it and holds its optimizer state.
     """
 
     count: int
@@ -42,10 +42,10 @@ class ServerSettings:
 def place_parameters(
     sizes: Sequence[int], servers: int, placement: Literal["round_robin", "by_size"]
 ) -> list[int]:
-    """Return the server of each parameter, from their numbers of elements.
+    """Return the server of each parameter, given the parameters' sizes.
 
-    `round_robin` deals parameters out in order, TensorFlow's default. `by_size` gives the largest first to
-    the server with the least load (Graham's LPT rule: at most 4/3 of the best possible load).
+    `round_robin` assigns parameters in turn, TensorFlow's default. `by_size` assigns the largest first, each
+    time to the server with the least load (Graham's LPT rule: at most 4/3 of the best possible load).
     """
     if placement == "round_robin":
         return [index % servers for index in range(len(sizes))]
@@ -71,7 +71,7 @@ class SyncServerStrategy(HookedDDPStrategy):
         self.steps = 0
 
     def register_hook(self, network: DistributedDataParallel) -> None:
-        """Replace the all-reduce by the server."""
+        """Replace the all-reduce with the server."""
         self.server = use_server(network, self.servers, self.compress)
 
     def optimizer_step(self, optimizer: torch.optim.Optimizer, *arguments: Any, **named: Any) -> Any:
@@ -107,7 +107,7 @@ def use_server(
     """Send the gradients of a wrapped network through a server instead of an all-reduce."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     server = SyncServer(trained, settings, None if compress is None else COMPRESSED_DTYPE[compress])
-    # torch wants the annotations of a hook as objects, but those of a method are text here.
+    # torch requires a hook's annotations as objects, but in this file they are strings, so use a lambda.
     network.register_comm_hook(None, lambda state, bucket: server.hook(state, bucket))  # noqa: PLW0108
     return server
 
@@ -115,9 +115,9 @@ def use_server(
 class SyncServer:
     """One rank's messages to and from the servers; `hook` is a communication hook of DDP.
 
-    With gradients of S bytes on N ranks, a step costs a worker S bytes out and S in, and a server (N - 1) S
+    With gradients of S bytes on N ranks, a worker sends and receives S bytes per step, and a server (N - 1) S
     each way; a server sends itself nothing. Servers add gradients in the order of the ranks, so all ranks see
-    the same bits. `wire` is the type in which gradients travel; None keeps their own.
+    the same bits. `wire` is the type in which gradients are sent; None keeps their own.
 
     Source: Li et al. 2014, *Scaling distributed machine learning with the parameter server*, OSDI.
     """
@@ -140,7 +140,7 @@ class SyncServer:
             self.owners = {id(p): owner for p, owner in zip(self.parameters, owners, strict=True)}
 
     def hook(self, state: object, bucket: GradBucket) -> Future[Tensor]:
-        """Average a bucket at its servers; if they reply with gradients, bring the mean back."""
+        """Average a bucket at its servers; if they reply with gradients, write the mean into the bucket."""
         pieces = list(self._pieces(bucket))
         flats = [self._share_of_mean(views) for _, views in pieces]
         received: dict[int, list[Tensor]] = {}
@@ -166,13 +166,13 @@ class SyncServer:
         return done
 
     def keep_own_gradients(self) -> None:
-        """Before an optimizer step: drop the gradients of parameters that another server steps."""
+        """Drop the gradients of parameters that another server steps; call before the optimizer step."""
         for parameter in self.parameters:
             if not self._owns(parameter):
                 parameter.grad = None
 
     def send_parameters(self) -> None:
-        """After the step: send every server's parameters to all other ranks."""
+        """Send every server's parameters to all other ranks; call after the optimizer step."""
         owned: list[list[Tensor]] = [[] for _ in range(self.settings.count)]
         for parameter in self.parameters:
             owned[self.owners[id(parameter)]].append(parameter.data)
@@ -210,7 +210,7 @@ class SyncServer:
 
     def _share_of_mean(self, views: Sequence[Tensor]) -> Tensor:
         flat = _flatten(views)
-        # Divide before adding: a sum in float16 would overflow.
+        # Divide before adding, because a sum in float16 could overflow.
         return (flat if self.wire is None else flat.to(self.wire)).div_(self.world_size)
 
     def _sum_in_order_of_ranks(self, own: Tensor, of_others: list[Tensor]) -> Tensor:
@@ -221,7 +221,7 @@ class SyncServer:
         return total
 
     def _reply(self, flat: Tensor, server: int) -> list[Message]:
-        """Messages that bring a server's tensor to every other rank, as far as this rank takes part."""
+        """Return this rank's part of the messages that bring a server's tensor to every other rank."""
         if server == self.rank:
             return [(distributed.isend, flat, rank) for rank in self.others]
         return [(distributed.irecv, flat, server)]

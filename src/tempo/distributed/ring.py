@@ -18,8 +18,8 @@ _RING_HOOKS = {"fp16": default_hooks.fp16_compress_hook, "bf16": default_hooks.b
 class HookedDDPStrategy(DDPStrategy):
     """DistributedDataParallel with a communication hook, also on a CPU.
 
-    Lightning registers a hook on GPUs only and silently drops it elsewhere, so subclasses register theirs in
-    `register_hook`. Running statistics are averaged once before each evaluation instead of sent around at
+    Lightning registers a hook only on GPUs and silently drops it elsewhere, so subclasses register theirs in
+    `register_hook`. Running statistics are averaged once before each evaluation instead of being broadcast at
     every step.
     """
 
@@ -41,7 +41,7 @@ class HookedDDPStrategy(DDPStrategy):
         self.register_hook(self.model)
 
     def register_hook(self, network: DistributedDataParallel) -> None:
-        """Set how the gradients of the wrapped network travel."""
+        """Set how the wrapped network exchanges gradients."""
         raise NotImplementedError
 
 
@@ -54,6 +54,6 @@ class RingStrategy(HookedDDPStrategy):
 
 
 def use_all_reduce(network: DistributedDataParallel, compress: Compress | None) -> None:
-    """Average gradients by the backend's all-reduce, in their own type or compressed to two bytes each."""
+    """Average gradients with the backend's all-reduce, in their own type or compressed to two bytes each."""
     if compress is not None:
         network.register_comm_hook(None, _RING_HOOKS[compress])

@@ -1,4 +1,4 @@
-"""What sweepers share: they check and launch jobs, read outcomes from the records, and report at the end."""
+"""Base of the sweepers: check and launch jobs, read outcomes from the records, and report at the end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _OTHER_FOLDER = "choose another folder with hydra.sweep.dir=<folder>"
 
 
 class RunSweeper(Sweeper):
-    """Runs jobs in one folder. The outcome of a job is read from its record, so any launcher will do."""
+    """Runs jobs in one folder. A job's outcome is read from its record, so any launcher can be used."""
 
     settings_class: type
     """The keys of `hydra.sweeper`: their types, ranges and defaults."""
@@ -50,18 +50,18 @@ class RunSweeper(Sweeper):
     def __init__(self, **settings: Any) -> None:
         """Prepare; Hydra passes the keys of `hydra.sweeper`, which `setup` reads and checks."""
         self.unrecorded: dict[str, str] = {}
-        """Slug -> why a job ended, if its record could not be written."""
+        """Slug -> reason why a job ended, if its record could not be written."""
         self.returned: set[str] = set()
-        """Jobs that returned under our launchers: if there is no record, their script writes none."""
+        """Jobs that returned under our launchers; if one has no record, its script does not write any."""
         self.refused: list[str] = []
-        """Why jobs were not even started."""
+        """Reasons why jobs were not started."""
         self.record_before: dict[str, RunRecord | None] = {}
-        """Slug -> the record that an attempt found, which says nothing of the attempt itself."""
+        """Slug -> the record found when an attempt began, which therefore belongs to an earlier one."""
         self.in_queue: dict[str, str] = {}
         """Jobs of an earlier command that their launcher still has: slug -> hash of the configuration."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Check the settings, and keep what the launcher is made of once the sweep's folder is known."""
+        """Check the settings, and keep the arguments for the launcher until the sweep's folder is known."""
         self.context = hydra_context
         self.task_function = task_function
         self.master = config
@@ -70,7 +70,7 @@ class RunSweeper(Sweeper):
         self.settings = read_section(self.settings_class, "hydra.sweeper", values)
 
     def refuse(self, overrides: Sequence[str]) -> None:
-        """Raise UserError if these overrides and keys, or the environment, do not allow a sweep."""
+        """Raise UserError if the overrides, their keys or the environment do not allow a sweep."""
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError(
                 "-m cannot run under torchrun or srun; leave them out, as each job starts its own processes"
@@ -87,8 +87,8 @@ class RunSweeper(Sweeper):
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Make the folder, lock it against the same sweep started twice, and open the launcher's session."""
-        note_folder(self.folder)  # an empty folder is removed again if anything is refused from here on
+        """Create the folder, lock it against a second start of the sweep, and open the launcher's session."""
+        note_folder(self.folder)  # if anything is refused from here on, an empty folder is removed again
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             launcher = self.chosen_launcher
@@ -103,7 +103,7 @@ class RunSweeper(Sweeper):
             raise UserError(f"{reason}; {_OTHER_FOLDER}") from error
 
     def _choose_folder(self, name: str) -> None:
-        """Resolve the folder once: from here on it is the same for all jobs, on whatever machine they run."""
+        """Resolve the folder once, so that it is the same for all jobs on any machine."""
         OmegaConf.register_new_resolver("sweep_name", lambda: name, replace=True)
         self.folder = named_folder("hydra.sweep.dir", str(self.master.hydra.sweep.dir)).absolute()
         with open_dict(self.master):
@@ -137,7 +137,7 @@ class RunSweeper(Sweeper):
         return launcher.n_jobs if isinstance(launcher, IsolatingLauncher) else 1
 
     def _launch(self, tasks: Iterable[Task], progress: Progress, batch: int | None = None) -> None:
-        """Run jobs: one by one if the launcher takes them so, else `batch` at a time (None: all)."""
+        """Run jobs one by one if the launcher supports it, otherwise `batch` at a time (None: all)."""
         launcher, tasks = self.chosen_launcher, iter(tasks)
         if isinstance(launcher, IsolatingLauncher) and launcher.one_by_one:
             self._run_isolated(launcher, tasks, progress)
@@ -194,10 +194,10 @@ class RunSweeper(Sweeper):
             self.job_ended(job, stopped=False)
 
     def job_ended(self, job: Job, stopped: bool) -> None:
-        """React to the end of a job, whose record says why; `stopped` is whether the user stopped it."""
+        """React to the end of a job, whose record has the reason; `stopped`: the user stopped it."""
 
     def _make_room(self, job: Job) -> None:
-        """Free the folder of a job that runs from the start, unless it is running there."""
+        """Free the folder of a job that runs from the start, unless the job is already running there."""
         if job.slug not in self.in_queue:
             if line := job.make_room():
                 say(line)
@@ -208,7 +208,7 @@ class RunSweeper(Sweeper):
             )
 
     def _begin(self, job: Job, resume: bool) -> None:
-        if job.slug in self.in_queue:  # it has begun, and the record may be its own
+        if job.slug in self.in_queue:  # it may have begun, so the record may be its own
             self.record_before[job.slug] = None
             return
         if not resume:
@@ -220,7 +220,7 @@ class RunSweeper(Sweeper):
         return [*job.overrides, *([f"resume={quoted(str(job.folder))}"] if resume else []), *own]
 
     def _record_end(self, job: Job, outcome: Outcome) -> str:
-        """Write into the record of a job that died why it ended; return the reason, "" if it was recorded."""
+        """Record why a job died; return the reason, or "" if the job had recorded its own end."""
         if outcome.kind == "completed":
             return ""
         record = job.record()
@@ -236,7 +236,7 @@ class RunSweeper(Sweeper):
         return reason
 
     def stop(self, left: int, total: int, noun: str) -> None:
-        """End after the user's Ctrl-C, and say how to resume."""
+        """Exit after the user's Ctrl-C, and print how to resume."""
         command = shlex.join(["python", *sys.argv])
         say(f"stopped, {left} of {total} {noun} left; resume with: {command}")
         sys.exit(INTERRUPTED_CODE)
@@ -275,7 +275,7 @@ class RunSweeper(Sweeper):
         return job.slug in self.returned if record is None else record.finished
 
     def _report(self) -> None:
-        # Not at the top: this module is imported at every start, and figures take a second to load.
+        # Imported only here: this module is imported at every start, and figures take a second to load.
         report = importlib.import_module("tempo.report.write_report")
         content = report.content_of([self.folder], report.load([self.folder]))
         say(report.text_of(content).rstrip())
@@ -283,5 +283,5 @@ class RunSweeper(Sweeper):
 
 
 def say(line: str) -> None:
-    """Print at once, so that the lines of jobs and of the sweep stay in order."""
+    """Print and flush, so that the lines of jobs and of the sweep stay in order."""
     print(line, flush=True)

@@ -1,4 +1,4 @@
-"""From override strings to the jobs of a grid."""
+"""Turn override strings into the jobs of a grid."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Grid:
     fixed: tuple[str, ...]
     combinations: tuple[Combination, ...]
     n_repeated: int = 0
-    """Combinations left out because they repeat the overrides of an earlier one, as `seed=0,0` does."""
+    """Number of combinations left out because they repeat an earlier one's overrides, as with `seed=0,0`."""
 
 
 def parse_grid(
@@ -46,11 +46,11 @@ def parse_grid(
     """Return the product of all swept keys.
 
     `params` (key -> values) are axes from the configuration; an argument with the same key replaces one.
-    `rows` is one more axis, each point of which is several overrides at once; a row replaces overrides of
-    the same key.
+    `rows` is one more axis, whose points have several overrides each; a row replaces overrides of the same
+    key.
 
     Raises:
-        UserError: an axis without values or that is not a list of values; more than `max_jobs` jobs.
+        UserError: an axis has no values or is not a list of values, or there are more than `max_jobs` jobs.
     """
     if not all(isinstance(row, (str, list, tuple, ListConfig)) for row in rows):
         raise UserError(
@@ -74,7 +74,7 @@ def parse_grid(
 def overrides_by_key(
     parser: OverridesParser, arguments: Sequence[str], params: Mapping[str, Any]
 ) -> dict[str, Override]:
-    """Parse the axes of the configuration, then the command line, of which the last of each key counts."""
+    """Parse the axes of the configuration, then the command line; the last override of a key counts."""
     texts = [f"{key}={_as_text(value)}" for key, value in params.items()] + list(arguments)
     return {override.get_key_element(): override for override in parser.parse_overrides(texts)}
 
@@ -85,7 +85,7 @@ def bare(key: str) -> str:
 
 
 def short_number(text: str) -> str:
-    """Return `1e-5` for `1e-05` and `0.00001`; `0.1`, `10.0` and whatever is not a float unchanged."""
+    """Return `1e-5` for `1e-05` and `0.00001`; leave `0.1`, `10.0` and text that is not a float unchanged."""
     if not re.fullmatch(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?", text) or float(text) == 0:
         return text
     number = float(text)
@@ -96,7 +96,7 @@ def short_number(text: str) -> str:
 
 
 def _check_size(swept: Mapping[str, Override], rows: int, max_jobs: int) -> None:
-    """Refuse too large a grid by its size alone: making a list of a billion jobs would fill the memory."""
+    """Refuse a grid that is too large before listing its jobs: a billion of them would fill the memory."""
     sizes = {"rows": rows} if rows else {}
     sizes |= {key: _size(axis.value()) for key, axis in swept.items() if axis.is_discrete_sweep()}
     total = math.prod(sizes.values())
@@ -109,7 +109,7 @@ def _check_size(swept: Mapping[str, Override], rows: int, max_jobs: int) -> None
 
 
 def _size(values: Any) -> int:
-    """Return the number of values of an axis; a pattern of option names counts as one."""
+    """Return the number of values on an axis; a pattern of option names counts as one."""
     if isinstance(values, ChoiceSweep):
         return len(values.list)
     if isinstance(values, RangeSweep):

@@ -1,4 +1,4 @@
-"""The default sweeper: a grid in a folder that stays the same, so a job with a result never runs again."""
+"""The default sweeper: a grid whose folder depends on the command, so a job with a result never reruns."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class GridSettings:
 class GridSweeper(RunSweeper):
     """Runs each combination of the swept values once.
 
-    All jobs are composed and checked before a folder is made. Jobs that completed or diverged are left
-    alone, interrupted and failed ones resume from their checkpoint, the others run from the start.
+    All jobs are composed and checked before a folder is created. Jobs that completed or diverged are left
+    alone, interrupted and failed ones resume from their checkpoint, and the others run from the start.
 
     Raises:
-        UserError: a combination that cannot work, an empty grid or one of more than `max_jobs`, the same
-            sweep running elsewhere; at the end, if a job has no result.
+        UserError: a combination cannot work, the grid is empty or has more than `max_jobs` jobs, or the same
+            sweep is already running; at the end, a job has no result.
     """
 
     settings_class = GridSettings

@@ -1,4 +1,4 @@
-"""Composes the configurations of a sweep's jobs, and reads the files of conf/ only once."""
+"""Compose the configurations of a sweep's jobs, reading the files of conf/ only once."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from tempo.config.resolve_interpolations import announced, composed, hydra_knows, plain, without_hydra
 
-# What Hydra knows of a single job; the chosen options are the same for all jobs that share a base.
+# Interpolations that depend on a single job; the chosen options are the same for all jobs that share a base.
 _OF_ONE_JOB = re.compile(r"\$\{hydra:(?!runtime\.choices)")
 
 
 @dataclass(frozen=True)
 class _Base:
-    """What jobs with the same options share: their part of the configuration, and Hydra's."""
+    """Configuration shared by jobs with the same options: the job's part, and Hydra's."""
 
     job: DictConfig
     hydra: Any
@@ -31,8 +31,8 @@ class _Base:
 class JobComposer:
     """Composes a job as Hydra does, but reads each choice of options once.
 
-    Hydra takes a tenth of a second per configuration, nearly all of it for the files of the chosen options.
-    Jobs with the same options differ in values only, and Hydra sets values last.
+    Hydra takes a tenth of a second per configuration, nearly all of it to read the files of the chosen
+    options. Jobs with the same options differ only in values, which Hydra sets last.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
@@ -71,7 +71,7 @@ class JobComposer:
         return self._bases[options]
 
     def _sets_value(self, override: Override) -> bool:
-        """Whether it only sets a value, and neither one of Hydra's own nor one that Hydra has to fill in."""
+        """Whether an override only sets a value that is not Hydra's own and needs nothing from Hydra."""
         key = override.key_or_group
         if key not in self._is_group:
             self._is_group[key] = bool(self.loader.get_group_options(key, results_filter=None))

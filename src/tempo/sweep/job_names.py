@@ -1,4 +1,4 @@
-"""Names of the folders of sweeps and jobs, which a person can read and a file system can hold."""
+"""Readable names for the folders of sweeps and jobs, short enough for any file system."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST_NAME = 80
 def sweep_name(grid: Grid, config_name: str) -> str:
     """Return `optimizer.wd,seed__model=densenet40__3f9a1200`: swept keys, fixed overrides, a hash of both.
 
-    The values of the swept keys are left out, so that a grid that grows keeps its folder.
+    The values of the swept keys are left out, so a grid keeps its folder when values are added.
     """
     identity = json.dumps([config_name, sorted(grid.fixed), sorted(grid.keys)])
     keys = ",".join(bare(key) for key in grid.keys) or "single"
@@ -29,7 +29,7 @@ def sweep_name(grid: Grid, config_name: str) -> str:
 def job_slug(keys: Sequence[str], swept: Sequence[str], *, hashed: bool = False) -> str:
     """Return the name of a job's folder, `lr=0.0123,optimizer=adam`, from its own overrides alone.
 
-    `hashed` adds a hash, for when another job has the same name.
+    `hashed` adds a hash, in case another job has the same name.
     """
     last = [bare(key).rpartition(".")[2] for key in keys]
     # The last part of each dotted key, or the whole key if two end alike.

@@ -1,4 +1,4 @@
-"""The jobs of a sweep and their folders: what each job still needs, and `sweep.json`, which lists them."""
+"""Jobs of a sweep: their folders, the work left for each, and `sweep.json`, which lists them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tempo.record.run_json import FILE_NAME, SWEEP_FILE, RunRecord, config_hash
 SWEEP_VERSION = 1
 CONSOLE_FILE = "console.log"
 PREVIOUS_RECORD = f"{FILE_NAME}.previous"
-"""The record of an attempt without a result, once the next attempt has begun."""
+"""File with the record of an attempt without a result, once the next attempt has begun."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep: its name, its overrides, its folder, and the values of its configuration."""
+    """One run of a sweep: its name, overrides, folder and configuration."""
 
     slug: str
     overrides: tuple[str, ...]
@@ -43,18 +43,18 @@ class Job:
         return config_hash(self.values)
 
     def record(self) -> RunRecord | None:
-        """Return the record in its folder; None if there is none, or none that can be read."""
+        """Return the record in the job's folder, or None if there is none that can be read."""
         return readable_record(self.folder)
 
     def need(self) -> Need:
-        """Return the work left, assuming no process is running it."""
+        """Return the work left, assuming no process is running the job."""
         return need_of(self.folder, self.config_hash)
 
     def make_room(self) -> str:
-        """Free the folder for a run from the start; return a line if an old run was moved away for it.
+        """Free the folder for a run from the start; return a line to print if an old run was moved away.
 
-        A run of this configuration that failed, or stopped before its first checkpoint, stays: the new run
-        overwrites it. A run of another configuration is moved to `<sweep>.replaced`.
+        A run of this configuration that failed, or stopped before its first checkpoint, stays and is
+        overwritten by the new run. A run of another configuration is moved to `<sweep>.replaced`.
         """
         if not self.folder.exists():
             return ""
@@ -72,12 +72,12 @@ class Job:
         return f"{self.slug}: runs again, {why}; the old folder is now {kept}"
 
     def begin(self) -> None:
-        """Put the record of an earlier attempt aside: it is not true of the attempt that begins."""
+        """Put the record of an earlier attempt aside, as it does not describe the attempt that begins."""
         if (self.folder / FILE_NAME).exists():
             (self.folder / FILE_NAME).replace(self.folder / PREVIOUS_RECORD)
 
     def _began_before(self) -> bool:
-        """Whether an attempt at this very configuration ended without a record, after one that had one."""
+        """Whether the last attempt left no record but an earlier one at this configuration did."""
         try:
             text = (self.folder / PREVIOUS_RECORD).read_text(encoding="utf-8")
             return RunRecord.from_json(text).config_hash == self.config_hash
@@ -85,7 +85,7 @@ class Job:
             return False
 
     def _has_first_files_only(self) -> bool:
-        """Whether the folder has only what a run writes before its record."""
+        """Whether the folder has only files that a run writes before its record."""
         files = [path for path in self.folder.rglob("*") if path.is_symlink() or not path.is_dir()]
         names = [path.relative_to(self.folder).as_posix() for path in files]
         return all(
@@ -94,13 +94,13 @@ class Job:
         )
 
     def command(self, script: str) -> str:
-        """Return the command that runs it alone."""
+        """Return the command that runs the job alone."""
         return shlex.join(["python", script, *self.overrides])
 
     def record_reason(self, reason: str) -> bool:
-        """Write into the record why the job ended, for a job that could not; return whether that worked.
+        """Record why the job ended, if it could not do so itself; return whether that worked.
 
-        The folder may be that of a run which another process is running: its record is left alone.
+        If another process is running a run in the folder, its record is left alone.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -134,7 +134,7 @@ def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def distinct_jobs(jobs: Sequence[Job]) -> list[Job]:
-    """Leave out jobs with the configuration of an earlier one: their runs would be the same."""
+    """Leave out jobs with the same configuration as an earlier one, since their runs would be identical."""
     found: dict[str, Job] = {}
     for job in jobs:
         found.setdefault(job.config_hash, job)
@@ -142,7 +142,7 @@ def distinct_jobs(jobs: Sequence[Job]) -> list[Job]:
 
 
 def write_sweep(folder: Path, command: Sequence[str], keys: Sequence[str], jobs: Sequence[Job]) -> None:
-    """Write `sweep.json`: the jobs of this command, and those that the folder had before."""
+    """Write `sweep.json`, with the jobs of this command and those of earlier commands."""
     entries = {entry["slug"]: entry for entry in _known_jobs(folder)}
     for job in jobs:
         entries[job.slug] = {

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a line for each job that ends, with the time left."""
+"""Progress of a sweep: one line per job that ends, with the time left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tempo.record.run_json import RunRecord
 
 
 class Progress:
-    """Counts jobs and estimates the time left: the mean duration so far, `n_at_once` at the same time."""
+    """Counts jobs and estimates the time left: mean duration so far, `n_at_once` jobs at a time."""
 
     def __init__(
         self, *, total: int, done_before: int, n_at_once: int = 1, clock: Callable[[], float] = time.monotonic
@@ -33,7 +33,7 @@ class Progress:
     def end(self, slug: str, record: RunRecord | None, unrecorded: str = "") -> str:
         """Return `job 3/12 wd=1e-5,seed=0: completed val/accuracy 0.9871 in 12 s; 4 min left`.
 
-        `unrecorded` is why the job ended, if its record could not be written.
+        `unrecorded` is the reason why the job ended, if its record could not be written.
         """
         now = self.clock()
         seconds = now - self._started.get(slug, now)

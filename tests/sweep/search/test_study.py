@@ -229,7 +229,7 @@ def test_a_study_of_another_search_is_refused(tmp_path: Path, change: dict[str, 
 def test_a_foreign_study_and_one_of_another_folder_are_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shared.db"
     optuna.create_study(study_name="theirs", storage=url).add_trial(optuna.trial.create_trial(value=1.0))
-    with pytest.raises(UserError, match="something else than a search of tempo"):
+    with pytest.raises(UserError, match="something other than a tempo search"):
         open_study(tmp_path / "a", storage=url, study="theirs")
     for _ in range(2):
         open_study(tmp_path / "a", storage=url)

@@ -1,4 +1,4 @@
-"""What tempo's launchers share: they run all jobs, whatever happens to some, and return each outcome."""
+"""Base of tempo's launchers: run all jobs, even if some fail, and return every outcome."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def read_settings(kind: type[T], settings: Mapping[str, Any]) -> T:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended, as plain values: it travels between processes, and keeps no network in memory."""
+    """How a job ended, as plain values that can be sent between processes and hold no network in memory."""
 
     kind: Literal["completed", "failed", "interrupted"]
     """`interrupted` is a job that the user stopped; one that SLURM or a time limit stopped has failed."""
     reason: str = ""
     value: Any = None
-    """What the job returned: the value of the objective."""
+    """The job's return value: the value of the objective."""
     ended_unix: float = field(default_factory=time.time)
 
     @classmethod
@@ -50,11 +50,11 @@ class Outcome:
             return cls("completed", value=error)
         if isinstance(error, KeyboardInterrupt):
             return cls("interrupted", "interrupted")
-        plain = isinstance(error, CompactHydraException)  # whose message tells a user everything
+        plain = isinstance(error, CompactHydraException)  # its message needs no exception name in front
         return cls("failed", str(error) if plain else f"{type(error).__name__}: {error}")
 
     def as_job_return(self) -> JobReturn:
-        """Return the outcome as Hydra asks a launcher for it."""
+        """Return the outcome in the form that Hydra expects from a launcher."""
         result = JobReturn()
         result.status = JobStatus.COMPLETED if self.kind == "completed" else JobStatus.FAILED
         result.return_value = self.value if self.kind == "completed" else RuntimeError(self.reason)
@@ -74,12 +74,12 @@ class IsolatingLauncher(Launcher, ABC):
     """A launcher whose jobs cannot stop each other."""
 
     n_jobs: int = 1
-    """Jobs that run at the same time."""
+    """Number of jobs that run at the same time."""
     one_by_one: bool = False
-    """Whether `run_jobs` takes each job when it can start: a search then draws it as late as possible."""
+    """Whether `run_jobs` takes a job only when it can start, so a search draws it as late as possible."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what a job is made of."""
+        """Keep Hydra's context, the task and the configuration for the jobs."""
         self.hydra_context = hydra_context
         self.task_function = task_function
         self.config = config
@@ -95,14 +95,14 @@ class IsolatingLauncher(Launcher, ABC):
 
     @abstractmethod
     def run_jobs(self, jobs: Iterable[Overrides], first_number: int = 0) -> Iterator[tuple[int, Outcome]]:
-        """Run jobs, given their overrides; yield the index and the outcome of each when it ends.
+        """Run jobs, given their overrides; yield the index and the outcome of each job when it ends.
 
         Raises:
             KeyboardInterrupt: the user stopped the sweep, and the running jobs have saved their state.
         """
 
     def launch(self, job_overrides: Sequence[Overrides], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs for a sweeper of Hydra's own."""
+        """Run the jobs for one of Hydra's own sweepers."""
         outcomes = dict(self.run_jobs(job_overrides, initial_job_idx))
         return [outcomes[index].as_job_return() for index in sorted(outcomes)]
 
@@ -116,7 +116,7 @@ class IsolatingLauncher(Launcher, ABC):
         return config
 
     def run(self, config: DictConfig) -> JobReturn:
-        """Run one job in this process; an Exception is kept in the result, an exit passes through."""
+        """Run one job in this process; the result holds an Exception, while SystemExit is raised."""
         try:
             return run_job(
                 hydra_context=self.hydra_context,

@@ -11,9 +11,9 @@ from tempo.trainer.malloc_settings import give_back_freed_memory
 
 
 class InProcessLauncher(IsolatingLauncher):
-    """Like Hydra's basic launcher, but no exception and no `sys.exit` of a job ends the others.
+    """Like Hydra's basic launcher, except that no exception or `sys.exit` in a job ends the others.
 
-    A signal that kills a job kills the sweep: `hydra/launcher=local` survives that.
+    A signal that kills a job also kills the sweep; `hydra/launcher=local` survives that.
     """
 
     one_by_one = True
@@ -30,7 +30,7 @@ class InProcessLauncher(IsolatingLauncher):
 
 
 def free_memory() -> None:
-    """Give the memory of the job that ended back to the system and the GPU."""
+    """Return the memory of the finished job to the system and the GPU."""
     gc.collect()
     give_back_freed_memory()
     torch = sys.modules.get("torch")

@@ -1,6 +1,6 @@
-"""A job in a process of its own: forked from the sweep, or started on the node of a cluster.
+"""Run a job in its own process: forked from the sweep, or started on the node of a cluster.
 
-As a program it runs the packed job that it finds as JSON on its standard input:
+As a program, this file runs the packed job that it reads as JSON from standard input:
 `python -m tempo.sweep.launcher.job_process <file descriptor for the outcome>`.
 """
 
@@ -38,14 +38,14 @@ from tempo.sweep.jobs import CONSOLE_FILE
 from tempo.sweep.launcher.base_launcher import Outcome, run_to_outcome
 
 _LONGEST_MESSAGE = 1 << 15
-"""Bytes: a pipe holds 64 KiB, and nobody reads it before the job has ended."""
+"""Limit in bytes: a pipe holds 64 KiB, and it is read only after the job has ended."""
 
 
 class JobProcess:
     """A running job: its process, and the pipe through which the process sends its outcome."""
 
     def __init__(self, start: Callable[[int], ChildProcess]) -> None:
-        """Start a job; `start` gets the descriptor to which the process is to write its outcome."""
+        """Start a job; `start` receives the descriptor to which the process must write its outcome."""
         self.began = time.monotonic()
         self.kill_at: float | None = None
         self._stopped: Outcome | None = None
@@ -62,7 +62,7 @@ class JobProcess:
         run: Callable[[DictConfig], JobReturn],
         environment: Mapping[str, str],
     ) -> JobProcess:
-        """Fork a job from this process, which has its modules imported."""
+        """Fork a job from this process, which has already imported its modules."""
 
         def whole_life(writer: int) -> int:
             os.environ.update(environment)
@@ -80,8 +80,8 @@ class JobProcess:
     def on_node(cls, job: PackedJob, environment: Mapping[str, str] | None = None) -> JobProcess:
         """Start a packed job in a new interpreter on this machine."""
         module, text = "tempo.sweep.launcher.job_process", json.dumps(asdict(job))
-        # SLURM sends SIGUSR2 to all processes of a job, but means the one that watches. The new process
-        # inherits the mask, and opens it once it ignores that signal.
+        # SLURM sends SIGUSR2 to all processes of a job, but only the watching one should react. The new
+        # process inherits the mask, and unblocks signals once it ignores this one.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
         try:
             return cls(
@@ -93,20 +93,20 @@ class JobProcess:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def stop(self, outcome: Outcome, grace_seconds: float, number: int = signal.SIGTERM) -> None:
-        """Ask the job to save its state and end; unless it completes, this is its outcome."""
+        """Ask the job to save its state and end; unless it completes, `outcome` is its outcome."""
         if self._stopped is None:
             self._stopped = outcome
             self.kill_at = time.monotonic() + grace_seconds
             self._process.send(number)
 
     def kill(self) -> None:
-        """Kill the job and what it has started."""
+        """Kill the job and the processes it has started."""
         self._process.kill()
 
     def is_over(self) -> bool:
-        """Whether the process has ended, which is killed here if its time is up.
+        """Whether the process has ended; kill it here if its time is up.
 
-        The end of its pipe would not tell: a process that it forked may hold that open.
+        The end of its pipe is no evidence, because a process that the job forked may keep the pipe open.
         """
         if self.kill_at is not None and time.monotonic() > self.kill_at:
             self.kill()
@@ -116,7 +116,7 @@ class JobProcess:
         """Return the outcome of a job that is over; call it once."""
         code = self._process.exit_code()
         assert code is not None
-        self.kill()  # what it has left behind
+        self.kill()  # also any processes that the job left behind
         text = self._received()
         sent = Outcome.from_json(text) if text and code >= 0 else None
         if sent is not None and (sent.kind == "completed" or self._stopped is None):
@@ -139,11 +139,11 @@ class JobProcess:
 
 @dataclass(frozen=True)
 class PackedJob:
-    """A job for any machine that sees the sweep's folder.
+    """A job for any machine that can access the sweep's folder.
 
-    It is composed where the sweep runs, so nothing that is edited while the job waits can reach it. `config`
-    is YAML including the `hydra` node; interpolations are resolved where the job runs. The task is a function
-    of the file `script`.
+    The sweep's own machine composes it, so edits to conf/ while the job waits do not affect it. `config` is
+    YAML including the `hydra` node; interpolations are resolved on the job's machine. The task is a function
+    in the file `script`.
     """
 
     config: str
@@ -157,11 +157,11 @@ class PackedJob:
         return cls(OmegaConf.to_yaml(config), function.__code__.co_filename, function.__name__)
 
     def run_here(self) -> Outcome:
-        """Run the job in this process, or resume it; if it has a result, return that."""
+        """Run or resume the job in this process; if it already has a result, return that."""
         take_names_of_torchrun()
         register_resolvers()
         setup_globals()
-        typed = OmegaConf.create({"hydra": OmegaConf.structured(HydraConf)})  # as Hydra asks for
+        typed = OmegaConf.create({"hydra": OmegaConf.structured(HydraConf)})  # Hydra requires this type
         OmegaConf.set_struct(typed.hydra, False)
         config = OmegaConf.merge(typed, OmegaConf.create(self.config))
         assert isinstance(config, DictConfig)
@@ -184,7 +184,7 @@ class PackedJob:
         script = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(script)
         return run_job(
-            # Hydra uses the callbacks of the context alone: there is nothing to load.
+            # Hydra uses only the callbacks of the context, so no loader is needed.
             hydra_context=HydraContext(cast(ConfigLoader, None), Callbacks(config)),
             task_function=inspect.unwrap(getattr(script, self.function)),
             config=config,
@@ -194,7 +194,7 @@ class PackedJob:
 
 
 def _adapt(config: DictConfig, folder: Path, need: Need, rank: int) -> None:
-    """Change a packed configuration to what this process does: resume, and write files only as rank 0."""
+    """Adapt a packed configuration to this process: resume if needed, and write files only on rank 0."""
     with read_write(config), read_write(config.hydra), open_dict(config):
         if need == "resume":
             config.resume = str(folder)
@@ -209,7 +209,7 @@ def _folder_of(config: DictConfig) -> Path:
 
 
 def _redirect(path: Path) -> None:
-    """Write everything that the job and its own children print to a file, line by line."""
+    """Redirect the output of the job and its children to a file, line by line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -222,7 +222,7 @@ def _redirect(path: Path) -> None:
 def _send(writer: int, outcome: Outcome) -> int:
     """Send the outcome to the parent; return the exit code that goes with it."""
     if outcome.kind == "failed":
-        print(outcome.reason, file=sys.stderr)  # as the last line of the job's console
+        print(outcome.reason, file=sys.stderr)  # becomes the last line of the job's console.log
     text = outcome.to_json()
     if len(text) > _LONGEST_MESSAGE:
         text = replace(outcome, reason=outcome.reason[:1000], value=None).to_json()
@@ -232,7 +232,7 @@ def _send(writer: int, outcome: Outcome) -> int:
 
 
 def main() -> None:
-    """Run the packed job of the standard input in this process."""
+    """Run the packed job from standard input in this process."""
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # Ray's workers block signals as well
@@ -247,7 +247,7 @@ def main() -> None:
     code = _send(writer, outcome)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os._exit(code)  # as a forked job: threads that a job has left hold nothing up
+    os._exit(code)  # as in a forked job: do not wait for threads that the job has left
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Jobs in processes of this machine, several at a time: `hydra/launcher=local`."""
+"""Run each job in its own process on this machine, several at a time: `hydra/launcher=local`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overr
 from tempo.sweep.launcher.job_process import JobProcess
 
 GRACE_SECONDS = 30.0
-"""Time that a job gets to save its state when it is asked to stop."""
+"""Time for a job to save its state after it is asked to stop."""
 _LOOK_SECONDS = 0.02
 Gpus = Literal["auto"] | Sequence[int | str] | None
 
@@ -42,9 +42,9 @@ class LocalSettings:
 class LocalLauncher(IsolatingLauncher):
     """Fork each job from the sweep, in one of `n_jobs` slots.
 
-    `preload` names modules that the sweep imports before the first fork: its jobs need not import them again,
-    and still share no state. Torch's threads and CUDA start in the job only. On macOS, where a process that
-    has loaded the system's frameworks must not fork, nothing is preloaded.
+    `preload` names modules that the sweep imports before the first fork, so that its jobs need not import
+    them again; they still share no state. Torch's threads and CUDA start only in the job. On macOS nothing is
+    preloaded, because a process that has loaded the system's frameworks must not fork.
     """
 
     one_by_one = True
@@ -54,7 +54,7 @@ class LocalLauncher(IsolatingLauncher):
         self.n_jobs, preload = self.settings.n_jobs, self.settings.preload
         if self.settings.gpus == []:
             raise UserError("hydra.launcher.gpus=[] names no GPU; set e.g. hydra.launcher.gpus=[0,1]")
-        with importing("torch"):  # finding a module imports the packages above it
+        with importing("torch"):  # finding a module imports its parent packages
             lost = next((module for module in preload if not _can_be_found(module)), None)
         if lost is not None:
             raise UserError(
@@ -104,11 +104,11 @@ class LocalLauncher(IsolatingLauncher):
                 job.kill()
 
     def _preload(self) -> None:
-        """Import for all jobs at once; libraries read the number of threads when they are loaded."""
+        """Import modules for all jobs; libraries read the number of threads when they are loaded."""
         if not self.preload:
             return
         os.environ["OMP_NUM_THREADS"] = self.environments[0]["OMP_NUM_THREADS"]
-        # NumPy's linear algebra would start threads at once, and a process with threads should not fork.
+        # On import, NumPy's linear algebra would start threads, and a process with threads should not fork.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         with importing(*self.preload):
             for module in self.preload:
@@ -124,7 +124,7 @@ class LocalLauncher(IsolatingLauncher):
 def slot_environments(n_jobs: int, gpus: Gpus, threads: int | None) -> list[dict[str, str]]:
     """Return the environment variables of each of `n_jobs` slots: its share of GPUs and CPU threads.
 
-    With fewer GPUs than slots, slots share one.
+    With fewer GPUs than slots, several slots share a GPU.
     """
     names = visible_gpus() if gpus == "auto" else None if gpus is None else [str(gpu) for gpu in gpus]
     if threads is None:
@@ -144,7 +144,7 @@ def cores() -> int:
 
 
 def visible_gpus() -> list[str]:
-    """Return the GPUs that CUDA would see, without loading CUDA: a process that has loaded it cannot fork."""
+    """Return the GPUs that CUDA would see, without loading CUDA, after which a process cannot fork."""
     if (given := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name.strip() for name in given.split(",") if name.strip()]
     if shutil.which("nvidia-smi") is None:

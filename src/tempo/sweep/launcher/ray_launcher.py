@@ -1,4 +1,4 @@
-"""Jobs as tasks of Ray, on this machine or on a cluster: `hydra/launcher=ray`."""
+"""Run jobs as Ray tasks, on this machine or on a cluster: `hydra/launcher=ray`."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from tempo.sweep.launcher.job_process import JobProcess, PackedJob
 
 _CONNECT_SECONDS = 5.0
 GRACE_SECONDS = 30.0
-"""Time that a job gets to save its state when it is asked to stop."""
+"""Time for a job to save its state after it is asked to stop."""
 _DYING_SECONDS = 1.0
-"""A run ends a moment after its worker was killed, and holds its folder until then."""
+"""Wait after a worker was killed: its run ends a moment later, and locks its folder until then."""
 _LOOK_SECONDS = 0.1
 _INTERRUPTED = Outcome("interrupted", "interrupted")
 
@@ -46,9 +46,9 @@ class RaySettings:
 
 
 class RayLauncher(IsolatingLauncher):
-    """Hand jobs to Ray, as many at a time as there is room for; each runs in a process of its own.
+    """Pass jobs to Ray, as many at a time as its CPUs allow; each job runs in its own process.
 
-    A worker or a node that dies is one failed job. The jobs end with this process; rerun the command to
+    If a worker or a node dies, only its jobs fail. The jobs end with this process; rerun the command to
     resume them.
 
     Raises:
@@ -66,7 +66,7 @@ class RayLauncher(IsolatingLauncher):
     @contextmanager
     def session(self, folder: Path) -> Iterator[Mapping[str, str]]:
         """Connect to the cluster, or start one on this machine that ends with the sweep."""
-        # Nothing is sent to anybody, and a job that asked for no GPU sees none. Read when Ray is imported.
+        # Send no usage statistics, and hide GPUs from jobs that asked for none. Ray reads these on import.
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
         self.ray: Any = importlib.import_module("ray")
         logging.getLogger("ray").setLevel(logging.ERROR)
@@ -84,7 +84,7 @@ class RayLauncher(IsolatingLauncher):
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             raise UserError(
                 f"Ray at hydra.launcher.address={address} refused: {str(error).strip()}; if it asks for "
-                "a token, put RAY_AUTH_MODE=token in front; null starts a Ray here"
+                "a token, put RAY_AUTH_MODE=token in front, or set null to start Ray on this machine"
             ) from error
         try:
             self.nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
@@ -121,7 +121,7 @@ class RayLauncher(IsolatingLauncher):
                 done, _ = self.ray.wait(list(running.values()), timeout=_LOOK_SECONDS)
                 for index in [index for index, task in running.items() if task in done]:
                     yield index, self._outcome(running.pop(index))
-            for index in running:  # Ray, which ends with the sweep, kills them
+            for index in running:  # Ray ends with the sweep and kills these jobs
                 yield index, _INTERRUPTED
             if signals.asked:
                 raise KeyboardInterrupt
@@ -163,13 +163,13 @@ class RayLauncher(IsolatingLauncher):
 
 
 def run_on_node(job: str, threads: int) -> str:
-    """Run a packed job apart from Ray's worker, which serves many jobs; return the outcome as JSON.
+    """Run a packed job in a separate process, as Ray's worker serves many jobs; return the outcome as JSON.
 
-    When Ray cancels the task, the job saves its state and ends. The job does not see Ray's variables, as it
-    may start a Ray of its own; it does see which GPUs are its own.
+    When Ray cancels the task, the job saves its state and ends. Ray's variables are hidden from the job,
+    which may start its own Ray, but it sees the GPUs assigned to it.
     """
-    # Ray cancels by Python's own interrupt, which does nothing if SIGINT is ignored. It is in a sweep that a
-    # shell script started in the background, and Ray inherits that.
+    # Ray cancels with Python's KeyboardInterrupt, which does nothing if SIGINT is ignored. A shell script
+    # ignores it in a sweep that it starts in the background, and Ray's workers inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     process = JobProcess.on_node(
@@ -180,13 +180,13 @@ def run_on_node(job: str, threads: int) -> str:
         try:
             ended = process.is_over()
             time.sleep(0 if ended else _LOOK_SECONDS)
-        except KeyboardInterrupt:  # how Ray cancels, at any instruction
+        except KeyboardInterrupt:  # Ray cancels in this way, at any instruction
             process.stop(_INTERRUPTED, GRACE_SECONDS)
     return process.outcome().to_json()
 
 
 def _check_reachable(address: str | None) -> None:
-    """Refuse an address at which nobody listens: Ray itself would try for minutes."""
+    """Refuse an address that does not answer; Ray itself would try for minutes."""
     if address in (None, "auto", "local"):
         return
     host, _, port = str(address).rpartition(":")
@@ -195,5 +195,5 @@ def _check_reachable(address: str | None) -> None:
     except (OSError, ValueError, OverflowError) as error:
         raise UserError(
             f"hydra.launcher.address={address} cannot be reached ({error}); set <host>:6379 of a running "
-            "Ray, auto, or null for one on this machine"
+            "Ray, auto, or null to start Ray on this machine"
         ) from error

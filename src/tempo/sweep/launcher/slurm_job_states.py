@@ -1,4 +1,4 @@
-"""What SLURM knows of a sweep's jobs: its queue, from squeue, and the ids that the sweep has noted."""
+"""State of a sweep's jobs in SLURM: its queue, from squeue, and the job ids that the sweep has stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 
-# States from which a job returns by itself are not among them: REQUEUED, SUSPENDED, COMPLETING, ...
+# States from which a job can return by itself are left out: REQUEUED, SUSPENDED, COMPLETING, ...
 _OVER = {
     "BOOT_FAIL",
     "CANCELLED",
@@ -25,7 +25,7 @@ _OVER = {
     "REVOKED",
     "TIMEOUT",
 }
-# Why a job waits that would wait for ever.
+# Reasons for which a pending job would wait forever.
 _HOPELESS = {
     "AccountNotAllowed",
     "BadConstraints",
@@ -42,7 +42,7 @@ _UNNAMED = "?_"
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job in the queue: SLURM's name of its state, why it waits, and the path of its batch script."""
+    """A job in the queue: SLURM's name for its state, why it waits, and the path of its batch script."""
 
     state: str
     reason: str
@@ -55,18 +55,18 @@ class QueuedJob:
 
     @property
     def never_starts(self) -> bool:
-        """Whether it asks for what the partition does not give."""
+        """Whether the job asks for more than the partition or account allows."""
         return self.state == "PENDING" and self.reason in _HOPELESS
 
 
 def queue() -> dict[str, QueuedJob]:
-    """Return all jobs of this user that SLURM remembers; an element of an array as `<array>_<index>`.
+    """Return all jobs of this user that SLURM remembers; an array's element has the id `<array>_<index>`.
 
     Raises:
         UserError: squeue does not answer.
     """
-    # All, and not those with our ids: squeue fails if SLURM has forgotten one of them. And squeue, not sacct:
-    # it works without an accounting data base.
+    # Ask for all jobs, not for our ids, because squeue fails if SLURM has forgotten one of them. Unlike
+    # sacct, squeue works without an accounting database.
     format_ = "--format=%i|%T|%r|%o"
     text = _output_of("squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", format_)
     rows = [(*line.strip().split("|", 3), "", "", "") for line in text.splitlines()]
@@ -74,7 +74,7 @@ def queue() -> dict[str, QueuedJob]:
 
 
 def largest_array(otherwise: int = 1000) -> int:
-    """Return the number of jobs that one array may have."""
+    """Return the largest number of jobs in one array."""
     for line in _output_of("scontrol", "show", "config").splitlines():
         key, _, value = line.partition("=")
         if key.strip() == "MaxArraySize" and value.strip().isdigit():
@@ -83,7 +83,7 @@ def largest_array(otherwise: int = 1000) -> int:
 
 
 def cancel(jobs: Iterable[str]) -> None:
-    """Take jobs out of the queue."""
+    """Cancel jobs."""
     _output_of("scancel", *jobs)
 
 
@@ -103,24 +103,24 @@ class Submitted:
     """A job that sbatch has accepted."""
 
     job: str
-    """Its id: `<array>_<index>` for an element of an array, `?_<index>` until sbatch has named it."""
+    """Its id: `<array>_<index>` for an element of an array, or `?_<index>` until sbatch returns the id."""
     tasks: int
     config_hash: str
     submitted_unix: float
 
 
 class SubmittedJobs:
-    """The ids of a sweep's jobs in `<sweep>/slurm/jobs.json`: a sweep that was killed finds its jobs again.
+    """The ids of a sweep's jobs in `<sweep>/slurm/jobs.json`, by which a killed sweep finds its jobs again.
 
-    The file is also written before sbatch is called, without an id. If the command is killed before it can
-    write the id, the job is found by its batch script, which is in the same folder.
+    The file is also written, without ids, before sbatch is called. If the command is killed before it can
+    write an id, the job is found by its batch script, which is in the same folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "jobs.json"
 
     def read(self) -> dict[str, Submitted]:
-        """Return what was submitted last for each job, by the name of its folder."""
+        """Return the last submission of each job, by the name of its folder."""
         try:
             values = json.loads(self.path.read_text(encoding="utf-8"))
             return {slug: Submitted(**entry) for slug, entry in values.items()}
@@ -133,7 +133,7 @@ class SubmittedJobs:
             ) from error
 
     def intend(self, jobs: Mapping[str, Submitted]) -> None:
-        """Note which jobs sbatch is about to get, in the order of the array."""
+        """Store the jobs that are about to be submitted, in the order of the array."""
         unnamed = {
             slug: replace(entry, job=f"{_UNNAMED}{at}") for at, (slug, entry) in enumerate(jobs.items())
         }
@@ -164,6 +164,6 @@ class SubmittedJobs:
         return [job for at, job in lost.items() if at not in ready and not found[job].is_over]
 
     def write(self, jobs: Mapping[str, Submitted]) -> None:
-        """Replace the file in one step."""
+        """Replace the file atomically."""
         values = {slug: asdict(entry) for slug, entry in jobs.items()}
         write_atomically(self.path, json.dumps(values, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""How jobs are sent to SLURM, as arrays by way of submitit, and followed: `hydra/launcher=slurm`."""
+"""Submit jobs to SLURM as arrays, using submitit, and follow them: `hydra/launcher=slurm`."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ class SlurmSettings:
         gpus = self.gpus_per_node
         if gpus == "auto":
             gpus = trainer.devices if trainer.accelerator == "gpu" else None
-        # Since SLURM 22.05 srun does not take over the CPUs that sbatch was given.
+        # Since SLURM 22.05 srun does not inherit the CPUs that sbatch was given.
         srun_args = [f"--cpus-per-task={cpus}", *self.srun_args]
-        if nodes * tasks > 1:  # processes that wait for one which has failed would wait for ever
+        if nodes * tasks > 1:  # otherwise processes would wait forever for one that has failed
             srun_args = ["--kill-on-bad-exit=1", *srun_args]
         setup = [
             f'export PYTHONPATH="{ROOT / "src"}${{PYTHONPATH:+:$PYTHONPATH}}"',
@@ -106,11 +106,11 @@ class FollowedJob:
     config_hash: str
     submitted: Submitted | None = None
     times_gone: int = 0
-    """How often in a row the queue did not have the job, or as ended."""
+    """Number of checks in a row in which the queue did not have the job, or had it as ended."""
 
     @property
     def layout(self) -> tuple[Any, ...]:
-        """What the jobs of one array have in common."""
+        """Resources that the jobs of one array have in common."""
         trainer = self.trainer
         return trainer.num_nodes, trainer.devices, trainer.accelerator, trainer.method
 
@@ -121,11 +121,11 @@ class FollowedJob:
 
 
 class SlurmLauncher(IsolatingLauncher):
-    """Submit all jobs, those of one layout as an array, and wait until SLURM has ended each.
+    """Submit all jobs, one array per layout, and wait until SLURM has ended each job.
 
-    trainer.devices x trainer.num_nodes of a job become tasks and nodes. The outcome of a job is read from
-    files in `<sweep>/slurm` and, if it was killed and could write none, from squeue. The jobs outlive this
-    process: rerun the command to wait for them.
+    A job's trainer.devices and trainer.num_nodes set its numbers of tasks and nodes. Its outcome is read from
+    files in `<sweep>/slurm` or, if it was killed before it could write one, from squeue. The jobs outlive
+    this process; rerun the command to wait for them.
 
     Raises:
         UserError: submitit is not installed, SLURM's commands are not on the PATH, or a setting cannot work.
@@ -168,7 +168,7 @@ class SlurmLauncher(IsolatingLauncher):
         """Submit the jobs that are not in the queue, and wait for all; see `IsolatingLauncher.run_jobs`.
 
         Raises:
-            UserError: sbatch has refused.
+            UserError: sbatch refused a job.
             KeyboardInterrupt: the user stopped waiting; the jobs stay in SLURM.
         """
         with StopSignals() as signals:
@@ -210,7 +210,7 @@ class SlurmLauncher(IsolatingLauncher):
         self.submitted_jobs.intend(entries)
         try:
             executor.update_parameters(**self.settings.parameters(jobs[0].trainer))
-            with contextlib.redirect_stderr(io.StringIO()):  # what it prints is in the error
+            with contextlib.redirect_stderr(io.StringIO()):  # the error below has the same text
                 handles = executor.submit_array([job.task for job in jobs])
         except Exception as error:
             raise UserError(f"sbatch has refused: {str(error) or type(error).__name__}") from error
@@ -232,7 +232,7 @@ class SlurmLauncher(IsolatingLauncher):
                 )
                 raise KeyboardInterrupt
             found, now = None, time.monotonic()
-            if now >= next_look:  # every two seconds at first, twice a minute in the end
+            if now >= next_look:  # every two seconds at first, later twice a minute
                 next_look = now + min(30.0, max(2.0, (now - began) / 20))
                 try:
                     found, complaint = queue(), ""
@@ -259,11 +259,11 @@ class SlurmLauncher(IsolatingLauncher):
             cancel([job.submitted.job])
             nodes = f"{job.trainer.num_nodes} nodes x {job.trainer.exchange.tasks_per_node} tasks"
             return Outcome("failed", f"SLURM would never start it ({entry.reason}): it asks for {nodes}")
-        # A job that is requeued is over for a moment, and its outcome may come late over a network disk.
+        # A requeued job looks ended for a moment, and its outcome may arrive late over a network disk.
         job.times_gone = job.times_gone + 1 if entry is None or entry.is_over else 0
         if job.times_gone < 2:
             return None
-        if outcomes:  # the first task that ended has ended the others
+        if outcomes:  # the first task to end is the cause: its end made SLURM end the others
             task, first = min(outcomes.items(), key=lambda item: item[1].ended_unix)
             if first.kind != "completed":
                 return Outcome("failed", f"task {task}: {first.reason}" if task else first.reason)
@@ -281,7 +281,7 @@ class SlurmLauncher(IsolatingLauncher):
 
 
 def _ids(jobs: Iterable[Submitted]) -> str:
-    """Return ids for scancel, as `12 15_3`: of more than three jobs those of their arrays."""
+    """Return ids for scancel, such as `12 15_3`; for more than three jobs, only the ids of their arrays."""
     ids = [entry.job for entry in jobs]
     arrays = dict.fromkeys(job.partition("_")[0] for job in ids)
     return " ".join(arrays if len(ids) > 3 else ids)

@@ -1,4 +1,4 @@
-"""What SLURM runs on a node, by way of submitit: one process of a job, and this one that watches it."""
+"""The task that SLURM runs on a node, through submitit: it starts one process of a job and watches it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def outcome_file(folder: Path, slug: str, task: int) -> Path:
 class SlurmTask:
     """A callable for submitit, which calls `checkpoint` when SLURM warns of the end, and requeues the job.
 
-    The job is a process of its own: it can save its state while submitit's handler waits for that.
+    The job runs in a separate process, so it can save its state while submitit's handler waits.
     """
 
     def __init__(self, job: PackedJob, folder: Path, slug: str, signal_delay_s: int, at_limit: str) -> None:
@@ -38,14 +38,14 @@ class SlurmTask:
         self.slug = slug
         self.signal_delay_s = signal_delay_s
         self.at_limit = at_limit
-        """The reason of a job that reached its time limit too often."""
+        """Reason recorded for a job that reached its time limit too often."""
         self._running: JobProcess | None = None
         self._is_cancelled = False
 
     def __call__(self) -> None:
-        """Run this task's part; exit code 1, if it fails, ends the other tasks."""
+        """Run this task's part; if it fails, exit with code 1, which ends the other tasks."""
         path = outcome_file(self.folder, self.slug, int(os.environ.get("SLURM_PROCID", "0")))
-        path.unlink(missing_ok=True)  # of an attempt before the job was requeued
+        path.unlink(missing_ok=True)  # an outcome left by an attempt before the job was requeued
         try:
             outcome = self._run()
         except Exception as error:  # noqa: BLE001 - submitit raises in its handler if it does not requeue
@@ -57,7 +57,7 @@ class SlurmTask:
             sys.exit(1)
 
     def checkpoint(self) -> Any:
-        """Have the job save its state and end; return what submitit runs when the job starts again."""
+        """Have the job save its state and end; return the task for submitit to run after the requeue."""
         if self._running is not None:
             grace = max(self.signal_delay_s - _SAVING_SECONDS, 0.5 * self.signal_delay_s)
             self._running.stop(Outcome("failed", "stopped by SLURM"), grace)
@@ -71,7 +71,7 @@ class SlurmTask:
 
         def cancel(number: int, frame: FrameType | None) -> None:
             self._is_cancelled = True
-            grace = 86_400.0  # SLURM itself kills what takes longer than its KillWait
+            grace = 86_400.0  # no limit of our own: SLURM kills the job after its KillWait
             running.stop(Outcome("failed", "cancelled by SLURM (SIGTERM)"), grace)
 
         signal.signal(signal.SIGTERM, cancel)
@@ -79,5 +79,5 @@ class SlurmTask:
             time.sleep(_LOOK_SECONDS)
         outcome = running.outcome()
         if self._is_cancelled and outcome.kind != "completed":
-            time.sleep(_WAIT_FOR_WARNING_SECONDS)  # if the job makes way for another, SIGTERM comes first
+            time.sleep(_WAIT_FOR_WARNING_SECONDS)  # on preemption SIGTERM comes first, then the warning
         return outcome

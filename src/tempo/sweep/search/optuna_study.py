@@ -1,4 +1,4 @@
-"""What a search tells Optuna and asks it: trials drawn, their results, what is to be drawn next."""
+"""Draw a search's trials from an Optuna study and store their results in it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tempo.trainer.optuna_trial import (
 )
 
 IDENTITY = "tempo"
-"""The attribute of a study that says what it was made for."""
+"""Attribute of a study that holds the search it was created for."""
 STORAGE_ERRORS = (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError)
 
 
@@ -39,7 +39,7 @@ class Drawn:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a search was asked for. `epochs` is the length of a run that is not stopped early."""
+    """Settings of a search. `epochs` is the length of a run that is not stopped early."""
 
     storage: str
     study: str
@@ -53,10 +53,10 @@ class Plan:
 
 
 class SearchStudy:
-    """A study that holds one search. A trial's result is what the record of its run says.
+    """A study that holds one search. A trial's result is taken from the record of its run.
 
-    An interrupted trial stays open and resumes under its number. The next command queues a failed one again,
-    as a new trial of the same point.
+    An interrupted trial stays open and resumes under its number. The next command queues a failed trial's
+    point again, as a new trial.
 
     Raises:
         UserError: the storage cannot be reached, or has a study of that name for another search.
@@ -83,7 +83,7 @@ class SearchStudy:
         except UserError:
             self.close()
             raise
-        except Exception as error:  # each data base and driver has its own
+        except Exception as error:  # every database and driver has its own exceptions
             first_line = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
             why = without_password(f"{plan.storage} cannot be used: {first_line}")
             raise UserError(
@@ -91,18 +91,18 @@ class SearchStudy:
             ) from error
 
     def close(self) -> None:
-        """End the connection to the storage."""
+        """Close the connection to the storage."""
         if self.storage is not None:
             close_storage(self.storage)
 
     def _check_identity(self) -> None:
-        """Note in a new study what it is for; compare it in an old one."""
+        """Store this search's identity in a new study; compare it with an old study's."""
         mine: dict[str, Any] = {
             "space": self.space.words,
             "direction": self.plan.direction,
             "fixed": sorted(self.space.fixed),
         }
-        if self.plan.folder not in self.plan.storage:  # a file in the sweep's folder moves with it
+        if self.plan.folder not in self.plan.storage:  # a storage in the sweep's folder may move with it
             mine["folder"] = self.plan.folder
         known = self.study.user_attrs.get(IDENTITY)
         if known is None and not self.study.get_trials(deepcopy=False):
@@ -125,7 +125,7 @@ class SearchStudy:
         return {trial.number for trial in self.trials if trial.state in with_result}
 
     def open_trials(self) -> list[Drawn]:
-        """Return the interrupted trials; close those without a point, interrupted while they were drawn."""
+        """Return the interrupted trials; close those without a point, which were interrupted while drawn."""
         whole = {trial.number for trial in self.trials}
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if trial.number not in whole:
@@ -137,7 +137,7 @@ class SearchStudy:
         ]
 
     def queue_failed(self) -> None:
-        """Queue each point all of whose trials failed, once."""
+        """Queue every point whose trials have all failed, once each."""
         by_point: dict[Any, list[FrozenTrial]] = {}
         for trial in self.trials:
             by_point.setdefault(self.space.point(trial.params), []).append(trial)
@@ -149,7 +149,7 @@ class SearchStudy:
                 )
 
     def draw(self) -> Drawn | None:
-        """Return a queued trial, else a new point; None if every point has had its trial."""
+        """Return a queued trial, or else a new point; None if every point has had its trial."""
         self.sampler.known = {self.space.point(trial.params) for trial in self.trials}
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if not waiting and self.space.size is not None and len(self.sampler.known) >= self.space.size:
@@ -161,8 +161,8 @@ class SearchStudy:
     def tell(self, number: int, record: RunRecord | None, reason: str = "") -> None:
         """Close a trial with the result in its run's record; an interrupted one stays open.
 
-        A diverged run has no value that counts, but the sampler must know how bad its point is: it is told as
-        a pruned trial.
+        A diverged run has no valid value, but the sampler must learn that its point is bad, so it is stored
+        as a pruned trial.
         """
         status = "failed" if record is None else record.status
         self.note(number, "status", status)
@@ -183,11 +183,11 @@ class SearchStudy:
         """Set an attribute of a trial; `run` is the name of its folder."""
         trial = self.study.get_trials(deepcopy=False)[number]
         if trial.user_attrs.get(key) != value:
-            # Study has no public way to set an attribute of a trial that another process may hold.
+            # Study has no public method to set an attribute of a trial that another process may hold.
             self.study._storage.set_trial_user_attr(trial._trial_id, key, value)
 
     def importance(self) -> dict[str, float]:
-        """Return each axis's share in what sets good trials apart (PED-ANOVA); nothing for too few trials.
+        """Return the importance of each axis for good trials (PED-ANOVA); empty if there are too few trials.
 
         Source: Watanabe, Bansal & Hutter, arXiv:2304.10255.
         """
@@ -199,7 +199,7 @@ class SearchStudy:
         return {name: float(share) for name, share in found.items() if math.isfinite(share)}
 
     def as_plain(self, importance: bool) -> dict[str, Any]:
-        """Return all that a report needs, so that it needs no Optuna; `importance` takes a second to load."""
+        """Return everything a report needs without Optuna; `importance` takes a second to load."""
         axes = zip(self.space.names, self.space.axes, strict=True)
         return {
             "sampler": self.plan.sampler,
@@ -227,6 +227,6 @@ class SearchStudy:
 
 def _difference(then: Any, now: Mapping[str, Any]) -> str:
     if not isinstance(then, Mapping):
-        return "something else than a search of tempo"
+        return "something other than a tempo search"
     key = next(key for key in {**now, **then} if then.get(key) != now.get(key))
     return f"{key} {json.dumps(then.get(key))}, and this is {json.dumps(now.get(key))}"

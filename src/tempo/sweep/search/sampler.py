@@ -1,4 +1,4 @@
-"""How the next point of a search is drawn: by Optuna's samplers, but never the same point twice."""
+"""Draw the next point of a search with Optuna's samplers, but never the same point twice."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from optuna.trial import FrozenTrial
 from tempo.sweep.search.space import Axis, Choice, Numbers, Point, Space
 
 MOST_TRIES = 20
-"""Draws of Optuna's sampler before a new point is drawn at random."""
+"""Number of draws by Optuna's sampler before a new point is drawn at random."""
 
 
 class DistinctSampler(BaseSampler):
-    """Draws whole points, each new to the study.
+    """Draws whole points that are new to the study.
 
-    The draw of trial n follows from the seed, n and what the study knows: an interrupted search draws what
-    it would have drawn. A sampler that proposes known points again and again, as one does that has found the
-    best of a finite space, gives way to a random draw from the points that are left.
+    The draw of trial n depends only on the seed, n and the study's trials, so a resumed search draws the same
+    points. If a sampler keeps proposing known points, as it may after finding the best of a finite space, a
+    random draw from the remaining points replaces it.
     """
 
     def __init__(self, space: Space, name: str, seed: int, startup_trials: int) -> None:
@@ -40,10 +40,10 @@ class DistinctSampler(BaseSampler):
         self.seed = seed
         self.startup_trials = startup_trials
         self.known: set[Point] = set()
-        """The points of all trials; the study that Hyperband shows to a sampler has only some."""
+        """Points of all trials; Hyperband shows a sampler only some of them."""
 
     def infer_relative_search_space(self, study: Any, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return all axes: they are drawn together."""
+        """Return all axes, since they are drawn together."""
         return dict(self.distributions)
 
     def sample_relative(
@@ -61,7 +61,7 @@ class DistinctSampler(BaseSampler):
     def sample_independent(
         self, study: Any, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Never called: `sample_relative` draws every axis."""
+        """Raise AssertionError; never called, because `sample_relative` draws every axis."""
         raise AssertionError(f"{param_name} is drawn with all axes, by sample_relative")
 
     def _optunas_sampler(self, seed: int) -> BaseSampler:
@@ -70,12 +70,12 @@ class DistinctSampler(BaseSampler):
             return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=False)
         if self.name == "gp":
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna 4 gives it
+                warnings.simplefilter("ignore", ExperimentalWarning)  # raised by Optuna 4
                 return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
         return RandomSampler(seed=seed)
 
     def _propose(self, inner: BaseSampler, study: Any, trial: FrozenTrial) -> dict[str, Any]:
-        # The Gaussian process runs on torch.
+        # Only the Gaussian process uses torch, whose threads `_one_thread` limits.
         with _one_thread() if self.name == "gp" else contextlib.nullcontext(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="optuna")
             known = inner.infer_relative_search_space(study, trial)
@@ -86,13 +86,13 @@ class DistinctSampler(BaseSampler):
         return self.space.rounded(drawn)
 
     def _draw_unknown(self, generator: np.random.Generator) -> dict[str, Any]:
-        """Return one of the points that are left, all with equal chance, counted past the known ones."""
-        if self.space.size is None:  # every proposal of a continuous space was known: spread out
+        """Return one of the remaining points, all equally likely."""
+        if self.space.size is None:  # in a continuous space, any random point is almost surely new
             axes = zip(self.space.names, self.space.axes, strict=True)
             return self.space.rounded({name: _uniform(axis, generator) for name, axis in axes})
         known = sorted(self._number(point) for point in self.known)
         number = int(generator.integers(self.space.size - len(known)))
-        for taken in known:
+        for taken in known:  # turn the number among remaining points into one among all points
             number += taken <= number
         values = []
         for axis in reversed(self.space.axes):
@@ -102,7 +102,7 @@ class DistinctSampler(BaseSampler):
         return dict(zip(self.space.names, reversed(values), strict=True))
 
     def _number(self, point: Point) -> int:
-        """Return the number of a point of a finite space, the last axis running fastest."""
+        """Return the number of a point in a finite space; the last axis varies fastest."""
         number = 0
         for axis, value in zip(self.space.axes, point, strict=True):
             assert axis.size is not None
@@ -134,7 +134,7 @@ def _uniform(axis: Axis, generator: np.random.Generator) -> Any:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep torch to one thread: a process that has started more must not fork, and launchers fork jobs."""
+    """Limit torch to one thread: launchers fork jobs, and a process with more threads must not fork."""
     torch = importlib.import_module("torch")
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Automatic search: `hydra/sweeper=search`. Optuna draws the trials, and each is an ordinary run."""
+"""Search with `hydra/sweeper=search`: Optuna draws the trials, which are ordinary runs."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ class SearchSettings:
 
 
 class SearchSweeper(RunSweeper):
-    """Draws points of a space and runs each, until `n_trials` have a result.
+    """Draws points of a space and runs them until `n_trials` have a result.
 
-    A trial is an ordinary run in a folder that is named after its point. The study learns what the record of
-    the run says. Rerun the command after any end: trials with a result count, interrupted ones resume, failed
-    ones get another try. A finite space is exhausted when each point had its trial.
+    A trial is an ordinary run in a folder named after its point. The study gets its result from the run's
+    record. The command can be rerun at any time: trials with a result count, interrupted ones resume, and
+    failed ones get another try. A finite space is exhausted when every point has had its trial.
 
     Raises:
-        UserError: a setting or a space that cannot work, a storage that cannot be reached, a study of another
-            search; at the end, if a trial has no result.
+        UserError: a setting or a space cannot work, the storage cannot be reached, or the study belongs to
+            another search; at the end, a trial has no result.
     """
 
     settings_class = SearchSettings
@@ -80,9 +80,9 @@ class SearchSweeper(RunSweeper):
         config = self._checked_config()
         self.objective = config.objective
         self.chosen_launcher = self._make_launcher()
-        # Optuna loads NumPy, whose linear algebra would start threads: launchers fork jobs from this process.
+        # Optuna loads NumPy, whose linear algebra would start threads, but launchers fork from this process.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        # Not at the top: Optuna is an extra, and takes a second to load.
+        # Imported only here: Optuna is an optional extra and takes a second to load.
         study_module = importlib.import_module("tempo.sweep.search.optuna_study")
         with self.lock():
             self.study_name = settings.study_name or self.folder.name
@@ -125,7 +125,7 @@ class SearchSweeper(RunSweeper):
         return f"search_{'_'.join(how)}__{sweep_name(Grid(self.space.keys, self.space.fixed, ()), identity)}"
 
     def _checked_config(self) -> RunConfig:
-        """Check points at the edges of the space, before a folder is made; return the first configuration."""
+        """Check points at the edges of the space before creating a folder; return the first configuration."""
         values, *_ = [self._point("probe", point).values for point in self.space.probes()]
         check_beginning(values)
         if "objective" not in values:
@@ -177,7 +177,7 @@ class SearchSweeper(RunSweeper):
             except UserError:
                 if trial.number in with_result:
                     raise
-                continue  # it was refused before; its point gets another try
+                continue  # the trial was refused before; its point gets another try
             record = job.record()
             if record is not None and record.finished and record.config_hash != job.config_hash:
                 raise UserError(
@@ -203,7 +203,7 @@ class SearchSweeper(RunSweeper):
                 continue
             self.jobs[slug] = job
             need = job.need()
-            if need == "nothing":  # it had a result before the study heard of it
+            if need == "nothing":  # the run finished, but the command ended before telling the study
                 self.job_ended(job, stopped=False)
                 continue
             if need == "run":
@@ -246,7 +246,7 @@ class SearchSweeper(RunSweeper):
         ]
 
     def job_ended(self, job: Job, stopped: bool) -> None:
-        """Tell the study, and count failures in a row; a trial that the user stopped stays open."""
+        """Tell the study the result and count failures in a row; a trial that the user stopped stays open."""
         if stopped:
             return
         record, reason = job.record(), self.unrecorded.get(job.slug, "")

@@ -1,4 +1,4 @@
-"""From override strings, in Hydra's own grammar, to the space of a search."""
+"""Turn override strings, in Hydra's grammar, into the space of a search."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tempo.errors import UserError
 from tempo.sweep.grid import bare, overrides_by_key, short_number
 
 RESOLUTION = 10_000
-"""Steps in which an interval is drawn: short values, and finer than any run can distinguish."""
+"""Number of steps in an interval: values stay short, but differ less than any run can distinguish."""
 _SIGNIFICANT_DIGITS = 4
 Value = bool | int | float | str | None
 Point = tuple[Value, ...]
@@ -22,7 +22,7 @@ Point = tuple[Value, ...]
 
 @dataclass(frozen=True)
 class Choice:
-    """A list of values and their texts in overrides. The values are numbers if all are, else texts."""
+    """A list of values and their texts in overrides. The values are numbers if all are, otherwise strings."""
 
     key: str
     values: tuple[Value, ...]
@@ -47,7 +47,7 @@ class Choice:
         return self.values[index]
 
     def rounded(self, value: Value) -> Value:
-        """Return the value as it is run: any value of a list is."""
+        """Return the value unchanged: a value of a list needs no rounding."""
         return value
 
     def override(self, value: Value) -> str:
@@ -55,13 +55,13 @@ class Choice:
         return f"{self.key}={self.texts[self.index(value)]}"
 
     def edges(self) -> tuple[Value, ...]:
-        """Return values that together show whether all can work: every one."""
+        """Return the values to check so that all can work: every one."""
         return self.values
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """Numbers from `low` to `high`, both included: `step` apart, or any of them if `step` is None."""
+    """Numbers from `low` to `high`, inclusive: `step` apart, or any number if `step` is None."""
 
     key: str
     low: int | float
@@ -96,7 +96,7 @@ class Numbers:
     def rounded(self, value: Any) -> int | float:
         """Return the nearest step of a range, or the nearest short number of an interval.
 
-        A short number has four significant digits on a log scale, else it is one of `RESOLUTION` steps.
+        A short number has four significant digits on a log scale, and is one of `RESOLUTION` steps otherwise.
         """
         if self.step is not None:
             return self.value(self.index(value))
@@ -112,12 +112,12 @@ class Numbers:
         return f"{self.key}={short_number(str(number))}"
 
     def edges(self) -> tuple[int | float, ...]:
-        """Return values that together show whether all can work: both ends."""
+        """Return the values to check so that all can work: both ends."""
         return (self.low, self.high)
 
 
 def _without_noise(number: int | float) -> int | float:
-    """Drop the last bits that sums of decimal steps leave: 0.3, not 0.30000000000000004."""
+    """Remove the rounding error of summed decimal steps: 0.3, not 0.30000000000000004."""
     return number if isinstance(number, int) else float(f"{number:.12g}")
 
 
@@ -149,7 +149,7 @@ class Space:
 
     @property
     def words(self) -> dict[str, str]:
-        """Axis -> its values as a user writes them: what a study is made for."""
+        """Axis -> its values as a user writes them; they identify the search in its study."""
         return {name: axis.words for name, axis in zip(self.names, self.axes, strict=True)}
 
     def overrides(self, values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -157,17 +157,17 @@ class Space:
         return tuple(axis.override(values[name]) for name, axis in zip(self.names, self.axes, strict=True))
 
     def rounded(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the point as it is run: numbers of intervals shortened, numbers of ranges on their steps."""
+        """Return the point as it will run, with every number rounded."""
         return {name: axis.rounded(values[name]) for name, axis in zip(self.names, self.axes, strict=True)}
 
     def point(self, values: Mapping[str, Any]) -> Point:
-        """Return the rounded values in the order of the axes: equal for equal points."""
+        """Return the rounded values in the order of the axes, so that equal points compare equal."""
         return tuple(self.rounded(values).values())
 
     def probes(self) -> list[dict[str, Value]]:
-        """Return points that together have each choice and both ends of each range.
+        """Return points that together include every choice and both ends of every range.
 
-        If a space cannot work, it shows in them.
+        Checking them reveals a space that cannot work.
         """
         edges = [axis.edges() for axis in self.axes]
         return [
@@ -177,10 +177,10 @@ class Space:
 
 
 def parse_space(parser: OverridesParser, arguments: Sequence[str], params: Mapping[str, Any]) -> Space:
-    """Return the axes of `params` (an experiment's) and of the command line, which replaces equal keys.
+    """Return the axes of an experiment's `params` and of the command line, which replaces equal keys.
 
     Raises:
-        UserError: nothing to search, a single point, an axis that cannot be searched, `seed` as an axis.
+        UserError: the space has no axis or a single point, an axis cannot be searched, or `seed` is an axis.
     """
     by_key = overrides_by_key(parser, arguments, params)
     axes = tuple(_axis(override) for override in by_key.values() if override.is_sweep_override())
