@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tempo.command_line.script import _line_of
 from tempo.paths import ROOT
+from tempo.record import run_folder
 
 # Runs a script as `python src/<script>` does, and says at the end whether torch was imported.
 PROGRAM = """
@@ -80,3 +82,11 @@ def test_a_reader_that_has_seen_enough() -> None:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         assert (process.stderr.read(), process.wait(60)) == (b"", 141)
+
+
+def test_an_error_after_a_sweep_has_begun_is_not_called_a_mistake_in_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "--help" in str(_line_of(KeyError("x"), "train", has_begun=False))
+    monkeypatch.setattr(run_folder, "_missing", {tmp_path: []})
+    assert _line_of(KeyError("x"), "train", has_begun=False) is None

@@ -12,6 +12,7 @@ from tempo.config.check import check
 from tempo.config.schema import COMMON_DATA_KEYS, ROOT_KEYS, SECTIONS, AugmentConfig, DataConfig, RunConfig
 from tempo.errors import UserError
 from tempo.paths import CONF
+from tempo.record.run_json import config_hash
 from tests.jobs import checked_job, compose_job
 
 TRAIN_YAML: Any = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml"), resolve=False)
@@ -44,6 +45,19 @@ def test_a_key_that_is_left_out_has_its_default() -> None:
     del values["trainer"]["cuda_graph"], values["ema"]
     config = check(values)
     assert (config.trainer.cuda_graph, config.ema.decay) == ("auto", None)
+
+
+def test_a_deleted_key_of_a_section_is_recorded_and_hashed_with_its_default() -> None:
+    deleted = compose_job(["model=mlp", "~trainer.num_nodes", "~data.augment.flip", "~server"])[0]
+    assert config_hash(deleted) == config_hash(compose_job(["model=mlp"])[0])
+    assert check(deleted).values["trainer"]["num_nodes"] == 1
+
+
+@pytest.mark.parametrize("logger", [{"project": "x"}, ["wandb"]])
+def test_a_logger_that_names_no_class_is_refused(logger: Any) -> None:
+    values = compose_job(["model=mlp"])[0] | {"logger": logger}
+    with pytest.raises(UserError, match="choose logger=<option of conf/logger>"):
+        check(values)
 
 
 def test_the_typed_configuration_holds_what_was_composed() -> None:

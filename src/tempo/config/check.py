@@ -17,6 +17,7 @@ from tempo.config.schema import (
     RunConfig,
     Target,
     read_section,
+    with_defaults,
 )
 from tempo.config.value_types import check_present, check_types
 from tempo.errors import UserError, nearest
@@ -35,22 +36,23 @@ def check(values: Mapping[str, Any]) -> RunConfig:
     """
     check_plain("", values)
     _check_root(values)
-    for name in SECTIONS:
-        values = {**values, name: select(values, name) if name in values else {}}
+    values = with_defaults(values)
     check_knobs(values["optimizer"])  # before the schedule, which takes its rates from optimizer.lr
     for name in GROUPS:
         _check_target(name, values[name])
-    logger = values.get("logger")
-    if isinstance(logger, Mapping) and "_target_" in logger:
+    logger = values.get("logger") or None
+    if logger is not None:
+        if not isinstance(logger, Mapping) or "_target_" not in logger:
+            raise UserError(f"logger={logger!r} has no _target_; choose logger=<option of conf/logger>")
         check_installed(logger["_target_"])
     config = read_section(
         RunConfig,
         "",
         {name: value for name, value in values.items() if name in ROOT_KEYS},
-        **{name: read_section(section, name, values[name]) for name, section in SECTIONS.items()},
+        **{name: read_section(section, name, select(values, name)) for name, section in SECTIONS.items()},
         **{name: as_target(values[name]) for name in GROUPS if name != "data"},
         data=_read_data(values["data"]),
-        logger=as_target(logger) if isinstance(logger, Mapping) and "_target_" in logger else None,
+        logger=None if logger is None else as_target(logger),
         values=values,
     )
     check_rules(config)

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tempo.config.lr_range_bounds import with_bounds
 from tempo.config.schedule_choice import with_own_values
+from tempo.config.schema import GROUPS, with_defaults
 from tempo.errors import UserError
 
 
@@ -30,7 +31,8 @@ def plain(config: DictConfig) -> dict[str, Any]:
     assert isinstance(values, dict)
     # min_lr was not set by the user if it still follows the optimizer's learning rate.
     min_lr_is_default = is_interpolation(job, "scheduler.min_lr")
-    return with_bounds({str(key): value for key, value in values.items()}, min_lr_is_default)
+    bounded = with_bounds({str(key): value for key, value in values.items()}, min_lr_is_default)
+    return with_defaults(bounded) if bounded.keys() >= set(GROUPS) else bounded
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

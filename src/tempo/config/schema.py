@@ -274,6 +274,28 @@ SEARCH_KEYS = (
 """Keys of `hydra.sweeper` that may be written without that prefix: no run has keys with these names."""
 
 
+def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain values with the default of each section's key that is missing.
+
+    An old record lacks keys that are newer than it, and a user may delete one with `~`. Whoever hashes or
+    records a configuration must see the same values, so they are completed before anything else.
+    """
+    result = dict(values)
+    for name, section in SECTIONS.items():
+        result[name] = _completed(values.get(name, {}), section)
+    if isinstance(data := values.get("data"), Mapping):
+        augment = _completed(data.get("augment", {}), AugmentConfig)
+        result["data"] = {**_completed(data, DataConfig), "augment": augment}
+    return result
+
+
+def _completed(node: Any, section: type[Any]) -> Any:
+    if not isinstance(node, Mapping):
+        return node
+    declared = [key for key in dataclasses.fields(section) if key.default is not dataclasses.MISSING]
+    return {**node, **{key.name: key.default for key in declared if key.name not in node}}
+
+
 def field_types(section: type[Any]) -> dict[str, str]:
     """Return the annotation of each key of a section, as text."""
     return {name: str(annotation) for name, annotation in section.__annotations__.items()}
