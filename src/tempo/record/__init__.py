@@ -1,4 +1,4 @@
-"""The record and the folder of a run: run.json, files and lock, environment, comparison of two records.
+"""Record and folder of a run: run.json, files and lock, environment, comparison of two records.
 
-It only stores what trainer/ and run/ measure; it does not import torch and does not summarise.
+This package only stores the measurements of trainer/ and run/; it does not import torch or summarise.
 """

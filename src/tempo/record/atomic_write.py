@@ -1,4 +1,4 @@
-"""Write a file in one step: a reader sees the old content or the new one, never half of either."""
+"""Write a file atomically: a reader sees either the old content or the new, never a part."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed writers left of `write_atomically`, in a folder where no other process writes."""
+    """Remove temporary files that killed writers left; call it only if no other process writes there."""
     for path in folder.glob(".*"):
         if UNFINISHED.fullmatch(path.name):
             path.unlink(missing_ok=True)

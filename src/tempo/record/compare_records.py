@@ -1,4 +1,4 @@
-"""Two runs of one configuration: where their results differ, and what may be the reason."""
+"""Compare two runs of one configuration: differences between their results, and possible reasons."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WITHOUT_EFFECT = {
     *("resume", "preview", "trainer.profiler", "trainer.threads"),
     *("data.root", "data.cache", "scheduler.range_test", "init_from"),
 }
-"""Keys that change no number. Threads are compared as recorded in the environment, files by their hash."""
+"""Keys that change no result. Threads are compared as recorded in the environment, files by their hash."""
 GROUPS_WITHOUT_EFFECT = ("logger", "paper", "name")
 _SEEN_IN_THREADS = ("variables.OMP_NUM_THREADS", "variables.MKL_NUM_THREADS", "threads.inter_op")
 _DIVERGED = re.compile(r"diverged at step (\d+): loss (\S+)")
@@ -28,9 +28,9 @@ _DIVERGED = re.compile(r"diverged at step (\d+): loss (\S+)")
 
 @dataclass(frozen=True)
 class Difference:
-    """One value that is not the recorded one; `size` is |a - b| / max(1, |a|, |b|), infinite for text.
+    """One value that differs from the record; `size` is |a - b| / max(1, |a|, |b|), infinite for text.
 
-    `size` is 0 for a value that only follows from others, such as a hash of weights.
+    `size` is 0 for a value that only depends on others, such as a hash of weights.
     """
 
     where: str
@@ -54,7 +54,7 @@ class Verdict:
 
     @property
     def exit_code(self) -> int:
-        """0 if identical, 3 if the same within the tolerance, 4 if different."""
+        """Exit code: 0 if identical, 3 if the same within the tolerance, 4 if different."""
         return EXIT_CODES[self.word]
 
     def line(self) -> str:
@@ -74,7 +74,7 @@ class Verdict:
 def judge(
     differences: Sequence[Difference], causes: Sequence[str], tolerance: float, compared: Sequence[str]
 ) -> Verdict:
-    """Return the verdict: small differences are accepted only if there is a reason for them."""
+    """Return the verdict; small differences are accepted only if there is a reason for them."""
     small = all(difference.size <= tolerance for difference in differences)
     word: Word = "identical" if not differences else "same within" if small and causes else "different"
     return Verdict(word, tolerance, differences, causes, compared)
@@ -83,7 +83,7 @@ def judge(
 def row_differences(recorded: Curves, found: Curves, up_to: float = math.inf) -> Iterator[Difference]:
     """Yield the cells of metrics.csv that differ, in the order of the file, up to the step `up_to`.
 
-    The column `seconds` is read from a clock and left out.
+    The column `seconds` is left out, since it always differs.
     """
     columns = [name for name in recorded if name != "seconds"]
     if missing := [name for name in columns if name not in found]:
@@ -113,7 +113,7 @@ def result_differences(recorded: RunRecord, found: RunRecord) -> Iterator[Differ
     for key in sorted(one.keys() | two.keys()):
         a, b = one.get(key), two.get(key)
         if not _same(a, b):
-            # Which of two states was better may depend on the last bit.
+            # A difference in the last bit can decide which state was better.
             yield Difference(key, a, b, 0.0 if key == "selected.step" else _size(a, b))
     if recorded.weights_sha256 != found.weights_sha256:
         yield Difference("weights_sha256", recorded.weights_sha256, found.weights_sha256, 0.0)
@@ -122,7 +122,7 @@ def result_differences(recorded: RunRecord, found: RunRecord) -> Iterator[Differ
 def _results(record: RunRecord) -> dict[str, Any]:
     return _leaves(
         {
-            "n_evaluated": str(record.n_evaluated),  # as text: another count of images is never close enough
+            "n_evaluated": str(record.n_evaluated),  # as text, so that no tolerance applies to the count
             "metrics": record.metrics,
             "objective": record.objective,
             "selected": record.selected,
@@ -147,7 +147,7 @@ def _end_differences(recorded: str, found: str) -> Iterator[Difference]:
 def causes(recorded: RunRecord, found: RunRecord, *, same_source: bool) -> list[str]:
     """Return the differences between two runs apart from their results, each as `name: recorded -> found`.
 
-    `same_source` tells that their commits, if different, have the same source files.
+    `same_source`: their commits, if different, have the same source files.
     """
     one, two = _circumstances(recorded), _circumstances(found)
     if same_source:
@@ -156,7 +156,7 @@ def causes(recorded: RunRecord, found: RunRecord, *, same_source: bool) -> list[
     changed |= config_differences(recorded.config, found.config)
     lines = [f"{key}: {before} -> {now}" for key, (before, now) in changed.items() if before != now]
     if any(session.get("versions", recorded.versions) != recorded.versions for session in recorded.sessions):
-        lines.append("the recorded run was resumed under other versions than it began with")
+        lines.append("the recorded run was resumed with different versions from those it began with")
     if "gpu_capability" in found.environment and not found.config["trainer"]["deterministic"]:
         lines.append("trainer.deterministic=false")
     if recorded.config["trainer"].get("method") == "ps_async":
@@ -165,7 +165,7 @@ def causes(recorded: RunRecord, found: RunRecord, *, same_source: bool) -> list[
 
 
 def config_differences(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the keys that can change a number and differ, with both values."""
+    """Return the keys that differ and can change a result, with both values."""
     one, two = flatten(recorded), flatten(found)
     return {
         key: (value, two.get(key))
@@ -177,7 +177,7 @@ def config_differences(recorded: Mapping[str, Any], found: Mapping[str, Any]) ->
 
 
 def _circumstances(record: RunRecord) -> dict[str, Any]:
-    """Return everything outside the configuration that can change a number."""
+    """Return everything outside the configuration that can change a result."""
     git = record.git
     untracked = [f"{name} ({sha256[:8]})" for name, sha256 in git.get("untracked", {}).items()]
     return {

@@ -1,4 +1,4 @@
-"""Where a run was trained: versions, lock file, git, environment variables, processor."""
+"""Environment of a run: versions, lock file, git, environment variables, processor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-
 LOCK = ROOT / "requirements.lock"
 DIFF_FILE = "git.diff"
 LARGEST_DIFF = 1 << 20
-"""Bytes of a diff that are kept beside the record; its SHA-256 is over the whole diff."""
+"""Largest number of bytes of a diff kept next to the record; its SHA-256 covers the whole diff."""
 _MOST_FILES = 50
 _SOURCES = ("src", "conf", "requirements.lock", "pyproject.toml")
 # By name, never by prefix: other variables may hold secrets.
@@ -33,11 +33,11 @@ SWITCHES = (
     *("TORCH_CUDNN_V8_API_DISABLED", "CUDA_LAUNCH_BLOCKING", "NCCL_ALGO", "NCCL_PROTO"),
     *("PYTORCH_ENABLE_MPS_FALLBACK", "PYTHONHASHSEED", "PYTHONOPTIMIZE"),
 )
-"""Environment variables that can change a number."""
+"""Environment variables that can change a result."""
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that can change a number."""
+    """Return the versions of Python and of the packages that can change a result."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -48,7 +48,7 @@ def versions() -> dict[str, str]:
 
 
 def surroundings() -> dict[str, Any]:
-    """Return the platform, lock file and environment variables; what torch knows is added later."""
+    """Return the platform, lock file and environment variables; details from torch are added later."""
     return {
         "platform": f"{platform.system()} {platform.machine()}".strip(),
         "lock": lock_state(LOCK),
@@ -57,14 +57,14 @@ def surroundings() -> dict[str, Any]:
 
 
 def switches() -> dict[str, str]:
-    """Return the environment variables that can change a number and are set."""
+    """Return the environment variables that are set and can change a result."""
     return {name: os.environ[name][:200] for name in SWITCHES if name in os.environ}
 
 
 def lock_state(lock: Path) -> dict[str, Any]:
     """Return `{"sha256", "other"}` of a lock file; `other` lists packages installed in another version.
 
-    Locked packages that are not installed are skipped: one lock file serves several systems.
+    Locked packages that are not installed are skipped, since one lock file serves several systems.
     """
     try:
         content = lock.read_bytes()
@@ -100,7 +100,7 @@ def _normal(package: str) -> str:
 
 
 def git_state() -> tuple[dict[str, Any], bytes]:
-    """Return the state of the checkout and the diff of uncommitted changes; both empty outside a checkout.
+    """Return the state of the checkout and the diff of uncommitted changes; empty outside a checkout.
 
     The state is `{"commit", "dirty"}`. A dirty checkout also has `diff_sha256`, `diff_bytes` and `untracked`:
     source files that git does not track, with their SHA-256.
@@ -124,7 +124,7 @@ def git_state() -> tuple[dict[str, Any], bytes]:
 
 
 def same_source(one: str, two: str) -> bool:
-    """Whether two commits have the same source files and configuration; False if one is unknown here."""
+    """Whether two commits have the same source files and configuration; False if either is unknown here."""
     if not all(re.fullmatch(r"[0-9a-f]{40,64}", commit) for commit in (one, two)):
         return False
     trees = _git("rev-parse", *(f"{commit}:{folder}" for commit in (one, two) for folder in ("src", "conf")))

@@ -1,4 +1,4 @@
-"""A lock that lets one run, or one sweep, at a time write into a folder."""
+"""Lock a folder so that only one run or sweep at a time writes to it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _PATIENCE_SECONDS = 5.0
 class FolderLock:
     """Lock a folder until its process and all forks have exited.
 
-    Forked jobs inherit the lock: while a job of a killed sweep still writes, no other sweep can start there.
-    Windows has no such lock; there this does nothing.
+    Forked jobs inherit the lock, so no other sweep can start there while a job of a killed sweep still
+    writes. Windows has no such lock, so this does nothing there.
     """
 
     def __init__(self, folder: Path, *, what: str, remedy: str) -> None:
@@ -30,7 +30,7 @@ class FolderLock:
         self._descriptor = -1
 
     def __enter__(self) -> FolderLock:
-        """Take the lock; UserError with the id of the process that holds it."""
+        """Take the lock; raise UserError with the id of the process that holds it."""
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while not self._take():
@@ -74,6 +74,6 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # a process of another user
+    except PermissionError:  # the process exists but belongs to another user
         return True
     return True

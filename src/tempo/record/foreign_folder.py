@@ -1,4 +1,4 @@
-"""Check what the folder of a run from elsewhere may set: plain values, and code that conf/ names."""
+"""Check that a run's folder from elsewhere sets only plain values and names only code from conf/."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tempo.errors import UserError
 from tempo.paths import ROOT, data_root, root
 
 _INTERPOLATION = "${"
-"""Resolved by OmegaConf; with `oc.env` and `oc.create` it can read the environment and create objects."""
+"""Start of an OmegaConf interpolation, which can read the environment (`oc.env`) and create nodes."""
 _LOGGER_WORDS = {"_target_", "project", "name", "experiment_name", "run_name", "offline", "group", "tags"}
-"""Keys of a logger that do not choose where it writes or sends."""
+"""Keys of a logger that do not decide where it writes or sends data."""
 _OPTION = re.compile(r"[\w-]+(/[\w-]+)*")
 
 _typed: list[frozenset[str]] = []
 
 
 def note_foreign(arguments: Iterable[str]) -> frozenset[str]:
-    """Remember that this process takes overrides from a folder; return the keys that the user typed."""
+    """Note that this process takes overrides from a folder; return the keys that the user typed."""
     _typed.append(frozenset(map(_key, arguments)))
     return _typed[-1]
 
@@ -36,7 +36,7 @@ def are_foreign() -> bool:
 
 
 def check_plain(where: str, values: Any) -> None:
-    """Refuse interpolations in a resolved configuration: Hydra would resolve them again.
+    """Refuse interpolations in a resolved configuration, because Hydra would resolve them again.
 
     Raises:
         UserError: a string or a key contains `${`, at any depth.
@@ -50,11 +50,11 @@ def check_plain(where: str, values: Any) -> None:
 
 
 def check_foreign_config(config: Mapping[str, Any]) -> None:
-    """Refuse a configuration from a folder that could run foreign code; every reader of one calls this.
+    """Refuse a configuration from a folder that could run foreign code; every reader must call it.
 
     Raises:
-        UserError: an interpolation, or a `_target_` that is neither named in conf/ at the same place nor
-            an optimizer of torch.
+        UserError: the configuration has an interpolation, or a `_target_` that is neither named in conf/ at
+            the same place nor a torch optimizer.
     """
     check_plain("config", config)
     for where, target in _targets(config, ""):
@@ -73,10 +73,10 @@ def check_foreign_config(config: Mapping[str, Any]) -> None:
 
 
 def check_foreign_places(config: Mapping[str, Any]) -> None:
-    """Refuse places where a resumed run would write or send, unless the user typed them.
+    """Refuse places where a resumed run would write or send data, unless the user typed them.
 
     Raises:
-        UserError: another cache than conf/ names, a download into a new folder, or a place of a logger.
+        UserError: a cache that conf/ does not name, a download into a new folder, or a logger's destination.
     """
     typed = _typed[-1] if _typed else frozenset()
     data, logger = config["data"], config.get("logger")
@@ -119,12 +119,12 @@ def foreign_overrides(
 ) -> list[str]:
     """Return the overrides recorded in a folder if each sets a key of the run to a plain value.
 
-    `config` is the record's, from which the message takes the value to write instead. An override with an
-    interpolation is left out if the user typed its key.
+    `config` is the record's configuration; the message suggests its value instead of an interpolation. An
+    override with an interpolation is left out if the user typed its key.
 
     Raises:
-        UserError: a flag (one of Hydra's runs a pickle), a key of Hydra, a path in place of an option of a
-            group, an interpolation, or text that is not an override.
+        UserError: a flag (one of Hydra's flags runs a pickle), a key of Hydra, a path instead of a group's
+            option, an interpolation, or text that is not an override.
     """
     parser, kept = OverridesParser.create(), []
     for override in overrides:
@@ -135,7 +135,7 @@ def foreign_overrides(
         except (ValueError, HydraException, RecursionError):
             raise UserError(
                 f"{file} has overrides with {override[:200]!r}, which no run records: the folder was changed "
-                "or is not of tempo; start a new run without resume="
+                "or is not from tempo; start a new run without resume="
             ) from None
         # The parsed value is checked too: the grammar reads `$\{` as `${`.
         if not any(_INTERPOLATION in text for _, text in _texts([override, value], "")):
@@ -156,7 +156,7 @@ def _value(override: Override) -> Any:
         raise ValueError
     value = override.value()
     is_group = "/" in group or (ROOT / "conf" / group).is_dir()
-    # Given a path, Hydra would read that file, callbacks included.
+    # Given a path, Hydra would read that file, including any callbacks in it.
     if is_group and isinstance(value, str) and _INTERPOLATION not in value and not _OPTION.fullmatch(value):
         raise ValueError
     return value
@@ -176,7 +176,7 @@ def _key(override: str) -> str:
 
 
 def _texts(node: Any, where: str) -> Iterator[tuple[str, str]]:
-    """Yield each string of a configuration with its dotted key, the keys themselves included."""
+    """Yield every string of a configuration, keys included, with its dotted key."""
     if isinstance(node, str):
         yield where, node
     elif isinstance(node, Mapping):

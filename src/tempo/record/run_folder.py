@@ -1,4 +1,4 @@
-"""The folder of a run: its files, the work left for it, whether it may be used, its removal."""
+"""Folder of a run: its files, the work left, checks before it is used, and its removal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tempo.record.folder_lock import LOCK_FILE
 from tempo.record.run_json import FILE_NAME, RunRecord, flatten
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
-"""The files in `checkpoints/`; a run resumes from the last one, or from the one before it."""
+"""Files in `checkpoints/`; a run resumes from the last one, or from the one before it."""
 SEARCH_FILE = "search.json"
 """Results of a search, in the folder of its sweep."""
 Need = Literal["nothing", "run", "resume"]
@@ -29,14 +29,14 @@ FIRST_FILES = re.compile(
     rf"{HYDRAS_FILES.pattern}|run\.json|\.run\.json\.\d+\.[0-9a-f]{{4}}|\.lock|git(_[0-9a-f]{{12}})?\.diff"
     r"|tensorboard/(hparams\.yaml|events\.out\.tfevents\.[^/]+)"
 )
-# Only if a rank refused the job, for its message says why; other error messages point at these logs.
+# Removed only if a rank refused the job, as its message gives the reason; other errors point to these logs.
 FIRST_FILES_OF_RANKS = re.compile(r"job\.json|ranks/(rank\d+\.log|torchrun\.log|error\.json)")
 _FIRST_FOLDERS = {".hydra", "checkpoints", "ranks", "tensorboard"}
 _missing: dict[Path, list[Path]] = {}
 
 
 def readable_record(folder: Path) -> RunRecord | None:
-    """Return the record in a folder, or None if there is none that can be read."""
+    """Return the record in a folder, or None if there is no readable one."""
     try:
         return RunRecord.read(folder)
     except UserError:
@@ -65,13 +65,13 @@ def move_aside(folder: Path) -> Path:
 
 
 def named_folder(key: str, text: str) -> Path:
-    """Return the folder that a key of Hydra names; UserError for the checkout or a folder above it."""
+    """Return the folder that a Hydra key names; raise UserError for the checkout or a folder above it."""
     if not text.strip():
         raise UserError(f"{key}={text!r} does not name a folder; set {key}=<folder>, or leave it out")
     folder = Path(text).expanduser()
     if ROOT.is_relative_to(folder.resolve()):
         raise UserError(
-            f"{key}={text} is this checkout or a folder above it; choose a folder of its own, or leave it out"
+            f"{key}={text} is this checkout or a folder above it; choose another folder, or leave it out"
         )
     return folder
 
@@ -102,7 +102,7 @@ def check_beginning(config: Mapping[str, Any]) -> None:
 
 
 def check_resumable(config: Mapping[str, Any], folder: Path) -> None:
-    """Raise UserError if a run has a result, has links out of its folder, or had another configuration."""
+    """Raise UserError if a run has a result, links out of its folder, or a different configuration."""
     record = RunRecord.read(folder)
     for path in folder.rglob("*"):
         if path.is_symlink() and not _leads_into(path, folder):
@@ -135,7 +135,7 @@ def check_resumable(config: Mapping[str, Any], folder: Path) -> None:
 def _leads_into(link: Path, folder: Path) -> bool:
     try:
         return link.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a link to itself
+    except (OSError, RuntimeError):  # the link leads to itself
         return False
 
 
@@ -152,7 +152,7 @@ def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def note_folder(folder: Path) -> None:
-    """Remember which parts of the path to this process's run do not exist yet; call it before Hydra does."""
+    """Note which parts of the path to this run's folder do not exist yet; call before Hydra creates them."""
     folder = folder.resolve()
     _missing[folder] = [path for path in (folder, *folder.parents) if not path.exists()]
 
@@ -165,13 +165,13 @@ def noted_folder() -> Path | None:
 def remove_unused(folder: Path) -> None:
     """Remove the folder of a run that ended before its training began.
 
-    Nothing is removed if the folder existed before, if another process holds it, or if it has anything but
-    the first files of a run.
+    Nothing is removed if the folder existed before, if another process has locked it, or if it has any files
+    other than the first files of a run.
     """
     made = _missing.get(folder.resolve())
     if not made:
         return
-    found = sorted(folder.rglob("*"), reverse=True)  # the content of a folder before the folder
+    found = sorted(folder.rglob("*"), reverse=True)  # a folder's content comes before the folder itself
     files = [path for path in found if path.is_symlink() or not path.is_dir()]
     folders = [path for path in found if path not in files]
     names = [path.relative_to(folder).as_posix() for path in files]
@@ -203,7 +203,7 @@ def _has_our_lock(folder: Path) -> bool:
 
 
 def point_latest_at(folder: Path) -> None:
-    """Make `logs/latest` a link to the newest run; a convenience, so failures are ignored."""
+    """Make `logs/latest` a link to the newest run; ignore failures, since it is only a convenience."""
     latest = ROOT / "logs" / "latest"
     temporary = latest.with_name(f".latest.{os.getpid()}")
     with contextlib.suppress(OSError):
@@ -217,7 +217,7 @@ def point_latest_at(folder: Path) -> None:
 
 
 def named_run(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with a first `<folder>` as `run='<folder>'`; a sweep's folders contain `=`."""
+    """Rewrite a first argument `<folder>` as `run='<folder>'`, in quotes since sweep folders contain `=`."""
     first, *others = arguments or ("",)
     is_override = re.match(r"[\w.+~]+=", first) and not Path(first).expanduser().exists()
     if not first or first.startswith("-") or is_override:

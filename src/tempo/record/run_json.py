@@ -1,4 +1,4 @@
-"""`run.json`, the record of a run: every key that is written, and how it is read back."""
+"""Write and read `run.json`, the record of a run; this file declares every key."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SWEEP_FILE = "sweep.json"
 """Jobs, swept keys and command of a sweep, in the folder of the sweep."""
 STATUSES = ("running", "completed", "diverged", "pruned", "interrupted", "failed")
 _MOST_LEVELS = 40
-"""A record nested deeper than this was not written by tempo, whose own has seven levels."""
+"""Depth limit: a record nested deeper was not written by tempo, whose records have seven levels."""
 
 
 class Objective(TypedDict, total=False):
@@ -43,7 +43,7 @@ class Selected(TypedDict, total=False):
 
 
 class Seconds(TypedDict, total=False):
-    """Wall-clock time of the phases; `train` is without validation and compilation."""
+    """Wall-clock time of the phases; `train` excludes validation and compilation."""
 
     startup: float
     compile: float
@@ -53,7 +53,7 @@ class Seconds(TypedDict, total=False):
 
 
 class Batch(TypedDict, total=False):
-    """The total batch size and what makes it up: per_device x devices x accumulate."""
+    """The total batch size and its factors: per_device x devices x accumulate."""
 
     total: int
     per_device: int
@@ -70,7 +70,7 @@ class Parameters(TypedDict, total=False):
 class Data(TypedDict, total=False):
     """The data set: SHA-256 over its images, the number of images per split, the shape of one image.
 
-    `note` is what a reader of results should know about it.
+    `note` is a remark for readers of the results.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Data(TypedDict, total=False):
 
 @dataclass(kw_only=True)
 class RunRecord:
-    """Everything that is recorded of one run, as plain values."""
+    """Everything recorded about one run, as plain values."""
 
     config: dict[str, Any]
     config_hash: str
@@ -98,7 +98,7 @@ class RunRecord:
     reason: str = ""
     """Why the run ended, if the status alone does not say it."""
     started_at: str = ""
-    """UTC, ISO 8601."""
+    """Start in UTC, as ISO 8601."""
     argv: list[str] = field(default_factory=list)
     objective: Objective = field(default_factory=Objective)
     selected: Selected = field(default_factory=Selected)
@@ -111,15 +111,15 @@ class RunRecord:
     energy: dict[str, Any] = field(default_factory=dict)
     """`{"joules", "cpu", "gpu", "source"}` of training, if trainer.energy asked for it."""
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Split -> metric -> value: `{"val": {"loss": 0.1, "accuracy": 0.97}, ..}`; accuracies lie in [0, 1]."""
+    """Split -> metric -> value: `{"val": {"loss": 0.1, "accuracy": 0.97}, ..}`; accuracies are in [0, 1]."""
     steps: int = 0
     evaluations: int = 0
     """Passes over a batch: one per step; with a line search, one per loss and per Hessian-vector product."""
     epochs: float = 0.0
     seconds: Seconds = field(default_factory=Seconds)
     images_per_second: float = 0.0
-    """Speed of training alone. An image counts once per evaluation; one whose gradient an asynchronous server
-    dropped does not count in that pass."""
+    """Training speed. An image counts once per evaluation; a pass whose gradient an asynchronous server
+    dropped does not count."""
     parameters: Parameters = field(default_factory=Parameters)
     batch: Batch = field(default_factory=Batch)
     world_size: int = 1
@@ -127,15 +127,15 @@ class RunRecord:
     device: str = ""
     weights_sha256: str = ""
     n_evaluated: int = 0
-    """Test images that were evaluated, over all processes."""
+    """Number of test images evaluated by all processes."""
     data: Data = field(default_factory=Data)
     versions: dict[str, str] = field(default_factory=dict)
     git: dict[str, Any] = field(default_factory=dict)
-    """Commit; for a dirty checkout also the SHA-256 of its diff, which is kept beside the record."""
+    """Commit; for a dirty checkout also the SHA-256 of its diff, which is kept next to the record."""
     environment: dict[str, Any] = field(default_factory=dict)
-    """Lock file, environment variables, threads, precision, libraries: what else a number may depend on."""
+    """Lock file, environment variables, threads, precision and libraries, which may change results."""
     init_from: dict[str, str] = field(default_factory=dict)
-    """`{"path", "weights_sha256"}` of the weights a run started from, if it was told to."""
+    """`{"path", "weights_sha256"}` of the weights a run started from, if `init_from` was set."""
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -154,7 +154,7 @@ class RunRecord:
         return json.dumps(_plain(dataclasses.asdict(self)), indent=2, allow_nan=False) + "\n"
 
     def write(self, folder: Path) -> None:
-        """Replace `folder/run.json` in one step."""
+        """Replace `folder/run.json` atomically."""
         write_atomically(folder / FILE_NAME, self.to_json())
 
     @classmethod
@@ -162,7 +162,7 @@ class RunRecord:
         """Return the record that `to_json` wrote.
 
         Raises:
-            UserError: the text is not JSON, not a record, of another version, or has values of a wrong type.
+            UserError: the text is not JSON or not a record, or has another version or values of a wrong type.
         """
         values = _parsed(text, where)
         version = values.get("schema_version") if isinstance(values, dict) else None
@@ -195,7 +195,7 @@ class RunRecord:
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord:
-        """Return the record in the folder of a run; UserError naming the folder if there is none."""
+        """Return the record in a run's folder; raise UserError with the folder's name if there is none."""
         path = folder / FILE_NAME
         try:
             if path.exists() and not path.is_file():  # reading a pipe would wait forever
@@ -235,12 +235,12 @@ def _types() -> dict[str, Any]:
 
 
 def _parsed(text: str, where: str) -> Any:
-    """Return the value of a JSON text that can be written again."""
+    """Return the value of a JSON text, checked to be writable again."""
     try:
         values = json.loads(text)
         json.dumps(values, ensure_ascii=False).encode()
         levels = _levels(values)
-    except (ValueError, RecursionError) as error:  # also 5,000 digits, or half of a surrogate pair
+    except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, or half a surrogate pair
         raise UserError(
             f"{where} is not JSON ({error}): the record is damaged; train the run again"
         ) from error
@@ -257,7 +257,7 @@ def _levels(value: Any) -> int:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value read from JSON agrees with the type of a field."""
+    """Whether a value read from JSON fits the type of a field."""
     if is_typeddict(kind):
         types_of_keys = get_type_hints(kind)
         return isinstance(value, dict) and all(
@@ -286,7 +286,7 @@ def _plain(value: Any) -> Any:
 
 
 def _numbers(value: Any) -> Any:
-    """Undo `_plain` for numbers: `"nan"` is a number again."""
+    """Undo `_plain` for numbers: turn `"nan"` into a number again."""
     if isinstance(value, dict):
         return {key: _numbers(inner) for key, inner in value.items()}
     return float(value) if value in ("nan", "inf", "-inf") else value

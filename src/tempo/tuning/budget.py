@@ -1,4 +1,4 @@
-"""The account of the procedure: what was spent, and whether what is to come still fits the budget."""
+"""Budget of the procedure: the cost so far, and whether the remaining stages still fit."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from tempo.tuning.stage_runs import StageRuns
 from tempo.tuning.tune_settings import TuneSettings
 
 SAFETY = 1.15
-"""Runs may turn out this much slower than measured."""
+"""Factor by which runs may be slower than measured."""
 LEAST_SECONDS_PER_RUN = 0.5
 
 
 @dataclass
 class Budget:
-    """The plan of the procedure with its price and what is spent of it.
+    """The plan of the procedure with its price and the cost so far.
 
-    Epochs are those of the runs. Minutes are wall-clock time: imports, failed runs and figures count as much
-    as training, and so do earlier calls of the same command.
+    Epochs are counted over all runs. Minutes are wall-clock time, including imports, failed runs, figures and
+    earlier calls of the same command.
     """
 
     settings: TuneSettings
     runs: StageRuns
     started: float = field(default_factory=time.perf_counter)
-    """When this call began, by `time.perf_counter`."""
+    """Start of this call, by `time.perf_counter`."""
     seconds_before: float = 0.0
     """Seconds of earlier calls."""
     plan: Plan | None = None
@@ -73,17 +73,17 @@ class Budget:
         )
 
     def set_plan(self, wanted: Plan) -> None:
-        """Set the plan, cut to what is left; UserError if even the shortest does not fit."""
+        """Set the plan, cut to fit the budget; raise UserError if even the shortest plan does not fit."""
         self.plan, self.cuts = cut_to_fit(wanted, self.price, self.spent, self.total)
 
     def fits(self, epochs: float, runs: int) -> bool:
-        """Whether a number of epochs in a number of runs still fits."""
+        """Whether this many epochs in this many runs still fit."""
         return self.left is None or self.price.of(epochs, runs) <= self.left + ROUNDING
 
     def cut_rest(self, finished_stages: Collection[str], done_epochs: int, done_runs: int) -> list[str]:
-        """Cut what is to come to what is left, and return the lines of the new cuts.
+        """Cut the remaining stages to fit the remaining budget, and return one line per new cut.
 
-        `done_epochs` and `done_runs` of the other stages were run by an earlier call. Short runs keep their
+        An earlier call has already run `done_epochs` and `done_runs` of these stages. Short runs keep their
         length, so that those of earlier stages can be reused.
 
         Raises:
@@ -100,7 +100,7 @@ class Budget:
         return cuts
 
     def limit(self, key: str, value: int) -> str:
-        """Lower a number of the plan to what was done when the budget ran out; return the line of the cut."""
+        """Lower a number in the plan to the count done when the budget ran out; return the cut's line."""
         assert self.plan is not None
         left = self.price.amount(max(0.0, self.left or 0.0))
         line = (
@@ -111,14 +111,14 @@ class Budget:
         return line
 
     def measure(self, val_share: float) -> None:
-        """Take the price of an epoch and of a run from the runs that this call started.
+        """Estimate the price of an epoch and of a run from the runs that this call started.
 
-        `val_share` is the number of images validated per epoch over the number of test images.
+        `val_share` is the number of images validated per epoch divided by the number of test images.
         """
         completed = [(record, clock) for record, clock in self.runs.fresh if record.status == "completed"]
         if not self.in_minutes or not completed:
             return
-        # The first steps of a process are slow: a run of some epochs is a better measure than the speed run.
+        # The first steps of a process are slow, so a run of a full epoch measures better than the speed run.
         longest = max(record.epochs for record, _ in completed)
         measured = [(record, clock) for record, clock in completed if record.epochs >= min(1.0, longest)]
         training = sum(_seconds_in_epochs(record, val_share) for record, _ in measured)

@@ -11,13 +11,13 @@ from tempo.tuning.choice import Candidate
 from tempo.tuning.range_proposal import BOUNDS_RATIO, EDGE_MARGIN, Proposal, rounded_down, two_digits
 
 SMALL_DATA = 10_000
-"""Fewer training images than this need more regularisation."""
+"""Data sets with fewer training images than this need more regularisation."""
 MUCH_LARGER = 2.0
 CONSTANT = ("scheduler.min_momentum=null", "scheduler.max_momentum=null")
 
 
 def learning_rates(proposal: Proposal) -> list[Candidate]:
-    """Return the bounds that a range test proposes, after larger ones if its curve leaves room for them."""
+    """Return the bounds that a range test proposes, preceded by larger ones if its curve allows them."""
     rates = [proposal.max_lr or 0.0]
     edge = proposal.points.edge if proposal.points else None
     if edge is not None and edge / EDGE_MARGIN >= MUCH_LARGER * rates[0]:
@@ -67,5 +67,5 @@ def batch_sizes(
 
 
 def number(value: float) -> str:
-    """Return a number as an override takes it."""
+    """Return a number as the text of an override."""
     return human(float(value))

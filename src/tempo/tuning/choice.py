@@ -1,4 +1,4 @@
-"""The rule by which a stage chooses among short runs, and the evidence that it shows."""
+"""Choose among a stage's short runs by a fixed rule, and show the evidence."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class Candidate:
     scores: tuple[float, ...] = ()
     """Final validation metric of each seed; NaN for a run that did not complete."""
     outcome: str = ""
-    """Why there is no score."""
+    """Reason why there is no score."""
 
     @property
     def mean(self) -> float:
-        """Mean over the seeds; NaN if one of them did not complete or none was run."""
+        """Mean over the seeds; NaN if any did not complete or none was run."""
         return float(np.mean(self.scores)) if self.scores else math.nan
 
     def evidence(self, metric: str) -> str:
-        """Return the score, or why there is none."""
+        """Return the score, or the reason why there is none."""
         if math.isnan(self.mean):
             return self.outcome or "not run"
         seeds = f" (seeds: {', '.join(amount(score, metric) for score in self.scores)})"
@@ -76,7 +76,7 @@ def early_metric(network: nn.Module) -> str:
     """Return the metric that compares short runs: the network's attribute `early_metric`, or the loss.
 
     Raises:
-        UserError: the attribute is none of `EARLY_METRICS`.
+        UserError: the attribute is not one of `EARLY_METRICS`.
     """
     metric = getattr(network, "early_metric", EARLY_METRICS[0])
     if metric not in EARLY_METRICS:
@@ -101,9 +101,9 @@ def choose(
 ) -> Choice:
     """Choose a candidate; `candidates` are in order of preference, the default first.
 
-    Short runs are noisy judges, so a value must be clearly better to be chosen over an earlier one: by more
-    than 5 % of the loss, or half a percentage point of accuracy, and by more than the standard error of the
-    difference over the common seeds. Without any score it is `untried`, or the first.
+    Results of short runs are noisy, so a value must be clearly better to be chosen over an earlier one: by
+    more than 5 % of the loss or half a percentage point of accuracy, and by more than the standard error of
+    the difference over the common seeds. If no candidate has a score, choose `untried`, or else the first.
     """
     means = np.array([candidate.mean for candidate in candidates], dtype=np.float64)
     if np.isnan(means).all():
@@ -128,6 +128,6 @@ def choose(
 
 
 def standard_error(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the standard error of the mean difference over common seeds; 0 for fewer than two of them."""
+    """Return the standard error of the mean difference over common seeds; 0 for fewer than two seeds."""
     n = min(len(a), len(b))
     return float(np.std(np.subtract(a[:n], b[:n]), ddof=1) / math.sqrt(n)) if n > 1 else 0.0

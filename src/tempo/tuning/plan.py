@@ -1,4 +1,4 @@
-"""The runs of the procedure: how long and how many, what they cost, and what is cut to fit a budget."""
+"""Plan of the procedure: the length and number of its runs, their cost, and the cuts that fit a budget."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STAGE_OF = {
     "decay_runs": "weight decay",
     "batch_runs": "batch size",
 }
-"""The stage of each key of the plan that counts values, in the order of the stages."""
+"""Stage of each key of the plan that counts values, in the order of the stages."""
 RUNS_OF = {stage: key for key, stage in STAGE_OF.items()}
 CUT_ORDER = (
     "short_seeds",
@@ -29,12 +29,12 @@ CUT_ORDER = (
     "lr_runs",
     "final_epochs",
 )
-"""What a budget cuts, first to last."""
+"""Keys of the plan in the order in which a budget cuts them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Most epochs and runs of each stage; a run that would repeat an earlier one is not run."""
+    """Largest numbers of epochs and runs per stage; a run that would repeat an earlier one is skipped."""
 
     range_epochs: float
     short_epochs: int
@@ -58,7 +58,7 @@ class Plan:
 
     @property
     def runs(self) -> int:
-        """Number of all runs; the range test counts until it is done."""
+        """Number of all runs, including the range test while it is planned."""
         return (self.range_epochs > 0) + self.short_runs + self.full_runs
 
     @property
@@ -88,11 +88,11 @@ class Price:
     per_run: float = 0.0
 
     def of(self, epochs: float, runs: int) -> float:
-        """Return the cost of a number of epochs in a number of runs."""
+        """Return the cost of this many epochs in this many runs."""
         return epochs * self.per_epoch + runs * self.per_run
 
     def amount(self, cost: float) -> str:
-        """Return a cost with its unit, for people."""
+        """Return a cost with its unit, as text."""
         if self.unit == "seconds":
             return duration(cost)
         return f"{cost:.4g} epoch{'' if cost == 1 else 's'}"
@@ -107,12 +107,12 @@ class Price:
 def cut_to_fit(
     plan: Plan, price: Price, spent: float, total: float | None, keys: Collection[str] = CUT_ORDER
 ) -> tuple[Plan, list[str]]:
-    """Cut the plan to what is left of a budget; return it with a line for each cut, in `CUT_ORDER`.
+    """Cut the plan to fit the remaining budget; return it with one line per cut, in `CUT_ORDER`.
 
-    `spent` and `total` are in the unit of the price; a total of None is no limit. Only `keys` may be cut.
+    `spent` and `total` are in the unit of the price; a total of None means no limit. Only `keys` may be cut.
 
     Raises:
-        UserError: even the shortest plan costs more than is left.
+        UserError: even the shortest plan costs more than the remaining budget.
     """
     if total is None:
         return plan, []
@@ -140,7 +140,7 @@ def cut_to_fit(
 
 
 def _possible_cuts(plan: Plan) -> Iterator[tuple[str, int]]:
-    """Yield each key with the smaller values it may get: a stage goes as a whole, the others step by step."""
+    """Yield each key with its smaller values: a stage is cut as a whole, other numbers step by step."""
     for key in CUT_ORDER:
         least = 0 if key == "compare_seeds" or key in STAGE_OF else 1
         steps = [0] if key in STAGE_OF else range(getattr(plan, key) - 1, least - 1, -1)

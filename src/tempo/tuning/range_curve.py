@@ -1,4 +1,4 @@
-"""The loss of a range test against its learning rate: read it, smooth it, average it over seeds."""
+"""Read, smooth and average over seeds the loss of a range test against its learning rate."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SMOOTHED_DECADES = 0.1
 LEAST_LAG_STEPS = 2
 START_SHARE = 0.05
 CLIP_FACTOR = 2.0
-"""A loss counts as at most this many times the loss at the start: an explosion has no mean."""
+"""Losses are clipped to this many times the loss at the start, since an explosion has no useful mean."""
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Finite training losses `[n]` at rising learning rates `[n]`; `diverged` if the run ended so."""
+    """Finite training losses `[n]` at rising learning rates `[n]`; `diverged`: the run ended as diverged."""
 
     lr: Array
     loss: Array
@@ -42,8 +42,8 @@ class SmoothCurve:
 def read_curve(metrics_file: Path, diverged: bool) -> Curve:
     """Read the curve from a run's `metrics.csv`, up to its first loss that is not finite.
 
-    A step's loss is measured before the step is taken, so it belongs to the learning rate of the step before
-    it. Rates of 0 are left out.
+    A step's loss is measured before the step is taken, so it belongs to the learning rate of the previous
+    step. Rates of 0 are left out.
     """
     columns = read_curves(metrics_file)
     if not {"lr", "train/loss", "step"} <= columns.keys():
@@ -57,7 +57,7 @@ def read_curve(metrics_file: Path, diverged: bool) -> Curve:
 
 
 def smooth(curve: Curve) -> SmoothCurve:
-    """Return the bias-corrected running mean of the loss over the steps, with its lag taken back.
+    """Return the bias-corrected running mean of the loss over the steps, corrected for its lag.
 
     `s_t = b s_(t-1) + (1 - b) x_t`, `x^_t = s_t / (1 - b^t)` with `b = k / (k + 1)`: such a mean lags k steps
     behind, so `x^_t` is paired with the learning rate of step t - k. On a log axis with even steps this is
@@ -74,14 +74,14 @@ def smooth(curve: Curve) -> SmoothCurve:
 
 
 def lag_steps(lr: Array) -> int:
-    """Return the steps in `SMOOTHED_DECADES` of learning rates that are evenly spaced on a log axis."""
+    """Return the number of steps in `SMOOTHED_DECADES`, for learning rates evenly spaced on a log axis."""
     decades = math.log10(float(lr[-1] / lr[0])) if len(lr) > 1 else 0.0
     steps = round(SMOOTHED_DECADES * (len(lr) - 1) / decades) if decades > 0 else 0
     return max(LEAST_LAG_STEPS, min(steps, len(lr) // 10))
 
 
 def mean_curve(curves: Sequence[SmoothCurve]) -> SmoothCurve:
-    """Average over seeds, up to the rate that all of them reached; it has diverged if one of them has."""
+    """Average over seeds, up to the rate that all of them reached; diverged if any of them has."""
     losses, grid = on_common_grid(curves)
     return SmoothCurve(
         lr=grid,

@@ -29,8 +29,8 @@ from tempo.tuning.range_result import RangeTestResult, SettingResult
 def draw(result: RangeTestResult) -> Path:
     """Write `lr_range.png` and `.svg`: smoothed loss with its spread over seeds, and its slope on log LR.
 
-    As many settings are drawn as there are colours. A dot marks the minimum, a cross the edge of divergence;
-    the shaded strip is the proposal of the only or the best setting.
+    At most `MOST_LINES` settings are drawn. A dot marks the minimum, and a cross the edge of divergence. The
+    shaded strip is the proposal of the only or the best setting.
     """
     curves = [(setting, setting.mean) for setting in result.settings if setting.mean is not None]
     curves = curves[:MOST_LINES]
@@ -83,7 +83,7 @@ def _draw_setting(loss: Axes, slope: Axes, setting: SettingResult, mean: SmoothC
 
 
 def _limit_axes(loss: Axes, slope: Axes, means: list[SmoothCurve]) -> None:
-    """Cut off the explosion, which would flatten the rest of the curve."""
+    """Limit the axes to cut off the explosion, which would flatten the rest of the curve."""
     low = min(float(mean.loss.min()) for mean in means)
     start = max(mean.start for mean in means)
     loss.set_ylim(low - 0.1 * (start - low), start + 0.35 * (start - low))

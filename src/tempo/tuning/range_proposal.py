@@ -1,4 +1,4 @@
-"""The points of a range test's curve, and the bounds of the learning rate that follow from them."""
+"""Find the points of a range test's curve, and propose bounds of the learning rate from them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tempo.tuning.range_curve import SmoothCurve, lag_steps
 
 FEWEST_POINTS = 50
 CLEAR_FALL = 0.1
-"""Share of its start by which the loss must fall to support a proposal."""
+"""Share of its starting value by which the loss must fall to support a proposal."""
 FIRST_FALL = 0.1
-"""Share of the whole fall at which the loss has begun to fall."""
+"""Share of the whole fall after which the loss counts as falling."""
 TURN_RISE = 0.1
-"""Share of its fall that the loss has climbed back when it has turned up."""
+"""Share of its fall that the loss has climbed back when it counts as turned up."""
 EDGE_RISE = 0.5
 """Share of its fall that the loss has climbed back at the edge of divergence."""
 TAIL_DECADES, TAIL_FALL = 0.5, 0.05
-"""A loss that does more than this share of its fall in the last half decade is still falling."""
+"""The loss counts as still falling if more than this share of its fall is in the last half decade."""
 AT_ONCE_DECADES = 0.5
-"""An explosion within so many powers of ten of the smallest rate comes at once."""
+"""An explosion within this many powers of ten of the smallest rate counts as immediate."""
 EDGE_MARGIN = 4.0
 BOUNDS_RATIO = 10.0
 RULE_MAX = (
@@ -37,9 +37,9 @@ RULE_MIN = f"max_lr / {BOUNDS_RATIO:g}, the ratio of radiuk2020 (0.1 to 1)"
 class Points:
     """Learning rates of a smoothed curve's points; `*_loss` are smoothed losses.
 
-    `falls_at`: a tenth of the fall is done. `steepest`: slope of the loss on log10(LR) is least,
-    `steepest_slope` per decade. `minimum`: the lowest loss. `turn`: a tenth of the fall is climbed back.
-    `edge`: half of it is, or the run diverged. Both are None if that did not happen within the range.
+    At `falls_at` a tenth of the fall is done. At `steepest` the slope of the loss against log10(LR) is least,
+    `steepest_slope` per decade. At `minimum` the loss is lowest. At `turn` a tenth of the fall is climbed
+    back; at `edge` half of it is, or the run diverged. These two are None if not reached within the range.
     """
 
     start_loss: float
@@ -55,7 +55,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Proposal:
-    """Bounds for 1cycle with their reasons; without bounds, `why_not` and the overrides of a better test."""
+    """Bounds for 1cycle with their reasons; or else `why_not`, and the overrides for a better test."""
 
     points: Points | None
     min_lr: float | None = None
@@ -80,7 +80,7 @@ def points_of(curve: SmoothCurve) -> Points:
     begun = np.flatnonzero(curve.loss[: lowest + 1] <= curve.start - FIRST_FALL * fall)
     slopes = slope_per_decade(curve)
     steepest = int(np.argmin(slopes[: lowest + 1]))
-    # If the loss has hardly fallen, noise climbs half of it back.
+    # If the loss has hardly fallen, noise alone can climb half of the fall back.
     rise = max(EDGE_RISE * fall, CLEAR_FALL * abs(curve.start))
     back = np.flatnonzero(curve.loss[lowest:] > low + rise) + lowest
     turned = np.flatnonzero(curve.loss[lowest:] > low + TURN_RISE * rise / EDGE_RISE) + lowest
@@ -114,13 +114,13 @@ def slope_per_decade(curve: SmoothCurve) -> Array:
 def propose(curve: SmoothCurve, steps: int, lowest_lr: float) -> Proposal:
     """Propose bounds from a smoothed curve, by the same two rules for every curve.
 
-    max_lr: the largest LR before the smoothed loss turns up by a tenth of its fall (the "large" LR that still
-    trains, arXiv:1506.01186 section 3.3, radiuk2020), and at most a quarter of the edge of divergence: the
-    loss needs some steps to explode, so the edge is found late, and a network that has just begun to diverge
-    does not prove that it can train at that rate for long. If the loss stays flat to the end of the range,
+    max_lr is the largest LR before the smoothed loss turns up by a tenth of its fall (the "large" LR that
+    still trains, arXiv:1506.01186 section 3.3, radiuk2020), but at most a quarter of the edge of divergence.
+    The loss takes some steps to explode, so the edge is found late, and a rate at which a network only begins
+    to diverge may still be too large for a long training. If the loss stays flat to the end of the range,
     max_lr is the LR of the minimum. min_lr is a tenth of max_lr.
 
-    `steps` and `lowest_lr` are those of the test, for the overrides that are proposed instead of bounds.
+    `steps` and `lowest_lr` describe the test, for the overrides that are proposed instead of bounds.
     """
     points = points_of(curve)
     if problem := _unsupported(curve, points, steps, lowest_lr):
@@ -173,7 +173,7 @@ def too_short(points: int, diverged_after_decades: float | None, steps: int, low
 
 
 def _unsupported(curve: SmoothCurve, points: Points, steps: int, lowest_lr: float) -> tuple[str, str] | None:
-    """Return why a curve supports no bounds, and the overrides of a better test; None if it supports some."""
+    """Return why a curve supports no bounds, and overrides for a better test; None if it supports some."""
     fall = points.start_loss - points.minimum_loss
     higher = f"scheduler.max_lr={_lr(100 * curve.last_lr)}"
     if fall < CLEAR_FALL * max(abs(points.start_loss), 1e-12):
@@ -198,7 +198,7 @@ def _unsupported(curve: SmoothCurve, points: Points, steps: int, lowest_lr: floa
 
 
 def two_digits(value: float) -> float:
-    """Round to two significant digits: a range test knows no more."""
+    """Round to two significant digits, the precision of a range test."""
     return float(f"{value:.2g}")
 
 

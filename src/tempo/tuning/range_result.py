@@ -29,7 +29,7 @@ from tempo.tuning.range_proposal import (
 )
 
 SEEDS_DISAGREE = 3.0
-"""Factor between the proposals of two seeds above which the result warns of it."""
+"""Factor between the proposals of two seeds above which the result has a warning."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +43,9 @@ class SettingResult:
     smoothed: tuple[SmoothCurve, ...]
     mean: SmoothCurve | None
     proposal: Proposal
-    """From the mean curve."""
+    """Proposal from the mean curve."""
     seed_proposals: tuple[Proposal, ...]
-    """From the curve of each seed alone."""
+    """Proposals from each seed's own curve."""
 
     @property
     def seeds(self) -> list[int]:
@@ -59,7 +59,7 @@ class SettingResult:
 
     @property
     def notes(self) -> list[str]:
-        """Remarks on the proposal and on how far the seeds' own proposals are apart."""
+        """Remarks on the proposal and on the spread of the seeds' own proposals."""
         own = [proposal.max_lr for proposal in self.seed_proposals if proposal.max_lr is not None]
         count, notes = len(self.seed_proposals), list(self.proposal.notes)
         if count < 2:

@@ -1,4 +1,4 @@
-"""What `src/lr_range.py` does: train while the learning rate rises, then report the proposed bounds."""
+"""Main part of `src/lr_range.py`: train while the learning rate rises, then report the proposed bounds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tempo.tuning.range_result import RangeTestResult, SettingResult, analyse, w
 
 
 def run_range_test(config: DictConfig) -> float | None:
-    """Run the training that Hydra composed; outside a sweep, report what its curve supports."""
+    """Run the training that Hydra composed; outside a sweep, report the bounds that its curve supports."""
     preview = plain(config)["preview"]
     objective = run_from_hydra(config)
     hydra = HydraConfig.get()
@@ -32,7 +32,7 @@ def conclude(folder: Path) -> RangeTestResult:
     """Analyse the runs in a folder, write JSON and figure, and print the proposals and how to use them.
 
     Raises:
-        UserError: no run there has a result.
+        UserError: the folder has no run with a result.
     """
     result = analyse(folder)
     path = write_json(result)

@@ -14,12 +14,12 @@ from tempo.record.run_json import SWEEP_FILE
 
 
 class SweepEnd(Callback):
-    """Remember the sweep that began: Hydra calls nothing at the end of a sweep with failed jobs."""
+    """Remember the sweep when it begins, because Hydra calls nothing at the end of one with failed jobs."""
 
     begun: ClassVar[tuple[DictConfig, float] | None] = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Keep the configuration: the sweeper has not named its folder yet."""
+        """Keep the configuration, since the sweeper has not named its folder yet."""
         SweepEnd.begun = (config, time.time())
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The runs of the procedure, in sub-folders of its folder: reuse a finished one, resume it, or start it."""
+"""Runs of the procedure, in subfolders of its folder: reuse finished ones, resume or start the others."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class StageRuns:
     folder: Path
     overrides: Sequence[str]
     epochs: float = 0.0
-    """Epochs of all runs, those that failed and those of earlier calls included."""
+    """Epochs of all runs, including failed runs and those of earlier calls."""
     finished: list[Run] = field(default_factory=list)
     fresh: list[tuple[RunRecord, float]] = field(default_factory=list)
-    """The runs that this call started, with their wall-clock seconds."""
+    """Runs that this call started, with their wall-clock seconds."""
     _by_hash: dict[str, Run] = field(default_factory=dict)
     _composed: dict[tuple[str, ...], tuple[dict[str, Any], dict[str, str]]] = field(default_factory=dict)
 
     def config(self, more: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
-        """Return the checked configuration of a run as plain values, and its option of each group."""
+        """Return the checked configuration of a run as plain values, and the option of each group."""
         if tuple(more) not in self._composed:
             made = compose("train", overrides=[*self.overrides, *more], return_hydra_config=True)
             values = composed(made)
@@ -51,7 +51,7 @@ class StageRuns:
         return self._composed[tuple(more)]
 
     def need(self, name: str, more: Sequence[str]) -> Need:
-        """Return what `run` would do: nothing, also for a configuration that is refused, resume or run."""
+        """Return the work that `run` would do; "nothing" also if the configuration is refused."""
         try:
             wanted = config_hash(self.config(more)[0])
         except UserError:
@@ -103,12 +103,12 @@ class StageRuns:
 
 
 def _move_other_run(folder: Path, wanted: str) -> None:
-    """Move the run of another configuration, or one whose record is damaged, out of the way."""
+    """Move aside a run of another configuration, or one with a damaged record."""
     record = readable_record(folder)
     if not (folder / FILE_NAME).exists() or (record and record.config_hash == wanted):
         return
     with FolderLock(folder, what="another run", remedy="choose another hydra.run.dir=<folder>"):
-        pass  # only to refuse a folder in which a process is running
+        pass  # taking the lock only checks that no process is running in the folder
     moved = move_aside(folder)
     why = "its record cannot be read" if record is None else "it is a run of another configuration"
     print(f"moved     {folder} to {moved}: {why}")

@@ -36,7 +36,7 @@ NamedRun = tuple[str, list[str]]
 
 @dataclass
 class Procedure:
-    """The stages in order; each adds overrides to those before it."""
+    """The stages in order; each stage adds overrides to those of earlier stages."""
 
     runs: StageRuns
     settings: TuneSettings
@@ -71,7 +71,7 @@ class Procedure:
         """
         self._plan()
         rates = self._range_test()
-        # 1cycle ends in its best state, so the full runs do not look for an earlier one.
+        # 1cycle ends in its best state, so the runs test their last state.
         self.chosen = ["scheduler=onecycle", "checkpoint.select=last"]
         self._stage("learning rate", rates)
         self._stage("momentum", self._momenta())
@@ -91,7 +91,7 @@ class Procedure:
         return self.layers >= DEEP_FROM_LAYERS
 
     def _plan(self) -> None:
-        """Make the plan, or read that of an earlier call, and print it with every cut."""
+        """Make the plan, or read an earlier call's plan, and print it with every cut."""
         before, budget = read_state(self.runs.folder, self._command()), self.budget
         budget.seconds_before = before.seconds
         if before.plan is not None and before.price is not None:
@@ -166,7 +166,7 @@ class Procedure:
             tried = [replace(candidates[0], outcome=candidates[0].outcome or "the only value")]
         else:
             tried = self._try_all(stage, candidates)
-        # Without evidence the bounds are those of the range test, and everything else stays as it was.
+        # Without evidence, use the range test's bounds and leave everything else as it was.
         untried = tried[-1] if stage == "learning rate" or len(tried) == 1 else AS_IT_WAS
         choice = choose(stage, self.metric, tried, untried)
         print("\n".join(f"choice    {line}" for line in choice.lines))
@@ -201,7 +201,7 @@ class Procedure:
         return [run for run in runs if self.runs.need(*run) != "nothing"]
 
     def _fits(self, stage: str, candidate: Candidate, tried: int) -> bool:
-        """Whether a candidate leaves enough for the final run; if not, the stage ends with those tried."""
+        """Whether a candidate leaves enough budget for the final run; if not, the stage ends here."""
         todo = len(self._todo(self._short_runs(stage, candidate)))
         epochs = todo * self.plan.short_epochs + self.plan.final_epochs
         if not todo or self.budget.fits(epochs, todo + 1):
@@ -210,7 +210,7 @@ class Procedure:
         return False
 
     def _try(self, stage: str, candidate: Candidate) -> Candidate:
-        """Return the candidate with its scores, or as failed if it cannot run (its batch is too large)."""
+        """Return the candidate with its scores, or as failed if it cannot run (e.g. too large a batch)."""
         try:
             runs = [self.runs.run(*run) for run in self._short_runs(stage, candidate)]
         except ProcedureInterrupted:
@@ -223,11 +223,11 @@ class Procedure:
             diverged = any(run.record.status == "diverged" for run in runs)
             scores = tuple(score(run, self.metric) for run in runs)
             return replace(candidate, scores=scores, outcome="diverged" if diverged else "no validation")
-        gc.collect()  # a trainer refers to itself and holds memory of the device until it is collected
+        gc.collect()  # a trainer refers to itself, so it holds device memory until it is collected
         return replace(candidate, outcome=f"failed: {reason}")
 
     def _full_runs(self, seed: int) -> tuple[NamedRun, NamedRun]:
-        """Return the runs of a seed with the tuned and with the default setting."""
+        """Return a seed's two runs: with the tuned and with the default setting."""
         length = [f"trainer.epochs={self.plan.final_epochs}", f"seed={seed}"]
         tuned = (f"final_tuned_seed{seed}", [*self.chosen, *length])
         return tuned, (f"final_default_seed{seed}", length)
@@ -259,7 +259,7 @@ class Procedure:
         return tuned, default
 
     def _command(self) -> dict[str, Any]:
-        """Return what the user asked for, as it is read from JSON."""
+        """Return the user's overrides and settings, as they are read back from JSON."""
         command = {"overrides": sorted(self.runs.overrides), "settings": asdict(self.settings)}
         read: dict[str, Any] = json.loads(json.dumps(command))
         return read

@@ -1,4 +1,4 @@
-"""What `src/tune.py` does: the stages, then tuned.yaml, the comparison and the report."""
+"""Main part of `src/tune.py`: the stages, then tuned.yaml, the comparison and the report."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ EXPERIMENT = "tuned"
 
 
 def tune(config: DictConfig) -> None:
-    """Run the procedure in the folder that Hydra made; print each choice with its evidence.
+    """Run the procedure in the folder that Hydra created; print each choice with its evidence.
 
     Raises:
-        UserError: see `Procedure.run`, or the same procedure is already running. A folder without any run is
-            removed.
-        SystemExit: 130 if the user interrupted it; the same command resumes it.
+        UserError: an error of `Procedure.run`, or the same procedure is already running. A folder without
+            any run is removed.
+        SystemExit: code 130 if the user interrupted it; rerun the command to resume.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
@@ -90,7 +90,7 @@ def _procedure(config: DictConfig, folder: Path) -> Procedure:
 
 
 def write_tuned(folder: Path, run: Run, evidence: Sequence[str]) -> Path:
-    """Write `experiment/tuned.yaml`, the final run's whole setting, and return its path.
+    """Write `experiment/tuned.yaml` with the final run's whole setting, and return its path.
 
     With `--config-dir <folder>` Hydra finds it as `experiment=tuned`; it can also be copied into
     conf/experiment.

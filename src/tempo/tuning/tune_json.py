@@ -1,4 +1,4 @@
-"""`tune.json`: the plan of a procedure and how far it has come."""
+"""Read and write `tune.json`: the plan of a procedure and its progress."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_state(folder: Path, state: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class EarlierCalls:
-    """What earlier calls of the same command have planned and spent; no plan if they did not get that far."""
+    """Plan and cost of earlier calls of the same command; no plan if they did not get that far."""
 
     plan: Plan | None = None
     price: Price | None = None
@@ -36,9 +36,9 @@ class EarlierCalls:
 
 
 def read_state(folder: Path, command: Mapping[str, Any]) -> EarlierCalls:
-    """Read `tune.json`; without one of this schema version, there was no earlier call.
+    """Read `tune.json`; if there is none of this schema version, assume no earlier call.
 
-    `command` has the overrides and settings that the user asked for, as `tune.json` keeps them.
+    `command` has the user's overrides and settings, as stored in `tune.json`.
 
     Raises:
         UserError: the folder has the procedure of another command, or its plan is damaged.
@@ -71,14 +71,14 @@ def read_state(folder: Path, command: Mapping[str, Any]) -> EarlierCalls:
 
 
 def _unsaved_seconds(folder: Path) -> float:
-    """Return how long a killed call ran after it last saved, as the records of its runs show."""
+    """Return the seconds a killed call ran after it last saved, according to its runs' records."""
     saved = (folder / TUNE_FILE).stat().st_mtime
     written = [path.stat().st_mtime for path in folder.glob(f"*/{FILE_NAME}")]
     return max(0.0, max(written, default=saved) - saved)
 
 
 def _difference(then: Any, now: Any) -> str:
-    """Name the overrides, or the settings, that only one of two calls has."""
+    """Describe the overrides or settings that only one of two calls has."""
     old, new = _overrides(then), _overrides(now)
     removed = " ".join(override for override in old if override not in new)
     added = " ".join(override for override in new if override not in old)

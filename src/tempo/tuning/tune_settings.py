@@ -1,4 +1,4 @@
-"""The keys of `tune`, and the mistakes that `src/tune.py` reports before torch is imported."""
+"""Keys of `tune`, and the checks that `src/tune.py` makes before torch is imported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_VALIDATION = (
 
 @dataclass(frozen=True, kw_only=True)
 class TuneSettings:
-    """The keys of `tune` in conf/tune.yaml, whose values `tune.json` keeps."""
+    """The keys of `tune` in conf/tune.yaml; `tune.json` stores their values."""
 
     budget_epochs: int | None = key(None, at_least=1)
     budget_minutes: float | None = key(None, at_least=0.1)
@@ -34,7 +34,7 @@ class TuneSettings:
 
 
 def read_settings(node: Mapping[str, Any]) -> TuneSettings:
-    """Check the types and ranges of a `tune` node; UserError with the override that corrects it."""
+    """Check the types and ranges of a `tune` node; raise UserError with an override that fixes it."""
     settings = read_section(TuneSettings, "tune", node)
     if settings.budget_epochs is not None and settings.budget_minutes is not None:
         raise UserError(
@@ -47,7 +47,7 @@ def read_settings(node: Mapping[str, Any]) -> TuneSettings:
 
 
 class CheckBeforeTune(CheckBeforeRun):
-    """Check the keys of `tune`, then the configuration of the runs, which do not have them."""
+    """Check the keys of `tune`, then the configuration of the runs, which lacks these keys."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """End the process with one line if the procedure cannot work."""
@@ -68,7 +68,7 @@ class CheckBeforeTune(CheckBeforeRun):
 
 
 def settings_of(config: DictConfig) -> TuneSettings:
-    """Return the checked settings of a composed configuration; UserError as `read_settings`."""
+    """Return the checked settings of a composed configuration; raise UserError as `read_settings` does."""
     settings = OmegaConf.select(config, "tune")
     if not isinstance(settings, DictConfig):
         raise UserError(f"tune={settings!r} must be a group of keys; leave it out, or set tune.<key>")
@@ -78,7 +78,7 @@ def settings_of(config: DictConfig) -> TuneSettings:
 
 
 def kept_overrides(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides for every run; UserError for one that the procedure sets itself."""
+    """Return the overrides for every run; raise UserError for one that the procedure sets itself."""
     kept = []
     for override in overrides:
         name = override.partition("=")[0].lstrip("+~")

@@ -1,4 +1,4 @@
-"""Tuned against default: which of the two is kept, and how they compare."""
+"""Compare the tuned with the default setting, and decide which to keep."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tempo.tuning.choice import Candidate, Choice, choose, score
 
 
 def verdict(tuned: Sequence[Run], default: Sequence[Run], metric: str) -> Choice | None:
-    """Choose between tuned and default by the rule of the stages; None for less than two seeds.
+    """Choose between tuned and default by the rule of the stages; None for fewer than two seeds.
 
-    Each is judged by the validation of the state that it tests. If the default is clearly better, tuned.yaml
-    is the default setting: the procedure must not make things worse.
+    Both are judged by the validation of the state they test. If the default is clearly better, tuned.yaml
+    gets the default setting, so that the procedure never makes results worse.
     """
     if len(tuned) < 2:
         return None
@@ -84,14 +84,14 @@ def _epochs_line(epoch: float, accuracy: float, tuned: float | None) -> str:
 
 
 def epochs_to(runs: Sequence[Run], accuracy: float) -> float | None:
-    """Return the first epoch at which the mean validation accuracy reaches a value; None for never."""
+    """Return the first epoch at which the mean validation accuracy reaches a value, or None."""
     epochs, means = _mean_accuracy(runs)
     reached = np.flatnonzero(means >= accuracy)
     return float(epochs[reached[0]]) if len(reached) else None
 
 
 def best_mean_accuracy(runs: Sequence[Run]) -> tuple[float, float] | None:
-    """Return the epoch of the highest mean validation accuracy, and that accuracy; None without any."""
+    """Return the epoch of the highest mean validation accuracy, and that accuracy; None without runs."""
     epochs, means = _mean_accuracy(runs)
     return (float(epochs[means.argmax()]), float(means.max())) if len(means) else None
 
