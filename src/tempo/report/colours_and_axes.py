@@ -1,4 +1,4 @@
-"""The look of every figure: colours of curves, markers, sizes, legends, numbers on axes."""
+"""Style of all figures: colours of curves, markers, sizes, legends, numbers on axes."""
 
 from __future__ import annotations
 
@@ -64,18 +64,18 @@ def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[Fi
 
 
 def save(figure: Figure, png: Path, svg: Path) -> None:
-    """Write both formats without dates, so that the same records give the same bytes."""
+    """Write both formats without dates, so that the same records give identical files."""
     with mpl.rc_context(RC), warnings.catch_warnings():
-        # The font may lack the script of a name: then boxes are drawn.
+        # The font may lack the characters of a name; boxes are drawn instead.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(png, dpi=130, metadata={"Software": None})
-        # The layout is computed once, so both formats have the same.
+        # The layout is computed once, so both formats are the same.
         figure.set_layout_engine(None)
         figure.savefig(svg, metadata={"Date": None})
 
 
 def label_of(text: str) -> str:
-    """Shorten the text of a legend; matplotlib would hide a label that starts with an underscore."""
+    """Shorten a legend's text, with a space before an underscore, as matplotlib would hide the label."""
     label = shortened(text, LABEL_LENGTH)
     return f" {label}" if label.startswith("_") else label
 
@@ -89,13 +89,13 @@ def thin(xs: Array, *others: Array) -> tuple[Array, ...]:
 
 
 def spans_decades(values: Sequence[float]) -> bool:
-    """Whether positive values span more than a factor of ten, so that a log axis serves them."""
+    """Whether positive values span more than a factor of ten and need a log axis."""
     positive = [value for value in values if value > 0]
     return len(positive) > 1 and min(values) >= 0 and max(positive) > 10 * min(positive)
 
 
 def value_axis(axes: Axes, values: Sequence[float]) -> dict[float, float]:
-    """Set up the x axis with a tick per swept value, and return value -> position.
+    """Set up the x axis with one tick per swept value, and return value -> position.
 
     The axis is logarithmic if `spans_decades`; zero is then drawn a step left of the smallest value.
     """
@@ -127,7 +127,7 @@ def plain_log(axes: Axes, which: str) -> None:
 
 
 def per_cent(axes: Axes, metric: str) -> None:
-    """Show a y axis of accuracies in per cent; leave any other metric as it is."""
+    """Show a y axis of accuracies in per cent; leave other metrics unchanged."""
     if is_share(metric):
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
 
@@ -140,7 +140,7 @@ def legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) 
 
 
 def best_settings(summary: Summary) -> tuple[list[Setting], str]:
-    """Return as many settings as have a colour, the best ones, and a sentence if others are left out."""
+    """Return the best settings, at most one per colour, and a sentence if others are left out."""
     best = set(summary.ranked[:MOST_LINES])
     shown = [setting for setting in summary.settings if setting in best]
     if len(shown) == len(summary.settings):

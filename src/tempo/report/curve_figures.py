@@ -1,4 +1,4 @@
-"""Curves over the epochs of training: losses, accuracies and schedules of settings."""
+"""Draw curves over the epochs of training: losses, accuracies and schedules of settings."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from tempo.report.statistics import Summary
 
 CURVES = ("val/loss", "val/accuracy", "test/loss", "test/accuracy", "train/loss", "train/accuracy")
 LOG_FROM = 30.0
-"""A loss that falls by more than this factor is drawn on a log axis."""
+"""Factor by which a loss must fall to be drawn on a log axis."""
 NAMES = {"lr": "learning rate", "momentum": "momentum"}
 
 
 def curve_figures(summary: Summary) -> Iterator[Drawing]:
-    """Yield the figures over epochs, of as many settings as there are colours."""
+    """Yield the figures over epochs, for at most as many settings as there are colours."""
     shown, some = best_settings(summary)
     yield Drawing(
         "curves",
@@ -53,7 +53,7 @@ def curve_figures(summary: Summary) -> Iterator[Drawing]:
 
 
 def spread(runs: Sequence[Run], column: str) -> tuple[Array, Array, Array, Array]:
-    """Return x, mean, minimum and maximum over runs, at the epochs that all of them have."""
+    """Return x, mean, minimum and maximum over runs, at the epochs common to all of them."""
     series = [xy for run in runs if len((xy := run.series(column))[0])]
     if not series:
         return (np.empty(0),) * 4
@@ -126,7 +126,7 @@ def _draw_setting(axes: Axes, setting: Setting, column: str, index: int) -> list
     x, mean, low, high = thin(*spread(whole, column))
     if len(x):
         every = max(1, len(x) // 8)
-        # Each setting's markers start elsewhere, so that curves on top of each other show both.
+        # Markers of different settings start at different points, so that overlapping curves both show.
         marks = ((index * every // 3) % every, every)
         handles += axes.plot(x, mean, color=colour, marker=MARKERS[index % len(MARKERS)], markevery=marks)
         if len({run.record.seed for run in whole}) > 1:
@@ -139,7 +139,7 @@ def _draw_setting(axes: Axes, setting: Setting, column: str, index: int) -> list
 
 
 def _mark_ends(axes: Axes, settings: Sequence[Setting], column: str) -> None:
-    """Draw a cross where a run diverged, at the edge if its last value lies outside the axes."""
+    """Draw a cross where a run diverged, at the edge if its last value is outside the axes."""
     low, high = axes.get_ylim()
     for index, setting in enumerate(settings):
         for run in setting.with_status("diverged"):
@@ -154,7 +154,7 @@ def _set_axes(axes: Axes, settings: Sequence[Setting], column: str) -> None:
     axes.set(title=head_of(column), xlabel="epoch")
     if axes.get_xlim()[1] >= 2:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    # The losses of diverged runs would squeeze the others into a line; accuracies are bounded.
+    # The losses of diverged runs would flatten all other curves; accuracies are bounded.
     completed = [run for setting in settings for run in setting.completed]
     runs = _all_runs(settings) if is_share(column) or not completed else completed
     values = np.concatenate([run.series(column)[1] for run in runs])
@@ -175,7 +175,7 @@ def _dash(index: int) -> Any:
 
 
 def _keep_constant_flat(axes: Axes) -> None:
-    """Widen the axis of a constant schedule: it is a line in the middle, not magnified noise."""
+    """Widen the axis of a constant schedule, to show a line in the middle instead of magnified noise."""
     low, high = axes.get_ylim()
     middle = (low + high) / 2
     if high - low < 0.15 * abs(middle):

@@ -19,7 +19,7 @@ from tempo.report.statistics import Summary
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure on the disk."""
+    """A figure that was written to the disk."""
 
     name: str
     title: str
@@ -56,7 +56,7 @@ def _drawings(summary: Summary, searches: Sequence[Search]) -> Iterator[Drawing]
     for number, search in enumerate(searches, start=1):
         yield from search_figures(search, "search_" if len(searches) == 1 else f"search{number}_")
     yield from curve_figures(summary)
-    # Trials of a search form no grid: its own slices replace the figures over swept keys.
+    # Trials of a search do not form a grid, so its slices replace the figures over swept keys.
     searched = {search.sweep.folder for search in searches}
     is_grid = any(run.sweep is None or run.sweep.folder not in searched for run in summary.runs)
     yield from result_figures(summary, over_keys=is_grid)

@@ -1,4 +1,4 @@
-"""Group runs into settings: configurations apart from their seed, and the keys that tell them apart."""
+"""Group runs into settings (configurations apart from the seed) and find the keys that distinguish them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tempo.report.load_runs import Run, override_key
 from tempo.report.number_format import ABSENT, canonical, human, order, short_keys
 
 FOLDER = "folder"
-"""The folder that the user named; it tells runs of one configuration apart, such as of two commits."""
+"""Key for the folder that the user named; it distinguishes runs of one configuration, e.g. of two commits."""
 NOT_A_SETTING = frozenset({"seed", "name", "resume", "preview"})
 NOT_A_SETTING_BELOW = ("paper.", "logger.", "hydra.")
 TELLING_GROUPS = ("experiment", "data", "model", "optimizer", "scheduler")
-"""Groups whose option says more than the keys that it sets: `optimizer=nesterov` sets three of SGD's."""
+"""Groups whose option is clearer than the keys it sets: `optimizer=nesterov` sets three keys of SGD."""
 
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """Runs that differ only in their seed; `values` belong to the keys that tell settings apart."""
+    """Runs that differ only in their seed; `values` belong to the keys that distinguish settings."""
 
     label: str
     values: tuple[Any, ...]
@@ -34,7 +34,7 @@ class Setting:
 
     @property
     def completed(self) -> tuple[Run, ...]:
-        """The completed runs, over which means are taken."""
+        """Completed runs, over which means are taken."""
         return self.with_status("completed")
 
     @property
@@ -44,7 +44,7 @@ class Setting:
 
 
 def group(runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[Setting, ...]]:
-    """Return the keys that tell settings apart, and the settings in the order of their values."""
+    """Return the keys that distinguish settings, and the settings in the order of their values."""
     keys = distinguishing_keys(runs)
     names = short_keys(keys)
     settings = []
@@ -62,8 +62,8 @@ def group(runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[Setting, ...]]:
 def distinguishing_keys(runs: Sequence[Run]) -> tuple[str, ...]:
     """Return the swept keys, and as many others as needed until each setting has one configuration.
 
-    `seed` is never among them: means are taken over it. A key that follows another one (the schedule's `lr`
-    follows the optimizer's) is left out, because it splits no setting further.
+    `seed` is never one of them, as means are taken over it. A key that follows another one (the schedule's
+    `lr` follows the optimizer's) is left out, because it does not split a setting further.
     """
     swept = dict.fromkeys(key for run in runs if run.sweep for key in run.sweep.keys if key != "seed")
     keys = [key for key in swept if _varies(runs, key)]
@@ -112,7 +112,7 @@ def distinct(values: Iterable[Any]) -> list[Any]:
 
 
 def _without_seed(value: Any, seed: int) -> Any:
-    """Remove the run's own seed from a path such as that of `model.run`: it follows the seed."""
+    """Replace the run's own seed in a path such as `model.run`, which follows the seed."""
     return re.sub(rf"\bseed={seed}\b", "seed=<seed>", value) if isinstance(value, str) else value
 
 
@@ -130,7 +130,7 @@ def _parsed(text: str) -> Any:
 
 
 def _candidates(runs: Sequence[Run]) -> list[str]:
-    """Return the varying keys, the most telling first: scale, groups, classes, overridden keys, others."""
+    """Return the varying keys, the clearest first: scale, groups, classes, overridden keys, others."""
     overridden = {override_key(override) for run in runs for override in run.record.overrides}
     keys = [
         key

@@ -20,14 +20,14 @@ from tempo.report.results_table import Cell, Table
 from tempo.report.sections import Block, Content, Section, sections_of
 
 LARGEST_SVG_BYTES = 400_000
-"""A figure with more detail is embedded as PNG."""
+"""Size limit for an embedded SVG; a larger figure is embedded as PNG."""
 FILTER_FROM_ROWS = 15
 BEST = ' class="best"'
 _MARK = '<meta name="generator" content="tempo report">'
 
 
 def write_page(content: Content, figures: Sequence[Drawn], path: Path) -> Path:
-    """Write the page: all text of records is escaped, and only the page's own script may run."""
+    """Write the page; all text from records is escaped, and only the page's own script may run."""
     commands = [" ".join(sweep.command) for sweep in content.found.sweeps if sweep.command]
     sources = [("read", shown_path(folder.resolve())) for folder in content.given]
     sources += [("made by", command) for command in commands]
@@ -52,7 +52,7 @@ def page_of(title: str, head: str, shown: Sequence[Section], path: Path, *, smok
 
 
 def announce_page(path: Path) -> None:
-    """Write a placeholder page if there is none: it marks the folder as one of tempo's reports."""
+    """Write a placeholder page if there is none, to mark the folder as a tempo report."""
     if not path.exists():
         path.write_text(document("Unfinished", "<p>This report is unfinished; make it again.</p>"))
 

@@ -1,4 +1,4 @@
-"""Read the records and curves of all runs below some folders, and note what cannot be read."""
+"""Read the records and curves of all runs below some folders, and list those that cannot be read."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Run:
 
     @property
     def smoke(self) -> bool:
-        """Whether the run only shows that the code path works; its numbers are not comparable."""
+        """Whether the run only tests the code path, so that its numbers are not comparable."""
         return self.record.config.get("scale") == "smoke"
 
     @property
@@ -142,7 +142,7 @@ def load(folders: Sequence[Path]) -> Collection:
     found, seen = Collection(), set[Path]()
     for given in folders:
         top = given.resolve()
-        # A job that is named alone still belongs to the sweep above it.
+        # A job given on its own still belongs to the sweep in the folder above.
         sweeps = {folder: _read_sweep(folder, found) for folder in (top.parent, top)}
         for folder in _run_folders(top, sweeps, found):
             if folder not in seen:

@@ -1,4 +1,4 @@
-"""How values, keys, metrics, times and paths are written for a reader."""
+"""Format values, keys, metrics, times and paths for a reader."""
 
 from __future__ import annotations
 
@@ -65,19 +65,19 @@ def natural(text: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def short_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """Shorten `optimizer.wd` to `wd` if no other key ends so, and `model._target_` to `model`."""
+    """Shorten `optimizer.wd` to `wd` if no other key has that ending, and `model._target_` to `model`."""
     trimmed = [key.removesuffix("._target_") for key in keys]
     leaves = [key.rpartition(".")[2] for key in trimmed]
     return tuple(leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(trimmed, leaves, strict=True))
 
 
 def is_share(metric: str) -> bool:
-    """Whether the metric lies in [0, 1] and is shown in per cent."""
+    """Whether the metric is in [0, 1] and shown in per cent."""
     return metric.endswith("accuracy")
 
 
 def more_is_better(metric: str) -> bool:
-    """Whether the metric should rise (accuracy) or fall (loss)."""
+    """Whether larger values of the metric are better: true for accuracy, false for loss."""
     return not metric.endswith("loss")
 
 
@@ -139,7 +139,7 @@ def shown_path(path: Path) -> str:
 
 
 def shortened(text: str, limit: int) -> str:
-    """Cut text to `limit` characters in the middle: both ends tell settings apart."""
+    """Shorten text to `limit` characters in the middle, since both ends distinguish settings."""
     if len(text) <= limit:
         return text
     tail = (limit - 1) // 2

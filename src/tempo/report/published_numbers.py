@@ -1,4 +1,4 @@
-"""Our results next to the numbers that a paper published, row by row.
+"""Compare our results with the numbers that a paper published, row by row.
 
 An experiment names the number it aims at in its YAML, and so in the record's configuration:
 `paper: {source: radiuk2020, item: "Table 1, row 3", metric: test/accuracy, mean: 0.901, sd: 0.008}`.
@@ -41,7 +41,7 @@ NOT_RUN = describe([])
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A published number and the result of our runs of the same experiment; accuracies lie in [0, 1].
+    """A published number and the result of our runs of the same experiment; accuracies are in [0, 1].
 
     `command` is the command to run it if nothing was run; `other_data` names the paper's data if not public.
     """

@@ -1,4 +1,4 @@
-"""Figures of final results: settings side by side, over swept keys, and against what training took."""
+"""Draw final results: settings side by side, over swept keys, and against the cost of training."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def result_figures(summary: Summary, *, over_keys: bool) -> Iterator[Drawing]:
 
 
 def against_key(summary: Summary, key: str) -> Figure | None:
-    """Draw the final metric against one swept key: one line per setting of the others, every seed a dot."""
+    """Draw the final metric against one swept key: one line per setting of the others, one dot per seed."""
     at = summary.keys.index(key)
     lines: dict[Any, list[Setting]] = {}
     for setting in summary.ranked:
@@ -153,7 +153,7 @@ def heat_map(summary: Summary) -> Figure | None:
     colours = "viridis" if more_is_better(summary.metric) else "viridis_r"
     image = axes.imshow(means, cmap=colours, aspect="auto")
     low, high = float(np.nanmin(means)), float(np.nanmax(means))
-    # A grid of equal values is one colour, not the noise of the last bit.
+    # A grid of equal values gets one colour instead of showing noise in the last bit.
     image.set_clim(*((low, high) if high - low > 1e-9 else (low - 0.01, high + 0.01)))
     for y, row in enumerate(cells):
         for x, cell in enumerate(row):

@@ -1,4 +1,4 @@
-"""The tables of a report: settings, runs and results.csv. A new column is one line in its list of columns."""
+"""Tables of a report: settings, runs and results.csv. To add a column, add a line to its list of columns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOT_COMPLETED = ("pruned", "diverged", "failed", "interrupted", "running")
 
 @dataclass(frozen=True)
 class Cell:
-    """Text of a cell, and what it is sorted by: a number, text, or None for an empty cell (always last)."""
+    """Text of a cell, and its sort key: a number, text, or None for an empty cell (always last)."""
 
     text: str
     sort: float | str | None = None
@@ -186,7 +186,7 @@ def joules_name(runs: Sequence[Run]) -> str:
 
 
 def no_formula(text: str) -> str:
-    """Put an apostrophe before text that a spreadsheet would compute as a formula."""
+    """Put an apostrophe before text that a spreadsheet would evaluate as a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 

@@ -1,4 +1,4 @@
-"""The two pictures in the folder of a run: its curves and its confusion matrix."""
+"""Draw the two figures in a run's folder: its curves and its confusion matrix."""
 
 from __future__ import annotations
 

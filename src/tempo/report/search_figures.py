@@ -1,4 +1,4 @@
-"""Figures of a search: the best value so far, the importance of each key, and a slice along each key."""
+"""Draw a search: the best value so far, the importance of each key, and a slice along each key."""
 
 from __future__ import annotations
 

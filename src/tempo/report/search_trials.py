@@ -1,4 +1,4 @@
-"""The results of a search: its trials, the command of the best one, and the importance of each key."""
+"""Results of a search: its trials, the command of the best one, and the importance of each key."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ class Search:
 
     @property
     def outcome(self) -> str:
-        """One sentence: how many trials ended how."""
+        """Sentence with the number of trials per outcome."""
         ends = Counter(trial.status for trial in self.trials)
         counts = ", ".join(f"{count} {status}" for status, count in ends.items())
         return f"{counted(len(self.trials), 'trial')} by {self.how}: {counts}."
 
     @property
     def verdict(self) -> str:
-        """One sentence: the best trial."""
+        """Sentence that describes the best trial."""
         if self.best is None:
             return "No trial was completed."
         names = zip(short_keys(self.keys), self.keys, strict=True)

@@ -1,4 +1,4 @@
-"""The content of a report: sections of text, tables and figures, shared by the page and by report.md.
+"""Content of a report: sections of text, tables and figures, shared by the page and report.md.
 
 A new section is one entry in `sections_of`; `html_page` and `markdown` render its blocks.
 """
@@ -49,7 +49,7 @@ REASON_LENGTH = 400
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; a `note` explains what is above it, a `faint` item of a list claims nothing."""
+    """A paragraph; a `note` explains the block above, and a `faint` list item is an inconclusive result."""
 
     text: str
     kind: Literal["plain", "note", "item", "faint", "failure", "command"] = "plain"
@@ -102,7 +102,7 @@ class Content:
 
     @property
     def outcome(self) -> str:
-        """One sentence: how many runs ended how."""
+        """Sentence with the number of runs per outcome."""
         ends = Counter(run.record.status for run in self.found.runs)
         ends["not readable"] = len(self.found.unreadable)
         counts = ", ".join(f"{ends[end]} {end}" for end in (*ENDS, "not readable") if ends[end])
@@ -111,7 +111,7 @@ class Content:
 
     @property
     def legend(self) -> str:
-        """How to read the table of settings."""
+        """Explanation of the table of settings."""
         return (
             "Mean ± standard deviation (n - 1) over the seeds that completed; runs that repeat a seed count "
             f"as one. A single seed has no standard deviation. {self.summary.ties}"
@@ -127,7 +127,7 @@ class Content:
 
     @cached_property
     def to_target(self) -> Table | None:
-        """What each setting took to reach the target, if one was given."""
+        """Table of the cost of each setting to reach the target, if one was given."""
         return None if self.target is None else target_table(self.summary, self.target)
 
 
@@ -138,7 +138,7 @@ def content_of(
     paper: str | None = None,
     target: str | None = None,
 ) -> Content:
-    """Summarise what `load` found.
+    """Summarise the runs that `load` found.
 
     Raises:
         UserError: no run has the metric, the paper has no experiments, or the target cannot be read.
@@ -178,7 +178,7 @@ def _settings(content: Content) -> list[Block]:
 
 
 def _comparisons(summary: Summary) -> list[Block]:
-    """Return the best setting against the others, the closest first, no more than a person reads."""
+    """Return the best setting compared with the closest others, in order; limited to a readable number."""
     shown = summary.comparisons[:MOST_COMPARISONS]
     if not shown:
         return []
@@ -246,7 +246,7 @@ def _failures(failures: Sequence[Failure]) -> list[Block]:
 
 
 def _environment(content: Content) -> list[Block]:
-    """Return what the runs ran on: each item with its distinct values and the number of runs of each."""
+    """Return the environments of the runs: every item's distinct values, with the number of runs."""
     items = [_environment_of(run) for run in content.summary.runs]
     names = dict.fromkeys(name for item in items for name in item)
     rows = [
@@ -277,7 +277,7 @@ def _environment_of(run: Run) -> dict[str, str]:
 
 
 def _why(lost: Unreadable) -> str:
-    """Return the reason without the path, which is shown beside it."""
+    """Return the reason without the path, which is shown next to it."""
     return lost.why.replace(f"{lost.folder}{os.sep}", "").replace(f"{lost.folder} ", "the folder ")
 
 

@@ -17,7 +17,7 @@ from tempo.report.number_format import amount, metric_name, more_is_better, poin
 
 CONFIDENCE = 0.95
 EQUAL_BELOW = 1e-9
-"""A smaller standard deviation, or difference of means, is rounding: such values count as equal."""
+"""Bound below which a standard deviation, or a difference of means, is rounding and counts as zero."""
 TIE_BREAKER = "val/loss"
 PREFERRED_METRICS = ("val/accuracy", "test/accuracy", "train/accuracy", "val/loss", "test/loss", "train/loss")
 
@@ -51,12 +51,12 @@ class Comparison:
 
     @property
     def distinguishable(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether the interval excludes zero."""
         return self.difference > self.half_width
 
     @property
     def words(self) -> str:
-        """`A beats B by 0.31 ± 0.22 ...`, or that the seeds cannot tell."""
+        """Sentence `A beats B by 0.31 ± 0.22 ...`, or that the seeds cannot distinguish the two."""
         a, b = self.better.label, self.other.label
         by, unit, name = amount(self.difference, self.metric), points(self.metric), metric_name(self.metric)
         if math.isnan(self.half_width):
@@ -107,7 +107,7 @@ class Summary:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """All runs, setting by setting."""
+        """All runs, grouped by setting."""
         return tuple(run for setting in self.settings for run in setting.runs)
 
     @property

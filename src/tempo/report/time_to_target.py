@@ -25,7 +25,7 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """Read METRIC=NUMBER from the command line; UserError for anything else."""
+        """Read METRIC=NUMBER from the command line; raise UserError for anything else."""
         metric, _, number = text.partition("=")
         try:
             value = float(number)
@@ -37,13 +37,13 @@ class Target:
             )
         if is_share(metric) and not 0 <= value <= 1:
             raise UserError(
-                f"--target {text}: accuracies lie in [0, 1]; write e.g. --target {metric}={value / 100:g}"
+                f"--target {text}: accuracies are in [0, 1]; write e.g. --target {metric}={value / 100:g}"
             )
         return cls(metric, value)
 
     @property
     def words(self) -> str:
-        """`validation accuracy of 50.00 %`."""
+        """Target as text, such as `validation accuracy of 50.00 %`."""
         return f"{metric_name(self.metric)} of {amount(self.value, self.metric)}{unit(self.metric)}"
 
     def reached_by(self, run: Run) -> dict[str, float] | None:

@@ -24,7 +24,7 @@ MOST_TERMINAL_ROWS = 40
 MOST_TERMINAL_COMPARISONS = 5
 TERMINAL_WIDTH = 160
 NOT_IN_THE_TERMINAL = ("training", "images", "joules", "lowest")
-"""Starts of the heads of columns that a terminal has no room for."""
+"""Starts of the heads of columns that are left out on a terminal, which is too narrow for them."""
 
 
 def build_report(
@@ -42,7 +42,7 @@ def write_report(content: Content, out: Path) -> Path:
     """Write results.csv, report.md, figures/ and report.html into `out`; return the path of the page.
 
     Raises:
-        UserError: see `prepare`.
+        UserError: an error of `prepare`.
     """
     page = prepare(out)
     write_csv(content.summary, out / "results.csv")
@@ -52,7 +52,7 @@ def write_report(content: Content, out: Path) -> Path:
 
 
 def prepare(out: Path) -> Path:
-    """Make the folder of a report and return the path of its page.
+    """Create the folder of a report and return the path of its page.
 
     Raises:
         UserError: `out` has files but is not a report, or is a link or has a linked folder.
@@ -61,7 +61,7 @@ def prepare(out: Path) -> Path:
     if out.is_dir() and any(out.iterdir()) and not is_page(page):
         raise UserError(f"{out} has files that are not a tempo report; choose another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
-    # A folder from elsewhere may have links in place of a report's files: what they point to stays as it is.
+    # A folder from elsewhere may have links in place of a report's files; never write to their targets.
     for folder in (out, out / "figures"):
         if folder.is_symlink():
             raise UserError(f"{folder} is a link to {folder.readlink()}; choose another folder with --out")
@@ -96,7 +96,7 @@ def _print_means(summary: Summary, console: Console) -> None:
 
 
 def terminal_table(table: Table, title: str, shown: Sequence[int], left: Sequence[int]) -> RichTable:
-    """Return the columns `shown` of a table for the terminal; those of `left` hold text, not numbers."""
+    """Return the columns `shown` of a table for the terminal; columns in `left` hold text, not numbers."""
     made = RichTable(title=title, title_justify="left", highlight=False)
     for at in shown:
         made.add_column(Text(table.head[at]), justify="left" if at in left else "right", overflow="fold")

@@ -1,4 +1,4 @@
-"""What `src/scale.py` does: measure the missing points, one after the other, then report all of them."""
+"""Main part of `src/scale.py`: measure the missing points one by one, then report all of them."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ from tempo.scaling.prediction import WORKERS, predict_points
 from tempo.scaling.settings import ScalingSettings, settings_of, without_scaling
 
 PREDICTED = "predicted"
-"""Folder of the points of `predict`, in the folder of a benchmark."""
+"""Subfolder of a benchmark for the points of `predict`."""
 
 
 def run_from_hydra(config: DictConfig) -> None:
     """Measure the points of a composed configuration and report them.
 
     Raises:
-        UserError: an unknown network, more workers than devices, a folder in use; no point was measured.
-        SystemExit: 130 if the user stopped it; 1 if a point failed.
+        UserError: a network is unknown, there are more workers than devices, the folder is in use, or no
+            point was measured.
+        SystemExit: code 130 if the user stopped it; 1 if a point failed.
     """
     overrides = [str(override) for override in HydraConfig.get().overrides.task]
     settings = settings_of(config, overrides)
@@ -65,7 +66,7 @@ class Benchmark:
         return shlex.join(["python", "src/scale.py", *self.overrides])
 
     def run(self) -> None:
-        """Measure or predict all points, then report; UserError as `run_from_hydra`."""
+        """Measure or predict all points, then report; raise UserError as `run_from_hydra` does."""
         settings = self.settings
         check_devices(self.values["trainer"], settings)
         networks = networks_of(self.values, settings, HydraConfig.get().runtime.choices["model"])
@@ -84,7 +85,7 @@ class Benchmark:
         self._report(points, failures, sizes)
 
     def measure(self, planned: Sequence[PlannedPoint]) -> tuple[list[ScalingPoint], list[str]]:
-        """Return the points, those of earlier commands included, and a line for each that failed."""
+        """Return the points, including those of earlier commands, and one line per failed point."""
         _warn_of_shared_cores(planned)
         points: list[ScalingPoint] = []
         failures: list[str] = []
@@ -105,14 +106,14 @@ class Benchmark:
 
     def _measure(self, wanted: PlannedPoint) -> ScalingPoint:
         folder = wanted.run_folder
-        (folder / FILE_NAME).unlink(missing_ok=True)  # of an earlier attempt, which would count as this one
+        (folder / FILE_NAME).unlink(missing_ok=True)  # an earlier attempt's record would count as this one's
         train_within(wanted.config, folder, 60 * self.settings.minutes)
         point = point_of_run(folder, warmup_steps=wanted.warmup_steps, command=self.command)
-        shutil.rmtree(folder / "checkpoints")  # of a network that learnt noise
+        shutil.rmtree(folder / "checkpoints")  # the network was trained on noise
         return point
 
     def _predict(self, planned: Sequence[PlannedPoint]) -> tuple[list[ScalingPoint], list[str]]:
-        """Calibrate one worker of each network and predict; return those that were measured here as well."""
+        """Calibrate one worker of each network and predict; also return the points measured here earlier."""
         link = Link.read(Path(self.settings.link).expanduser()) if self.settings.link else None
         named = any(override.startswith("scaling.workers=") for override in self.overrides)
         points = [point for wanted in planned if (point := wanted.done()) is not None]
@@ -165,7 +166,7 @@ class Benchmark:
 
 
 def check_devices(trainer: Mapping[str, Any], settings: ScalingSettings) -> None:
-    """Raise UserError if the machine has fewer devices than workers, or the backend has none."""
+    """Raise UserError if the machine has fewer devices than workers, or none for the backend."""
     accelerator, gpus = trainer["accelerator"], torch.cuda.device_count()
     most = 1 if settings.predict else max(settings.workers)
     if accelerator == "mps":

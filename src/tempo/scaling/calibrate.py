@@ -1,4 +1,4 @@
-"""The numbers of one machine for the cost model: the computing of one worker, and one link."""
+"""Measure one machine for the cost model: the computation of one worker, and one link."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def calibrate(
 ) -> Calibration:
     """Measure one worker of a run's configuration in this process, and the link unless it is given.
 
-    T_f and T_opt are timed alone, T_b is the rest of a step; medians of 7. `link` is what
-    `tempo.scaling.network_link` measured between two hosts; without it, between two processes of this
-    machine.
+    T_f and T_opt are timed separately, and T_b is the rest of a step; all are medians of 7. `link` is the
+    result of `tempo.scaling.network_link` between two hosts; without it, the link between two processes on
+    this machine is measured.
 
     Raises:
-        UserError: the two processes do not find each other.
+        UserError: the two processes cannot connect.
     """
     trainer = config.trainer
     on_gpu = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
@@ -55,7 +55,7 @@ def calibrate(
     set_numerics(deterministic=trainer.deterministic, matmul_precision=trainer.matmul_precision)
     backend = trainer.backend or ("nccl" if on_gpu else "gloo")
     if on_gpu and torch.cuda.device_count() == 1:
-        backend = "gloo"  # NCCL has no two ends on one device
+        backend = "gloo"  # NCCL refuses two processes on one device
     link = link or link_of_this_machine(backend)
     worker = _Worker(config, images_per_worker, device)
     step_seconds = _median_seconds(worker.step, device)
@@ -89,7 +89,7 @@ def calibrate(
 
 
 class _Worker:
-    """A training step in its parts: a network, one batch of random images on its device, an optimizer."""
+    """Parts of a training step: a network, one batch of random images on its device, an optimizer."""
 
     def __init__(self, config: RunConfig, images: int, device: torch.device) -> None:
         trainer, data = config.trainer, config.data.source.arguments
@@ -115,7 +115,7 @@ class _Worker:
 
 
 def apply_seconds(sizes: list[int], settings: dict[str, Any]) -> float:
-    """Measure the optimizer's step of a server, which computes on the CPU: t_apply."""
+    """Measure t_apply, the optimizer's step on a server, which computes on the CPU."""
     held = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in sizes)
     for parameter in held:
         parameter.grad = torch.zeros_like(parameter)
@@ -123,10 +123,10 @@ def apply_seconds(sizes: list[int], settings: dict[str, Any]) -> float:
 
 
 def link_of_this_machine(backend: str) -> Link:
-    """Measure the link between two processes of this machine.
+    """Measure the link between two processes on this machine.
 
     Raises:
-        UserError: they fail, or do not end.
+        UserError: the processes fail, or do not end.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "link.json"
@@ -149,11 +149,11 @@ def link_of_this_machine(backend: str) -> Link:
             )
         except subprocess.TimeoutExpired as error:
             raise UserError(
-                f"two processes of this machine sent nothing to each other over {backend} in "
-                f"{_LINK_SECONDS} s; name the interface with GLOO_SOCKET_IFNAME=lo"
+                f"two processes on this machine could not exchange messages over {backend} within "
+                f"{_LINK_SECONDS} s; set the network interface with GLOO_SOCKET_IFNAME=lo"
             ) from error
         if done.returncode:
-            # Of a process that failed; torchrun says at length that it did.
+            # Take the line of the process that failed; torchrun's own report about it is long.
             reason = re.search(r"^[\w.]*Error: .*", done.stderr, re.MULTILINE)
             text = reason[0] if reason else f"exit code {done.returncode}"
             raise UserError(f"the link over {backend} could not be measured: {text}")

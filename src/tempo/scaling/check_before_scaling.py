@@ -1,4 +1,4 @@
-"""Hydra's callback that refuses a wrong benchmark before torch is imported and a folder is made."""
+"""Hydra callback that refuses a wrong benchmark before torch is imported and a folder is created."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tempo.scaling.plan import Network, plan_of
 from tempo.scaling.settings import ScalingSettings, settings_of, without_scaling
 
 USED = {"model", "optimizer", "trainer", "server", "scaling", "seed", "name", "experiment", "scale"}
-"""Keys and groups that have a meaning in the benchmark."""
+"""Keys and groups that the benchmark uses."""
 OWN_KEYS = {"devices": "workers", "method": "methods", "max_steps": "steps", "epochs": "steps"}
-"""Keys of `trainer` that the benchmark sets for each point -> the key of `scaling` that says what to set."""
+"""Keys of `trainer` that the benchmark sets for each point -> the key of `scaling` to use instead."""
 
 
 class CheckBeforeScaling(CheckBeforeRun):
-    """Check the keys of `scaling` and the run of every point, then what any run is checked for."""
+    """Check the keys of `scaling` and the run of every point, then make the checks of any run."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """End the process with one line if the benchmark cannot work."""
@@ -39,7 +39,7 @@ class CheckBeforeScaling(CheckBeforeRun):
             check_points(values, settings)
         except UserError as error:
             sys.exit(str(error))
-        # The bound belongs to one of several methods; a plain run has one method, and would refuse it.
+        # max_staleness belongs to only one of the methods, so a plain run with another would refuse it.
         as_a_run = OmegaConf.merge(without_scaling(config), {"server": {"max_staleness": None}})
         assert isinstance(as_a_run, DictConfig)
         super().on_run_start(as_a_run)
@@ -72,19 +72,19 @@ def check_network(option: str) -> None:
     if group not in options:
         raise UserError(
             f"scaling.networks: {option} is not an option of conf/model.{nearest(group, options)} "
-            f"Choose from: {listed(options)}; torchvision/<name> and timm/<name> for those of a library"
+            f"Choose from: {listed(options)}; use torchvision/<name> or timm/<name> for a library's networks"
         )
     if group == "timm" and importlib.util.find_spec("timm") is None:
         raise UserError(
-            f"scaling.networks: {option} needs the package timm; pip install -e '.[models]', or leave it out"
+            f"scaling.networks: {option} needs timm; run pip install -e '.[models]', or leave it out"
         )
 
 
 def check_points(values: Mapping[str, Any], settings: ScalingSettings) -> None:
-    """Refuse every point whose run training itself would refuse.
+    """Refuse a point if training itself would refuse its run.
 
     Raises:
-        UserError: see `plan_of`; or several nodes, or a split network, which is a method of its own.
+        UserError: an error of `plan_of`, several nodes, or a split network, which the benchmark lacks.
     """
     trainer = values["trainer"]
     if trainer["num_nodes"] != 1:
@@ -94,6 +94,6 @@ def check_points(values: Mapping[str, Any], settings: ScalingSettings) -> None:
         )
     if trainer["shard"]:
         raise UserError("trainer.shard=true is not a method of the benchmark; set trainer.shard=false")
-    if settings.predict:  # which measures one worker alone
+    if settings.predict:  # a prediction measures only one worker
         settings = replace(settings, workers=[1])
     plan_of(values, settings, [Network("network", values["model"])], Path())

@@ -1,7 +1,8 @@
-"""The seconds of a step on N workers by ring all-reduce and parameter servers, from numbers of one machine.
+"""Compute the step time of N workers with ring all-reduce or parameter servers, from one machine's numbers.
 
-Left out: stragglers, jitter and packet loss, contention between switches, the input pipeline, a processor
-that both computes and serves (emulated hosts show it), and memory. Latency counts once per message.
+The model leaves out stragglers, jitter and packet loss, contention between switches, the input pipeline, a
+processor that both computes and serves (emulated hosts include it), and memory. Latency counts once per
+message.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ class Machine:
     """One worker and its link: seconds of the parts of a step, and the cost of a byte and of a message.
 
     `forward_seconds`, `backward_seconds`, `optimizer_seconds`: T_f, T_b, T_opt of one step.
-    `gradient_bytes`: S. `bytes_per_second`: B, each direction of a worker's link. `message_seconds`: a.
-    `buckets`: k, pieces in which gradients are sent. `apply_seconds`: a server's own work for one gradient.
-    `largest_variable_bytes`: what no overlap can hide.
+    `gradient_bytes`: S. `bytes_per_second`: B, for each direction of a worker's link. `message_seconds`: a.
+    `buckets`: k, the number of pieces in which gradients are sent. `apply_seconds`: a server's own work for
+    one gradient. `largest_variable_bytes`: the largest variable, whose transfer no overlap can hide.
     """
 
     forward_seconds: float
@@ -40,22 +41,22 @@ class Machine:
 
     @property
     def step_seconds(self) -> float:
-        """T = T_f + T_b + T_opt."""
+        """Seconds of a step without exchange: T = T_f + T_b + T_opt."""
         return self.forward_seconds + self.backward_seconds + self.optimizer_seconds
 
     @property
     def transfer_seconds(self) -> float:
-        """S / B."""
+        """Seconds to send all gradients: S / B."""
         return self.gradient_bytes / self.bytes_per_second
 
 
 @dataclass(frozen=True, kw_only=True)
 class Servers:
-    """How the parameters are spread over servers.
+    """Distribution of the parameters over servers.
 
-    `fullest_share` is the part of S on the fullest one: 1/count when balanced, more if one variable is
-    larger than that. `dedicated` servers are machines of their own; others share a worker's. `duplex` is 1
-    if the server's in and out share one resource (a half-duplex link, one busy core), else 2.
+    `fullest_share` is the part of S on the fullest server: 1/count if balanced, more if one variable is
+    larger than that. `dedicated` servers have their own machines; others share a worker's. `duplex` is 1 if
+    both directions of the server's traffic share one resource (a half-duplex link, one busy core), else 2.
     """
 
     count: int = 1
@@ -72,8 +73,8 @@ class Servers:
 def ring_step_seconds(machine: Machine, workers: int, *, overlap: bool) -> float:
     """Return the seconds of a step with ring all-reduce.
 
-    c = 2(N-1) a k + 2(N-1)/N S/B. Without overlap t = T + c. With it, buckets travel while the backward pass
-    goes on: t = max(T + c/k, T_f + T_opt + T_b/k + c).
+    c = 2(N-1) a k + 2(N-1)/N S/B. Without overlap t = T + c. With overlap, buckets are sent during the
+    backward pass: t = max(T + c/k, T_f + T_opt + T_b/k + c).
 
     Source: Patarasuk & Yuan 2009, *Bandwidth optimal all-reduce algorithms*; Li et al., arXiv:2006.15704.
     """
@@ -91,8 +92,8 @@ def ps_sync_step_seconds(machine: Machine, workers: int, servers: Servers, *, ov
     """Return the seconds of a step with a synchronous parameter server: all push, the servers step, all pull.
 
     push = max(S_remote, n S_max) / B with n = N remote workers of a dedicated server, else N - 1. Without
-    overlap t = T + 2a + 2 push + t_apply. With it, the push hides in the backward pass and the pull in the
-    next forward pass: t = max(T, 2 push / D) + the largest variable's own way there and back.
+    overlap t = T + 2a + 2 push + t_apply. With overlap, the push hides in the backward pass and the pull in
+    the next forward pass: t = max(T, 2 push / D) + the round trip of the largest variable.
     """
     remote = workers if servers.dedicated else workers - 1
     if remote == 0:
@@ -109,9 +110,9 @@ def ps_sync_step_seconds(machine: Machine, workers: int, servers: Servers, *, ov
 def ps_async_step_seconds(machine: Machine, workers: int, servers: Servers) -> float:
     """Return the seconds between two steps of one of N workers with an asynchronous parameter server.
 
-    A closed queue (the machine repairman): N workers compute for T, then queue for each server, which is busy
-    for s = 2 S_share / (D B) + t_apply per visit. Exact mean value analysis: R_n = s (1 + Q_{n-1}),
-    X_n = n / (T + sum R_n), Q_n = X_n R_n; the answer is N / X_N.
+    The model is a closed queue (the machine repairman): N workers compute for T, then queue for each server,
+    which is busy for s = 2 S_share / (D B) + t_apply per visit. Exact mean value analysis gives N / X_N, with
+    R_n = s (1 + Q_{n-1}), X_n = n / (T + sum R_n) and Q_n = X_n R_n.
 
     Source: Reiser & Lavenberg 1980, *Mean-value analysis of closed multichain queuing networks*.
     """
@@ -131,7 +132,7 @@ def ps_async_step_seconds(machine: Machine, workers: int, servers: Servers) -> f
 def step_seconds(
     method: Method, machine: Machine, workers: int, servers: Servers | None = None, *, overlap: bool = False
 ) -> float:
-    """Return the seconds of a step of N workers by any of the methods; efficiency is T / this.
+    """Return the seconds of a step of N workers with any of the methods; efficiency is T divided by this.
 
     Raises:
         ValueError: fewer than one worker.

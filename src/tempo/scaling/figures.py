@@ -1,4 +1,4 @@
-"""Figures of images per second and scaling against the number of workers, next to the ideal line."""
+"""Draw images per second and scaling against the number of workers, with the ideal line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ METHOD_NAMES = {
     "ps_sync": "parameter server, synchronous",
     "ps_async": "parameter server, asynchronous",
 }
-# Line and marker name the source, so that nobody takes a prediction for a measurement.
+# Line and marker show the source, so that a prediction is not mistaken for a measurement.
 _LINES: dict[Source, tuple[str, bool]] = {
     "measured": ("-", True),
     "emulated": ("--", False),
@@ -37,26 +37,26 @@ _LINES: dict[Source, tuple[str, bool]] = {
 _CROSS: Any = {"color": "black", "linestyle": "", "marker": "x", "markersize": 9.0, "zorder": 5}
 _IDEAL: Any = {"color": "#999999", "zorder": 0}
 _LINEAR_UP_TO = 32
-"""Workers on a linear axis; more need a log axis."""
+"""Largest number of workers on a linear axis; more need a log axis."""
 _CAPTION = (
     "Left: images per second of all workers. Right: scaling, images per second with n workers over n times "
     "those with one. Solid, filled: measured. Dashed, hollow: emulated. Dotted: predicted. Grey: ideal. "
     "Whisker: quartiles over intervals. Crossed: workers share cores, so the point shows contention for them."
 )
 Name = Callable[[ScalingPoint], str]
-"""Of the line that a point belongs to."""
+"""Function that returns the name of the line that a point belongs to."""
 Singles = Mapping[tuple[str, Source], ScalingPoint]
 """The point of one worker alone, by network and source."""
 
 
 def draw(points: Sequence[ScalingPoint], folder: Path, *, smoke: bool) -> list[Drawn]:
-    """Draw a figure per method, with a line per network, and one per network, with a line per method."""
+    """Draw one figure per method, with a line per network, and one per network, with a line per method."""
     return write_drawings(_drawings(points), folder, smoke=smoke)
 
 
 def _drawings(points: Sequence[ScalingPoint]) -> Iterator[Drawing]:
     singles = {(p.model, p.source): p for p in points if p.workers == 1 and p.method == "ring"}
-    # The overlapped form of a prediction would double every line; the table has it.
+    # Predictions with overlap would double every line; the table has them.
     shown = [p for p in points if p.source != "predicted" or "overlapped" not in p.variant]
     several = [point for point in shown if point.workers > 1 or point.method == "ps_async"]
     for method in METHODS:
@@ -77,7 +77,7 @@ def _network_name(point: ScalingPoint) -> str:
 
 
 def _figure(points: Sequence[ScalingPoint], name_of: Name, singles: Singles) -> Figure:
-    """Draw a line for each name and source, for at most as many names as there are colours."""
+    """Draw a line per name and source, for the first `MOST_LINES` names."""
     names = list(dict.fromkeys(name_of(point) for point in points if point.workers > 1))[:MOST_LINES]
     figure, (rate, scaling) = new_figure(1, 2, 10.0, 4.4)
     handles: dict[str, object] = {}
@@ -87,7 +87,7 @@ def _figure(points: Sequence[ScalingPoint], name_of: Name, singles: Singles) -> 
             line = [point for point in points if point.source == source and name_of(point) == name]
             if not line:
                 continue
-            # One worker alone is measured once for all methods, and begins each line.
+            # One worker alone is measured once for all methods, so it starts every line.
             one = singles.get((line[0].model, source))
             if one is not None and all(point.workers > 1 for point in line):
                 line.append(one)
@@ -100,7 +100,7 @@ def _figure(points: Sequence[ScalingPoint], name_of: Name, singles: Singles) -> 
     rate.set(xlabel="workers", title="images per second")
     scaling.set(xlabel="workers", title="scaling, % of ideal")
     if workers[-1] > _LINEAR_UP_TO:
-        plain_log(rate, "y")  # on which the ideal stays a straight line
+        plain_log(rate, "y")  # with both axes logarithmic, the ideal stays a straight line
     else:
         rate.set_ylim(bottom=0)
     scaling.set_ylim(0, max(110.0, *(100 * (point.efficiency or 0) + 5 for point in drawn)))
@@ -137,7 +137,7 @@ def _columns(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[fl
 
 
 def _whiskers(points: Sequence[ScalingPoint]) -> tuple[list[float], list[float]]:
-    """Return the lengths below and above each rate: quartiles of a step's seconds, as rates."""
+    """Return the lengths of the whiskers below and above each rate, from the quartiles of the step time."""
     pairs = []
     for point in points:
         rate, quartiles = point.images_per_second, point.step_seconds_quartiles

@@ -1,4 +1,4 @@
-"""A point of a scaling benchmark: measured, emulated or predicted; no torch."""
+"""Points of a scaling benchmark: measured, emulated or predicted; does not import torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tempo.scaling.cost_model import Method
 
 SCHEMA_VERSION = 1
 SUFFIX = ".point.json"
-"""Ending of the name of a point's file."""
+"""Ending of a point's file name."""
 Source = Literal["measured", "emulated", "predicted"]
 SOURCES: tuple[Source, ...] = ("measured", "emulated", "predicted")
 METHODS: tuple[Method, ...] = ("ring", "ps_sync", "ps_async")
@@ -29,19 +29,21 @@ METHODS: tuple[Method, ...] = ("ring", "ps_sync", "ps_async")
 class ScalingPoint:
     """N workers that train one network by one method, on one machine or link.
 
-    `source`: `measured` is a network that trains on the hardware named here; `emulated` replaces a part
-    (compute by its time, a network by a limited link) and says which; `predicted` is the cost model.
+    `source` is `measured` for a network trained on the hardware named here; `emulated` if a part was replaced
+    (computation by its time, a network by a limited link), as `note` explains; or `predicted` by the cost
+    model.
 
-    `step_seconds`: between two steps of one worker, the median over intervals; `step_seconds_quartiles` is
-    their spread. `images_per_second`: of all workers together, without images whose gradient was dropped.
-    `single_images_per_second`: of one worker that exchanges nothing, on the same hardware, with which
-    efficiency compares. `compute_seconds`: a step without exchange; of measured points that worker's.
+    `step_seconds` is the time between two steps of one worker, the median over intervals;
+    `step_seconds_quartiles` is their spread. `images_per_second` is for all workers together, without images
+    whose gradient was dropped. `single_images_per_second` is for one worker that exchanges nothing, on the
+    same hardware; efficiency is relative to it. `compute_seconds` is a step without exchange; for measured
+    points it is that worker's step.
 
-    `gradient_bytes`: S. `sent_bytes_by_rank`, `received_bytes_by_rank`: per step; of measured points those
-    of rank 0, which serves under ps_sync; empty if unknown. `bytes_are`: `counted` when sent, or `computed`
-    from the method's formula, as a backend chooses its own algorithm (ring). `staleness`: mean steps that an
-    applied gradient is late. `sent_gradients`, `dropped_gradients`: of ps_async, those sent, and the number
-    of them that came too late for `server.max_staleness`.
+    `gradient_bytes` is S. `sent_bytes_by_rank` and `received_bytes_by_rank` are per step; for measured points
+    they are rank 0's, which serves under ps_sync; they are empty if unknown. `bytes_are` is `counted` when
+    sent, or `computed` from the method's formula, as a backend chooses its own algorithm (ring). `staleness`
+    is the mean number of steps that an applied gradient is late. `sent_gradients` and `dropped_gradients` are
+    for ps_async: all gradients sent, and those too late for `server.max_staleness`.
     """
 
     source: Source
@@ -97,7 +99,7 @@ class ScalingPoint:
 
     @property
     def efficiency(self) -> float | None:
-        """Images per second over N times those of one worker; None if one worker was not measured."""
+        """Images per second divided by N times those of one worker; None if one worker was not measured."""
         single = self.single_images_per_second
         return None if not single else self.images_per_second / (self.workers * single)
 
@@ -108,17 +110,17 @@ class ScalingPoint:
 
     @property
     def share_cores(self) -> bool:
-        """Whether workers on CPUs of one machine have less than a core for each of their threads.
+        """Whether workers on one machine's CPUs have fewer cores than threads.
 
         Such a point shows contention for cores, not the speed of a network.
         """
         on_cpu = self.accelerator == "cpu" and self.compute == "network" and self.source == "measured"
-        server = self.method == "ps_async"  # which has a process of its own
+        server = self.method == "ps_async"  # its server is an additional process
         return on_cpu and 0 < self.cores < self.workers * max(1, self.threads) + server
 
     @property
     def variant(self) -> str:
-        """How the method was used, if that differs from the default of training; "" for one worker."""
+        """Variant of the method, if it differs from the default of training; "" for one worker."""
         parts = []
         if self.workers > 1 and self.servers > 1:
             count = "as many servers" if self.servers == self.workers else f"{self.servers} servers"
@@ -134,7 +136,7 @@ class ScalingPoint:
         return ", ".join(filter(None, [self.method, self.variant]))
 
     def to_json(self) -> str:
-        """Return the text of the file; it has the two derived figures as well, for other readers."""
+        """Return the text of the file, including the two derived figures for other programs."""
         derived = {"efficiency": self.efficiency, "exposed_seconds": self.exposed_seconds}
         return json.dumps(
             {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self), **derived},
@@ -147,18 +149,18 @@ class ScalingPoint:
         """Undo `to_json`.
 
         Raises:
-            UserError: not a point of tempo, one of a newer version, or a value of another type.
+            UserError: the text is not a tempo point, is of a newer version, or has a value of a wrong type.
         """
         try:
             values = json.loads(text)
         except ValueError as error:
             raise UserError(f"{where} is not JSON: {error}") from error
         if not isinstance(values, dict) or not isinstance(values.get("schema_version"), int):
-            raise UserError(f"{where} is not a scaling point of tempo")
+            raise UserError(f"{where} is not a tempo scaling point")
         if values["schema_version"] > SCHEMA_VERSION:
             raise UserError(
-                f"{where} is of version {values['schema_version']}, and this tempo reads up to "
-                f"{SCHEMA_VERSION}; use a newer tempo"
+                f"{where} has schema_version {values['schema_version']}, but this version of tempo reads up "
+                f"to {SCHEMA_VERSION}; use a newer tempo"
             )
         known = {field.name: field for field in dataclasses.fields(cls)}
         found = {key: value for key, value in values.items() if key in known}
@@ -168,16 +170,16 @@ class ScalingPoint:
         try:
             return cls(**found)
         except (TypeError, ValueError) as error:
-            raise UserError(f"{where} is not a scaling point of tempo: {error}") from error
+            raise UserError(f"{where} is not a tempo scaling point: {error}") from error
 
     def write(self, path: Path) -> None:
-        """Write the file in one step; `read_points` finds names that end with `SUFFIX`."""
+        """Write the file atomically; `read_points` finds names that end with `SUFFIX`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, self.to_json() + "\n")
 
 
 def read_points(folders: Iterable[Path]) -> tuple[list[ScalingPoint], list[str]]:
-    """Read all points below the folders; return a line for each that cannot be read as well."""
+    """Read all points in the folders; also return one line per point that cannot be read."""
     points, refused = [], []
     for folder in folders:
         for path in sorted(folder.rglob(f"*{SUFFIX}")):
@@ -189,7 +191,7 @@ def read_points(folders: Iterable[Path]) -> tuple[list[ScalingPoint], list[str]]
 
 
 def with_single(points: Sequence[ScalingPoint]) -> list[ScalingPoint]:
-    """Return the points, each with the speed of its worker alone if one of them is that worker."""
+    """Add to each point the speed of one worker alone, if that was measured under the same conditions."""
 
     def alike(point: ScalingPoint) -> tuple[Any, ...]:
         keys = ("source", "model", "images_per_worker", "image_size", "threads", "device", "precision")
@@ -199,7 +201,7 @@ def with_single(points: Sequence[ScalingPoint]) -> list[ScalingPoint]:
         alone = singles.get(alike(point))
         if alone is None or point.single_images_per_second is not None:
             return point
-        # Workers who share cores compute more slowly: the difference would not be the exchange.
+        # Workers that share cores compute more slowly, so the difference would not be the exchange alone.
         compute = None if point.share_cores else alone.step_seconds
         return dataclasses.replace(
             point,

@@ -1,4 +1,4 @@
-"""A point of the benchmark from an ordinary run: run it in a process of its own, then read its files."""
+"""Measure a point of the benchmark: train an ordinary run in its own process, then read its files."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from tempo.run.train import run
 from tempo.scaling.measured_point import ScalingPoint, cores
 
 LOG = "output.log"
-"""What the processes of a run print, in its folder."""
+"""File in a run's folder with the output of its processes."""
 _LOOK_SECONDS = 0.05
 _BYTES = {"64-true": 8, "bf16-true": 2}
-"""Of a gradient, by trainer.precision; 4 under the others."""
+"""Bytes of one gradient element, by trainer.precision; 4 for other precisions."""
 
 
 def train_within(config: RunConfig, folder: Path, limit_seconds: float) -> None:
-    """Train a configuration in a process of its own; its folder has the record and what was printed.
+    """Train a configuration in its own process; the record and the output are in its folder.
 
     Raises:
-        UserError: the run failed, or was not finished in time and is killed with all its processes.
+        UserError: the run failed, or did not finish in time and was killed with all its processes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     request = json.dumps({"config": config.values, "folder": str(folder)})
@@ -46,7 +46,7 @@ def train_within(config: RunConfig, folder: Path, limit_seconds: float) -> None:
             time.sleep(_LOOK_SECONDS)
         code = process.exit_code()
     finally:
-        process.kill()  # also after Ctrl-C; the processes that it started end with it
+        process.kill()  # also after Ctrl-C; the process's own children end with it
         while process.exit_code() is None:
             time.sleep(_LOOK_SECONDS)
     # A run that was recorded counts, even if its processes did not end in time.
@@ -63,7 +63,7 @@ def train_within(config: RunConfig, folder: Path, limit_seconds: float) -> None:
 
 
 def main() -> None:
-    """Train the configuration that stdin has, in the folder that it names."""
+    """Train the configuration from stdin in the folder given there."""
     values = json.load(sys.stdin)
     request = RunRequest(
         config=check(values["config"]), folder=Path(values["folder"]), overrides=[], choices={}
@@ -75,9 +75,9 @@ def main() -> None:
 
 
 def point_of_run(folder: Path, *, warmup_steps: int, command: str = "") -> ScalingPoint:
-    """Return the point that a completed run on random images measured, from its record and metrics.csv.
+    """Return the point measured by a completed run on random images, from its record and metrics.csv.
 
-    `warmup_steps` are optimizer steps of the run.
+    `warmup_steps` is a number of optimizer steps.
 
     Raises:
         UserError: metrics.csv has no interval after the warm-up.
@@ -93,7 +93,7 @@ def point_of_run(folder: Path, *, warmup_steps: int, command: str = "") -> Scali
     rate = batch / statistics.median(of_step)
     exchange, steps = record.exchange, record.steps
     dropped = exchange.get("dropped", 0)
-    # An asynchronous server steps for one worker after the other, and a worker whose gradient it drops too.
+    # An asynchronous step uses one worker's gradient, and dropped gradients took their workers' time as well.
     of_worker = workers * steps / (steps + dropped) if asynchronous else 1
     gradient_bytes = record.parameters["trainable"] * _BYTES.get(precision, 4)
     on_gpu = "gpu_capability" in record.environment
@@ -136,8 +136,8 @@ def point_of_run(folder: Path, *, warmup_steps: int, command: str = "") -> Scali
 def step_seconds(curves: dict[str, Array], warmup_steps: int, epoch_steps: int) -> list[float]:
     """Return the seconds per optimizer step of each measured interval of `read_curves`.
 
-    Left out are the warm-up and the first interval of an epoch, which has the checkpoint of the epoch before
-    and the start of its own in it, unless no other is left.
+    The warm-up is left out. So is the first interval of an epoch, unless there are no others, because it
+    includes the previous epoch's checkpoint and the start of its own epoch.
     """
     rows = ~np.isnan(curves["train/loss"])
     ends = np.concatenate([[0.0], curves["step"][rows]])
@@ -150,7 +150,7 @@ def step_seconds(curves: dict[str, Array], warmup_steps: int, epoch_steps: int) 
 
 
 def _bytes_of_busiest(record: RunRecord, wire_bytes: int) -> dict[str, Any]:
-    """Return the bytes per step of the busiest worker; a backend counts none, and its ring is computed."""
+    """Return the bytes per step of the busiest worker; a backend's ring counts none, so they are computed."""
     workers, exchange = record.config["trainer"]["devices"], record.exchange
     sent, received = exchange.get("sent_bytes_per_step"), exchange.get("received_bytes_per_step")
     if sent is None:

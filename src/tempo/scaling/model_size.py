@@ -1,4 +1,4 @@
-"""Count the parameters of a network, and its operations by torch's own counter."""
+"""Count a network's parameters, and its operations with torch's own counter."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tempo.scaling.plan import CHANNELS, Network
 
 
 def size_of(network: Network, *, image_size: int, classes: int) -> ModelSize:
-    """Build the network on torch's meta device, without its numbers, and count.
+    """Build the network on torch's meta device, without memory for its weights, and count.
 
     Raises:
-        UserError: there is no such network, or it cannot take images of this size.
+        UserError: there is no such network, or it does not accept images of this size.
     """
     module = _on_meta(network, image_size, classes)
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -32,7 +32,7 @@ def size_of(network: Network, *, image_size: int, classes: int) -> ModelSize:
 
 
 def flops(network: nn.Module, side: int) -> int | None:
-    """Count the operations of a forward pass over one image; None for a size that the network cannot take.
+    """Count the operations of a forward pass over one image; None if the network does not accept the size.
 
     Source: torch.utils.flop_counter, which counts convolutions and matrix products, a multiplication
     with its addition as 2.
@@ -53,4 +53,4 @@ def _on_meta(network: Network, side: int, classes: int) -> nn.Module:
         with torch.device("meta"):
             return build_network(model, 0, shape, classes)
     except (NotImplementedError, RuntimeError):
-        return build_network(model, 0, shape, classes)  # its constructor reads numbers
+        return build_network(model, 0, shape, classes)  # its constructor reads values of tensors

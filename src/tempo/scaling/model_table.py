@@ -1,4 +1,4 @@
-"""Table of the networks' sizes next to the paper's; no torch."""
+"""Table of the networks' sizes next to the paper's; does not import torch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PUBLISHED_SIDE = 224
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Parameters, bytes of gradients, and operations of a forward pass over one image of two sizes.
+    """Parameters, bytes of gradients, and operations of a forward pass over one image, for two image sizes.
 
-    A multiplication and an addition are two operations, as in the paper; convolutions and matrix products
-    count.
+    Only convolutions and matrix products count; a multiplication and an addition are two operations, as in
+    the paper.
     """
 
     name: str
@@ -58,7 +58,7 @@ def write_sizes(sizes: Sequence[ModelSize], folder: Path) -> None:
 
 
 def read_sizes(folders: Sequence[Path]) -> list[ModelSize]:
-    """Read the files of `write_sizes` in the folders; skip what cannot be read."""
+    """Read the files of `write_sizes` in the folders; skip files that cannot be read."""
     found: dict[str, ModelSize] = {}
     for folder in folders:
         try:

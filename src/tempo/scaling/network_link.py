@@ -1,4 +1,4 @@
-"""The cost of a message and of a byte between two processes, over the backend that carries gradients.
+"""Measure the cost of a message and of a byte between two processes, over the backend for gradients.
 
 `python -m tempo.scaling.network_link FILE [BACKEND]`, with torchrun's variables set, measures between ranks 0
 and 1; rank 0 writes FILE.
@@ -26,12 +26,12 @@ from tempo.scaling.cost_model import Duplex
 _SMALL_ROUNDS, _LARGE_ROUNDS = 200, 5
 _LARGE_BYTES = 1 << 24
 _HALF_DUPLEX = 1.5
-"""Above this ratio of both ways at once to one way, the two share a resource."""
+"""Ratio of the time of both directions at once to that of one, above which they share a resource."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """B with one direction in use, B of each direction with both in use, and a of one direction."""
+    """Bandwidth B of one direction, B per direction with both in use, and latency a of one direction."""
 
     bytes_per_second: float
     message_seconds: float
@@ -40,12 +40,12 @@ class Link:
 
     @property
     def duplex(self) -> Duplex:
-        """D of the cost model: 2 if in and out have a resource each."""
+        """D of the cost model: 2 if both directions have their own resource, else 1."""
         return 2 if self.bytes_per_second < _HALF_DUPLEX * self.both_ways_bytes_per_second else 1
 
     @classmethod
     def read(cls, path: Path) -> Link:
-        """Read a file that the program wrote; UserError if it is another file."""
+        """Read a file that this program wrote; raise UserError for any other file."""
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
@@ -55,14 +55,15 @@ class Link:
             ) from error
 
     def write(self, path: Path) -> None:
-        """Write the file in one step."""
+        """Write the file atomically."""
         write_atomically(path, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
 
 def measure_link(device: torch.device, large_bytes: int = _LARGE_BYTES) -> Link:
-    """Measure by ping-pong between ranks 0 and 1 of the default group; all ranks call it.
+    """Measure by ping-pong between ranks 0 and 1 of the default group; all ranks must call it.
 
-    a = half a round trip of 4 bytes, B = bytes / (half a round trip of many - a); medians over rounds.
+    a is half the round trip of 4 bytes, and B = bytes / (half the round trip of many bytes - a); both are
+    medians over rounds.
     """
     rank = distributed.get_rank()
     small, large = torch.zeros(1, device=device), torch.zeros(large_bytes // 4, device=device)
@@ -99,7 +100,7 @@ def _at_once(outgoing: Tensor, incoming: Tensor, rank: int) -> None:
 
 
 def _median_seconds(exchange: Callable[[], None], rounds: int) -> float:
-    exchange()  # which opens the connection
+    exchange()  # not timed: the first exchange opens the connection
     found = []
     for _ in range(rounds):
         _synchronize()

@@ -1,4 +1,4 @@
-"""The points of a benchmark, in the order in which they are measured: each is an ordinary run; no torch."""
+"""Plan the points of a benchmark, in the order measured; each is an ordinary run. Does not import torch."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tempo.scaling.settings import ScalingSettings
 
 CHANNELS = 3
 _MOST_DATA_BYTES = 1 << 30
-"""Of an epoch's images: a process has them in memory, and later epochs see them again."""
+"""Limit on an epoch's images, which every process holds in memory; later epochs repeat them."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network that is trained: its name in tables, and its node of conf/model."""
+    """A network to train: its name in tables, and its node of conf/model."""
 
     name: str
     node: dict[str, Any]
@@ -59,12 +59,12 @@ class PlannedPoint:
 
     @property
     def name(self) -> str:
-        """The point as the screen shows it."""
+        """Name of the point on the screen."""
         return f"{self.model}, {self.method}, {self.workers} worker{'s' * (self.workers > 1)}"
 
     @property
     def stem(self) -> str:
-        """Name of its files, after all that can change its numbers, hardware and versions included."""
+        """Stem of the point's file names; it depends on all that can change its numbers, even hardware."""
         text = json.dumps([self.config.values, self.warmup_steps, of_this_machine()], sort_keys=True)
         name = re.sub(r"[^\w.-]", "_", f"{self.model}_{self.method}_{self.workers}")
         return f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -92,7 +92,7 @@ class PlannedPoint:
 def networks_of(values: Mapping[str, Any], settings: ScalingSettings, option: str) -> list[Network]:
     """Return the networks of `scaling.networks`, or the one of `model`, which is `option` of conf/model.
 
-    Needs Hydra to be initialised.
+    Hydra must be initialised.
     """
     if settings.networks is None:
         return [Network(str(values["model"].get("name") or option), values["model"])]
@@ -131,7 +131,7 @@ def plan_of(
 
 
 def steps_per_round(method: Method, workers: int) -> int:
-    """Return the optimizer steps in which every worker steps once: an asynchronous step is one worker's."""
+    """Return the optimizer steps in which every worker steps once; an asynchronous step is one worker's."""
     return workers if method == "ps_async" else 1
 
 
@@ -140,8 +140,8 @@ def run_values(
 ) -> dict[str, Any]:
     """Return the configuration of the run that measures a point: random images, no validation.
 
-    A row of metrics.csv is an interval of the benchmark, and so is a call of the training loop. An epoch has
-    at least two intervals, as the first of an epoch is not measured: it has the last checkpoint in it.
+    A row of metrics.csv and a call of the training loop are both one interval of the benchmark. An epoch has
+    at least two intervals, because its first is not measured: it includes writing the last checkpoint.
     """
     per_round = steps_per_round(method, workers)
     interval_steps = settings.interval_steps * per_round
@@ -184,12 +184,12 @@ def run_values(
         "server": server_of(values["server"], method),
         "objective": "test/accuracy",
         "checkpoint": {**values["checkpoint"], "select": "last"},
-        "divergence": {"factor": None},  # labels are random: the loss says nothing about the step's speed
+        "divergence": {"factor": None},  # labels are random, so the loss may rise; only speed matters
     }
 
 
 def server_of(server: Mapping[str, Any], method: Method) -> dict[str, Any]:
-    """Return the keys of `server`; those of another method keep their defaults, which this method takes."""
+    """Return the keys of `server`; reset keys of other methods to defaults, which this method accepts."""
     own = dict(server)
     if method != "ps_async":
         own["max_staleness"] = None

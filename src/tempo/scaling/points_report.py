@@ -1,4 +1,4 @@
-"""The report of a benchmark: a table for the screen, a CSV, figures, Markdown and one page; no torch."""
+"""Report of a benchmark: terminal table, CSV, figures, Markdown and one page; does not import torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tempo.scaling.measured_point import METHODS, SOURCES, ScalingPoint, read_po
 from tempo.scaling.model_table import ModelSize, models_table, read_sizes
 
 NOTE = "note"
-"""A column that a terminal has no room for."""
+"""Column that is left out on a terminal, which is too narrow for it."""
 SHARED = "workers share cores: contention, not a network"
 EXPLAINED = {
     "measured": "measured: the network trained on the hardware named below",
@@ -34,7 +34,7 @@ EXPLAINED = {
     "predicted": "predicted: the cost model of docs/scaling.md, from numbers of one machine",
 }
 _MOST_EFFICIENCY = 1.05
-"""Above it a point needs a word: workers cannot be faster together than each of them alone."""
+"""Efficiency above which a point needs a remark: workers cannot be faster together than alone."""
 MODELS_NOTE = (
     "Operations of a forward pass over one image: convolutions and matrix products, a multiplication and an "
     "addition as two, counted by torch.utils.flop_counter. The paper names no image size for its own."
@@ -43,7 +43,7 @@ MODELS_NOTE = (
 
 @dataclass(frozen=True)
 class ScalingReport:
-    """Points of all sources, sizes of networks, and a line for each point that failed."""
+    """Points of all sources, sizes of networks, and one line per failed point."""
 
     title: str
     points: Sequence[ScalingPoint]
@@ -61,7 +61,7 @@ class ScalingReport:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know of these numbers."""
+        """Remarks that a reader needs to interpret the numbers."""
         present = {point.source for point in self.points}
         lines = [f"{EXPLAINED[source]}." for source in SOURCES if source in present]
         if crowded := [point for point in self.points if point.share_cores]:
@@ -107,10 +107,10 @@ def write_scaling_report(report: ScalingReport, out: Path) -> Path:
 
 
 def report_folders(folders: Sequence[Path], out: Path) -> str:
-    """Write the report of all points below the folders; return what a terminal shows of it.
+    """Write the report of all points in the folders; return its text for the terminal.
 
     Raises:
-        UserError: none of them can be read; or see `write_scaling_report`.
+        UserError: no point can be read, or an error of `write_scaling_report`.
     """
     points, refused = read_points(folders)
     if not points:
@@ -180,7 +180,7 @@ def _number(value: float | None, form: str, factor: float = 1) -> Cell:
 
 
 def text_of(report: ScalingReport) -> str:
-    """Return what a terminal shows: points, networks, notes and failures."""
+    """Return the text for the terminal: points, networks, notes and failures."""
     banner = f"*** {SMOKE} ***\n" if report.smoke else ""
     tables = _as_text(points_table(report.points), report.outcome)
     tables += _as_text(models_table(report.sizes), "networks") if report.sizes else ""
@@ -188,7 +188,7 @@ def text_of(report: ScalingReport) -> str:
 
 
 def _as_text(table: Table, title: str) -> str:
-    """Draw a table for the terminal, which has no room for notes and empty columns."""
+    """Draw a table for the terminal, without notes and empty columns."""
     columns = [(at, head, [row[at] for row in table.rows]) for at, head in enumerate(table.head)]
     shown = [
         at
@@ -219,7 +219,7 @@ def _plain(value: object) -> object:
 
 
 def surroundings(points: Sequence[ScalingPoint]) -> Table:
-    """Return hardware, versions and commands, with the number of points of each value."""
+    """Return hardware, versions and commands, with the number of points for each value."""
     found = {
         "device": [f"{point.device}, {point.cores} cores" for point in points if point.device],
         "threads per worker": [str(point.threads) for point in points if point.threads],

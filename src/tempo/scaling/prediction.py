@@ -1,4 +1,4 @@
-"""Predict points of up to a thousand workers from the numbers of one machine, by the cost model."""
+"""Predict points of up to a thousand workers from one machine's numbers, with the cost model."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tempo.scaling.cost_model import Duplex, Machine, Method, Servers, step_seco
 from tempo.scaling.measured_point import ScalingPoint
 
 WORKERS = tuple(2**power for power in range(11))
-"""1 to 1,024."""
+"""Numbers of workers from 1 to 1,024."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
     """The measured numbers of one worker and one link.
 
-    `sizes`: elements of each trained variable, in the network's order; `element_bytes`: of one of them on the
-    wire. `apply_seconds`: a server's optimizer step for one gradient. `of_machine` is copied into the points,
-    which so name their origin.
+    `sizes` are the numbers of elements of the trained variables, in the network's order; `element_bytes` is
+    the size of one sent element. `apply_seconds` is a server's optimizer step for one gradient. `of_machine`
+    is copied into the points to document their origin.
     """
 
     model: str
@@ -41,7 +41,7 @@ class Calibration:
 
     @property
     def summary(self) -> str:
-        """The numbers that predictions follow from, as the screen shows them."""
+        """Numbers that predictions are based on, as the screen shows them."""
         parts = (self.forward_seconds, self.backward_seconds, self.optimizer_seconds)
         forward, backward, optimizer = (f"{1e3 * seconds:.4g}" for seconds in parts)
         return (
@@ -52,17 +52,17 @@ class Calibration:
 
     @property
     def step_seconds(self) -> float:
-        """T of a worker that exchanges nothing."""
+        """T: step time of a worker that exchanges nothing."""
         return self.forward_seconds + self.backward_seconds + self.optimizer_seconds
 
     @property
     def gradient_bytes(self) -> int:
-        """S."""
+        """S: bytes of all gradients."""
         return sum(self.sizes) * self.element_bytes
 
     @property
     def buckets(self) -> int:
-        """k: DistributedDataParallel fills buckets from the last variable to the first."""
+        """k: number of buckets, which DistributedDataParallel fills from the last variable to the first."""
         count, filled = 0, 0.0
         for size in reversed(self.sizes):
             filled += size * self.element_bytes
@@ -71,7 +71,7 @@ class Calibration:
         return count + (filled > 0)
 
     def machine(self, method: Method, *, overlap: bool) -> Machine:
-        """Return the cost model's numbers; under a parameter server only the servers step."""
+        """Return the numbers for the cost model; with a parameter server, only servers step."""
         steps_itself = method == "ring"
         return Machine(
             forward_seconds=self.forward_seconds,
@@ -87,7 +87,7 @@ class Calibration:
 
 
 def fullest_share(sizes: Sequence[int], servers: int, placement: Placement) -> float:
-    """Return the part of all elements that the fullest server holds."""
+    """Return the fraction of all elements that the fullest server holds."""
     if placement == "sharded":
         return 1 / servers
     load = [0] * servers
@@ -150,9 +150,9 @@ def predict_points(
     servers: int = 1,
     placement: Placement = "by_size",
 ) -> list[ScalingPoint]:
-    """Predict each method for each number of workers, with and without overlap if the model knows both.
+    """Predict every method and number of workers, with and without overlap if the model has both.
 
-    `servers`: of the parameter server.
+    `servers` is the number of parameter servers.
     """
     counts = list(workers)
     return [

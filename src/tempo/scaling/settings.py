@@ -1,4 +1,4 @@
-"""The keys of `scaling`: the type, default and range of each; no torch."""
+"""Keys of `scaling` with their types, defaults and ranges; does not import torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_WORKERS = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingSettings:
-    """What `src/scale.py` measures; conf/measuring.yaml has the same keys and explains each."""
+    """Settings of `src/scale.py`; conf/measuring.yaml explains each key."""
 
     networks: list[str] | None = None
     methods: list[Literal["ring", "ps_sync", "ps_async"]] = field(default_factory=lambda: ["ring", "ps_sync"])
@@ -74,10 +74,10 @@ class ScalingSettings:
 def settings_of(config: DictConfig, overrides: Sequence[str]) -> ScalingSettings:
     """Return the checked settings of a composed configuration.
 
-    A key that `overrides` names keeps its value under `scale=smoke`.
+    A key set in `overrides` keeps its value under `scale=smoke`.
 
     Raises:
-        UserError: one line with the value, the reason and an override to paste.
+        UserError: one line with the value, the reason and an override that fixes it.
     """
     node = OmegaConf.select(config, "scaling")
     if not isinstance(node, DictConfig):
@@ -93,5 +93,5 @@ def settings_of(config: DictConfig, overrides: Sequence[str]) -> ScalingSettings
 
 
 def without_scaling(config: DictConfig) -> DictConfig:
-    """Return the configuration without its `scaling` node, as a run has it."""
+    """Return the configuration of a run, without the `scaling` node."""
     return OmegaConf.masked_copy(config, [str(name) for name in config if name != "scaling"])
