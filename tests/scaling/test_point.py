@@ -30,7 +30,7 @@ def test_a_point_comes_back_whole() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"workers": 0}, "not a scaling point"),
+        ({"workers": 0}, "not a tempo scaling point"),
         ({"step_seconds": -1.0}, "above 0"),
         ({"method": "gossip"}, "method='gossip'"),
         ({"schema_version": 99}, "of version 99"),
