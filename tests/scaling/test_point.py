@@ -33,7 +33,7 @@ def test_a_point_comes_back_whole() -> None:
         ({"workers": 0}, "not a tempo scaling point"),
         ({"step_seconds": -1.0}, "above 0"),
         ({"method": "gossip"}, "method='gossip'"),
-        ({"schema_version": 99}, "of version 99"),
+        ({"schema_version": 99}, "schema_version 99"),
         ({"sent_bytes_by_rank": ["x"]}, "sent_bytes_by_rank"),
     ],
 )
