@@ -205,7 +205,10 @@ OTHERS: list[tuple[str, list[str]]] = [
     ("evaluate.py run=.", ["has no run.json: it is not the folder of a run"]),
     ("evaluate.py sun=x", ["Did you mean 'run'?", "has: accelerator, checkpoint"]),
     ("evaluate.py -m run=a,b", ["one run at a time"]),
-    ("evaluate.py run=a hydra.run.dir=x", ["hydra.run.dir=x: src/evaluate.py makes no folder", "leave it"]),
+    (
+        "evaluate.py run=a hydra.run.dir=x",
+        ["hydra.run.dir=x: src/evaluate.py creates no Hydra folder", "leave it"],
+    ),
     ("reproduce.py run=a hydra.run.dir=x", ["src/reproduce.py creates no Hydra folder; leave it out"]),
     ("reproduce.py", ["set run=<value>"]),
     ("evaluate.py /nowhere accelerator=cpu", ["/nowhere has no run.json"]),
