@@ -30,7 +30,7 @@ WRONG: list[tuple[str, list[str]]] = [
     ("scale.py trainer=fsdp2 scaling.workers=[2]", ["trainer.shard=true is not a method of the benchmark"]),
     ("scale.py trainer.num_nodes=2", ["leave it out", "docs/scaling.md"]),
     ("scale.py trainer.devices=2", ["the benchmark sets it itself; use scaling.workers"]),
-    ("scale.py trainer.precision=16-mixed", ["trainer.precision=16-mixed scales the loss"]),
+    ("scale.py trainer.precision=16-mixed", ["trainer.precision=16-mixed adapts the loss"]),
     ("scale.py data=cifar10", ["does not use it; the images are scaling.image_size"]),
     ("scale.py trainer=cpu trainer.backend=nccl", ["trainer.backend=gloo"]),
     ("scale.py model=mlp,cnn3 -m", ["leave -m out"]),
