@@ -189,7 +189,7 @@ SWEEPS: list[tuple[str, list[str]]] = [
     ("hydra/launcher=ray hydra.launcher.n_jobs=0 seed=0,1", ["hydra.launcher.n_jobs=1"]),
     (
         "hydra/launcher=ray hydra.launcher.address=127.0.0.1:1 seed=0,1",
-        ["=127.0.0.1:1 cannot be", "null for"],
+        ["=127.0.0.1:1 cannot be", "null to"],
     ),
     ("hydra/launcher=ray hydra.launcher.address=nowhere seed=0,1", ["address=nowhere cannot be reached"]),
     ("hydra/launcher=ray hydra.launcher.gpus_per_process=some seed=0,1", ["gpus_per_process='some' is not"]),

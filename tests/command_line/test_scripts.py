@@ -89,4 +89,5 @@ def test_an_error_after_a_sweep_has_begun_is_not_called_a_mistake_in_the_command
 ) -> None:
     assert "--help" in str(_line_of(KeyError("x"), "train", has_begun=False))
     monkeypatch.setattr(run_folder, "_missing", {tmp_path: []})
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "seed=0,1"])
     assert _line_of(KeyError("x"), "train", has_begun=False) is None

@@ -99,8 +99,9 @@ def _line_of(error: Exception, config_name: str, has_begun: bool) -> str | None:
     if isinstance(error, BrokenPipeError) and not has_begun:
         _leave_pipe()
     line = storage_line(error, noted_folder()) if isinstance(error, OSError) else None
-    # A sweep notes its folder; what fails after that is not a mistake in the command.
-    return line or (None if has_begun or noted_folder() is not None else before_task(error))
+    # A sweep notes its folder before its first job; what fails after that is not a mistake in the command.
+    sweep_has_begun = bool({"-m", "--multirun"} & {*sys.argv}) and noted_folder() is not None
+    return line or (None if has_begun or sweep_has_begun else before_task(error))
 
 
 def _leave_pipe() -> NoReturn:

@@ -40,10 +40,8 @@ def check(values: Mapping[str, Any]) -> RunConfig:
     check_knobs(values["optimizer"])  # before the schedule, which takes its rates from optimizer.lr
     for name in GROUPS:
         _check_target(name, values[name])
-    logger = values.get("logger") or None
-    if logger is not None:
-        if not isinstance(logger, Mapping) or "_target_" not in logger:
-            raise UserError(f"logger={logger!r} has no _target_; choose logger=<option of conf/logger>")
+    logger = values.get("logger")
+    if isinstance(logger, Mapping) and "_target_" in logger:
         check_installed(logger["_target_"])
     config = read_section(
         RunConfig,
@@ -52,7 +50,7 @@ def check(values: Mapping[str, Any]) -> RunConfig:
         **{name: read_section(section, name, select(values, name)) for name, section in SECTIONS.items()},
         **{name: as_target(values[name]) for name in GROUPS if name != "data"},
         data=_read_data(values["data"]),
-        logger=None if logger is None else as_target(logger),
+        logger=as_target(logger) if isinstance(logger, Mapping) and "_target_" in logger else None,
         values=values,
     )
     check_rules(config)

@@ -283,8 +283,8 @@ def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(values)
     for name, section in SECTIONS.items():
         result[name] = _completed(values.get(name, {}), section)
-    if isinstance(data := values.get("data"), Mapping):
-        augment = _completed(data.get("augment", {}), AugmentConfig)
+    if isinstance(data := values.get("data"), Mapping) and "augment" in data:
+        augment = _completed(data["augment"], AugmentConfig)
         result["data"] = {**_completed(data, DataConfig), "augment": augment}
     return result
 
