@@ -26,8 +26,8 @@ class UserError(CompactHydraException):
 
 
 def printable(text: str) -> str:
-    """Text of a stranger for a terminal: what would move the cursor is spelt out."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    """Return text for a terminal, with characters that could move its cursor escaped."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def nearest(wrong: object, options: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Where the repository is, whatever folder the user stands in."""
+"""Paths of the repository and of the data sets, independent of the working directory."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ class TrainerConfig:
 
     @property
     def exchange(self) -> Exchange:
-        """How the processes exchange gradients, and which of them share the batch of a step."""
+        """Exchange of gradients between the processes, and which of them share the batch of a step."""
         return exchange_of({"method": self.method, "devices": self.devices, "num_nodes": self.num_nodes})
 
 

@@ -1,4 +1,4 @@
-"""How many images each split has and each batch takes: the rules, without torch."""
+"""Check the sizes of splits and batches, without torch."""
 
 from __future__ import annotations
 

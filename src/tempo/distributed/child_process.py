@@ -32,7 +32,7 @@ _LOOK_FOR_PARENT_SECONDS = 0.5
 
 
 class ChildProcess:
-    """A process that ends with this one and leads its own process group.
+    """Child process that ends with this one and leads its own process group.
 
     A Ctrl-C in the terminal does not reach it; this process decides which signals to pass on.
     """

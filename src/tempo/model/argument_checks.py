@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 SIZE_ERRORS = (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError)
-"""What a forward pass raises on images of a wrong size, in torch, torchvision and timm."""
+"""Errors of a forward pass on images of a wrong size, in torch, torchvision and timm."""
 
 
 def blocks_of_depth(depth: int, *, name: str, step: int, offset: int) -> int:

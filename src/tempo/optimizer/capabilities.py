@@ -1,4 +1,4 @@
-"""What an optimizer class can do, known before torch is imported."""
+"""Capabilities of an optimizer class, read before torch is imported."""
 
 from __future__ import annotations
 
