@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from tempo.command_line import check_before_run
 from tempo.command_line.script import _line_of
 from tempo.paths import ROOT
 from tempo.record import run_folder
@@ -91,3 +93,18 @@ def test_an_error_after_a_sweep_has_begun_is_not_called_a_mistake_in_the_command
     monkeypatch.setattr(run_folder, "_missing", {tmp_path: []})
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", "seed=0,1"])
     assert _line_of(KeyError("x"), "train", has_begun=False) is None
+
+
+def test_a_bug_in_the_check_does_not_let_the_run_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hydra turns an exception of a callback into a warning, and would go on without the check."""
+
+    def broken(config: object) -> None:
+        raise KeyError("num_nodes")
+
+    monkeypatch.setattr(check_before_run, "composed", broken)
+    with pytest.raises(SystemExit) as end:
+        check_before_run.CheckBeforeRun().on_run_start(OmegaConf.create({"hydra": {"sweeper": {}}}))
+    assert end.value.code == 1
+    assert "KeyError: 'num_nodes'" in capsys.readouterr().err

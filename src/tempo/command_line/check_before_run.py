@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ class CheckBeforeRun(Callback):
             sys.exit(one_line(error))
         except OSError as error:
             sys.exit(f"{error.filename}: {error.strerror}; choose another folder with hydra.run.dir=<folder>")
+        except Exception:  # noqa: BLE001 - Hydra would only warn, and the run could overwrite a finished one
+            traceback.print_exc()
+            sys.exit(1)
 
 
 def _folder_of(config: DictConfig) -> Path:
