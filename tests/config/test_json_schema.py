@@ -54,6 +54,8 @@ def test_every_file_names_its_schema_and_agrees_with_it(path: Path) -> None:
         ("trainer", {"precision": "16"}),
         ("run", {"trainer": {"epoch": 3}}),
         ("run", {"seed": 2**32}),
+        ("run", {"optimizer": {"momentm": 0.9}}),
+        ("run", {"model": {"dept": 3}}),
         ("data", {"_target_": "tempo.data.digits.digits", "image_size": 8}),
         ("optimizer", {"_target_": "tempo.optimizer.muon.MuonWithAdamW", "momentm": 0.9}),
         ("model", {"_target_": "tempo.model.mlp.MLP", "hidden": 3}),

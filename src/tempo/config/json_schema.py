@@ -41,9 +41,10 @@ def schemas() -> dict[str, Schema]:
     common["augment"] = _section(AugmentConfig, "data.augment", comments)
     del common["source"]
     groups = {name: _group(name, common if name == "data" else {}) for name in GROUPS}
+    options = {name: _any_option(schema, _keys_of_options(name)) for name, schema in groups.items()}
     root = _section(RunConfig, "", comments)["properties"]
     del root["values"]
-    root |= nodes | {name: _any_option(schema) for name, schema in groups.items()}
+    root |= nodes | options
     root["logger"] = {"type": "object"}
     others = {name: {"type": "object"} for name in ("hydra", "tune", "scaling")}
     run = _object({**root, **others, "defaults": {"type": "array"}})
@@ -92,7 +93,13 @@ def _group(name: str, common: dict[str, Schema]) -> Schema:
     return {"type": "object", "required": ["_target_"], "properties": common, "allOf": cases}
 
 
-def _any_option(group: Schema) -> Schema:
+def _keys_of_options(name: str) -> set[str]:
+    """Return the keys that the options of a group set: some belong to classes of other packages."""
+    texts = [path.read_text(encoding="utf-8") for path in (CONF / name).glob("*.yaml")]
+    return {key for text in texts for key in re.findall(r"^(\w+):", text, re.MULTILINE)}
+
+
+def _any_option(group: Schema, keys: set[str]) -> Schema:
     """Return the schema of a group's node in a file that does not name the option: any option's keys."""
     found: dict[str, list[Schema]] = {}
     for case in group["allOf"]:
@@ -100,7 +107,8 @@ def _any_option(group: Schema) -> Schema:
             if key != "_target_" and value not in found.setdefault(key, []):
                 found[key].append(value)
     one = {key: values[0] if len(values) == 1 else {"anyOf": values} for key, values in found.items()}
-    return {"type": "object", "properties": {**one, **group["properties"]}}
+    others: dict[str, Schema] = {key: {} for key in sorted(keys)}
+    return _object({**others, **one, **group["properties"]})
 
 
 def _target(path: Path) -> str:
