@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -19,6 +20,7 @@ from tempo.trainer.checkpoint_file import CheckpointFiles, load, weights_sha256
 from tests.conftest import Train
 
 STATE = {"state_dict": {"w": torch.arange(24.0), "n": torch.tensor(7)}, "global_step": 3, "lr": [0.1, 0.5]}
+SEALED = {**STATE, "sealed": True}
 
 
 def is_same(found: Any, expected: Any) -> bool:
@@ -55,13 +57,41 @@ def test_a_flipped_bit_anywhere_is_noticed(tmp_path: Path) -> None:
             assert "last.ckpt is damaged" in str(error)
             noticed += 1
             try:
-                missed_by_torch += not is_same(torch.load(path, weights_only=True), STATE)
+                missed_by_torch += not is_same(torch.load(path, weights_only=True), SEALED)
             except Exception:  # noqa: BLE001 - whatever torch raises
                 continue
         else:
             assert is_same(content, STATE), f"bit {position % 8} of byte {position} changed the state"
-    assert noticed > len(whole) - 20  # all but the bits of the seal's own mark
+    assert noticed == len(whole)
     assert missed_by_torch > 100, "torch notices all damage by itself: the seal is not needed"
+
+
+def test_a_file_without_its_end_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / LAST
+    CheckpointFiles().save_checkpoint(STATE, path)
+    whole = path.read_bytes()
+    assert is_same(load(path), STATE)
+    weight = whole.index(STATE["state_dict"]["w"].numpy().tobytes()) + 40
+    loaded_by_torch = 0
+    for content in (whole, whole[:weight] + bytes([whole[weight] ^ 16]) + whole[weight + 1 :]):
+        for missing in (*range(1, 200), len(whole) // 2, len(whole)):
+            path.write_bytes(content[: len(whole) - missing])
+            with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
+                load(path)
+            with contextlib.suppress(Exception):
+                loaded_by_torch += bool(torch.load(path, weights_only=True))
+        path.write_bytes(content[:-74] + b"\0\0")  # the seal and its announcement
+        with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
+            load(path)
+        path.write_bytes(content + b"\0")
+        with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
+            load(path)
+    assert loaded_by_torch > 100, "torch notices a missing end by itself: the test shows nothing"
+
+
+def test_a_file_that_was_never_sealed_is_read(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / LAST)
+    assert is_same(load(tmp_path / LAST), STATE)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds the names of open files by /proc")

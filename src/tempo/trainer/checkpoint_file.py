@@ -20,6 +20,10 @@ from tempo.record.run_json import RunRecord
 
 _SEAL = b"SHA-256 "
 _SEAL_BYTES = len(_SEAL) + 64
+_ZIP_END, _ZIP_END_BYTES = b"PK\x05\x06", 22
+"""Signature and size of the last record of a zip file; its last two bytes are the length of the comment."""
+_SEALED = "sealed"
+"""Key of a checkpoint that has a seal, so that a file that lost its seal is noticed."""
 _BLOCK_BYTES = 1 << 20
 _AVERAGED, _TRAINED = "averaged.module.", "network."
 """Prefixes of a network's weights in a checkpoint."""
@@ -33,7 +37,7 @@ class CheckpointFiles(CheckpointIO):
         path = Path(path)
         try:
             with path.open("w+b") as file:
-                torch.save(checkpoint, file)
+                torch.save({**checkpoint, _SEALED: True}, file)
                 _seal(file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -65,13 +69,14 @@ def load(path: Path) -> dict[str, Any]:
     if not path.is_file():  # reading a pipe would wait forever
         raise UserError(f"{path} is not a file; name a checkpoint of a run")
     try:
-        if _has_wrong_seal(path):
-            raise UserError(f"{path} is damaged: its SHA-256 does not match the one stored in it")
+        is_sealed = _has_seal(path)
         if _is_compressed(path):
             raise UserError(f"{path} is not a checkpoint of a run: it is compressed, which torch never does")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of file types that are refused anyway
             content = torch.load(path, map_location="cpu", weights_only=True)
+        if isinstance(content, dict) and content.pop(_SEALED, False) and not is_sealed:
+            raise UserError(f"{path} is damaged: the SHA-256 at its end is missing")
     except PermissionError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
     except Exception as error:
@@ -95,15 +100,28 @@ def _seal(file: IO[bytes]) -> None:
     file.write(_SEAL + digest)
 
 
-def _has_wrong_seal(path: Path) -> bool:
-    """Whether the seal does not match the content; torch would silently load some flipped bits."""
+def _has_seal(path: Path) -> bool:
+    """Whether a file has a seal; torch would silently load some flipped bits, and a file without its end.
+
+    A file without a seal ends with a zip file's last record, which announces no comment. A file that is not a
+    zip file has none either; torch refuses it.
+
+    Raises:
+        UserError: the seal is damaged, cut, or does not match the content.
+    """
     with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END) - _SEAL_BYTES
-        if size < 0:
-            return False
-        file.seek(size)
-        seal = file.read()
-        return seal.startswith(_SEAL) and seal != _SEAL + _sha256(file, size)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _ZIP_END_BYTES - _SEAL_BYTES))
+        end = file.read()
+        content, seal = end[:-_SEAL_BYTES], end[-_SEAL_BYTES:]
+        if seal.startswith(_SEAL) and content.endswith(_SEAL_BYTES.to_bytes(2, "little")):
+            if seal != _SEAL + _sha256(file, size - _SEAL_BYTES):
+                raise UserError(f"{path} is damaged: its SHA-256 does not match the one stored in it")
+            return True
+    ends_without_comment = end[-_ZIP_END_BYTES:].startswith(_ZIP_END) and end.endswith(b"\0\0")
+    if (_ZIP_END in end or _SEAL in end) and not ends_without_comment:
+        raise UserError(f"{path} is damaged: the SHA-256 at its end is incomplete")
+    return False
 
 
 def _is_compressed(path: Path) -> bool:
