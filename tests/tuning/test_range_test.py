@@ -13,10 +13,10 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from lr_range import without_step_limit
+from tempo.config.schema import SMOKE
 from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.record.run_json import RunRecord
-from tempo.report.number_format import SMOKE
 from tempo.trainer.console import print_results
 from tempo.tuning.range_figure import draw
 from tempo.tuning.range_result import analyse, write_json

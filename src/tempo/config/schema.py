@@ -254,6 +254,8 @@ SECTIONS: dict[str, type] = {
     "divergence": DivergenceConfig,
 }
 """Root nodes whose keys are all declared in this file."""
+SMOKE = "SMOKE: not comparable"
+"""Label of everything that a run with `scale=smoke` prints, draws or writes."""
 GROUPS = ("data", "model", "optimizer", "scheduler")
 """Groups that every run chooses one option from."""
 COMMON_DATA_KEYS = frozenset(key.name for key in dataclasses.fields(DataConfig)) - {"source"}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import matplotlib as mpl
 
+from tempo.config.schema import SMOKE
 from tempo.report.colours_and_axes import RC, Drawing, save
 from tempo.report.curve_figures import curve_figures
-from tempo.report.number_format import SMOKE
 from tempo.report.result_figures import result_figures
 from tempo.report.search_figures import search_figures
 from tempo.report.search_trials import Search

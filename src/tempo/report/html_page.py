@@ -14,8 +14,9 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from tempo.config.schema import SMOKE
 from tempo.report.figures import Drawn
-from tempo.report.number_format import SMOKE, shown_path
+from tempo.report.number_format import shown_path
 from tempo.report.results_table import Cell, Table
 from tempo.report.sections import Block, Content, Section, sections_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tempo.config.schema import SMOKE
 from tempo.report.figures import Drawn
-from tempo.report.number_format import SMOKE
 from tempo.report.results_table import Table
 from tempo.report.sections import Block, Content, Section, sections_of
 

@@ -13,7 +13,6 @@ from tempo.paths import ROOT
 ABSENT = "—"
 """Shown for a key that a configuration does not have, and for an empty cell."""
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
-SMOKE = "SMOKE: not comparable"
 
 
 def human(value: Any) -> str:

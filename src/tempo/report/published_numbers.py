@@ -17,13 +17,13 @@ from typing import Any
 
 import yaml
 
+from tempo.config.schema import SMOKE
 from tempo.errors import UserError, nearest
 from tempo.paths import CONF
 from tempo.report.grouping import Setting
 from tempo.report.load_runs import Run
 from tempo.report.number_format import (
     ABSENT,
-    SMOKE,
     amount,
     head_of,
     human,

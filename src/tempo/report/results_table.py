@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tempo.config.schema import SMOKE
 from tempo.report.grouping import Setting, value_of
 from tempo.report.load_runs import Run
 from tempo.report.number_format import (
     ABSENT,
-    SMOKE,
     amount,
     head_of,
     human,

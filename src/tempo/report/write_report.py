@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from tempo.config.schema import SMOKE
 from tempo.errors import UserError, printable
 from tempo.report.figures import draw
 from tempo.report.html_page import announce_page, is_page, write_page
 from tempo.report.load_runs import load
 from tempo.report.markdown import write_markdown
-from tempo.report.number_format import SMOKE, metric_name
+from tempo.report.number_format import metric_name
 from tempo.report.results_table import Table, settings_table, write_csv
 from tempo.report.sections import Content, content_of
 from tempo.report.statistics import Summary

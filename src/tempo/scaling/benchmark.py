@@ -16,10 +16,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from tempo.config.resolve_interpolations import plain
+from tempo.config.schema import SMOKE
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.record.folder_lock import FolderLock
 from tempo.record.run_json import FILE_NAME
-from tempo.report.number_format import SMOKE
 from tempo.scaling.calibrate import calibrate
 from tempo.scaling.measured_point import SUFFIX, ScalingPoint, cores, read_points, with_single
 from tempo.scaling.measured_run import point_of_run, train_within

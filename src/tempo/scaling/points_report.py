@@ -13,11 +13,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tempo.config.schema import SMOKE
 from tempo.errors import UserError, printable
 from tempo.report.figures import Drawn
 from tempo.report.html_page import page_of
 from tempo.report.markdown import markdown_of
-from tempo.report.number_format import ABSENT, SMOKE
+from tempo.report.number_format import ABSENT
 from tempo.report.results_table import Cell, Columns, Table, count_cell, no_formula, table_of, text_cell
 from tempo.report.sections import Block, Section, Text
 from tempo.report.write_report import TERMINAL_WIDTH, prepare, terminal_table

@@ -15,10 +15,9 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from tempo.config.schema import TrainerConfig
+from tempo.config.schema import SMOKE, TrainerConfig
 from tempo.distributed.exchange import exchange_of
 from tempo.record.run_json import RunRecord
-from tempo.report.number_format import SMOKE
 from tempo.scheduler.schedule import Schedule
 
 _FILE_COLUMNS = 160

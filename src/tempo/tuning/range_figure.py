@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
+from tempo.config.schema import SMOKE
 from tempo.report.colours_and_axes import (
     COLOURS,
     MOST_LINES,
@@ -19,7 +20,6 @@ from tempo.report.colours_and_axes import (
     save,
     thin,
 )
-from tempo.report.number_format import SMOKE
 from tempo.tuning.range_curve import SmoothCurve, on_common_grid
 from tempo.tuning.range_proposal import slope_per_decade
 from tempo.tuning.range_result import RangeTestResult, SettingResult

@@ -11,12 +11,13 @@ from typing import Any
 
 from tempo.config.lr_range_bounds import FILE_NAME, KIND, SCHEMA_VERSION, essentials
 from tempo.config.schedule_choice import RANGE_TEST
+from tempo.config.schema import SMOKE
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 from tempo.report.colours_and_axes import thin
 from tempo.report.grouping import group
 from tempo.report.load_runs import Run, load
-from tempo.report.number_format import SMOKE, human
+from tempo.report.number_format import human
 from tempo.tuning.range_curve import Curve, SmoothCurve, mean_curve, read_curve, smooth
 from tempo.tuning.range_proposal import (
     FEWEST_POINTS,

@@ -11,7 +11,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from tempo.config.resolve_interpolations import plain
-from tempo.report.number_format import SMOKE, human
+from tempo.config.schema import SMOKE
+from tempo.report.number_format import human
 from tempo.run.train import run_from_hydra
 from tempo.tuning.range_figure import draw
 from tempo.tuning.range_proposal import RULE_MAX, RULE_MIN, two_digits

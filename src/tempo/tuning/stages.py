@@ -10,10 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from tempo.config.schema import RunConfig
+from tempo.config.schema import SMOKE, RunConfig
 from tempo.errors import UserError
 from tempo.report.load_runs import Run
-from tempo.report.number_format import SMOKE
 from tempo.run.build_data import build_data
 from tempo.run.build_network import build_network
 from tempo.tuning.budget import Budget

@@ -12,13 +12,13 @@ from omegaconf import DictConfig
 
 from tempo.command_line.script import STARTED
 from tempo.config.check import check
-from tempo.config.schema import GROUPS, SECTIONS
+from tempo.config.schema import GROUPS, SECTIONS, SMOKE
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.record.atomic_write import write_atomically
 from tempo.record.folder_lock import FolderLock
 from tempo.record.run_folder import remove_unused
 from tempo.report.load_runs import Run
-from tempo.report.number_format import SMOKE, duration
+from tempo.report.number_format import duration
 from tempo.report.write_report import build_report
 from tempo.tuning.budget import Budget
 from tempo.tuning.stage_runs import ProcedureInterrupted, StageRuns
