@@ -1,9 +1,9 @@
-"""Complete a record's configuration with keys added to tempo since it was written."""
+"""Compose configurations for reading: a record's, completed with newer keys, and an experiment's."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from hydra.errors import CompactHydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from tempo.config.check import select
-from tempo.config.resolve_interpolations import composed
+from tempo.config.resolve_interpolations import chosen_options, composed
 from tempo.errors import UserError
-from tempo.paths import CONF
+from tempo.paths import CONF, register_resolvers
 from tempo.record.foreign_folder import check_foreign_config, foreign_overrides, without_foreign_places
 from tempo.record.run_json import FILE_NAME, RunRecord
 
+_REFUSED = (UserError, CompactHydraException, OmegaConfBaseException)
+"""Errors of a configuration that can no longer be composed."""
 _ALWAYS = ("data", "model", "optimizer", "scheduler", "trainer", "checkpoint", "data.augment")
 
 
@@ -55,6 +57,20 @@ def completed(record: RunRecord, folder: Path) -> dict[str, Any]:
     return without_foreign_places(config)
 
 
+def experiment_config(
+    experiment: str, overrides: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[str, str]] | None:
+    """Compose an experiment of conf/, and return its plain values and the option of each group.
+
+    Return None if it cannot be composed.
+    """
+    register_resolvers()
+    with _hydra_on_conf(), contextlib.suppress(*_REFUSED):
+        made = compose("train", [f"experiment={experiment}", *overrides], return_hydra_config=True)
+        return composed(made), chosen_options(made.hydra)
+    return None
+
+
 def _with_missing_keys(config: Mapping[str, Any], today: Mapping[str, Any]) -> dict[str, Any]:
     result = {**config, **{key: value for key, value in today.items() if key not in config}}
     for key, node in config.items():
@@ -70,14 +86,12 @@ def _with_missing_keys(config: Mapping[str, Any], today: Mapping[str, Any]) -> d
 
 
 def _compose(name: str, overrides: Sequence[str]) -> dict[str, Any] | None:
-    with _hydra_on_conf():
-        try:
-            return composed(compose(name, overrides=list(overrides), return_hydra_config=True))
-        except (UserError, CompactHydraException, OmegaConfBaseException):
-            return None
+    with _hydra_on_conf(), contextlib.suppress(*_REFUSED):
+        return composed(compose(name, overrides=list(overrides), return_hydra_config=True))
+    return None
 
 
-@contextmanager
+@contextlib.contextmanager
 def _hydra_on_conf() -> Iterator[None]:
     """Initialize Hydra on conf/, even if a script has initialized it already."""
     before = GlobalHydra.instance().hydra

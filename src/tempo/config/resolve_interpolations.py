@@ -53,6 +53,12 @@ def composed(config: DictConfig) -> dict[str, Any]:
         return plain(config)
 
 
+def chosen_options(hydra: Any) -> dict[str, str]:
+    """Return the option of each group of the job, from Hydra's own node; groups without one are left out."""
+    found = {str(group): option for group, option in hydra.runtime.choices.items()}
+    return {group: str(option) for group, option in found.items() if option and not group.startswith("hydra")}
+
+
 def announced(config: DictConfig) -> Any:
     """Return the value that HydraConfig will have for this configuration."""
     with hydra_knows(None):

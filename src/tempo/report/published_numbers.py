@@ -4,11 +4,14 @@ An experiment names the number it aims at in its YAML, and so in the record's co
 `paper: {source: radiuk2020, item: "Table 1, row 3", metric: test/accuracy, mean: 0.901, sd: 0.008}`.
 `mean: null` if the paper has words only, which `says: "..."` may quote. If one experiment has several rows,
 `rows: [{where: {optimizer.lr: 0.01}, item: .., mean: ..}, ..]`: a run belongs to the row with its values.
-`other_data: "..."` if the paper's data are not public; then no difference is computed.
+`other_data: "..."` if the paper's data are not public. A difference is computed only if the run has the
+setting of the row's experiment in conf/experiment/SOURCE (see `comparability`). If conf/ and an older record
+disagree about a row, conf/ counts.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ import yaml
 from tempo.config.schema import SMOKE
 from tempo.errors import UserError, nearest
 from tempo.paths import CONF
+from tempo.report.comparability import differences, listed
 from tempo.report.grouping import Setting
 from tempo.report.load_runs import Run
 from tempo.report.number_format import (
@@ -57,11 +61,14 @@ class PaperRow:
     smoke: bool
     command: str = ""
     other_data: str = ""
+    differs: tuple[str, ...] = ()
+    """What our runs have otherwise than the row."""
 
     @property
     def difference(self) -> float:
-        """Ours minus the paper's; NaN if either has no number, for other data and for smoke runs."""
-        return math.nan if self.smoke or self.other_data else self.ours.mean - self.mean
+        """Ours minus the paper's; NaN if either has no number, or if the two are not comparable."""
+        comparable = not (self.smoke or self.other_data or self.differs)
+        return self.ours.mean - self.mean if comparable else math.nan
 
     @property
     def verdict(self) -> str:
@@ -74,6 +81,8 @@ class PaperRow:
             return "the paper gives no number"
         if self.other_data:
             return f"not comparable: the paper's data are {self.other_data}"
+        if self.differs:
+            return f"not comparable: {listed(self.differs)}"
         seeds = "" if self.ours.n > 1 else " (one seed)"
         return f"{amount(self.difference, self.metric, sign=True)}{points(self.metric)}{seeds}"
 
@@ -110,25 +119,58 @@ def paper_rows(summary: Summary, asked: str | None = None) -> list[PaperRow]:
 def expected(asked: str, experiments: Path = CONF / "experiment") -> list[PaperRow]:
     """Return the published numbers of the experiments `<paper>/<start of the file's name>`, without runs."""
     source, _, start = asked.strip("/").partition("/")
-    files = sorted((experiments / source).glob("*.yaml")) if source else []
+    found = [row for row in published(source, experiments) if row.name.startswith(start)]
+    if not found:
+        names = [path.stem for path in sorted(experiments.glob(f"{source}/*.yaml"))] if source else []
+        papers = sorted(path.name for path in experiments.glob("*") if path.is_dir())
+        hint = nearest(start, names) if names else nearest(source, papers)
+        raise UserError(
+            f"--paper {asked} names no experiment with a published number.{hint} Papers: {', '.join(papers)}"
+        )
+    return [_row(row.node, "", NOT_RUN, smoke=False, command=row.command) for row in found]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A row of a paper in conf/: its node, its experiment, and the values by key that its runs have."""
+
+    node: Mapping[str, Any]
+    experiment: str
+    where: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the experiment's file."""
+        return self.experiment.rpartition("/")[2]
+
+    @property
+    def overrides(self) -> list[str]:
+        """Overrides that make the row of its experiment."""
+        return [f"{key}={human(value)}" for key, value in self.where.items()]
+
+    @property
+    def command(self) -> str:
+        """Command that runs it."""
+        return " ".join([f"python src/train.py experiment={self.experiment}", *self.overrides])
+
+
+def published(source: str, experiments: Path = CONF / "experiment") -> list[Published]:
+    """Return the rows of a paper in conf/; none for a source that is not a folder there.
+
+    Raises:
+        UserError: a file is not YAML.
+    """
+    # A record from elsewhere may name any source: never follow it out of the folder.
+    if source not in {path.name for path in experiments.glob("*") if path.is_dir()}:
+        return []
     rows = []
-    for path in files:
-        if not path.stem.startswith(start):
-            continue
+    for path in sorted((experiments / source).glob("*.yaml")):
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except yaml.YAMLError as error:
             raise UserError(f"{path} is not YAML: {error}") from error
-        for node, where in _nodes(values.get("paper") if values else None):
-            overrides = [f"{key}={human(value)}" for key, value in where.items()]
-            command = " ".join([f"python src/train.py experiment={source}/{path.stem}", *overrides])
-            rows.append(_row(node, "", NOT_RUN, smoke=False, command=command))
-    if not rows:
-        papers = sorted(path.name for path in experiments.glob("*") if path.is_dir())
-        hint = nearest(start, [path.stem for path in files]) if files else nearest(source, papers)
-        raise UserError(
-            f"--paper {asked} names no experiment with a published number.{hint} Papers: {', '.join(papers)}"
-        )
+        nodes = _nodes(values.get("paper") if values else None)
+        rows += [Published(node, f"{source}/{path.stem}", where) for node, where in nodes]
     return rows
 
 
@@ -161,11 +203,31 @@ def _rows_of(setting: Setting) -> list[PaperRow]:
             if all(key in run.flat and run.flat[key] == value for key, value in where.items()):
                 parts.setdefault((str(node["source"]), str(node.get("item"))), (node, []))[1].append(run)
     rows = []
-    for node, runs in parts.values():
+    for (source, item), (node, runs) in parts.items():
         part = Setting(setting.label, setting.values, tuple(runs))
-        ours = statistics(part, str(node.get("metric", "test/accuracy")))
-        rows.append(_row(node, setting.label, ours, smoke=part.smoke))
+        row = _row_in_conf(source, item, runs[0])
+        metric = str(node.get("metric", "test/accuracy"))
+        node = {**(node if row is None else row.node), "metric": metric}
+        has_number = math.isfinite(_number(node.get("mean")))
+        differs = _differences(part, row, source) if has_number else ()
+        ours = statistics(part, metric)
+        rows.append(_row(node, setting.label, ours, smoke=part.smoke, differs=differs))
     return rows
+
+
+def _row_in_conf(source: str, item: str, run: Run) -> Published | None:
+    """Return the row in conf/ that a run aims at: of the run's own experiment, if that has it."""
+    found = [row for row in published(source) if str(row.node.get("item")) == item]
+    return min(found, key=lambda row: row.experiment != run.record.choices.get("experiment"), default=None)
+
+
+def _differences(setting: Setting, row: Published | None, source: str) -> tuple[str, ...]:
+    if setting.smoke or not setting.completed:
+        return ()
+    if row is None:
+        return (f"conf/experiment/{source} has no such row",)
+    lines = [differences(run, row.experiment, row.overrides) for run in setting.completed]
+    return tuple(dict.fromkeys(itertools.chain(*lines)))
 
 
 def _nodes(node: Any) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
@@ -180,7 +242,13 @@ def _nodes(node: Any) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
 
 
 def _row(
-    node: Mapping[str, Any], setting: str, ours: Statistics, *, smoke: bool, command: str = ""
+    node: Mapping[str, Any],
+    setting: str,
+    ours: Statistics,
+    *,
+    smoke: bool,
+    command: str = "",
+    differs: tuple[str, ...] = (),
 ) -> PaperRow:
     return PaperRow(
         source=str(node["source"]),
@@ -194,6 +262,7 @@ def _row(
         smoke=smoke,
         command=command,
         other_data=str(node.get("other_data") or ""),
+        differs=differs,
     )
 
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tempo.command_line.script import STARTED
 from tempo.config.check import check
-from tempo.config.resolve_interpolations import plain
+from tempo.config.resolve_interpolations import chosen_options, plain
 from tempo.config.run_length import lr_factor, planned_steps, schedule_of
 from tempo.config.schema import RunConfig
 from tempo.distributed.fsdp2 import load_whole
@@ -60,18 +60,13 @@ def run_from_hydra(config: DictConfig) -> float | None:
     if checked.preview:
         show_preview(checked, folder)
         return None
-    choices = {
-        str(group): str(option)
-        for group, option in hydra.runtime.choices.items()
-        if option and not str(group).startswith("hydra")
-    }
     overrides = OmegaConf.to_container(hydra.overrides.task)
     assert isinstance(overrides, list)
     request = RunRequest(
         config=checked,
         folder=folder,
         overrides=list(map(str, overrides)),
-        choices=choices,
+        choices=chosen_options(hydra),
         # A single run also pays for the imports; a sweep's job may share them with others.
         started=STARTED if hydra.mode == RunMode.RUN else time.perf_counter(),
         trial=trial_of(hydra, checked.trainer.epochs),

@@ -11,7 +11,7 @@ from typing import Any
 from hydra import compose
 
 from tempo.config.check import check
-from tempo.config.resolve_interpolations import composed
+from tempo.config.resolve_interpolations import chosen_options, composed
 from tempo.errors import UserError
 from tempo.record.folder_lock import FolderLock
 from tempo.record.run_folder import Need, move_aside, need_of, readable_record
@@ -45,9 +45,7 @@ class StageRuns:
             made = compose("train", overrides=[*self.overrides, *more], return_hydra_config=True)
             values = composed(made)
             check(values)
-            options = {str(group): str(option) for group, option in made.hydra.runtime.choices.items()}
-            chosen = {g: o for g, o in options.items() if o != "None" and not g.startswith("hydra")}
-            self._composed[tuple(more)] = values, chosen
+            self._composed[tuple(more)] = values, chosen_options(made.hydra)
         return self._composed[tuple(more)]
 
     def need(self, name: str, more: Sequence[str]) -> Need:
