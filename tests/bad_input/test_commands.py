@@ -104,7 +104,7 @@ TRAIN: list[tuple[str, list[str]]] = [
     ),
     (
         "scheduler=onecycle scheduler.max_lr=auto scheduler.range_test=/dev/null",
-        ["run src/lr_range.py again"],
+        ["it is not a regular file; run src/lr_range.py"],
     ),
     ("model=frugal", ["model.run", "give it a value"]),
     # Hydra's own keys

@@ -97,8 +97,8 @@ RECORDS: list[tuple[str, Callable[[Path], None], str]] = [
     ("an escape sequence", changed(status="\x1b[2J\x07"), "\\x1b[2J"),
     ("a name without an end", changed(**{"x" * 100_000: 1}), "unknown keys"),
     ("removed", removed, "has no run.json"),
-    ("a folder", a_folder, "run.json is not a file"),
-    ("a pipe", a_pipe, "run.json is not a file"),
+    ("a folder", a_folder, "run.json cannot be read: it is not a regular file"),
+    ("a pipe", a_pipe, "run.json cannot be read: it is not a regular file"),
     ("a link to itself", a_link_to_itself, "run.json"),
     ("not readable", not_readable, "Permission denied"),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import pickle
 import re
 import shutil
@@ -140,6 +141,44 @@ def test_a_resumed_run_writes_through_no_link(run: Path, light: Warm, refused: R
     (run / "metrics.csv").unlink()
     (run / "metrics.csv").symlink_to("metrics.csv")
     assert "is a link to itself or out of the run's folder" in refused(light, "train.py", f"resume={run}")
+
+
+def an_endless_file(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+ENDLESS = {
+    "metrics.csv": (os.mkfifo, an_endless_file, lambda path: path.symlink_to("/dev/zero")),
+    "run.json": (os.mkfifo, an_endless_file),
+    "checkpoints/best.ckpt": (os.mkfifo, an_endless_file),
+    ".hydra/overrides.yaml": (os.mkfifo,),
+    "../sweep.json": (os.mkfifo, an_endless_file),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_file_without_an_end(name: str, run: Path, heavy: Warm, light: Warm, tmp_path: Path) -> None:
+    """A pipe, a device or a sparse file in the place of one that a script reads, or writes as it resumes."""
+    edit(run, status="interrupted")
+    if name == ".hydra/overrides.yaml":
+        (run / "run.json").unlink()
+    commands = [(light, "report.py", str(run.parent))]
+    if not name.startswith(".."):
+        commands += [(light, "train.py", f"resume={run}"), (heavy, "evaluate.py", str(run))]
+    if name == "metrics.csv":
+        commands += [(heavy, "reproduce.py", str(run), f"out={tmp_path / 'out'}")]
+    for put_in_place in ENDLESS[name]:
+        (run / name).unlink(missing_ok=True)
+        put_in_place(run / name)
+        for parent, script, *arguments in commands:
+            if put_in_place is an_endless_file and name != "run.json" and "resume" in arguments[0]:
+                continue  # damaged files of the run's own: tests/run
+            done = parent.call(script, *arguments, folder=tmp_path)
+            assert "Traceback" not in done.out + done.err, (name, script)
+            assert done.code == 0 or len(done.err.splitlines()) == 1, done.err
+            if arguments[0].startswith("resume="):
+                assert done.code == 1
 
 
 def test_a_report_writes_through_no_link(tmp_path: Path) -> None:

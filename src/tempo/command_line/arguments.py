@@ -18,6 +18,7 @@ from tempo.distributed.process_group import follows
 from tempo.errors import UserError, nearest
 from tempo.paths import CONF
 from tempo.record.foreign_folder import foreign_overrides, note_foreign
+from tempo.record.read_file import read_text
 from tempo.record.run_folder import named_run, quoted
 from tempo.record.run_json import FILE_NAME, RunRecord
 
@@ -135,7 +136,7 @@ def _read_overrides(path: Path) -> list[str]:
     overrides: Any = None
     # Not OmegaConf's reader: it copies every YAML alias, so a few nested anchors could fill the memory.
     with contextlib.suppress(YAMLError, OSError, ValueError, RecursionError):
-        overrides = safe_load(path.read_text(encoding="utf-8"))
+        overrides = safe_load(read_text(path))
     if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):
         raise UserError(f"{path} cannot be read; start a new run without resume=")
     return overrides

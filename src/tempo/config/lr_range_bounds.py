@@ -10,6 +10,7 @@ from typing import Any
 
 from tempo.config.schema import COMMON_DATA_KEYS
 from tempo.errors import UserError
+from tempo.record.read_file import read_text
 from tempo.record.run_json import flatten
 
 FILE_NAME = "lr_range.json"
@@ -68,7 +69,7 @@ def with_bounds(config: Mapping[str, Any], min_lr_is_default: bool) -> dict[str,
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_text(path))
         if values["kind"] != KIND or values["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"kind {values['kind']!r}, schema_version {values['schema_version']!r}")
         if not isinstance(values["settings"], list) or not values["settings"]:

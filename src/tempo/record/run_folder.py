@@ -14,6 +14,8 @@ from typing import Any, Literal
 from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.record.folder_lock import LOCK_FILE
+from tempo.record.foreign_folder import are_foreign
+from tempo.record.read_file import MOST_TABLE_BYTES, read_text
 from tempo.record.run_json import FILE_NAME, RunRecord, flatten
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
@@ -85,6 +87,8 @@ def check_folder(config: Mapping[str, Any], folder: Path) -> None:
     if config["resume"]:
         return check_resumable(config, folder)
     check_beginning(config)
+    if are_foreign():  # resume= of a folder without a record starts its run again
+        _check_entries(folder)
     if (folder / FILE_NAME).exists():
         record = RunRecord.read(folder)
         if record.finished:
@@ -104,12 +108,7 @@ def check_beginning(config: Mapping[str, Any]) -> None:
 def check_resumable(config: Mapping[str, Any], folder: Path) -> None:
     """Raise UserError if a run has a result, links out of its folder, or a different configuration."""
     record = RunRecord.read(folder)
-    for path in folder.rglob("*"):
-        if path.is_symlink() and not _leads_into(path, folder):
-            raise UserError(
-                f"{path} is a link to itself or out of the run's folder, and a resumed run would write "
-                "through it; replace it by the file it points to, or start a new run without resume="
-            )
+    _check_entries(folder)
     if record.status == "diverged":
         raise UserError(
             f"{folder} diverged after {record.steps} steps and cannot be resumed; start a new run with a "
@@ -132,6 +131,21 @@ def check_resumable(config: Mapping[str, Any], folder: Path) -> None:
             )
 
 
+def _check_entries(folder: Path) -> None:
+    """Raise UserError if a run that writes in this folder would write out of it, or wait for a pipe."""
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not _leads_into(path, folder):
+            raise UserError(
+                f"{path} is a link to itself or out of the run's folder, and a resumed run would write "
+                "through it; replace it by the file it points to, or start a new run without resume="
+            )
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UserError(
+                f"{path} is a pipe, a socket or a device, at which a resumed run could wait for ever; "
+                "remove it, or start a new run without resume="
+            )
+
+
 def _leads_into(link: Path, folder: Path) -> bool:
     try:
         return link.resolve().is_relative_to(folder.resolve())
@@ -141,8 +155,8 @@ def _leads_into(link: Path, folder: Path) -> bool:
 
 def _last_rate(folder: Path) -> str:
     try:
-        with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
-            return f"{[float(row['lr']) for row in csv.DictReader(file) if row['lr']][-1]:g}"
+        rows = csv.DictReader(read_text(folder / "metrics.csv", MOST_TABLE_BYTES).splitlines())
+        return f"{[float(row['lr']) for row in rows if row['lr']][-1]:g}"
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return "<its last rate>"
 
@@ -190,14 +204,14 @@ def remove_unused(folder: Path) -> None:
 
 def _was_refused_by_a_rank(folder: Path) -> bool:
     try:
-        return "refused" in json.loads((folder / "ranks" / "error.json").read_text(encoding="utf-8"))
+        return "refused" in json.loads(read_text(folder / "ranks" / "error.json"))
     except (OSError, ValueError):
         return False
 
 
 def _has_our_lock(folder: Path) -> bool:
     try:
-        return (folder / LOCK_FILE).read_text(encoding="utf-8").strip() == str(os.getpid())
+        return read_text(folder / LOCK_FILE).strip() == str(os.getpid())
     except (OSError, UnicodeDecodeError):
         return False
 

@@ -16,6 +16,7 @@ from typing import Any, TypedDict, get_args, get_origin, get_type_hints, is_type
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 from tempo.record.foreign_folder import check_plain
+from tempo.record.read_file import read_text
 
 SCHEMA_VERSION = 2
 FILE_NAME = "run.json"
@@ -198,13 +199,12 @@ class RunRecord:
         """Return the record in a run's folder; raise UserError with the folder's name if there is none."""
         path = folder / FILE_NAME
         try:
-            if path.exists() and not path.is_file():  # reading a pipe would wait forever
-                raise UserError(f"{path} is not a file: {folder} is not the folder of a run")
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"{folder} has no {FILE_NAME}: it is not the folder of a run") from None
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} cannot be read: {error}") from error
+            why = error.strerror if isinstance(error, OSError) else error
+            raise UserError(f"{path} cannot be read: {why}") from error
         return cls.from_json(text, str(path))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tempo.config.schema import SMOKE
+from tempo.record.read_file import read_start
 from tempo.report.figures import Drawn
 from tempo.report.number_format import shown_path
 from tempo.report.results_table import Cell, Table
@@ -61,9 +62,8 @@ def announce_page(path: Path) -> None:
 def is_page(path: Path) -> bool:
     """Whether a file is a page that tempo wrote."""
     try:
-        with path.open(encoding="utf-8") as file:
-            return _MARK in file.read(1000)
-    except (OSError, UnicodeDecodeError):
+        return _MARK.encode() in read_start(path, 1000)
+    except OSError:
         return False
 
 

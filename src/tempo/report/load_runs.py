@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tempo.errors import UserError
+from tempo.record.read_file import MOST_TABLE_BYTES, read_text
 from tempo.record.run_json import FILE_NAME, SWEEP_FILE, RunRecord, flatten
 
 Array = NDArray[np.float64]
@@ -178,7 +179,12 @@ def _add(found: Collection, folder: Path, given: Path, sweep: Sweep | None) -> N
         command = sweep.command_of(jobs[0].overrides) if sweep and jobs else ""
         found.unreadable.append(Unreadable(folder, str(error), command))
         return
-    found.runs.append(Run(folder, record, read_curves(folder / CURVES_FILE), given, sweep))
+    curves: dict[str, Array] = {}
+    try:
+        curves = read_curves(folder / CURVES_FILE)
+    except UserError as error:
+        found.unreadable.append(Unreadable(folder, f"{error}; its run is shown without curves"))
+    found.runs.append(Run(folder, record, curves, given, sweep))
 
 
 def _add_missing_jobs(found: Collection, top: Path, seen: set[Path], sweep: Sweep) -> None:
@@ -193,10 +199,10 @@ def _add_missing_jobs(found: Collection, top: Path, seen: set[Path], sweep: Swee
 
 def _read_sweep(folder: Path, found: Collection) -> Sweep | None:
     path = folder / SWEEP_FILE
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_text(path))
         if not all(isinstance(values[key], list) for key in ("command", "keys", "jobs")):
             raise TypeError("command, keys and jobs must be lists")
         jobs = tuple(SweepJob(folder / job["folder"], tuple(job["overrides"])) for job in values["jobs"])
@@ -208,11 +214,17 @@ def _read_sweep(folder: Path, found: Collection) -> Sweep | None:
 
 
 def read_curves(path: Path) -> dict[str, Array]:
-    """Return the columns of a metrics.csv, NaN for empty cells; half-written rows are left out."""
+    """Return the columns of a metrics.csv, NaN for empty cells; half-written rows are left out.
+
+    Raises:
+        UserError: the file exists, but is not a regular file, is too large or cannot be opened.
+    """
     try:
-        text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "")
-    except OSError:
+        text = read_text(path, MOST_TABLE_BYTES, errors="replace").replace("\0", "")
+    except (FileNotFoundError, NotADirectoryError):
         return {}
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); restore or delete it") from error
     whole, _, _ = text.rpartition("\n")
     rows = csv.reader(io.StringIO(whole))
     header = next(rows, [])

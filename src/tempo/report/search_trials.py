@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tempo.record.read_file import read_text
 from tempo.record.run_folder import SEARCH_FILE
 from tempo.report.load_runs import Collection, Sweep, Unreadable
 from tempo.report.number_format import amount, counted, head_of, human, metric_name, short_keys, unit
@@ -122,7 +123,7 @@ def searches_of(found: Collection) -> list[Search]:
     searches = []
     for sweep in found.sweeps:
         path = sweep.folder / SEARCH_FILE
-        if not path.is_file():
+        if not path.exists():
             continue
         try:
             searches.append(_read(sweep, path))
@@ -156,7 +157,7 @@ def trials_table(search: Search) -> Table:
 
 
 def _read(sweep: Sweep, path: Path) -> Search:
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = json.loads(read_text(path))
     if not all(isinstance(values[key], kind) for key, kind in ENTRIES.items()):
         raise TypeError("entries of the wrong type")
     pruner = values.get("pruner")

@@ -22,6 +22,7 @@ from tempo.record.environment import (
     switches,
     versions,
 )
+from tempo.record.read_file import read_start
 from tempo.record.run_json import RunRecord, config_hash
 from tempo.run.build_run import RunParts
 from tempo.run.callbacks import metric_mode
@@ -58,11 +59,11 @@ def keep_diff(record: RunRecord, folder: Path, diff: bytes, *, resumed: bool) ->
     """Write the diff next to the record; if it differs from an earlier session's, give it a new name."""
     if not diff:
         return
-    name = DIFF_FILE
-    if resumed and (folder / name).exists() and (folder / name).read_bytes() != diff[:LARGEST_DIFF]:
+    name, kept = DIFF_FILE, diff[:LARGEST_DIFF]
+    if resumed and (folder / name).exists() and read_start(folder / name, LARGEST_DIFF + 1) != kept:
         name = f"git_{record.git['diff_sha256'][:12]}.diff"
     record.git["diff"] = name
-    write_atomically(folder / name, diff[:LARGEST_DIFF])
+    write_atomically(folder / name, kept)
 
 
 def record_parts(record: RunRecord, parts: RunParts, world_size: int) -> None:

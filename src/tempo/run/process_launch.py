@@ -16,6 +16,7 @@ from tempo.distributed.child_process import ChildProcess, exit_reason, last_line
 from tempo.distributed.process_group import OURS, follows, rendezvous
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
+from tempo.record.read_file import read_bytes, read_text
 from tempo.record.run_json import FILE_NAME, RunRecord
 from tempo.run.run_request import RunRequest
 
@@ -84,13 +85,13 @@ def launch_group(request: RunRequest) -> RunRecord:
 
 
 def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.exists() else None
+    return read_bytes(path) if path.exists() else None
 
 
 def _cause(logs: Path) -> dict[str, Any]:
     """Return the error that a rank wrote when it failed; empty if it was killed."""
     try:
-        cause: dict[str, Any] = json.loads((logs / ERROR_FILE).read_text(encoding="utf-8"))
+        cause: dict[str, Any] = json.loads(read_text(logs / ERROR_FILE))
     except (FileNotFoundError, ValueError):  # ValueError: the rank was killed while writing
         return {}
     return cause

@@ -15,6 +15,7 @@ from tempo.config.value_types import fits
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 from tempo.record.environment import cpu_name, versions
+from tempo.record.read_file import read_text
 from tempo.scaling.cost_model import Method
 
 SCHEMA_VERSION = 1
@@ -184,7 +185,7 @@ def read_points(folders: Iterable[Path]) -> tuple[list[ScalingPoint], list[str]]
     for folder in folders:
         for path in sorted(folder.rglob(f"*{SUFFIX}")):
             try:
-                points.append(ScalingPoint.from_json(path.read_text(encoding="utf-8"), str(path)))
+                points.append(ScalingPoint.from_json(read_text(path), str(path)))
             except (UserError, OSError, UnicodeDecodeError) as error:
                 refused.append(str(error))
     return points, refused

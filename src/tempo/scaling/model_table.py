@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tempo.record.atomic_write import write_atomically
+from tempo.record.read_file import read_text
 from tempo.report.number_format import ABSENT
 from tempo.report.results_table import Cell, Table, number_cell
 
@@ -62,7 +63,7 @@ def read_sizes(folders: Sequence[Path]) -> list[ModelSize]:
     found: dict[str, ModelSize] = {}
     for folder in folders:
         try:
-            rows = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+            rows = json.loads(read_text(folder / FILE_NAME))
             found |= {row["name"]: ModelSize(**row) for row in rows}
         except (OSError, ValueError, TypeError, KeyError):
             continue

@@ -21,6 +21,7 @@ from torch import Tensor, distributed
 from tempo.distributed.child_process import die_with_parent
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
+from tempo.record.read_file import read_text
 from tempo.scaling.cost_model import Duplex
 
 _SMALL_ROUNDS, _LARGE_ROUNDS = 200, 5
@@ -47,7 +48,7 @@ class Link:
     def read(cls, path: Path) -> Link:
         """Read a file that this program wrote; raise UserError for any other file."""
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            return cls(**json.loads(read_text(path)))
         except (OSError, ValueError, TypeError) as error:
             raise UserError(
                 f"{path} is not a measured link; write one with "

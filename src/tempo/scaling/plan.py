@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from tempo.config.check import check
 from tempo.config.schema import RunConfig
 from tempo.errors import UserError
+from tempo.record.read_file import read_text
 from tempo.scaling.cost_model import Method
 from tempo.scaling.measured_point import SUFFIX, ScalingPoint, of_this_machine
 from tempo.scaling.settings import ScalingSettings
@@ -84,7 +85,7 @@ class PlannedPoint:
         if not self.path.is_file():
             return None
         try:
-            return ScalingPoint.from_json(self.path.read_text(encoding="utf-8"), str(self.path))
+            return ScalingPoint.from_json(read_text(self.path), str(self.path))
         except (UserError, OSError, UnicodeDecodeError):
             return None  # measured again
 

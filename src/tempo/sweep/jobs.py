@@ -12,6 +12,7 @@ from typing import Any
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 from tempo.record.folder_lock import FolderLock
+from tempo.record.read_file import read_text
 from tempo.record.run_folder import (
     FIRST_FILES,
     FIRST_FILES_OF_RANKS,
@@ -79,7 +80,7 @@ class Job:
     def _began_before(self) -> bool:
         """Whether the last attempt left no record but an earlier one at this configuration did."""
         try:
-            text = (self.folder / PREVIOUS_RECORD).read_text(encoding="utf-8")
+            text = read_text(self.folder / PREVIOUS_RECORD)
             return RunRecord.from_json(text).config_hash == self.config_hash
         except (OSError, UnicodeDecodeError, UserError):
             return False
@@ -161,7 +162,7 @@ def write_sweep(folder: Path, command: Sequence[str], keys: Sequence[str], jobs:
 
 def _known_jobs(folder: Path) -> list[dict[str, Any]]:
     try:
-        jobs = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))["jobs"]
+        jobs = json.loads(read_text(folder / SWEEP_FILE))["jobs"]
         return [job for job in jobs if isinstance(job["slug"], str)]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []

@@ -68,6 +68,8 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not exist: the run has saved no such checkpoint")
     if not path.is_file():  # reading a pipe would wait forever
         raise UserError(f"{path} is not a file; name a checkpoint of a run")
+    if path.stat().st_size > _memory_bytes():  # a sparse file of any size takes no space on the disk
+        raise UserError(f"{path} is larger than this machine's memory; name a checkpoint of a run")
     try:
         is_sealed = _has_seal(path)
         if _is_compressed(path):
@@ -122,6 +124,14 @@ def _has_seal(path: Path) -> bool:
     if (_ZIP_END in end or _SEAL in end) and not ends_without_comment:
         raise UserError(f"{path} is damaged: the SHA-256 at its end is incomplete")
     return False
+
+
+def _memory_bytes() -> float:
+    """Return the size of this machine's memory; infinity if the system does not tell it."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
 
 
 def _is_compressed(path: Path) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tempo.record.atomic_write import write_atomically
+from tempo.record.read_file import MOST_TABLE_BYTES, read_text
 from tempo.trainer.checkpoint_file import flush_to_disk
 
 FILE_NAME = "metrics.csv"
@@ -56,6 +57,6 @@ class MetricsFile:
         """Return the complete rows; a line that a killed process left unfinished is skipped."""
         if not self.path.exists():
             return []
-        text = self.path.read_text(encoding="utf-8")
+        text = read_text(self.path, MOST_TABLE_BYTES)
         whole = text[: text.rfind("\n") + 1].splitlines()  # an unfinished number could look complete
         return [row for row in csv.DictReader(whole) if None not in row and None not in row.values()]

@@ -12,6 +12,7 @@ from tempo.config.schema import field_types
 from tempo.config.value_types import check_types
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
+from tempo.record.read_file import read_text
 from tempo.record.run_json import FILE_NAME
 from tempo.tuning.plan import Plan, Price
 
@@ -45,7 +46,7 @@ def read_state(folder: Path, command: Mapping[str, Any]) -> EarlierCalls:
     """
     path = folder / TUNE_FILE
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
+        state = json.loads(read_text(path))
         if state.get("schema_version") != SCHEMA_VERSION:
             return EarlierCalls()
     except (OSError, ValueError, AttributeError, RecursionError):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
+from tempo.record.read_file import read_text
 
 # States from which a job can return by itself are left out: REQUEUED, SUSPENDED, COMPLETING, ...
 _OVER = {
@@ -122,7 +123,7 @@ class SubmittedJobs:
     def read(self) -> dict[str, Submitted]:
         """Return the last submission of each job, by the name of its folder."""
         try:
-            values = json.loads(self.path.read_text(encoding="utf-8"))
+            values = json.loads(read_text(self.path))
             return {slug: Submitted(**entry) for slug, entry in values.items()}
         except FileNotFoundError:
             return {}

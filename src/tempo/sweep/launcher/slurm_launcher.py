@@ -20,6 +20,7 @@ from tempo.config.schema import TrainerConfig, key
 from tempo.distributed.interrupt_counter import StopSignals
 from tempo.errors import UserError
 from tempo.paths import ROOT
+from tempo.record.read_file import read_text
 from tempo.record.run_json import config_hash
 from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides, read_settings
 from tempo.sweep.launcher.job_process import PackedJob
@@ -275,7 +276,7 @@ class SlurmLauncher(IsolatingLauncher):
         found = {}
         for task in range(job.submitted.tasks if job.submitted else 0):
             with contextlib.suppress(FileNotFoundError):
-                text = outcome_file(self.folder, job.slug, task).read_text(encoding="utf-8")
+                text = read_text(outcome_file(self.folder, job.slug, task))
                 found[task] = Outcome.from_json(text)
         return found
 
