@@ -207,15 +207,34 @@ def test_a_report_writes_through_no_link(tmp_path: Path) -> None:
 EVIL = "<script>alert(1)</script>[x](javascript:alert(1))![i](https://evil.example/i.png)`|\x1b[2J"
 
 
+FORMULAS = (
+    "=cmd|'/c calc'!A1",
+    "+1+1",
+    "-2+3",
+    "@SUM(A1)",
+    "\t=1",
+    " =1",
+    "\ufeff=1",
+    "a;=1",
+    "b\n@x",
+    "\uff1d1",
+)
+
+
 def test_a_record_stays_text_in_every_output(tmp_path: Path) -> None:
     """The page has its own test, in tests/report; this is Markdown, CSV and the terminal."""
-    for seed, formula in enumerate(("=cmd|'/c calc'!A1", "+1+1", "-2+3", "@SUM(A1)", "\t=1")):
+    for seed, formula in enumerate(FORMULAS):
         write_run(
             tmp_path / f"s/{seed}",
             seed=seed,
             name=EVIL,
             model__variant=formula,
-            fields={"reason": formula, "device": EVIL, "versions": {EVIL: EVIL}},
+            fields={
+                "reason": formula,
+                "device": EVIL,
+                "versions": {EVIL: EVIL},
+                "metrics": {formula: {formula: 0.5}, "test": {formula: 0.5}},
+            },
             status="failed",
         )
     write_run(tmp_path / "s/good", model__variant=-0.5, name=EVIL)
@@ -224,11 +243,15 @@ def test_a_record_stays_text_in_every_output(tmp_path: Path) -> None:
     markdown = re.sub(r"```.*?```", "", (tmp_path / "out" / "report.md").read_text(), flags=re.DOTALL)
     for raw in ("<script", "[x](", "![i]("):
         assert not re.search(rf"(?<!\\){re.escape(raw)}", markdown)
-    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "results.csv").read_text())))
-    assert len(rows) == 6
-    for row in rows:
+    text = (tmp_path / "out" / "results.csv").read_text()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == len(FORMULAS) + 1
+    for row in (dict(zip(rows[0], rows[0], strict=True)), *rows):
         for cell in row.values():
-            assert not re.match(r"[=@\t\r]|[+-](?![\d.]+$)", cell)
+            for part in re.split(r"[;\t\r\n]", cell):  # where a spreadsheet may split a line
+                assert not re.match(
+                    r"[=@\uff1d]|[+-](?![\d.]+$)", re.sub(r"^[\W_]*?(?=[=@\uff1d+'-])", "", part, count=1)
+                )
     assert "-0.5" in {row["model.variant"] for row in rows}, "a negative number stays one"
     assert "'=cmd|'/c calc'!A1" in {row["model.variant"] for row in rows}
     assert "\x1b" not in screen_text(tmp_path / "s")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ from tempo.report.statistics import Statistics, Summary, describe, known_metrics
 
 Row = TypeVar("Row")
 SPLIT_ORDER = ("val", "test", "train")
+_FORMULA = re.compile(
+    r"(^|[;\t\r\n])(?=[\s\x00-\x1f\u200b-\u200f\u202a-\u202e\u2060\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20])"
+)
 NOT_COMPLETED = ("pruned", "diverged", "failed", "interrupted", "running")
 
 
@@ -127,10 +131,17 @@ def write_csv(summary: Summary, path: Path) -> None:
         ("reason", lambda run: run.record.reason),
         ("folder", lambda run: shown_path(run.folder)),
     ]
+    rows = ([_raw(value(run)) for _, value in columns] for run in summary.runs)
+    write_rows([head for head, _ in columns], rows, path)
+
+
+def write_rows(heads: Sequence[str], rows: Iterable[Sequence[Any]], path: Path) -> None:
+    """Write a CSV file for spreadsheets, in which no text, heads included, is evaluated as a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([head for head, _ in columns])
-    writer.writerows([_raw(value(run)) for _, value in columns] for run in summary.runs)
+    writer.writerows(
+        [no_formula(cell) if isinstance(cell, str) else cell for cell in row] for row in (heads, *rows)
+    )
     path.write_text(text.getvalue(), encoding="utf-8")
 
 
@@ -186,8 +197,11 @@ def joules_name(runs: Sequence[Run]) -> str:
 
 
 def no_formula(text: str) -> str:
-    """Put an apostrophe before text that a spreadsheet would evaluate as a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    """Put an apostrophe before text that a spreadsheet would evaluate as a formula.
+
+    A spreadsheet may skip blanks before it, read full-width signs, and split a line at semicolons and tabs.
+    """
+    return _FORMULA.sub(r"\1'", text)
 
 
 def _ordered_metrics(summary: Summary) -> list[str]:
@@ -236,4 +250,4 @@ def _raw(value: Any) -> Any:
     if isinstance(value, float) and math.isnan(value):
         return ""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if is_number else no_formula(human(value))
+    return value if is_number else human(value)

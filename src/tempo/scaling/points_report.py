@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections import Counter
@@ -19,7 +18,7 @@ from tempo.report.figures import Drawn
 from tempo.report.html_page import page_of
 from tempo.report.markdown import markdown_of
 from tempo.report.number_format import ABSENT
-from tempo.report.results_table import Cell, Columns, Table, count_cell, no_formula, table_of, text_cell
+from tempo.report.results_table import Cell, Columns, Table, count_cell, table_of, text_cell, write_rows
 from tempo.report.sections import Block, Section, Text
 from tempo.report.write_report import TERMINAL_WIDTH, prepare, terminal_table
 from tempo.scaling.figures import draw
@@ -205,18 +204,9 @@ def _as_text(table: Table, title: str) -> str:
 
 def write_csv(points: Sequence[ScalingPoint], path: Path) -> None:
     """Write one row per point with all its fields in plain numbers; lists and mappings are JSON."""
-    text = io.StringIO()
     rows = [json.loads(point.to_json()) for point in ordered(points)]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(rows[0] if rows else [])
-    writer.writerows([_plain(value) for value in row.values()] for row in rows)
-    path.write_text(text.getvalue(), encoding="utf-8")
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, (list, dict)):
-        return json.dumps(value)
-    return no_formula(value) if isinstance(value, str) else value
+    plain = [[json.dumps(v) if isinstance(v, (list, dict)) else v for v in row.values()] for row in rows]
+    write_rows(list(rows[0]) if rows else [], plain, path)
 
 
 def surroundings(points: Sequence[ScalingPoint]) -> Table:
