@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -104,18 +104,31 @@ def _names_of_threads() -> list[str]:
     return sorted(names)
 
 
+def fork_server() -> ForkServerContext:
+    """The server that processes of tests are forked from: it holds torch, Lightning and Hydra imported."""
+    context = multiprocessing.get_context("forkserver")
+    # Python 3.11's server does not get sys.path, and passes over what it cannot import.
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    context.set_forkserver_preload(
+        [
+            "tests.jobs",
+            "tests.script_process",
+            "tempo.command_line.script",
+            "tempo.run.train",
+            "tempo.sweep.grid_sweeper",
+            "tempo.sweep.launcher.local_launcher",
+            "torch.utils.tensorboard",
+        ]
+    )
+    return context
+
+
 def start_job(
     folder: Path, overrides: Sequence[str], environment: dict[str, str] | None = None
 ) -> ForkServerProcess:
     """The same in a process of its own, which starts at once: a server holds torch already imported."""
     folder.mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("forkserver")
-    # Python 3.11's server does not get sys.path, and passes over what it cannot import.
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    context.set_forkserver_preload(
-        ["tempo.run.train", "tests.jobs", "tensorboard.summary.writer.event_file_writer"]
-    )
-    process = context.Process(target=_child, args=(str(folder), list(overrides), environment or {}))
+    process = fork_server().Process(target=_child, args=(str(folder), list(overrides), environment or {}))
     process.start()
     return process
 

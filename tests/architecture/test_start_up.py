@@ -6,21 +6,19 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from tests.architecture.house import SRC
 from tests.architecture.test_imports import SCRIPTS, light_sources
 
 HEAVY = ("torch", "torchvision", "pytorch_lightning", "torchmetrics")
 
 
-def heavy_modules_after(modules: list[str]) -> list[str]:
-    """Import `modules` in a new interpreter; which of the heavy ones came along?"""
+def heavy_modules_after(modules: list[str], heavy: tuple[str, ...] = HEAVY) -> list[str]:
+    """Import `modules` in a new interpreter; which is the first to load heavy ones?"""
     program = (
         "import importlib, sys\n"
         f"for name in {modules!r}:\n"
         "    importlib.import_module(name)\n"
-        f"    heavy = [module for module in {HEAVY!r} if module in sys.modules]\n"
+        f"    heavy = [module for module in {heavy!r} if module in sys.modules]\n"
         "    if heavy:\n"
         "        print(name, 'loads', *heavy)\n"
         "        break\n"
@@ -43,10 +41,9 @@ def test_light_rooms_load_without_torch() -> None:
     assert heavy_modules_after(modules) == []
 
 
-@pytest.mark.parametrize("script", [source.module for source in SCRIPTS])
-def test_scripts_start_without_torch(script: str) -> None:
-    assert heavy_modules_after([script]) == []
+def test_scripts_start_without_torch() -> None:
+    assert heavy_modules_after([source.module for source in SCRIPTS]) == []
 
 
 def test_the_probe_would_notice() -> None:
-    assert heavy_modules_after(["torch"]) == ["torch loads torch"]
+    assert heavy_modules_after(["string", "wave", "json"], heavy=("wave",)) == ["wave loads wave"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import nn
 
 from tempo.distributed.fsdp2 import units
 from tests.distributed import fsdp2_ranks
-from tests.jobs import compose_job, finish, options
+from tests.jobs import compose_job, finish, fork_server, options
 
 REFUSED = {"lbfgs", "bfgs", "newton_cg", "muon", "schedule_free"}
 
@@ -30,7 +29,7 @@ def test_every_optimizer_steps_parts_as_it_would_the_whole(tmp_path: Path) -> No
     """Gradients are clipped by the norm over all parts; halfway the state is saved whole and split again."""
     names = [name for name in options("optimizer") if name not in REFUSED]
     settings = [compose_job([f"optimizer={name}"])[0]["optimizer"] for name in names]
-    context = multiprocessing.get_context("forkserver")
+    context = fork_server()
     arguments = (str(tmp_path), 1000, settings)
     group = [context.Process(target=fsdp2_ranks.main, args=(rank, *arguments)) for rank in range(2)]
     for process in group:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from collections.abc import Sequence
 from itertools import product
@@ -18,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tempo.distributed.ps_sync import ServerSettings, place_parameters, use_server
 from tempo.record.run_json import RunRecord
 from tests.conftest import Train, Trained
-from tests.jobs import SMALL, finish, start_group
+from tests.jobs import SMALL, finish, fork_server, start_group
 
 STEPS = 20
 JOB = [
@@ -96,7 +95,7 @@ def _average_large_gradients(rank: int, store: str) -> None:
 
 def test_a_compressed_sum_does_not_overflow(tmp_path: Path) -> None:
     """The largest float16 is 65,504: every sum here is above it, no mean is."""
-    context = multiprocessing.get_context("forkserver")
+    context = fork_server()
     group = [
         context.Process(target=_average_large_gradients, args=(rank, str(tmp_path / "store")))
         for rank in range(2)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tempo.paths import ROOT
 from tempo.record.run_json import RunRecord
 from tests.jobs import rows_written
+from tests.script_process import ScriptProcess
 
 pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes by /proc")
@@ -27,23 +25,17 @@ MARK = "TEMPO_TEST_RUN"
 """In the environment of all processes of a run."""
 
 
-class Script:
+class Script(ScriptProcess):
     """`src/train.py` with two workers of the asynchronous server, and the processes that it has started."""
 
     def __init__(self, folder: Path, *overrides: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "src" / "train.py"), *JOB, *overrides, f"hydra.run.dir={folder}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", MARK: str(folder)},
+        super().__init__(
+            "train.py", *JOB, *overrides, f"hydra.run.dir={folder}", environment={MARK: str(folder)}
         )
         self.mark = f"{MARK}={folder}"
 
     def processes(self) -> Iterator[tuple[int, str, list[str]]]:
-        """Id, title and environment of every process of the run, Ray's included, that is alive."""
+        """Id, title and environment of every process that the script has started, Ray's included."""
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 state = (path / "stat").read_text().rpartition(")")[2].split()[0]
@@ -73,18 +65,9 @@ class Script:
     def wait_until(self, reached: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not reached():
-            assert self.process.poll() is None, self.process.communicate(timeout=5)
+            assert self.is_alive(), self.finish()
             assert time.monotonic() < deadline
             time.sleep(0.05)
-
-    def finish(self) -> tuple[int, str, str]:
-        """Exit code and what was printed; a script that hangs is killed and fails the test."""
-        try:
-            out, err = self.process.communicate(timeout=PATIENCE_SECONDS)
-        finally:
-            if self.process.poll() is None:
-                os.killpg(self.process.pid, signal.SIGKILL)
-        return self.process.returncode, out, err
 
     def left(self, patience_seconds: float = 15) -> list[str]:
         """What is still alive of the run after a while."""
@@ -96,7 +79,7 @@ class Script:
 
 def test_a_run_goes_on_without_a_dead_worker_and_stops_and_resumes(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    job = ["trainer.epochs=24", "scheduler=onecycle", "scheduler.max_lr=0.02", "scheduler.min_lr=0.002"]
+    job = ["trainer.epochs=12", "scheduler=onecycle", "scheduler.max_lr=0.02", "scheduler.min_lr=0.002"]
     job += ["server.max_staleness=1"]
     script = Script(folder, *job)
     script.wait_until(lambda: rows_written(folder) >= 5)
@@ -104,7 +87,7 @@ def test_a_run_goes_on_without_a_dead_worker_and_stops_and_resumes(tmp_path: Pat
     time.sleep(1)  # the starter looks for dead workers every 0.2 s, and then tells the server
     before = rows_written(folder)
     script.wait_until(lambda: rows_written(folder) >= before + 20)
-    os.kill(script.process.pid, signal.SIGTERM)
+    script.send_signal(signal.SIGTERM)
     code, out, err = script.finish()
     assert (code, err) == (130, "")
     assert "worker 1 died" in out
@@ -117,7 +100,7 @@ def test_a_run_goes_on_without_a_dead_worker_and_stops_and_resumes(tmp_path: Pat
     assert (code, err) == (0, "")
     record = RunRecord.read(folder)
     found = record.exchange
-    steps = 24 * (record.data["train"] // 16)
+    steps = 12 * (record.data["train"] // 16)
     assert (record.status, record.steps, record.world_size) == ("completed", steps, 2)
     assert sum(found["staleness"].values()) == sum(found["steps_of_workers"].values()) == steps
     assert found["staleness_max"] <= 1
@@ -152,8 +135,9 @@ def test_the_servers_death_is_one_line(tmp_path: Path) -> None:
 def test_a_killed_run_leaves_no_process(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     script = Script(folder, LONG)
-    script.wait_until(lambda: rows_written(folder) >= 1)
+    # Ray's own processes and both workers are there; the rest of their start would only take longer.
+    script.wait_until(lambda: sum("tempo.run.worker" in title for _, title, _ in script.processes()) == 2)
     assert len(list(script.processes())) > 5
-    os.kill(script.process.pid, signal.SIGKILL)
+    script.kill()
     script.finish()
     assert script.left() == []

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tempo.errors import UserError
-from tempo.paths import ROOT
 from tempo.record.run_json import RunRecord
 from tempo.run.process_launch import launch_group
 from tempo.run.run_request import RunRequest
 from tests.jobs import SMALL, checked_job
+from tests.script_process import run_script
 
 NETWORK = """
 import os
@@ -40,20 +38,17 @@ def test_the_cause_is_named_and_the_next_job_runs(tmp_path: Path) -> None:
     option = "_target_: fragile.Fragile\nbreaks: false\n"
     (tmp_path / "conf" / "model" / "fragile.yaml").write_text(option, encoding="utf-8")
     job = ["model=fragile", *SMALL[1:], "trainer=ddp_cpu", "trainer.max_steps=8"]
-    given = [f"hydra.searchpath=[file://{tmp_path}/conf]", f"hydra.sweep.dir={tmp_path}/sweep", "-m"]
-    command = [sys.executable, "src/train.py", *job, *given, "model.breaks=true,false"]
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 1, done.stderr
+    given = [f"hydra.searchpath=[file://{tmp_path}/conf]", f"hydra.sweep.dir={tmp_path}/sweep"]
+    given += ["hydra/launcher=local", "model.breaks=true,false", "-m"]
+    done = run_script("train.py", *job, *given, environment={"PYTHONPATH": str(tmp_path)})
+    assert done.code == 1, done.err
     broken, whole = (RunRecord.read(tmp_path / "sweep" / f"breaks={word}") for word in ("True", "False"))
-    assert (broken.status, whole.status) == ("failed", "completed"), done.stdout + done.stderr
+    assert (broken.status, whole.status) == ("failed", "completed"), done.out + done.err
     assert broken.reason == "rank 1: MemoryError: out of memory on this device"
     assert whole.world_size == 2
-    assert broken.reason in done.stdout.replace("\n", " ")
-    assert "Traceback" not in done.stdout + done.stderr
+    assert broken.reason in done.out.replace("\n", " ")
+    printed = (tmp_path / "sweep" / "breaks=True" / "console.log").read_text(encoding="utf-8")
+    assert "Traceback" not in done.out + done.err + printed
     assert "fragile.py" in (tmp_path / "sweep" / "breaks=True" / "ranks" / "rank1.log").read_text()
 
 

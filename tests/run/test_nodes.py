@@ -16,8 +16,8 @@ from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.record.run_json import RunRecord
 from tests.jobs import SMALL
+from tests.script_process import ScriptProcess
 
-SECONDS = 180
 TWO = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
 
 
@@ -35,42 +35,41 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def start(command: list[str], **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 def test_two_nodes_each_start_their_part(tmp_path: Path) -> None:
     folder, port = tmp_path / "run", free_port()
     job = [*SMALL, "trainer=ddp_cpu", "trainer.devices=1", "trainer.num_nodes=2", "trainer.max_steps=6"]
-    command = [sys.executable, "src/train.py", *job, f"hydra.run.dir={folder}"]
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    nodes = [start(command, NODE_RANK=str(rank), **meeting) for rank in range(2)]
-    printed = [node.communicate(timeout=SECONDS)[0] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], printed
+    nodes = [
+        ScriptProcess(
+            "train.py", *job, f"hydra.run.dir={folder}", environment={**meeting, "NODE_RANK": str(rank)}
+        )
+        for rank in range(2)
+    ]
+    ended = [node.finish() for node in nodes]
+    assert [node.code for node in ended] == [0, 0], ended
     record = RunRecord.read(folder)
     assert record.status == "completed"
     assert record.world_size == 2
     assert record.batch["per_device"] == 32
-    assert "completed" in printed[0]
+    assert "completed" in ended[0].out
     assert (folder / "ranks" / "rank1.log").exists()
 
 
 def test_under_the_users_own_torchrun(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     job = [*SMALL, "trainer=ddp_cpu", "trainer.devices=2", "trainer.max_steps=6"]
-    process = start([*torchrun, "src/train.py", *job, f"hydra.run.dir={tmp_path}/${{name}}"])
-    printed, _ = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0, printed
+    done = subprocess.run(
+        [*torchrun, "src/train.py", *job, f"hydra.run.dir={tmp_path}/${{name}}"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
     record = RunRecord.read(tmp_path / "mlp_digits")
     assert (record.status, record.world_size) == ("completed", 2)
-    assert printed.count("tested    step") == 1
+    assert done.stdout.count("tested    step") == 1
 
 
 def test_places_of_srun(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,17 +8,15 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tempo.paths import ROOT
+from tests.script_process import Ended, run_script
 
 RECORDS = ROOT / "tests" / "records_06bb3c6"
 TORCH, OPTUNA, CPU = "2.14.1", "5.0.0", "AMD EPYC, family 25, model 17"
@@ -35,24 +33,17 @@ def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(RECORDS, tmp_path / "records"))
 
 
-def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """A script as a user starts it."""
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+def call(script: str, *arguments: str | Path) -> Ended:
+    """A script as a user starts it, on the CPU."""
+    name = script.removeprefix("src/")
+    return run_script(name, *map(str, arguments), environment={"CUDA_VISIBLE_DEVICES": ""})
 
 
 def done(*arguments: str | Path) -> str:
     """What a script prints that ends well."""
     found = call(*arguments)
-    assert found.returncode == 0, found.stdout + found.stderr
-    return found.stdout
+    assert found.code == 0, found.out + found.err
+    return found.out
 
 
 def read(folder: Path, name: str = "run.json") -> Any:
@@ -102,18 +93,18 @@ def test_a_completed_run_is_shown_and_tested(copy: Path) -> None:
 
 def test_a_completed_run_is_reproduced(copy: Path, tmp_path: Path) -> None:
     ended = call("src/reproduce.py", copy / "completed", f"out={tmp_path / 'again'}")
-    said = ended.stdout + ended.stderr
+    said = ended.out + ended.err
     verdict, found = read(tmp_path / "again", "comparison.json"), read(tmp_path / "again")
     assert (found["status"], found["steps"]) == ("completed", 60)
     assert "weights SHA-256" in verdict["compared"]
     if here_as_there():
-        assert (ended.returncode, verdict["verdict"]) == (0, "identical"), said
+        assert (ended.code, verdict["verdict"]) == (0, "identical"), said
         assert found["weights_sha256"] == COMPLETED
     elif found["device"] == read(RECORDS / "completed")["device"]:  # a name that several processors have
-        assert ended.returncode in (0, 3, 4), said
+        assert ended.code in (0, 3, 4), said
         assert found["metrics"]["test"]["loss"] == pytest.approx(1.8102, abs=0.05)
     else:
-        assert ended.returncode in (0, 3), said
+        assert ended.code in (0, 3), said
 
 
 def test_an_interrupted_run_goes_on(copy: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,11 +16,11 @@ import torch
 from PIL import Image
 from torch import distributed
 
-from tempo.paths import ROOT
 from tempo.record.run_json import RunRecord
 from tempo.run.evaluate import evaluate
 from tests.conftest import Train, Trained
 from tests.jobs import SMALL, THREADS_AT_THE_END, rows_written, signal_at, start_group
+from tests.script_process import ScriptProcess
 
 STEPS = 50
 JOB = ["scheduler=onecycle", "optimizer.lr=0.01", f"trainer.max_steps={STEPS}"]
@@ -193,24 +192,9 @@ def test_a_stop_asked_of_one_rank_stops_both_and_they_resume(tmp_path: Path) -> 
     assert resumed.curves() == expected.curves()
 
 
-def script(folder: Path, *overrides: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [
-            sys.executable,
-            str(ROOT / "src" / "train.py"),
-            *SMALL[:1],
-            *SMALL[2:],
-            "trainer=ddp_cpu",
-            *overrides,
-            f"hydra.run.dir={folder}",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+def script(folder: Path, *overrides: str) -> ScriptProcess:
+    job = [*SMALL[:1], *SMALL[2:], "trainer=ddp_cpu", *overrides]
+    return ScriptProcess("train.py", *job, f"hydra.run.dir={folder}")
 
 
 def rank_process(folder: Path, rank: int) -> int | None:
@@ -227,24 +211,14 @@ def rank_process(folder: Path, rank: int) -> int | None:
     return None
 
 
-def started(folder: Path) -> subprocess.Popen[str]:
+def started(folder: Path) -> ScriptProcess:
     """A script whose ranks have written a few rows."""
     process = script(folder, "trainer.epochs=5000", "trainer.log_every_n_steps=1")
     deadline = time.monotonic() + 120
-    while rows_written(folder) < 5 and time.monotonic() < deadline and process.poll() is None:
+    while rows_written(folder) < 5 and time.monotonic() < deadline and process.is_alive():
         time.sleep(0.02)
-    assert rows_written(folder) >= 5, process.communicate(timeout=5)
+    assert rows_written(folder) >= 5
     return process
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Exit code and output; a script that hangs is killed and fails the test."""
-    try:
-        out, err = process.communicate(timeout=90)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    return process.returncode, out, err
 
 
 @pytest.mark.parametrize(("send", "number"), [(os.kill, signal.SIGTERM), (os.killpg, signal.SIGINT)])
@@ -254,7 +228,7 @@ def test_a_signal_to_the_script_reaches_the_ranks_which_save(
     """A terminal sends Ctrl-C to the process group of the script, to which the ranks do not belong."""
     process = started(tmp_path / "group")
     send(process.pid, number)
-    assert ended(process)[0] == 130
+    assert process.finish(90).code == 130
     assert RunRecord.read(tmp_path / "group").status == "interrupted"
     assert (tmp_path / "group" / "checkpoints" / "last.ckpt").exists()
 
@@ -266,7 +240,7 @@ def test_the_death_of_a_rank_ends_the_group_in_one_line(tmp_path: Path) -> None:
     victim = rank_process(folder, 1)
     assert victim is not None
     os.kill(victim, signal.SIGKILL)
-    code, out, err = ended(process)
+    code, out, err = process.finish(90)
     assert code == 1
     lines = err.strip().splitlines()
     assert len(lines) == 1, err
@@ -282,8 +256,8 @@ def test_the_death_of_a_rank_ends_the_group_in_one_line(tmp_path: Path) -> None:
 def test_what_a_rank_refuses_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     """An argument that torch does not know is met where the optimizer is built: in the ranks."""
     process = script(tmp_path / "group", "optimizer=adam", "optimizer.eps=1e-8", "+optimizer.amsgrad2=true")
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 1
+    code, _, err = process.finish()
+    assert code == 1
     assert len(err.strip().splitlines()) == 1, err
     assert "optimizer.amsgrad2" in err
     assert "Did you mean 'amsgrad'" in err

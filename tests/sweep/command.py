@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tempo.paths import ROOT
 from tempo.record.run_json import RunRecord
+from tests.script_process import ScriptProcess
 
-FAULTS = Path(__file__).parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(FAULTS), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).parent), "CUDA_VISIBLE_DEVICES": ""}
+"""With the data sources of faults.py."""
 
 
-def start(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """Start the command in the background, with standard output and errors in one pipe."""
-    return subprocess.Popen(
-        [sys.executable, "src/train.py", "model=mlp", *arguments],
-        cwd=ROOT,
-        env={**ENVIRONMENT, **(environment or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+def start(
+    *arguments: str, environment: Mapping[str, str] | None = None, in_background: bool = False
+) -> ScriptProcess:
+    """Start the command, with standard output and errors in one stream."""
+    return ScriptProcess(
+        "train.py",
+        "model=mlp",
+        *arguments,
+        environment={**ENVIRONMENT, **(environment or {})},
+        one_stream=True,
+        in_background=in_background,
     )
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+def finish(process: ScriptProcess) -> tuple[int, str]:
     """Return the exit code and the output."""
-    output, _ = process.communicate(timeout=240)
-    return process.returncode, output
+    return process.finish()[:2]
 
 
 def train(*arguments: str) -> tuple[int, str]:
@@ -50,22 +49,52 @@ def wait_until(holds: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
-def signal_all(processes: list[int], number: int) -> None:
-    """Send a signal to several processes."""
+def hold_each(folders: Sequence[Path], reached: Callable[[Path], bool]) -> list[int]:
+    """Hold each run, by SIGSTOP, once it has reached something; return their processes.
+
+    The faster run must not end while the slower one is on its way.
+    """
+    held: dict[Path, int] = {}
+
+    def hold_those_that_have() -> bool:
+        for folder in folders:
+            if folder not in held and reached(folder):
+                held[folder] = int((folder / ".lock").read_text(encoding="utf-8"))
+                os.kill(held[folder], signal.SIGSTOP)
+        return len(held) == len(folders)
+
+    wait_until(hold_those_that_have)
+    return [held[folder] for folder in folders]
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether the run has saved its state."""
+    return (folder / "checkpoints" / "last.ckpt").exists()
+
+
+def is_asked_to_stop(process: int, number: int) -> bool:
+    """Whether the signal waits for a held process."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    pending = next(line for line in status.splitlines() if line.startswith("ShdPnd:"))
+    return bool(int(pending.split()[1], 16) >> (number - 1) & 1)
+
+
+def release(processes: Sequence[int]) -> None:
+    """Let held processes go on."""
     for process in processes:
-        os.kill(process, number)
+        os.kill(process, signal.SIGCONT)
 
 
-def processes_naming(text: str) -> list[int]:
-    """Return the processes of this machine, without zombies, whose command line contains `text`."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if text in (entry / "cmdline").read_bytes().decode(errors="replace"):
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
+def all_ended(processes: list[int]) -> bool:
+    """Whether none of these processes is alive; a zombie is not."""
+    return not any(_state(process) in set("RSDTt") for process in processes)
+
+
+def _state(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return ""

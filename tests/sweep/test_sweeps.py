@@ -12,10 +12,21 @@ import pytest
 
 from tempo.paths import ROOT
 from tempo.record.run_json import RunRecord
-from tests.sweep.command import finish, processes_naming, signal_all, start, statuses, train, wait_until
+from tests.sweep.command import (
+    all_ended,
+    finish,
+    has_checkpoint,
+    hold_each,
+    is_asked_to_stop,
+    release,
+    start,
+    statuses,
+    train,
+    wait_until,
+)
 
 SHORT = ("trainer.max_steps=4", "hydra.sweeper.report=false")
-LONG = ("trainer.epochs=150", "hydra.sweeper.report=false", "hydra/launcher=local")
+LONG = ("trainer.epochs=20", "hydra.sweeper.report=false", "hydra/launcher=local")
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 
 
@@ -63,7 +74,7 @@ def test_another_configuration_runs_again_and_nothing_is_lost(tmp_path: Path) ->
 def test_processes_that_die_are_named(tmp_path: Path) -> None:
     faults = "faults.crashes,faults.is_killed,faults.exits,faults.sleeps"
     sources = f"data._target_={faults},tempo.data.digits.digits"
-    limits = ("hydra.launcher.n_jobs=2", "hydra.launcher.timeout_minutes=0.3")
+    limits = ("hydra.launcher.n_jobs=2", "hydra.launcher.timeout_minutes=0.15")
     place = f"hydra.sweep.dir={tmp_path}"
     code, output = train("-m", sources, *SHORT, "hydra/launcher=local", *limits, place)
     records = [(path.parent.name, RunRecord.read(path.parent)) for path in tmp_path.glob("*/run.json")]
@@ -73,7 +84,7 @@ def test_processes_that_die_are_named(tmp_path: Path) -> None:
         "crashes": ("failed", "killed by SIGSEGV"),
         "is_killed": ("failed", "killed by SIGKILL"),
         "exits": ("failed", "SystemExit: 3"),
-        "sleeps": ("interrupted", "stopped by hydra.launcher.timeout_minutes=0.3; rerun to resume"),
+        "sleeps": ("interrupted", "stopped by hydra.launcher.timeout_minutes=0.15; rerun to resume"),
         "digits": ("completed", ""),
     }
     console = tmp_path / "_target_=tempo.data.digits.digits" / "console.log"
@@ -86,28 +97,25 @@ def test_interrupted_sweeps_resume_and_end_as_if_never_interrupted(tmp_path: Pat
     sweep, place = tmp_path / "sweep", f"hydra.sweep.dir={tmp_path / 'sweep'}"
     jobs = [sweep / f"seed={seed}" for seed in (0, 1)]
     first = start("-m", "seed=0,1", *LONG, place)
-    wait_until(lambda: all((job / "checkpoints" / "last.ckpt").exists() for job in jobs))
-
-    # Jobs that were over before the next command had even started would leave nothing to interrupt.
-    of_first = processes_naming(str(sweep))
-    signal_all(of_first, signal.SIGSTOP)
+    held = hold_each(jobs, has_checkpoint)
     code, output = train("-m", "seed=0,1", *LONG, place)
-    signal_all(of_first, signal.SIGCONT)
     assert code == 1
     assert f"already running in {sweep} (process {first.pid})" in output.splitlines()[-1]
-
     first.send_signal(signal.SIGINT)
+    wait_until(lambda: all(is_asked_to_stop(process, signal.SIGINT) for process in held))
+    release(held)
     code, output = finish(first)
     assert code == 130, output
     assert set(statuses(sweep).values()) == {"interrupted"}
     assert "resume with: python src/train.py -m" in output
 
-    steps = [RunRecord.read(job).steps for job in jobs]
+    steps = {job: RunRecord.read(job).steps for job in jobs}
     second = start("-m", "seed=0,1", *LONG, place)
-    wait_until(lambda: all(RunRecord.read(job).steps > done for job, done in zip(jobs, steps, strict=True)))
+    hold_each(jobs, lambda job: RunRecord.read(job).steps > steps[job])
+    processes = second.family()
     second.kill()
     finish(second)
-    wait_until(lambda: not processes_naming(str(sweep)), seconds=10)
+    wait_until(lambda: all_ended(processes), seconds=10)
     assert set(statuses(sweep).values()) == {"running"}
     full_disk = RunRecord.read(jobs[1])
     full_disk.status, full_disk.reason = "failed", "OSError: No space left on device"
@@ -123,17 +131,10 @@ def test_interrupted_sweeps_resume_and_end_as_if_never_interrupted(tmp_path: Pat
     assert (code, "3 jobs, 3 finished before" in output) == (0, True)
     assert {path: path.read_bytes() for path in sweep.glob("*/run.json")} == before
 
-    code, output = train("seed=0", "trainer.epochs=150", f"hydra.run.dir={tmp_path / 'alone'}")
+    code, output = train("seed=0", LONG[0], f"hydra.run.dir={tmp_path / 'alone'}")
     alone, cut, failed = map(RunRecord.read, (tmp_path / "alone", *jobs))
     assert len(cut.sessions) == len(failed.sessions) == 3
     assert (alone.weights_sha256, alone.config_hash) == (cut.weights_sha256, cut.config_hash)
-
-
-def test_a_job_of_several_processes_is_a_group(tmp_path: Path) -> None:
-    arguments = ("trainer=ddp_cpu", *SHORT, "hydra/launcher=local", f"hydra.sweep.dir={tmp_path}")
-    code, output = train("-m", "seed=range(1)", *arguments)
-    assert code == 0, output
-    assert RunRecord.read(tmp_path / "seed=0").world_size == 2
 
 
 @pytest.mark.parametrize(

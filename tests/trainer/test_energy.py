@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tempo.paths import ROOT
 from tempo.record.run_json import RunRecord
 from tempo.trainer.energy import EnergyMeter, _source
 from tests.conftest import Train
 from tests.jobs import SMALL
+from tests.script_process import run_script
 
 pytest.importorskip("codecarbon", reason="codecarbon is not installed: pip install -e '.[energy]'")
 
@@ -96,9 +93,10 @@ def test_the_source_says_what_was_added_up() -> None:
 def test_estimates_add_up_over_ranks_and_counters_are_read_once_per_node(tmp_path: Path) -> None:
     (tmp_path / "codecarbon.py").write_text(METER, encoding="utf-8")
     job = [*SMALL, "trainer=ddp_cpu", "trainer.energy=true", "trainer.epochs=2", "trainer.threads=1"]
-    command = [sys.executable, "src/train.py", *job, f"hydra.run.dir={tmp_path}/run"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=120, capture_output=True)
+    done = run_script(
+        "train.py", *job, f"hydra.run.dir={tmp_path}/run", environment={"PYTHONPATH": str(tmp_path)}
+    )
+    assert done.code == 0, done.err
     energy = RunRecord.read(tmp_path / "run").energy
     readings = round(energy["gpu"] / 100)
     assert readings == 3  # two checkpoints and the end

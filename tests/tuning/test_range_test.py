@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,13 +12,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from lr_range import without_step_limit
 from tempo.config.schema import SMOKE
 from tempo.errors import UserError
-from tempo.paths import ROOT
 from tempo.record.run_json import RunRecord
 from tempo.trainer.console import print_results
 from tempo.tuning.range_figure import draw
 from tempo.tuning.range_result import analyse, write_json
 from tempo.tuning.range_test import overrides_to_use, text_of
 from tests.conftest import Train
+from tests.script_process import Ended, run_script
 
 TEST = (
     "model=mlp",
@@ -34,24 +31,17 @@ TEST = (
 )
 
 
-def lr_range(*arguments: str) -> subprocess.CompletedProcess[str]:
+def lr_range(*arguments: str) -> Ended:
     """Run the script as a user does."""
-    script = [sys.executable, str(ROOT / "src" / "lr_range.py")]
-    return subprocess.run(
-        [*script, "trainer=cpu", "trainer.threads=1", "model=mlp", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-        timeout=300,
-        stdin=subprocess.DEVNULL,
-    )
+    given = ("trainer=cpu", "trainer.threads=1", "model=mlp", *arguments)
+    return run_script("lr_range.py", *given, environment={"COLUMNS": "200"})
 
 
 def test_a_sweep_has_one_proposal_per_setting(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     command = ["-m", "optimizer.momentum=0.9,0.0", "seed=0,1", "trainer.max_steps=150"]
     result = lr_range(*command, f"hydra.sweep.dir={folder}")
-    assert result.returncode == 0, result.stderr
+    assert result.code == 0, result.err
     content = json.loads((folder / "lr_range.json").read_text(encoding="utf-8"))
     assert [setting["label"] for setting in content["settings"]] == ["momentum=0", "momentum=0.9"]
     without, with_momentum = content["settings"]
@@ -61,21 +51,21 @@ def test_a_sweep_has_one_proposal_per_setting(tmp_path: Path) -> None:
         assert bounds["min_lr"] == pytest.approx(bounds["max_lr"] / 10, rel=0.1)
         assert bounds["max_lr"] <= points["edge"] / 4
         assert all((folder / run / "metrics.csv").is_file() for run in setting["runs"])
-        assert setting["label"] in result.stdout
+        assert setting["label"] in result.out
     # Momentum m makes steps 1 / (1 - m) times as long, so its edge comes earlier.
     assert with_momentum["points"]["edge"] < without["points"]["edge"]
-    assert "max_lr of the single seeds" in result.stdout
+    assert "max_lr of the single seeds" in result.out
     assert (folder / "lr_range.png").stat().st_size > 10_000
     again = lr_range(*command, f"hydra.sweep.dir={folder}")
-    assert "4 finished before" in again.stdout
+    assert "4 finished before" in again.out
     assert json.loads((folder / "lr_range.json").read_text(encoding="utf-8")) == content
 
 
 def test_another_schedule_is_refused_before_the_first_job_of_a_sweep(tmp_path: Path) -> None:
     result = lr_range("-m", "scheduler=range_test,onecycle", f"hydra.sweep.dir={tmp_path / 'sweep'}")
-    assert result.returncode == 1
-    assert result.stderr.startswith("scheduler=onecycle: src/lr_range.py needs the rising learning rate")
-    assert len(result.stderr.splitlines()) == 1
+    assert result.code == 1
+    assert result.err.startswith("scheduler=onecycle: src/lr_range.py needs the rising learning rate")
+    assert len(result.err.splitlines()) == 1
     assert not (tmp_path / "sweep").exists()
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-from tempo.paths import ROOT
 from tempo.record.run_json import RunRecord
+from tests.script_process import Ended, ScriptProcess, run_script
 
 SMALL = (
     "model=mlp",
@@ -28,20 +25,8 @@ SMALL = (
 )
 
 
-def command(script: str, *arguments: str) -> list[str]:
-    return [sys.executable, str(ROOT / "src" / script), *arguments]
-
-
-def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    return subprocess.run(
-        command(script, *arguments),
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
-        stdin=subprocess.DEVNULL,
-    )
+def run(script: str, *arguments: str) -> Ended:
+    return run_script(script, *arguments, environment={"COLUMNS": "200"})
 
 
 def runs_below(folder: Path) -> dict[str, str]:
@@ -55,30 +40,23 @@ def runs_below(folder: Path) -> dict[str, str]:
 
 def test_killed_it_is_resumed_and_ends_in_a_setting_that_runs(tmp_path: Path) -> None:
     folder = tmp_path / "procedure"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    started = subprocess.Popen(
-        command("tune.py", *SMALL, f"hydra.run.dir={folder}"),
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    started = ScriptProcess("tune.py", *SMALL, f"hydra.run.dir={folder}")
     deadline = time.monotonic() + 120
-    while not any(folder.glob("weight_decay*")) and started.poll() is None and time.monotonic() < deadline:
+    while not any(folder.glob("weight_decay*")) and started.is_alive() and time.monotonic() < deadline:
         time.sleep(0.005)
     started.kill()
-    started.wait()
+    started.finish()
     before = runs_below(folder)
     assert {"range_test", "momentum_momentum_0.9_seed0"} <= before.keys()
 
     spent = json.loads((folder / "tune.json").read_text(encoding="utf-8"))["seconds"]
     began = time.monotonic()
     result = run("tune.py", *SMALL, f"hydra.run.dir={folder}")
-    assert result.returncode == 0, result.stderr
+    assert result.code == 0, result.err
     took = time.monotonic() - began
-    assert result.stdout.index("plan      range test 5 epochs") < result.stdout.index("stage     LR range")
-    assert "budget    30 min 0 s" in result.stdout
-    assert "speed     " not in result.stdout, "the plan of the first call is kept"
+    assert result.out.index("plan      range test 5 epochs") < result.out.index("stage     LR range")
+    assert "budget    30 min 0 s" in result.out
+    assert "speed     " not in result.out, "the plan of the first call is kept"
     after = runs_below(folder)
     assert {name: after[name] for name in before} == before, "a finished run was repeated"
     assert {f"final_{which}_seed{seed}" for which in ("tuned", "default") for seed in (0, 1)} <= after.keys()
@@ -94,18 +72,18 @@ def test_killed_it_is_resumed_and_ends_in_a_setting_that_runs(tmp_path: Path) ->
     assert state["comparison"]["verdict"]["stage"] == "tuned or default"
     assert state["epochs"] <= 20 / 40 + 200 / 40 + 6 * 2 + 4 * 3 + 1
     for stage in ("LR range test", "learning rate", "momentum", "weight decay", "batch size", "final_tuned"):
-        assert f"stage     {stage}" in result.stdout
-    assert "95 % interval, paired over common seeds, n = 2" in result.stdout
-    assert "tuned: test accuracy" in result.stdout
-    assert "choice    tuned or default: " in result.stdout
+        assert f"stage     {stage}" in result.out
+    assert "95 % interval, paired over common seeds, n = 2" in result.out
+    assert "tuned: test accuracy" in result.out
+    assert "choice    tuned or default: " in result.out
     assert (folder / "report" / "report.html").is_file()
 
     # The printed command, as printed: the same configuration, so the same result.
     tuned = run(
         "train.py", "--config-dir", str(folder), "experiment=tuned", f"hydra.run.dir={tmp_path / 'again'}"
     )
-    assert tuned.returncode == 0, tuned.stderr
-    which = "default" if "tuned or default: default" in result.stdout else "tuned"
+    assert tuned.code == 0, tuned.err
+    which = "default" if "tuned or default: default" in result.out else "tuned"
     again, first = RunRecord.read(tmp_path / "again"), RunRecord.read(folder / f"final_{which}_seed0")
     differing = {key for key in first.config if again.config[key] != first.config[key]}
     assert differing <= {"experiment"}

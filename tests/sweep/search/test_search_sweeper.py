@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -17,7 +16,7 @@ from omegaconf import DictConfig
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed: pip install -e '.[search]'")
 
 from tempo.errors import UserError  # noqa: E402
-from tempo.paths import ROOT  # noqa: E402
+from tests.jobs import finish, fork_server  # noqa: E402
 from tests.sweep.search.searching import kill_at, run, search, statuses, times_run  # noqa: E402
 
 FINITE = ("optimizer.lr=1e-2,1e-3,1e-4,1e-5", "trainer.epochs=2")
@@ -136,13 +135,9 @@ def test_a_killed_search_loses_and_repeats_nothing(
     tmp_path: Path, whole: tuple[list[Any], set[str]], cut: str
 ) -> None:
     """SIGKILL in the second run: before its record, in its second epoch, after its last record."""
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.sweep.search.searching", "optuna", "sqlalchemy"])
-    process = context.Process(target=kill_at, args=(str(tmp_path), CONTINUOUS, KILLED, cut, 2))
+    process = fork_server().Process(target=kill_at, args=(str(tmp_path), CONTINUOUS, KILLED, cut, 2))
     process.start()
-    process.join(120)
-    assert process.exitcode == -signal.SIGKILL
+    assert finish(process) == -signal.SIGKILL
     before = times_run(tmp_path)
     assert len(before) == 2
 

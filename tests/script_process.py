@@ -1,0 +1,112 @@
+"""Scripts of `src/` as processes of their own that start at once, forked from a server that holds torch.
+
+A script sees what it would see alone (arguments, folder, environment, standard streams), but for the four
+seconds that its imports take; tests/command_line starts scripts with a new interpreter.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from tempo.paths import ROOT
+from tests.jobs import finish, fork_server
+
+
+class Ended(NamedTuple):
+    """Exit code of a script, negative after a signal, and what it has printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+class ScriptProcess:
+    """`python src/<script> <arguments>` in the folder of the project; it leads a session of its own."""
+
+    def __init__(
+        self,
+        script: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        one_stream: bool = False,
+        in_background: bool = False,
+    ) -> None:
+        """Start it.
+
+        `one_stream`: its errors go to `out` as well, in the order in which it prints. `in_background`: as a
+        shell script starts `command &`, with SIGINT ignored.
+        """
+        self._folder = tempfile.TemporaryDirectory(prefix="tempo_script_")
+        self._files = [Path(self._folder.name, name) for name in ("out", "out" if one_stream else "err")]
+        given = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
+        self._process = fork_server().Process(
+            target=_become,
+            args=(script, arguments, given, [str(path) for path in self._files], in_background),
+        )
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.is_alive()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the script, and not to the processes that it has started."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def family(self) -> list[int]:
+        """Process ids of the script and of all that it has started, as Linux lists them."""
+        found = [self.pid]
+        for pid in found:  # grows on the way
+            for children in Path("/proc", str(pid), "task").glob("*/children"):
+                found += map(int, children.read_text(encoding="ascii").split())
+        return found
+
+    def finish(self, timeout_seconds: float = 240) -> Ended:
+        """Wait for its end; a script that hangs is killed and fails the test."""
+        code = finish(self._process, timeout_seconds)
+        texts = {path: path.read_text(encoding="utf-8") if path.exists() else "" for path in self._files}
+        out, err = self._files[0], self._files[-1]
+        self._folder.cleanup()
+        return Ended(code, texts[out], "" if out == err else texts[err])
+
+
+def run_script(script: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Ended:
+    """Run `python src/<script> <arguments>` to its end."""
+    return ScriptProcess(script, *arguments, environment=environment).finish()
+
+
+def _become(
+    script: str,
+    arguments: tuple[str, ...],
+    environment: Mapping[str, str],
+    files: list[str],
+    in_background: bool,
+) -> None:
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN if in_background else signal.default_int_handler)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    streams = [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) for path in files]
+    for source, target in zip([nothing, *streams], range(3), strict=True):
+        os.dup2(source, target)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - multiprocessing has closed its own
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    path = f"src/{script}"
+    sys.argv = [path, *arguments]
+    # As a new interpreter would: the folder of the script, then PYTHONPATH.
+    sys.path[:0] = [str(ROOT / "src"), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    runpy.run_path(path, run_name="__main__")
