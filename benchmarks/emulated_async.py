@@ -21,8 +21,9 @@ import torch
 from emulated_worker import EmulatedJob, SleepNetwork
 from torch import distributed
 
-from tempo.distributed.ps_async_ray import AsyncWorker, connect
+from tempo.distributed.ps_async_ray import AsyncWorker
 from tempo.distributed.ps_async_server import AsyncServer
+from tempo.distributed.ray_cluster import connect
 from tempo.errors import UserError
 
 FOLDER = "TEMPO_EMULATED_RAY"

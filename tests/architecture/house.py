@@ -43,8 +43,10 @@ LIGHT_FILES = {
     "tempo.distributed.process_group",
     "tempo.distributed.child_process",
     "tempo.distributed.interrupt_counter",
+    "tempo.distributed.ray_cluster",
     "tempo.optimizer.knobs",
     "tempo.optimizer.capabilities",
+    "tempo.run.async_group",
     "tempo.trainer.optuna_trial",
 }
 """Files of other rooms that do not import torch either."""

@@ -16,7 +16,8 @@ pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'
 SCRIPT = """
 import torch
 from tempo.errors import UserError
-from tempo.distributed.ps_async_ray import SERVER, AsyncWorker, ray_cluster, serve, variables_of_server
+from tempo.distributed.ps_async_ray import AsyncWorker, serve
+from tempo.distributed.ray_cluster import SERVER, ray_cluster, variables_of_server
 
 with ray_cluster() as address:
     weights = torch.nn.Parameter(torch.ones(3))

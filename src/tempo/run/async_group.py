@@ -12,7 +12,7 @@ import time
 
 from tempo.distributed.child_process import ChildProcess, die_with_parent, exit_reason
 from tempo.distributed.interrupt_counter import StopSignals
-from tempo.distributed.ps_async_ray import SERVER, lose_worker, ray_cluster, variables_of_server
+from tempo.distributed.ray_cluster import SERVER, lose_worker, ray_cluster, variables_of_server
 
 _LOOK_SECONDS = 0.2
 _LEAVE_SECONDS = 5.0

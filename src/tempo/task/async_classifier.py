@@ -13,8 +13,9 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 
 from tempo.data.batches import Chunk, TrainBatches
-from tempo.distributed.ps_async_ray import ADDRESS, SERVER, AsyncWorker, connect, serve
+from tempo.distributed.ps_async_ray import AsyncWorker, serve
 from tempo.distributed.ps_async_server import Counts, SetSchedule, served_parameters
+from tempo.distributed.ray_cluster import ADDRESS, SERVER, connect
 from tempo.scheduler.adapter import ScheduleAdapter
 from tempo.scheduler.schedule import Schedule
 from tempo.task.classifier import Classifier
