@@ -4,12 +4,15 @@ A figure stands between two comments, `<!--=STUDY FIELD-->86.4 %<!--/-->`: STUDY
 (or one in it, `superconvergence/step`), FIELD a dotted key (`a.b.0`) of its run records. A number is the
 mean over the study's runs, with the standard deviation where there are several; accuracies are in percent.
 `n` counts the runs, `max KEY` is the largest, `rank KEY` the place of the mean among the folders beside it.
-`minus STUDY KEY` is the difference of the means and half its
-95 % interval, paired over the seeds of both; `verdict STUDY KEY` says whether the interval leaves out zero.
+`minus STUDY KEY` is the difference of the means and half its 95 % interval, paired over the seeds of both.
+`verdict STUDY KEY` is `higher than` or `lower than` if the 99 % interval leaves out zero, `perhaps higher
+than` if only the 95 % interval does, and else `not distinguishable from`.
 `epochs_to STUDY` is the first epoch at which the mean validation accuracy over the runs reaches the highest
 that the other STUDY's comes to, `epochs_to_own_best` that of its own. `steps_to METRIC=VALUE` and
 `seconds_to METRIC=VALUE` are those of training until the first evaluation that is as good, over the runs that
-get there. `kept` is what a procedure of src/tune.py kept, tuned or default.
+get there. `each QUANTITY` lists a quantity of `tempo.report.quantity` by seed. `claims FILE` is the table of
+the claims in conf/experiment/FILE.yaml, judged on the study's runs. `kept` is what a procedure of src/tune.py
+kept, tuned or default; `cost` is what it cost.
 Numbers are rounded against tempo: down, but seconds, standard deviations and `max` up.
 """
 
@@ -21,10 +24,13 @@ import math
 import re
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scipy.special import stdtrit
+from tempo.report.claims import Paired, judged_claims
+from tempo.report.load_runs import Run, load
+from tempo.report.quantity import quantity
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -37,26 +43,22 @@ _ROUNDING = 1e-9
 
 def figure(study: str, field: str) -> str:
     """Return the text of one figure; KeyError or FileNotFoundError if the records do not have it."""
-    if field.startswith(("steps_to ", "seconds_to ")):
-        return _to_target(study, *field.split())
-    if field.startswith("epochs_to"):
-        return _epochs_to(study, study if field == "epochs_to_own_best" else field.split()[1])
-    if field == "kept":
-        state = json.loads((RESULTS / study / "tune.json").read_text(encoding="utf-8"))
-        return str(state["comparison"]["verdict"]["chosen"])
+    what, _, rest = field.partition(" ")
+    if what in _FIGURES:
+        return _FIGURES[what](study, rest)
     records = _records(study)
-    if field.startswith(("minus ", "verdict ")):
-        what, other, key = field.split()
-        mean, half_width = _difference(records, _records(other), key)
+    if what in ("minus", "verdict"):
+        other, key = rest.split()
+        found = _difference(records, _records(other), key)
+        mean, half_width = found.mean, found.half_width(0.95)
         if what == "verdict":
             # Equal differences give no interval: three seeds that agree by chance prove nothing.
-            apart = half_width > _ROUNDING and abs(mean) > half_width
-            return _WORDS[mean > 0] if apart else "not distinguishable from"
+            if not abs(mean) > half_width:
+                return "not distinguishable from"
+            return "perhaps " * (abs(mean) <= found.half_width(0.99)) + _WORDS[mean > 0]
         return f"{'+' if mean >= 0 else ''}{_cut(mean, 2, math.floor)} ± {_cut(half_width, 2, math.ceil)}"
     if field == "n":
         return str(len(records))
-    if field.startswith("rank "):
-        return _rank(study, field.removeprefix("rank "))
     largest = field.startswith("max ")
     key = field.removeprefix("max ")
     values = [_value(record, key) for record in records]
@@ -82,12 +84,54 @@ def _records(study: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
-def _difference(ones: list[dict[str, Any]], others: list[dict[str, Any]], key: str) -> tuple[float, float]:
-    """Mean and half 95 % interval of the paired differences, Student's t: d ± t(n-1) sd(d) / sqrt(n)."""
+def _difference(ones: list[dict[str, Any]], others: list[dict[str, Any]], key: str) -> Paired:
+    """Return the differences over the seeds of both."""
     first, second = ({run["seed"]: _value(run, key) for run in runs} for runs in (ones, others))
     factor = 100 if key.endswith("accuracy") else 1
     d = [factor * (first[seed] - second[seed]) for seed in sorted(first.keys() & second.keys())]
-    return statistics.fmean(d), stdtrit(len(d) - 1, 0.975) * statistics.stdev(d) / math.sqrt(len(d))
+    return Paired(statistics.fmean(d), statistics.stdev(d), len(d))
+
+
+def _runs(study: str) -> list[Run]:
+    """Return the runs of a study in the order of their seeds, without those that chose a setting."""
+    runs = load([RESULTS / study]).runs
+    return sorted((run for run in runs if "tune" not in run.folder.parts), key=lambda run: run.record.seed)
+
+
+def _each(study: str, name: str) -> str:
+    of, texts = quantity(name), []
+    for run in _runs(study):
+        last = run.series("test/accuracy")[0]
+        never = name.startswith("epochs to ") and of.value(run) > last[-1]
+        value = of.value(run)
+        texts.append(f"> {last[-1]:g}" if never else of.text(value) if of.metric else f"{value:g}")
+    return ", ".join(texts)
+
+
+def _claims(study: str, file: str) -> str:
+    """Return a Markdown table of claims with their verdicts."""
+    rows = [
+        (judged.claim.says, judged.claim.words, judged.verdict, judged.evidence)
+        for judged in judged_claims(_runs(study), file)
+    ]
+    head = ("the paper says", "tested as", "verdict", "differences")
+    return "\n" + "".join(f"| {' | '.join(row)} |\n" for row in (head, ("---",) * len(head), *rows))
+
+
+def _kept(study: str, _: str) -> str:
+    return str(_procedure(study)["comparison"]["verdict"]["chosen"])
+
+
+def _cost(study: str, _: str) -> str:
+    """Return the whole cost of a procedure, runs that diverged or lost included."""
+    state = _procedure(study)
+    epochs, runs = math.ceil(state["epochs"]), state["runs"]
+    return f"{epochs} epochs in {runs} runs, {math.ceil(state['seconds'])} s"
+
+
+def _procedure(study: str) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((RESULTS / study / "tune.json").read_text(encoding="utf-8"))
+    return state
 
 
 def _rank(study: str, key: str) -> str:
@@ -103,10 +147,10 @@ def _rank(study: str, key: str) -> str:
     return str(1 + sum(mean > mine + _ROUNDING for mean in means.values()))
 
 
-def _to_target(study: str, what: str, target: str) -> str:
+def _to_target(study: str, target: str, column: str) -> str:
     """Return mean ± sd over the runs that reach an accuracy, and their number if not all do; or `never`."""
     metric, _, least = target.partition("=")
-    column, found, runs = what.removesuffix("_to").replace("steps", "step"), [], 0
+    found, runs = [], 0
     for path in sorted((RESULTS / study).rglob("metrics.csv")):
         runs += 1
         with path.open(encoding="utf-8") as file:
@@ -124,6 +168,20 @@ def _epochs_to(study: str, other: str) -> str:
     means = _mean_accuracy(study)
     target = max(_mean_accuracy(other).values())
     return next((f"{epoch:g}" for epoch, mean in means.items() if mean >= target), "never")
+
+
+_FIGURES: dict[str, Callable[[str, str], str]] = {
+    "steps_to": lambda study, target: _to_target(study, target, "step"),
+    "seconds_to": lambda study, target: _to_target(study, target, "seconds"),
+    "epochs_to": _epochs_to,
+    "epochs_to_own_best": lambda study, _: _epochs_to(study, study),
+    "each": _each,
+    "claims": _claims,
+    "rank": _rank,
+    "kept": _kept,
+    "cost": _cost,
+}
+"""Fields that are computed from more than one key of the records, by their first word."""
 
 
 def _mean_accuracy(study: str) -> dict[float, float]:

@@ -14,14 +14,14 @@ from tests.jobs import CONF, compose_job
 
 FOLDER = CONF / "experiment" / "distributed"
 RESULTS = ROOT / "docs" / "results" / "optimizers"
-# optimizer: class, momentum, test accuracy in the text
-SEVEN: dict[str, tuple[str, float | None, float | None]] = {
-    "sgd": ("SGD", None, 0.30),
-    "momentum": ("SGD", 0.9, 0.40),
-    "nesterov": ("SGD", 0.9, 0.25),
-    "rmsprop": ("RMSprop", 0.0, 0.80),
+# optimizer: class, momentum, test accuracy in the text (about so many per cent)
+SEVEN: dict[str, tuple[str, float | None, int | None]] = {
+    "sgd": ("SGD", None, 30),
+    "momentum": ("SGD", 0.9, 40),
+    "nesterov": ("SGD", 0.9, 25),
+    "rmsprop": ("RMSprop", 0.0, 80),
     "adam": ("Adam", 0.9, None),
-    "adagrad": ("Adagrad", None, 0.40),
+    "adagrad": ("Adagrad", None, 40),
     "nadam": ("NAdam", 0.9, None),
 }
 SWEEPS = ("optimizers_small_paper", "optimizers_small_tune", "optimizers_small_fair")
@@ -42,7 +42,9 @@ def test_one_setting_for_all_as_in_the_paper(name: str) -> None:
     assert optimizer.get("nesterov", False) == (name == "nesterov")
     assert (choices["data"], choices["model"], choices["scheduler"]) == ("cifar10", "cnn3", "constant")
     assert (config["data"]["total_batch_size"], config["trainer"]["epochs"]) == (128, 150)
-    assert config["paper"]["mean"] == accuracy
+    assert config["paper"]["mean"] is None  # "about 40 %" is not 40.00
+    if accuracy is not None:
+        assert config["paper"]["says"] == f"about {accuracy} %"
     assert config["paper"]["says"]
     header = (FOLDER / f"optimizers_{name}.yaml").read_text(encoding="utf-8")
     evidence = (

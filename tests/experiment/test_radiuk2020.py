@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tempo.config.check import check
+from tempo.scheduler.range_test import RangeTest
 from tests.jobs import CONF, compose_job
 
 FOLDER = CONF / "experiment" / "radiuk2020"
@@ -51,7 +52,8 @@ TABLE_1 = [
 # What is swept, and what is fixed, as the paper's text and captions say.
 FIGURES: dict[str, dict[str, Any]] = {
     "3a": {"data": "cifar10", "model": "resnet32", "wd": {1e-3, 1e-4, 1e-5, 3e-5}, "tbs": 512, "lr": "0.1-1"},
-    "3b": {"data": "cifar10", "model": "densenet40", "momentum": {0.99, 0.97, 0.95, 0.9}},
+    "3b": {"data": "cifar10", "model": "densenet40", "max_momentum": {0.99, 0.97, 0.95, 0.9}},
+    "3b_constant": {"data": "cifar10", "model": "densenet40", "momentum": {0.99, 0.97, 0.95, 0.9}},
     "3c": {
         "data": "cifar10",
         "model": "densenet40",
@@ -63,7 +65,14 @@ FIGURES: dict[str, dict[str, Any]] = {
     "4a": {"data": "cifar100", "model": "resnet56", "wd": {3e-4, 1e-4, 1e-5}, "tbs": 512, "lr": "0.1-1"},
     "4b": {"data": "cifar100", "model": "resnet56", "tbs": {256, 512, 1024}, "lr": "0.1-1"},
 }
-KEYS = {"wd": "optimizer.wd", "momentum": "optimizer.momentum", "tbs": "data.total_batch_size"}
+KEYS = {
+    "wd": "optimizer.wd",
+    "momentum": "optimizer.momentum",
+    "max_momentum": "scheduler.max_momentum",
+    "tbs": "data.total_batch_size",
+}
+SHOWS_LOSS = {"3a", "4a"}
+"""Figures of the validation loss; the others show accuracy."""
 
 
 def row_file(number: int) -> Path:
@@ -134,25 +143,35 @@ def test_a_figure_sweeps_what_the_paper_varied(figure: str) -> None:
     said = FIGURES[figure]
     config, choices = composed(f"figure{figure}")
     assert (choices["data"], choices["model"]) == (said["data"], said["model"])
-    assert (config["paper"]["source"], config["paper"]["item"]) == ("radiuk2020", f"Figure {figure}")
+    item = f"Figure {figure.replace('_constant', ', constant momentum')}"
+    assert (config["paper"]["source"], config["paper"]["item"]) == ("radiuk2020", item)
+    shown = "val/loss" if figure in SHOWS_LOSS else "val/accuracy"
+    assert (config["paper"]["metric"], config["objective"]) == (shown, shown)
     assert config["paper"]["mean"] is None
     assert config["paper"]["says"]
     if "lr" in said:
         assert_schedule(config, said["lr"])
     else:
         assert choices["scheduler"] == "range_test"
-        assert config["scheduler"]["max_momentum"] is None
+        bounds = (config["scheduler"]["min_momentum"], config["scheduler"]["max_momentum"])
+        assert bounds == (
+            (None, None) if figure == "3b_constant" else (0.85, config["optimizer"]["momentum"])
+        )
     params = yaml.safe_load((FOLDER / f"figure{figure}.yaml").read_text())["hydra"]["sweeper"]["params"]
     (swept,) = [key for key in KEYS if isinstance(said.get(key), set)]
     assert list(params) == [KEYS[swept]]
     values = {float(value) for value in params[KEYS[swept]].split(",")}
     assert values == said[swept]
-    node = config["optimizer"] | {"tbs": config["data"]["total_batch_size"]}
+    node = config["optimizer"] | config["scheduler"] | {"tbs": config["data"]["total_batch_size"]}
     assert node[swept] in values
     for key in set(KEYS) & set(said) - {swept}:
         assert node[key] == said[key]
     for value in params[KEYS[swept]].split(","):
-        assert composed(f"figure{figure}", f"{KEYS[swept]}={value}")[0]["trainer"] == config["trainer"]
+        job, _ = composed(f"figure{figure}", f"{KEYS[swept]}={value}")
+        assert job["trainer"] == config["trainer"]
+        if swept == "max_momentum":
+            values_at = RangeTest(**{k: v for k, v in job["scheduler"].items() if k != "_target_"}).at
+            assert [values_at(step, 9)["momentum"] for step in (0, 8)] == [float(value), 0.85]
     assert_defaults(config)
 
 
@@ -173,7 +192,7 @@ def test_the_header_is_evidence(path: Path) -> None:
         assert f"# paper: {row.mean} ± {row.sd} % test accuracy" in text
         assert re.search(rf"\b{row.epochs} epochs", text)
     else:
-        assert f"Figure {path.stem.removeprefix('figure')}:" in text
+        assert f"Figure {path.stem.removeprefix('figure').removesuffix('_constant')}:" in text
         assert f'"{yaml.safe_load(path.read_text())["paper"]["says"]}"' in text
     assert f"# command: python src/train.py experiment=radiuk2020/{path.stem} " in text
     assert re.search(r"# cost: about [\d.]+ h a seed on 2 CPU cores, an estimate: \d+ epochs x", text)

@@ -127,6 +127,30 @@ def test_a_difference_is_paired_over_the_seeds(tmp_path: Path, monkeypatch: pyte
     assert figures.figure("a/y", "verdict a/x metrics.test.accuracy") == "lower than"
 
 
+def test_a_difference_that_only_the_95_percent_interval_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Differences 2, 3, 4: mean 3, sd 1; t(2) / sqrt(3) is 2.48 at 95 % and 5.73 at 99 %."""
+    for study, accuracies in (("a/x", [0.60, 0.62, 0.64]), ("a/y", [0.58, 0.59, 0.60])):
+        for seed, accuracy in enumerate(accuracies):
+            folder = tmp_path / study / f"seed={seed}"
+            folder.mkdir(parents=True)
+            record = {"seed": seed, "metrics": {"test": {"accuracy": accuracy}}}
+            (folder / "run.json").write_text(json.dumps(record))
+    monkeypatch.setattr(figures, "RESULTS", tmp_path)
+    assert figures.figure("a/x", "verdict a/y metrics.test.accuracy") == "perhaps higher than"
+    assert figures.figure("a/y", "verdict a/x metrics.test.accuracy") == "perhaps lower than"
+
+
+def test_quantities_by_seed_and_the_cost_of_a_procedure() -> None:
+    """Of the committed records, read by eye from metrics.csv."""
+    assert figures.figure("mnist2024/adam", "each epochs to test/accuracy=0.975") == "5, 8, 5"
+    assert figures.figure("mnist2024/sgd", "each epochs to test/accuracy=0.975") == "> 20, > 20, > 20"
+    assert figures.figure("mnist2024/rmsprop", "each drops test/accuracy") == "2.23, 2.07, 1.38"
+    state = json.loads((figures.RESULTS / "tune_digits" / "tune.json").read_text(encoding="utf-8"))
+    assert figures.figure("tune_digits", "cost").startswith(f"{math.ceil(state['epochs'])} epochs in ")
+
+
 def test_epochs_to_the_same_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Means a: 0.5, 0.75, 0.8; b: 0.4, 0.7, 0.6. The row of a training interval has no validation."""
     curves = {"a/0": (0.4, 0.7, 0.8), "a/1": (0.6, 0.8, 0.8), "b/0": (0.4, 0.7, 0.6), "b/1": (0.4, 0.7, 0.6)}

@@ -159,11 +159,11 @@ def test_words_without_a_number_are_quoted(tmp_path: Path) -> None:
     write_run(tmp_path / "a", paper=node("Figure 9", None, sd=None, says="1e-5 is best"))
     write_run(tmp_path / "b", optimizer__wd=1e-5, paper=node("Figure 9", None, sd=None, says="1e-5 is best"))
     first, second = rows_of(tmp_path)
-    assert first.verdict == "the paper gives no number"
+    assert first.verdict == "the paper gives no exact number"
     assert "1e-5 is best" in markdown(paper_table([first]))
     assert first.words.startswith("radiuk2020, Figure 9, wd=1e-5 (test accuracy %): ours ")
     assert second.words.startswith("radiuk2020, Figure 9, wd=1e-4 (test accuracy %): ours ")
-    assert first.words.endswith(', paper says "1e-5 is best": the paper gives no number')
+    assert first.words.endswith(', paper says "1e-5 is best": the paper gives no exact number')
 
 
 @pytest.mark.parametrize("wrong", [None, "radiuk2020", [], {"item": "x"}])

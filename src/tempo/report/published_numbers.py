@@ -78,7 +78,7 @@ class PaperRow:
         if self.ours.n == 0:
             return f"not run: {self.command}" if self.command else "no completed run"
         if math.isnan(self.mean):
-            return "the paper gives no number"
+            return "the paper gives no exact number"
         if self.other_data:
             return f"not comparable: the paper's data are {self.other_data}"
         if self.differs:
@@ -120,7 +120,8 @@ def expected(asked: str, experiments: Path = CONF / "experiment") -> list[PaperR
     """Return the published numbers of the experiments `<paper>/<start of the file's name>`, without runs."""
     source, _, start = asked.strip("/").partition("/")
     found = [row for row in published(source, experiments) if row.name.startswith(start)]
-    if not found:
+    nodes = [node for name, node in paper_nodes(source, experiments) if name.startswith(f"{source}/{start}")]
+    if not found and not any(nodes):
         names = [path.stem for path in sorted(experiments.glob(f"{source}/*.yaml"))] if source else []
         papers = sorted(path.name for path in experiments.glob("*") if path.is_dir())
         hint = nearest(start, names) if names else nearest(source, papers)
@@ -160,18 +161,30 @@ def published(source: str, experiments: Path = CONF / "experiment") -> list[Publ
     Raises:
         UserError: a file is not YAML.
     """
+    return [
+        Published(node, experiment, where)
+        for experiment, paper in paper_nodes(source, experiments)
+        for node, where in _nodes(paper)
+    ]
+
+
+def paper_nodes(source: str, experiments: Path = CONF / "experiment") -> list[tuple[str, Any]]:
+    """Return the name and the `paper` node of each experiment of a paper in conf/.
+
+    Raises:
+        UserError: a file is not YAML.
+    """
     # A record from elsewhere may name any source: never follow it out of the folder.
     if source not in {path.name for path in experiments.glob("*") if path.is_dir()}:
         return []
-    rows = []
+    found = []
     for path in sorted((experiments / source).glob("*.yaml")):
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except yaml.YAMLError as error:
             raise UserError(f"{path} is not YAML: {error}") from error
-        nodes = _nodes(values.get("paper") if values else None)
-        rows += [Published(node, f"{source}/{path.stem}", where) for node, where in nodes]
-    return rows
+        found.append((f"{source}/{path.stem}", values.get("paper") if values else None))
+    return found
 
 
 def paper_table(rows: Sequence[PaperRow]) -> Table:
@@ -199,13 +212,12 @@ def _rows_of(setting: Setting) -> list[PaperRow]:
     """Return the rows of a setting: usually one, more if several items of a paper are this same setting."""
     parts: dict[tuple[str, str], tuple[Mapping[str, Any], list[Run]]] = {}
     for run in setting.runs:
-        for node, where in _nodes(run.record.config.get("paper")):
-            if all(key in run.flat and run.flat[key] == value for key, value in where.items()):
-                parts.setdefault((str(node["source"]), str(node.get("item"))), (node, []))[1].append(run)
+        for node in _nodes_of(run):
+            parts.setdefault((str(node["source"]), str(node.get("item"))), (node, []))[1].append(run)
     rows = []
     for (source, item), (node, runs) in parts.items():
         part = Setting(setting.label, setting.values, tuple(runs))
-        row = _row_in_conf(source, item, runs[0])
+        row = row_in_conf(runs[0], item)
         metric = str(node.get("metric", "test/accuracy"))
         node = {**(node if row is None else row.node), "metric": metric}
         has_number = math.isfinite(_number(node.get("mean")))
@@ -215,9 +227,24 @@ def _rows_of(setting: Setting) -> list[PaperRow]:
     return rows
 
 
-def _row_in_conf(source: str, item: str, run: Run) -> Published | None:
-    """Return the row in conf/ that a run aims at: of the run's own experiment, if that has it."""
-    found = [row for row in published(source) if str(row.node.get("item")) == item]
+def _nodes_of(run: Run) -> list[Mapping[str, Any]]:
+    """Return the published numbers that a run aims at, as in its record."""
+    nodes = _nodes(run.record.config.get("paper"))
+    return [
+        node
+        for node, where in nodes
+        if all(key in run.flat and run.flat[key] == value for key, value in where.items())
+    ]
+
+
+def row_in_conf(run: Run, item: str | None = None) -> Published | None:
+    """Return the row in conf/ that a run aims at, or its row `item`; its own experiment comes first."""
+    found = [
+        row
+        for node in _nodes_of(run)
+        for row in published(str(node["source"]))
+        if row.node["item"] == node["item"] and item in (None, node["item"])
+    ]
     return min(found, key=lambda row: row.experiment != run.record.choices.get("experiment"), default=None)
 
 
@@ -232,8 +259,8 @@ def _differences(setting: Setting, row: Published | None, source: str) -> tuple[
 
 def _nodes(node: Any) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """Return the published numbers of a `paper` node, each with the values by key that a run of it has."""
-    if not isinstance(node, Mapping) or not node.get("source"):
-        return []
+    if not isinstance(node, Mapping) or not node.get("source") or not node.get("item"):
+        return []  # claims alone are no row
     rows = node.get("rows")
     if not isinstance(rows, list):
         return [(node, {})]

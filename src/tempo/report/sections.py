@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from tempo.report.claims import RULE, Judged, claims_table, judged_claims
 from tempo.report.figures import Drawn
 from tempo.report.grouping import NOT_A_SETTING, NOT_A_SETTING_BELOW, differing, distinct, shared, value_of
 from tempo.report.load_runs import Collection, Run, Unreadable
@@ -86,6 +87,7 @@ class Content:
     found: Collection
     summary: Summary
     paper: list[PaperRow]
+    claims: Sequence[Judged] = ()
     searches: tuple[Search, ...] = ()
     target: Target | None = None
 
@@ -146,7 +148,8 @@ def content_of(
     aim = None if target is None else Target.parse(target)
     summary = summarise(found.runs, metric)
     searches = tuple(searches_of(found))
-    return Content(tuple(folders), found, summary, paper_rows(summary, paper), searches, aim)
+    rows, claims = paper_rows(summary, paper), judged_claims(found.runs, paper)
+    return Content(tuple(folders), found, summary, rows, claims, searches, aim)
 
 
 def sections_of(content: Content, figures: Sequence[Drawn]) -> list[Section]:
@@ -160,6 +163,7 @@ def sections_of(content: Content, figures: Sequence[Drawn]) -> list[Section]:
         Section(
             "paper", "Our results and the paper's", [paper_table(content.paper)] if content.paper else []
         ),
+        Section("claims", "What the paper says in words", _claims(content)),
         *(_search(search, number) for number, search in enumerate(content.searches, start=1)),
         Section("figures", "Figures", figures),
         Section("failures", "Failed, diverged or unfinished", _failures(content.failures)),
@@ -190,6 +194,10 @@ def _comparisons(summary: Summary) -> list[Block]:
     )
     items = [Text(item.words, "item" if item.distinguishable else "faint") for item in shown]
     return [*items, Text(note, "note")]
+
+
+def _claims(content: Content) -> list[Block]:
+    return [claims_table(content.claims), Text(RULE, "note")] if content.claims else []
 
 
 def _search(search: Search, number: int) -> Section:

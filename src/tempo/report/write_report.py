@@ -119,6 +119,7 @@ def _lines(content: Content) -> list[str]:
             named = zip(content.to_target.head, row, strict=True)
             lines.append("  " + ", ".join(f"{name} {cell.text}" for name, cell in named))
     lines += [row.words for row in content.paper]
+    lines += [claim.words for claim in content.claims]
     for failure in content.failures:
         lines.append(f"{failure.status}: {failure.folder}: {failure.reason}")
         lines += [f"  rerun: {failure.command}"] if failure.command else []
