@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
+from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
-from tempo.record.read_file import MOST_TABLE_BYTES, read_text
+from tempo.record.read_file import MOST_TABLE_BYTES, open_regular, read_text
 from tempo.trainer.checkpoint_file import flush_to_disk
 
 FILE_NAME = "metrics.csv"
@@ -24,6 +27,16 @@ COLUMNS = (
     "test/loss",
     "test/accuracy",
 )
+_HEAD = ",".join(COLUMNS) + "\n"
+_LONGEST_LINE = 1 << 16
+"""Limit for reading a line, since a file of zeros has none; a row has some hundred bytes."""
+
+
+class Written(NamedTuple):
+    """How much of a metrics.csv a checkpoint belongs to: its rows, and the SHA-256 of them and the head."""
+
+    rows: int
+    sha256: str
 
 
 class MetricsFile:
@@ -31,32 +44,100 @@ class MetricsFile:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
+        self._rows = 0
+        self._sha256 = hashlib.sha256()
 
-    def start(self, steps_done: int, validated_step: int) -> None:
+    @property
+    def written(self) -> Written:
+        """The rows so far."""
+        return Written(self._rows, self._sha256.hexdigest())
+
+    def start(self, steps_done: int, validated_step: int, saved: Written | None = None) -> str:
         """Begin a new file, or keep the rows that a resumed run will not write again.
 
         `steps_done` and `validated_step` are the steps of the resumed state and of its last validation.
+        `saved` are the rows when it was saved, if known: the file is cut after them. If it no longer begins
+        with them, keep the rows that can be read, and return a line that says what is lost.
+
+        Raises:
+            UserError: the file is not a regular file, is too large or cannot be read.
         """
-        kept = [row for row in self.rows() if int(row["step"]) <= steps_done] if steps_done else []
+        if not steps_done:
+            self._replace([])
+            return ""
+        try:
+            if saved is not None and self._is_cut_after(saved):
+                return ""
+            text = read_text(self.path, MOST_TABLE_BYTES, errors="replace") if self.path.exists() else ""
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be read ({error.strerror}); restore it, or delete it to resume the run "
+                "without its rows"
+            ) from error
+        lines = text[: text.rfind("\n") + 1].splitlines()  # the last line may have been cut by a kill
+        rows = [row for line in lines[1:] if (row := _row(line)) is not None]
+        kept = [row for row in rows if int(row["step"]) <= steps_done]
         kept = [row for row in kept if not row["val/loss"] or int(row["step"]) <= validated_step]
-        lines = [",".join(COLUMNS), *(",".join(row[name] for name in COLUMNS) for row in kept)]
-        write_atomically(self.path, "\n".join(lines) + "\n")
+        self._replace(kept)
+        lost = (len(lines) - 1 - len(rows)) if saved is None else saved.rows - len(kept)
+        if lost > 0:
+            rows_before = "" if saved is None else f" of the {saved.rows}"
+            return (
+                f"{self.path} is damaged: {lost}{rows_before} rows before step {steps_done} are missing or "
+                "unreadable; the run goes on without them, with the same training"
+            )
+        if saved is not None and self.written != saved:
+            return f"{self.path} was changed after step {steps_done} was saved; its rows are kept as they are"
+        return ""
 
     def append(self, values: Mapping[str, float | int]) -> None:
         """Add one row; columns without a value stay empty."""
-        row = [repr(values[name]) if name in values else "" for name in COLUMNS]
+        line = ",".join(repr(values[name]) if name in values else "" for name in COLUMNS) + "\n"
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(",".join(row) + "\n")
+            file.write(line)
+        self._count(line)
 
     def flush_to_disk(self) -> None:
         """Wait until the rows would survive a power failure."""
         if self.path.exists():
             flush_to_disk(self.path)
 
-    def rows(self) -> list[dict[str, str]]:
-        """Return the complete rows; a line that a killed process left unfinished is skipped."""
+    def _replace(self, rows: list[dict[str, str]]) -> None:
+        lines = [",".join(row.values()) + "\n" for row in rows]
+        write_atomically(self.path, "".join([_HEAD, *lines]))
+        self._rows, self._sha256 = -1, hashlib.sha256()
+        for line in (_HEAD, *lines):
+            self._count(line)
+
+    def _count(self, line: str) -> None:
+        self._rows += 1
+        self._sha256.update(line.encode())
+
+    def _is_cut_after(self, saved: Written) -> bool:
+        """Cut the file after the saved rows, which are its beginning; return False if they are not."""
         if not self.path.exists():
-            return []
-        text = read_text(self.path, MOST_TABLE_BYTES)
-        whole = text[: text.rfind("\n") + 1].splitlines()  # an unfinished number could look complete
-        return [row for row in csv.DictReader(whole) if None not in row and None not in row.values()]
+            return False
+        found = hashlib.sha256()
+        with open_regular(self.path) as file:
+            for _ in range(saved.rows + 1):
+                line = file.readline(_LONGEST_LINE)
+                if not line.endswith(b"\n"):
+                    return False
+                found.update(line)
+            size = file.tell()
+        if found.hexdigest() != saved.sha256:
+            return False
+        os.truncate(self.path, size)
+        self._rows, self._sha256 = saved.rows, found
+        return True
+
+
+def _row(line: str) -> dict[str, str] | None:
+    """Return the cells of a line by column, or None if they are not those of a row."""
+    cells = line.split(",")
+    try:
+        numbers = [float(cell) for cell in cells if cell]
+        is_row = len(cells) == len(COLUMNS) and len(numbers) > 1 and int(cells[0]) >= 0
+    except ValueError:
+        return None
+    return dict(zip(COLUMNS, cells, strict=True)) if is_row else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -17,8 +18,10 @@ from tempo.record.run_json import RunRecord
 from tempo.task.classifier import Classifier
 from tempo.task.lightning_internals import precision_of_tests
 from tempo.task.loss_window import Interval
-from tempo.trainer.metrics_csv import MetricsFile
+from tempo.trainer.metrics_csv import MetricsFile, Written
 from tempo.trainer.stopping_rules import DivergenceWatch
+
+log = logging.getLogger(__name__)
 
 Listener = Callable[[dict[str, float]], None]
 
@@ -49,6 +52,8 @@ class Recorder(pl.Callback):
         """Whether the next call of the training step compiles the network."""
         self._since: float | None = None
         self._is_open = False
+        self._saved_rows: Written | None = None
+        """The rows of metrics.csv that belong to the resumed state."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""
@@ -58,6 +63,7 @@ class Recorder(pl.Callback):
             "evaluations_compiling": self.evaluations_compiling,
             "validated_step": self.validated_step,
             "divergence": self.divergence.state_dict(),
+            "metrics_file": list(self.metrics_file.written),
             "metrics": {split: dict(values) for split, values in self.record.metrics.items()},
         }
 
@@ -68,6 +74,8 @@ class Recorder(pl.Callback):
         self.evaluations_compiling = int(state_dict["evaluations_compiling"])
         self.validated_step = int(state_dict["validated_step"])
         self.divergence.load_state_dict(state_dict["divergence"])
+        rows, sha256 = state_dict.get("metrics_file", (None, None))  # older checkpoints do not have it
+        self._saved_rows = None if rows is None else Written(int(rows), str(sha256))
         self.record.metrics = {
             str(split): {str(name): float(value) for name, value in values.items()}
             for split, values in state_dict["metrics"].items()
@@ -86,9 +94,12 @@ class Recorder(pl.Callback):
         self.resume()
 
     def _open(self, trainer: pl.Trainer) -> None:
-        if trainer.is_global_zero and not self._is_open:
-            self.metrics_file.start(trainer.global_step, self.validated_step)
+        if not trainer.is_global_zero or self._is_open:
+            return
         self._is_open = True
+        if lost := self.metrics_file.start(trainer.global_step, self.validated_step, self._saved_rows):
+            log.warning(lost)
+            self.record.sessions[-1]["metrics_csv"] = lost
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Read the losses when an interval is complete."""
