@@ -151,7 +151,7 @@ def _flatten(value: Any, where: str, found: dict[str, Any], torch: Any) -> None:
     elif isinstance(value, (dict, list, tuple)):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             _flatten(item, f"{where}.{key}", found, torch)
-    elif not where.endswith("train_seconds"):
+    elif not where.endswith(("train_seconds", "metrics_file.1", "run_id")):
         found[where] = value
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from tempo.command_line.output_streams import keep_streams_open
 from tempo.command_line.start_up import importing
 from tempo.errors import UserError
 from tempo.paths import ROOT
@@ -50,6 +51,7 @@ def default_out(folders: Sequence[Path]) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and make the report."""
+    keep_streams_open()
     asked = parser().parse_args(arguments)
     try:
         out = asked.out or default_out(asked.folders)

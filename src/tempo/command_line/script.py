@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tempo.command_line.arguments import prepared
 from tempo.command_line.error_messages import before_task, one_line
+from tempo.command_line.output_streams import keep_streams_open
 from tempo.command_line.run_folder_name import register_all_resolvers
 from tempo.command_line.start_up import end_at_once
 from tempo.command_line.system_errors import storage_line, task_line, thread_error
@@ -85,6 +86,7 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
 
 def _prepare() -> None:
+    keep_streams_open()
     register_all_resolvers()
     take_names_of_torchrun()
     # Hydra only warns about a search path that does not exist.
@@ -96,19 +98,10 @@ def _line_of(error: Exception, config_name: str, has_begun: bool) -> str | None:
     """Return the line for an error that the user can correct; None for a bug."""
     if isinstance(error, (CompactHydraException, OmegaConfBaseException)):
         return one_line(error, config_name)
-    if isinstance(error, BrokenPipeError) and not has_begun:
-        _leave_pipe()
     line = storage_line(error, noted_folder()) if isinstance(error, OSError) else None
     # A sweep notes its folder before its first job; what fails after that is not a mistake in the command.
     sweep_has_begun = bool({"-m", "--multirun"} & {*sys.argv}) and noted_folder() is not None
     return line or (None if has_begun or sweep_has_begun else before_task(error))
-
-
-def _leave_pipe() -> NoReturn:
-    """Exit quietly if the reader of the output has gone, as with `--help | head`."""
-    # The interpreter flushes stdout once more at exit, and would report the broken pipe.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(141)  # 128 + SIGPIPE, which Windows does not know
 
 
 def _refuse(line: str) -> NoReturn:

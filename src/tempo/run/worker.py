@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tempo.command_line.output_streams import keep_streams_open
 from tempo.config.check import check
 from tempo.errors import UserError
 from tempo.run.build_data import build_data, build_plan, build_train_batches, on_best_device
@@ -27,6 +28,7 @@ from tempo.trainer.process_settings import quiet
 
 def main() -> None:
     """Run this rank's part; ranks above 0 print to a file."""
+    keep_streams_open()
     values = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder, rank = Path(values["folder"]), int(os.environ["RANK"])
     if rank > 0:
