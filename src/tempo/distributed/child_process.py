@@ -101,6 +101,21 @@ class ChildProcess:
                 time.sleep(_LOOK_SECONDS)
         return code
 
+    def wait_at_most(self, limit_seconds: float) -> int | None:
+        """Wait for the end and return the exit code; None for a process that was killed at the limit.
+
+        Whatever happens, Ctrl-C included, nothing of the process's group is left.
+        """
+        deadline = time.monotonic() + limit_seconds
+        try:
+            while (code := self.exit_code()) is None and time.monotonic() < deadline:
+                time.sleep(_LOOK_SECONDS)
+        finally:
+            self.kill()
+            while self.exit_code() is None:  # so that it holds no file or lock when this returns
+                time.sleep(_LOOK_SECONDS)
+        return code
+
 
 def exit_reason(code: int) -> str:
     """Return `exit code 3` or `killed by SIGKILL`."""

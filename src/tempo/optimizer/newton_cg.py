@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tempo.optimizer.objective import Closure, flat, parts
+from tempo.optimizer.objective import Closure, flat, parts, write
 
 _HALF = 0.5
 
@@ -144,14 +144,9 @@ class NewtonCG(torch.optim.Optimizer):
         settings, x, t = self.param_groups[0], flat(parameters), float(self.param_groups[0]["lr"])
         slope = float(gradient @ direction)
         for _ in range(settings["max_trials"]):
-            _move(parameters, x + t * direction)
+            write(x + t * direction, parameters)
             if float(self._objective(closure)) <= value + settings["c1"] * t * slope:
                 return True
             t *= _HALF
-        _move(parameters, x)
+        write(x, parameters)
         return False
-
-
-def _move(parameters: Sequence[Tensor], x: Tensor) -> None:
-    for parameter, part in zip(parameters, parts(x, parameters), strict=True):
-        parameter.copy_(part)

@@ -44,8 +44,7 @@ class Objective:
 
     def move_to(self, x: Tensor) -> None:
         """Write `x` into the parameters."""
-        for parameter, part in zip(self.parameters, parts(x, self.parameters), strict=True):
-            parameter.copy_(part)
+        write(x, self.parameters)
 
     def at(self, x: Tensor) -> tuple[float, Tensor]:
         """Return f(x) and its gradient `[n]`; the parameters stay at x."""
@@ -58,6 +57,12 @@ class Objective:
 def flat(tensors: Iterable[Tensor]) -> Tensor:
     """Return a copy of all elements, concatenated to `[n]`."""
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+
+
+def write(vector: Tensor, parameters: Sequence[Tensor]) -> None:
+    """Write `vector` into the parameters; gradients must be off."""
+    for parameter, part in zip(parameters, parts(vector, parameters), strict=True):
+        parameter.copy_(part)
 
 
 def parts(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:

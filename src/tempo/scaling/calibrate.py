@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,13 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tempo.config.schema import RunConfig
-from tempo.distributed.child_process import PARENT
+from tempo.distributed.child_process import ChildProcess, exit_reason
 from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
-from tempo.paths import ROOT
 from tempo.run.build_network import build_network
 from tempo.scaling.measured_point import of_this_machine
-from tempo.scaling.network_link import Link
+from tempo.scaling.network_link import Link, median_seconds
 from tempo.scaling.plan import CHANNELS
 from tempo.scaling.prediction import Calibration
 from tempo.trainer.process_settings import set_numerics
@@ -58,9 +52,9 @@ def calibrate(
         backend = "gloo"  # NCCL refuses two processes on one device
     link = link or link_of_this_machine(backend)
     worker = _Worker(config, images_per_worker, device)
-    step_seconds = _median_seconds(worker.step, device)
-    forward_seconds = _median_seconds(worker.forward, device)
-    optimizer_seconds = _median_seconds(worker.optimizer.step, device)
+    step_seconds = median_seconds(worker.step, _STEPS, _WARMUP_STEPS)
+    forward_seconds = median_seconds(worker.forward, _STEPS, _WARMUP_STEPS)
+    optimizer_seconds = median_seconds(worker.optimizer.step, _STEPS, _WARMUP_STEPS)
     sizes = [parameter.numel() for parameter in worker.network.parameters() if parameter.requires_grad]
     element_bytes = 2 if trainer.compress else worker.dtype.itemsize
     machine = of_this_machine() | ({"device": torch.cuda.get_device_name(device)} if on_gpu else {})
@@ -119,7 +113,7 @@ def apply_seconds(sizes: list[int], settings: dict[str, Any]) -> float:
     held = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in sizes)
     for parameter in held:
         parameter.grad = torch.zeros_like(parameter)
-    return _median_seconds(build_optimizer(held, settings).step, torch.device("cpu"))
+    return median_seconds(build_optimizer(held, settings).step, _STEPS, _WARMUP_STEPS)
 
 
 def link_of_this_machine(backend: str) -> Link:
@@ -129,44 +123,23 @@ def link_of_this_machine(backend: str) -> Link:
         UserError: the processes fail, or do not end.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "link.json"
-        child = "tempo.distributed.child_process"
-        starter = [child, "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", child]
-        source = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", *starter, "tempo.scaling.network_link", str(path), backend],
-                env={
-                    **os.environ,
-                    "PYTHONPATH": source,
-                    "OMP_NUM_THREADS": "1",
-                    PARENT: str(os.getpid()),
-                },
-                capture_output=True,
-                text=True,
-                timeout=_LINK_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
+        path, log = Path(folder) / "link.json", Path(folder) / "log"
+        starter = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+        program = ["tempo.distributed.child_process", "tempo.scaling.network_link", str(path), backend]
+        variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with log.open("wb") as output:
+            code = ChildProcess.run_module(
+                *starter, *program, environment=variables, stdout=output, stderr=output
+            ).wait_at_most(_LINK_SECONDS)
+        if code is None:
             raise UserError(
                 f"two processes on this machine could not exchange messages over {backend} within "
                 f"{_LINK_SECONDS} s; set the network interface with GLOO_SOCKET_IFNAME=lo"
-            ) from error
-        if done.returncode:
+            )
+        if code != 0:
             # Take the line of the process that failed; torchrun's own report about it is long.
-            reason = re.search(r"^[\w.]*Error: .*", done.stderr, re.MULTILINE)
-            text = reason[0] if reason else f"exit code {done.returncode}"
-            raise UserError(f"the link over {backend} could not be measured: {text}")
+            text = log.read_text(encoding="utf-8", errors="replace")
+            reason = re.search(r"^[\w.]*Error: .*", text, re.MULTILINE)
+            why = reason[0] if reason else exit_reason(code)
+            raise UserError(f"the link over {backend} could not be measured: {why}")
         return Link.read(path)
-
-
-def _median_seconds(action: Callable[[], object], device: torch.device) -> float:
-    found = []
-    for number in range(_WARMUP_STEPS + _STEPS):
-        begin = time.perf_counter()
-        action()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        if number >= _WARMUP_STEPS:
-            found.append(time.perf_counter() - begin)
-    return statistics.median(found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from tempo.scaling.measured_point import ScalingPoint, cores
 
 LOG = "output.log"
 """File in a run's folder with the output of its processes."""
-_LOOK_SECONDS = 0.05
 _BYTES = {"64-true": 8, "bf16-true": 2}
 """Bytes of one gradient element, by trainer.precision; 4 for other precisions."""
 
@@ -40,15 +38,7 @@ def train_within(config: RunConfig, folder: Path, limit_seconds: float) -> None:
         process = ChildProcess.run_module(
             "tempo.scaling.measured_run", text_input=request, stdout=log, stderr=log
         )
-    deadline = time.monotonic() + limit_seconds
-    try:
-        while process.exit_code() is None and time.monotonic() < deadline:
-            time.sleep(_LOOK_SECONDS)
-        code = process.exit_code()
-    finally:
-        process.kill()  # also after Ctrl-C; the process's own children end with it
-        while process.exit_code() is None:
-            time.sleep(_LOOK_SECONDS)
+        code = process.wait_at_most(limit_seconds)
     # A run that was recorded counts, even if its processes did not end in time.
     record = RunRecord.read(folder) if (folder / FILE_NAME).is_file() else None
     if record is not None and record.status == "completed":

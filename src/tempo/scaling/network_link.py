@@ -68,10 +68,10 @@ def measure_link(device: torch.device, large_bytes: int = _LARGE_BYTES) -> Link:
     """
     rank = distributed.get_rank()
     small, large = torch.zeros(1, device=device), torch.zeros(large_bytes // 4, device=device)
-    message_seconds = _median_seconds(lambda: _ping_pong(small, rank), _SMALL_ROUNDS) / 2
-    one_way = _median_seconds(lambda: _ping_pong(large, rank), _LARGE_ROUNDS) / 2
+    message_seconds = median_seconds(lambda: _ping_pong(small, rank), _SMALL_ROUNDS) / 2
+    one_way = median_seconds(lambda: _ping_pong(large, rank), _LARGE_ROUNDS) / 2
     inbox = torch.zeros_like(large)
-    both_ways = _median_seconds(lambda: _at_once(large, inbox, rank), _LARGE_ROUNDS)
+    both_ways = median_seconds(lambda: _at_once(large, inbox, rank), _LARGE_ROUNDS)
     return Link(
         bytes_per_second=large.nbytes / max(one_way - message_seconds, 1e-9),
         message_seconds=message_seconds,
@@ -100,15 +100,16 @@ def _at_once(outgoing: Tensor, incoming: Tensor, rank: int) -> None:
             work.wait()
 
 
-def _median_seconds(exchange: Callable[[], None], rounds: int) -> float:
-    exchange()  # not timed: the first exchange opens the connection
+def median_seconds(action: Callable[[], object], rounds: int, warmup_rounds: int = 1) -> float:
+    """Return the median time of an action over `rounds`; the first exchange, e.g., opens a connection."""
     found = []
-    for _ in range(rounds):
+    for number in range(warmup_rounds + rounds):
         _synchronize()
         begin = time.perf_counter()
-        exchange()
+        action()
         _synchronize()
-        found.append(time.perf_counter() - begin)
+        if number >= warmup_rounds:
+            found.append(time.perf_counter() - begin)
     return statistics.median(found)
 
 

@@ -37,6 +37,8 @@ from tempo.record.run_json import config_hash
 from tempo.sweep.jobs import CONSOLE_FILE
 from tempo.sweep.launcher.base_launcher import Outcome, run_to_outcome
 
+GRACE_SECONDS = 30.0
+"""Time for a job to save its state after it is asked to stop."""
 _LONGEST_MESSAGE = 1 << 15
 """Limit in bytes: a pipe holds 64 KiB, and it is read only after the job has ended."""
 

@@ -20,10 +20,8 @@ from tempo.config.schema import key
 from tempo.distributed.interrupt_counter import StopSignals
 from tempo.errors import UserError
 from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides, read_settings
-from tempo.sweep.launcher.job_process import JobProcess
+from tempo.sweep.launcher.job_process import GRACE_SECONDS, JobProcess
 
-GRACE_SECONDS = 30.0
-"""Time for a job to save its state after it is asked to stop."""
 _LOOK_SECONDS = 0.02
 Gpus = Literal["auto"] | Sequence[int | str] | None
 

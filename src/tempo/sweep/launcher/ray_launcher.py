@@ -24,11 +24,9 @@ from tempo.distributed.interrupt_counter import StopSignals
 from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides, read_settings
-from tempo.sweep.launcher.job_process import JobProcess, PackedJob
+from tempo.sweep.launcher.job_process import GRACE_SECONDS, JobProcess, PackedJob
 
 _CONNECT_SECONDS = 5.0
-GRACE_SECONDS = 30.0
-"""Time for a job to save its state after it is asked to stop."""
 _DYING_SECONDS = 1.0
 """Wait after a worker was killed: its run ends a moment later, and locks its folder until then."""
 _LOOK_SECONDS = 0.1
