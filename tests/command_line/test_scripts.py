@@ -48,10 +48,7 @@ def call(script: str, *arguments: str, folder: Path, **environment: str) -> subp
     ("command", "words"),
     [
         ("train.py model=densnet40", "Did you mean 'densenet40'?"),
-        ("train.py optimizer.lr=-1", "optimizer.lr=0.1"),
-        ("train.py seed=1,2 --multrun", "Did you mean '--multirun'?"),
         ("train.py model=mlp optimizer.lr=0.1,-1 -m", "optimizer.lr=-1"),
-        ("evaluate.py", "run="),
         ("reproduce.py thread=2", "Did you mean 'threads'?"),
     ],
 )

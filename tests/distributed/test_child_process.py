@@ -68,11 +68,13 @@ def test_the_end_of_a_child_has_a_reason(tmp_path: Path) -> None:
     assert exit_reason(child.wait()) == "killed by SIGKILL"
 
 
-def test_a_first_ctrl_c_is_passed_on_and_a_second_one_kills(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_a_first_signal_is_passed_on_and_a_ctrl_c_after_it_kills(tmp_path: Path, first: int) -> None:
     heard = tmp_path / "heard"
 
     def stubborn() -> int:
-        signal.signal(signal.SIGINT, lambda number, frame: heard.touch())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, frame: heard.touch())
         (tmp_path / "ready").touch()
         while True:
             time.sleep(0.01)
@@ -80,7 +82,7 @@ def test_a_first_ctrl_c_is_passed_on_and_a_second_one_kills(tmp_path: Path) -> N
     def press_twice() -> None:
         while not (tmp_path / "ready").exists() or signal.getsignal(signal.SIGINT) == before:
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), first)
         while not heard.exists():
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)

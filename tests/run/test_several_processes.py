@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -221,13 +220,10 @@ def started(folder: Path) -> ScriptProcess:
     return process
 
 
-@pytest.mark.parametrize(("send", "number"), [(os.kill, signal.SIGTERM), (os.killpg, signal.SIGINT)])
-def test_a_signal_to_the_script_reaches_the_ranks_which_save(
-    tmp_path: Path, send: Callable[[int, int], None], number: int
-) -> None:
+def test_ctrl_c_reaches_the_ranks_which_save(tmp_path: Path) -> None:
     """A terminal sends Ctrl-C to the process group of the script, to which the ranks do not belong."""
     process = started(tmp_path / "group")
-    send(process.pid, number)
+    os.killpg(process.pid, signal.SIGINT)
     assert process.finish(90).code == 130
     assert RunRecord.read(tmp_path / "group").status == "interrupted"
     assert (tmp_path / "group" / "checkpoints" / "last.ckpt").exists()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from tempo.config.schema import read_section
 from tempo.errors import UserError
 from tempo.sweep.grid_sweeper import GridSettings
 from tempo.sweep.launcher.local_launcher import LocalLauncher, LocalSettings
@@ -54,9 +55,22 @@ def test_the_file_shows_the_defaults(name: str) -> None:
         (SlurmLauncher, "signal_delay_s", 100_000),
         (SlurmLauncher, "setup", "module load cuda"),
         (SlurmLauncher, "partitions", "a"),
+        (LocalLauncher, "gpus", "many"),
+        (SlurmLauncher, "mem", 16),
+        (RayLauncher, "n_jobs", 0),
+        (RayLauncher, "gpus_per_process", "some"),
     ],
 )
 def test_a_wrong_setting_is_one_line_with_its_key(launcher: Any, key: str, value: Any) -> None:
     with pytest.raises(UserError, match=rf"^hydra\.launcher\.{key}") as caught:
         launcher(**{key: value})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("report", "maybe"), ("max_jobs", "many"), ("max_jobs", None), ("params", 3), ("rows", 3)],
+)
+def test_a_wrong_setting_of_a_grid_is_one_line_with_its_key(key: str, value: Any) -> None:
+    with pytest.raises(UserError, match=rf"^hydra\.sweeper\.{key}={value!r} is not [^\n]*$"):
+        read_section(GridSettings, "hydra.sweeper", {key: value})

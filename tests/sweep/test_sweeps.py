@@ -137,34 +137,6 @@ def test_interrupted_sweeps_resume_and_end_as_if_never_interrupted(tmp_path: Pat
     assert (alone.weights_sha256, alone.config_hash) == (cut.weights_sha256, cut.config_hash)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("optimizer.wdd=1e-4,1e-5",), ("optimizer.wdd=1e-4: ", "Did you mean 'wd'")),
-        (("optimizer.wd=1e-4,-1",), ("optimizer.wd=-1 must be 0 or more",)),
-        (("model=mlp,resnet21",), ("model=resnet21 does not exist", "Did you mean 'resnet")),
-        (("seed=range(3,3)",), ("the grid is empty",)),
-        (("seed=0,1", "hydra/launcher=local", "hydra.launcher.n_jobs=0"), ("hydra.launcher.n_jobs=0",)),
-        (("seed=0,1", "preview=true"), ("preview=",)),
-    ],
-)
-def test_mistakes_are_one_line_and_make_no_folder(
-    tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
-) -> None:
-    sweep = tmp_path / "sweep"
-    code, output = train(*arguments, "-m", f"hydra.sweep.dir={sweep}")
-    assert (code, len(output.splitlines())) == (1, 1), output
-    assert all(word in output for word in words), output
-    assert not sweep.exists()
-
-
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    code, output = train("-m", "seed=0", f"hydra.sweep.dir={tmp_path / 'file' / 'sweep'}")
-    assert (code, len(output.splitlines())) == (1, 1), output
-    assert "hydra.sweep.dir=" in output
-
-
 def test_plugins_load_nothing_heavy() -> None:
     program = "import sys; from hydra.core.plugins import Plugins; Plugins.instance(); print(*sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
