@@ -14,7 +14,7 @@ from tempo.command_line.start_up import importing
 
 @script("tune")
 def run(config: DictConfig) -> None:
-    """Run the stages: range test, momentum, weight decay, batch size, final 1cycle run, comparison."""
+    """Run the stages: range test, batch size, momentum, weight decay, final 1cycle run, comparison."""
     # torch takes seconds to import, so it waits until the configuration is checked.
     with importing("tempo.tuning.tune"):
         from tempo.tuning.tune import tune

@@ -11,6 +11,7 @@ import runpy
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -105,6 +106,8 @@ def _become(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)
+    for module in ("tempo.command_line.script", "tempo.run.train"):  # the server has run for a while
+        vars(sys.modules[module])["STARTED"] = time.perf_counter()
     path = f"src/{script}"
     sys.argv = [path, *arguments]
     # As a new interpreter would: the folder of the script, then PYTHONPATH.

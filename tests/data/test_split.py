@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tempo.data.images import ImageData
-from tempo.data.split import split, stratified
+from tempo.data.split import split, stratified, unused_indices
 from tempo.errors import UserError
 
 
@@ -94,6 +95,16 @@ def test_both_parts_lie_in_the_memory_of_the_whole(monkeypatch: pytest.MonkeyPat
         assert part is not None and part.images.untyped_storage().data_ptr() == before
         assert torch.equal(part.images, copy.images[indices])
         assert torch.equal(part.labels, copy.labels[indices])
+
+
+@pytest.mark.parametrize(("val_size", "train_size"), [(30, None), (30, 50), (0.1, 1), (0, 99), (0, None)])
+def test_unused_images_are_in_neither_part(val_size: float, train_size: int | None) -> None:
+    labels = [index % 3 for index in range(100)]
+    how = {"val_size": val_size, "train_size": train_size, "split_seed": 3}
+    unused = unused_indices(data(labels), **how)  # type: ignore[arg-type]
+    train, val = split(data(labels), **how)  # type: ignore[arg-type]
+    parts = [numbers(train), numbers(val) if val else [], numbers(data(labels).take(unused))]
+    assert sorted(itertools.chain(*parts)) == list(range(100))
 
 
 def test_nothing_to_split_copies_nothing() -> None:

@@ -141,9 +141,18 @@ def test_a_stage_ends_where_the_final_run_needs_what_is_left(
     )
 
 
-def test_a_stage_is_cut_before_it_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of 14 epochs half a one is gone: 12 for the final run leave nothing for 4 or 3 candidates."""
-    procedure = procedure_in(tmp_path, budget_epochs=14)
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [("paper", ["weight decays"]), ("batch_last", ["batch sizes", "weight decays"])],
+)
+def test_a_stage_is_cut_before_it_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], order: str, expected: list[str]
+) -> None:
+    """Of 14 epochs half a one is gone: 12 for the final run leave nothing for 4 or 3 candidates.
+
+    In the paper's order, the batch size is chosen by then.
+    """
+    procedure = procedure_in(tmp_path, budget_epochs=14, order=order)
     procedure.runs.epochs = 0.5
     procedure.budget.plan = replace(procedure.plan, compare_seeds=0)
     candidates = [Candidate(f"wd {wd}", (f"optimizer.wd={wd}",), wd) for wd in (1e-3, 1e-4, 1e-5)]
@@ -151,7 +160,7 @@ def test_a_stage_is_cut_before_it_begins(tmp_path: Path, capsys: pytest.CaptureF
     assert [tried.outcome for tried in procedure.choices[0].candidates] == ["not run: the budget"] * 3
     assert procedure.chosen == []
     cuts = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("cut")]
-    assert cuts == ["cut       no batch sizes are tried", "cut       no weight decays are tried"]
+    assert cuts == [f"cut       no {what} are tried" for what in expected]
 
 
 def test_a_procedure_of_another_command_is_refused(tmp_path: Path) -> None:
@@ -184,5 +193,6 @@ def test_a_procedure_of_an_earlier_version_is_read(name: str) -> None:
     found = read_state(folder, {key: state[key] for key in ("overrides", "settings")})
     assert found.plan is not None
     assert asdict(found.plan) == state["plan"]
-    assert asdict(read_settings(state["settings"])) == state["settings"]
+    newer = {"order": "paper"}
+    assert asdict(read_settings(state["settings"])) == {**newer, **state["settings"]}
     assert found.seconds >= state["seconds"]

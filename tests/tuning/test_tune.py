@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
+from typing import Any
 
 from tempo.record.run_json import RunRecord
+from tempo.run.evaluate import evaluate_unused
 from tests.script_process import Ended, ScriptProcess, run_script
 
 SMALL = (
@@ -38,6 +41,21 @@ def runs_below(folder: Path) -> dict[str, str]:
     }
 
 
+def _check_that_what_chooses_does_not_report(folder: Path, state: dict[str, Any]) -> None:
+    """The digits have 1,438 training images: 144 validate, 144 are left for the verdict."""
+    records = {path.parent.name: RunRecord.read(path.parent) for path in folder.glob("*/run.json")}
+    choosing = {record.seed for name, record in records.items() if not name.startswith(("final", "speed"))}
+    reporting = {record.seed for name, record in records.items() if name.startswith("final")}
+    assert (choosing, reporting) == ({2}, {0, 1})
+    sizes = {(record.data["train"], record.data["val"]) for record in records.values()}
+    assert sizes == {(1438 - 2 * 144, 144)}
+    judged = state["comparison"]["verdict"]
+    assert " on 144 images that chose nothing, " in judged["why"]
+    again = evaluate_unused(folder / "final_tuned_seed0", 1000)
+    assert again["images"] == 144
+    assert f"{again['loss']:.4f}" in judged["evidence"]["tuned"]
+
+
 def test_killed_it_is_resumed_and_ends_in_a_setting_that_runs(tmp_path: Path) -> None:
     folder = tmp_path / "procedure"
     started = ScriptProcess("tune.py", *SMALL, f"hydra.run.dir={folder}")
@@ -47,14 +65,14 @@ def test_killed_it_is_resumed_and_ends_in_a_setting_that_runs(tmp_path: Path) ->
     started.kill()
     started.finish()
     before = runs_below(folder)
-    assert {"range_test", "momentum_momentum_0.9_seed0"} <= before.keys()
+    assert {"range_test", "momentum_momentum_0.9_seed2"} <= before.keys()
 
     spent = json.loads((folder / "tune.json").read_text(encoding="utf-8"))["seconds"]
     began = time.monotonic()
     result = run("tune.py", *SMALL, f"hydra.run.dir={folder}")
     assert result.code == 0, result.err
     took = time.monotonic() - began
-    assert result.out.index("plan      range test 5 epochs") < result.out.index("stage     LR range")
+    assert result.out.index("plan      range test 5.71 epochs") < result.out.index("stage     LR range")
     assert "budget    30 min 0 s" in result.out
     assert "speed     " not in result.out, "the plan of the first call is kept"
     after = runs_below(folder)
@@ -63,19 +81,24 @@ def test_killed_it_is_resumed_and_ends_in_a_setting_that_runs(tmp_path: Path) ->
     state = json.loads((folder / "tune.json").read_text(encoding="utf-8"))
     assert [choice["stage"] for choice in state["choices"]] == [
         "learning rate",
+        "batch size",
         "momentum",
         "weight decay",
-        "batch size",
     ]
     assert all(choice["evidence"] for choice in state["choices"])
     assert spent < state["seconds"] < spent + took + 30
     assert state["comparison"]["verdict"]["stage"] == "tuned or default"
-    assert state["epochs"] <= 20 / 40 + 200 / 40 + 6 * 2 + 4 * 3 + 1
+    assert state["epochs"] <= 20 / 35 + 200 / 35 + 6 * 2 + 4 * 3 + 1
     for stage in ("LR range test", "learning rate", "momentum", "weight decay", "batch size", "final_tuned"):
         assert f"stage     {stage}" in result.out
     assert "95 % interval, paired over common seeds, n = 2" in result.out
     assert "tuned: test accuracy" in result.out
     assert "choice    tuned or default: " in result.out
+    _check_that_what_chooses_does_not_report(folder, state)
+    cost = re.search(r"cost      (.+), of 30 min 0 s", result.out)
+    assert cost is not None
+    assert f"; the whole procedure took {cost[1].rpartition(', ')[0]}" in result.out
+    assert f"# whole cost: {cost[1].rpartition(', ')[0]}" in (folder / "experiment/tuned.yaml").read_text()
     assert (folder / "report" / "report.html").is_file()
 
     # The printed command, as printed: the same configuration, so the same result.

@@ -22,17 +22,33 @@ def split(
         split_seed: any integer; independent of the seed of the run.
     """
     total = len(train)
-    sizes = split_sizes(total, val_size=val_size, train_size=train_size)
-    labels = train.labels.cpu().numpy()
-    val_indices = stratified(labels, sizes.val, split_seed)
-    rest = np.setdiff1d(np.arange(total), val_indices, assume_unique=True)
-    if sizes.train < len(rest):
-        rest = rest[stratified(labels[rest], sizes.train, split_seed)]
-    if len(rest) == total:
+    kept, val = _indices(train, val_size=val_size, train_size=train_size, split_seed=split_seed)
+    if len(kept) == total:
         return train, None
-    if len(rest) + sizes.val == total:
-        return train.parted(rest, val_indices)
-    return train.take(rest), train.take(val_indices) if sizes.val else None
+    if len(kept) + len(val) == total:
+        return train.parted(kept, val)
+    return train.take(kept), train.take(val) if len(val) else None
+
+
+def unused_indices(
+    train: ImageData, *, val_size: int | float, train_size: int | None, split_seed: int
+) -> np.ndarray:
+    """Return the sorted indices of the images that `split` puts into neither part."""
+    used = np.concatenate(_indices(train, val_size=val_size, train_size=train_size, split_seed=split_seed))
+    return np.setdiff1d(np.arange(len(train)), used, assume_unique=True)
+
+
+def _indices(
+    train: ImageData, *, val_size: int | float, train_size: int | None, split_seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sorted indices of the training and of the validation images."""
+    sizes = split_sizes(len(train), val_size=val_size, train_size=train_size)
+    labels = train.labels.cpu().numpy()
+    val = stratified(labels, sizes.val, split_seed)
+    kept = np.setdiff1d(np.arange(len(train)), val, assume_unique=True)
+    if sizes.train < len(kept):
+        kept = kept[stratified(labels[kept], sizes.train, split_seed)]
+    return kept, val
 
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 import torch
 
 from tempo.config.hydra_targets import instantiated
-from tempo.config.schema import RunConfig
+from tempo.config.schema import DataConfig, RunConfig
 from tempo.data.augment import Augment
 from tempo.data.batches import BatchPlan, EvalBatches, TrainBatches
 from tempo.data.images import ImageData
-from tempo.data.split import split, stratified
+from tempo.data.split import split, stratified, unused_indices
 from tempo.errors import UserError
 from tempo.task.classifier import Classifier
 
@@ -26,12 +26,16 @@ _GPU_FACTOR = 32
 
 @dataclass(frozen=True)
 class Data:
-    """The three sets of a run; `sha256` covers the official training and test images."""
+    """The three sets of a run; `sha256` covers the official training and test images.
+
+    `unused` is the number of official training images that are neither in `train` nor in `val`.
+    """
 
     train: ImageData
     val: ImageData | None
     test: ImageData
     sha256: str
+    unused: int = 0
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -41,6 +45,17 @@ class Data:
 
 def build_data(config: RunConfig) -> Data:
     """Read the data source, then split validation images off its training images."""
+    return _build(config, most_unused=0)[0]
+
+
+def build_data_and_unused(config: RunConfig, most: int) -> tuple[Data, ImageData]:
+    """Return a run's data, and up to `most` training images that it neither trains nor validates on."""
+    data, unused = _build(config, most_unused=most)
+    assert unused is not None
+    return data, unused
+
+
+def _build(config: RunConfig, most_unused: int) -> tuple[Data, ImageData | None]:
     node = config.data
     train, test = instantiated("data", node.source.node)
     if len(train.classes) < 2:
@@ -50,7 +65,11 @@ def build_data(config: RunConfig) -> Data:
         )
     Augment(**asdict(node.augment)).check_fits(*train.shape[1:])
     sha256 = f"{train.sha256()[:32]}{test.sha256()[:32]}"
+    official = len(train)
+    # A copy, taken before the split, which reuses the memory of `train`.
+    unused = _unused(train, node, most_unused) if most_unused else None
     kept, val = split(train, val_size=node.val_size, train_size=node.train_size, split_seed=node.split_seed)
+    left = official - len(kept) - (len(val) if val else 0)
     limit = config.trainer.limit_train_steps
     if limit is not None:
         kept = _some(kept, limit * node.total_batch_size, node.split_seed)
@@ -59,7 +78,15 @@ def build_data(config: RunConfig) -> Data:
         images = limit * node.eval_batch_size
         val = _some(val, images, node.split_seed) if val else None
         test = _some(test, images, node.split_seed)
-    return Data(kept, val, test, sha256)
+    return Data(kept, val, test, sha256, left), unused
+
+
+def _unused(train: ImageData, node: DataConfig, most: int) -> ImageData:
+    indices = unused_indices(
+        train, val_size=node.val_size, train_size=node.train_size, split_seed=node.split_seed
+    )
+    chosen = stratified(train.labels[indices].numpy(), min(most, len(indices)), node.split_seed)
+    return train.take(indices[chosen])
 
 
 def _some(data: ImageData, images: int, split_seed: int) -> ImageData:

@@ -7,17 +7,20 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from tempo.config.check import check
 from tempo.config.recorded_config import completed
+from tempo.config.schema import RunConfig
+from tempo.data.images import ImageData
 from tempo.errors import UserError, nearest
 from tempo.record.atomic_write import write_atomically
 from tempo.record.foreign_folder import check_foreign_config
 from tempo.record.run_json import RunRecord
-from tempo.run.build_data import build_data, build_eval_batches, build_plan
+from tempo.run.build_data import Data, build_data, build_data_and_unused, build_eval_batches, build_plan
 from tempo.run.build_module import build_module
 from tempo.run.build_trainer import build_trainer, check_devices
 from tempo.trainer.checkpoint_file import load, tested_checkpoint, weights_sha256
@@ -65,21 +68,62 @@ def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "au
     if accelerator not in ("auto", "cpu", "gpu", "mps"):
         raise UserError(f"accelerator={accelerator} is unknown; choose from: auto, cpu, gpu, mps")
     record = RunRecord.read(folder)
+    config = _config_for_a_test(folder, record, accelerator)
+    content = load(_checkpoint_file(folder, checkpoint, record))
+    data = build_data(config)
+    _check_same_images(record, data)
+    found, fingerprint = _test(folder, content, config, data, data.test)
+    return Evaluation(
+        loss=found["loss"],
+        accuracy=found["accuracy"],
+        images=int(found["images"]),
+        weights_sha256=fingerprint,
+        against_record=_against_record(record, found, fingerprint),
+    )
+
+
+def evaluate_unused(folder: Path, most: int) -> dict[str, float]:
+    """Test a run's own state on images that it neither trained nor validated on, and that are no test images.
+
+    Return `loss`, `accuracy` and the number of `images`, at most `most`.
+
+    Raises:
+        UserError: an error of `evaluate`.
+    """
+    record = RunRecord.read(folder)
+    config = _config_for_a_test(folder, record, record.config["trainer"]["accelerator"])
+    content = load(tested_checkpoint(folder, record))
+    data, unused = build_data_and_unused(config, most)
+    _check_same_images(record, data)
+    found, _ = _test(folder, content, config, data, unused)
+    return {name: float(found[name]) for name in ("loss", "accuracy", "images")}
+
+
+def _config_for_a_test(folder: Path, record: RunRecord, accelerator: str) -> RunConfig:
+    """Return a run's configuration for a test in one process."""
     check_foreign_config(record.config)
     config = check(completed(record, folder)).with_trainer(
         accelerator=accelerator, devices=1, num_nodes=1, profiler=None, compile=False, cuda_graph=False
     )
     check_devices(config)
-    quiet()
-    if config.trainer.threads is not None:
-        torch.set_num_threads(config.trainer.threads)
-    content = load(_checkpoint_file(folder, checkpoint, record))
-    data = build_data(config)
+    return config
+
+
+def _check_same_images(record: RunRecord, data: Data) -> None:
     if record.data and data.sha256 != record.data.get("sha256"):
         raise UserError(
             f"the images are not those of the run (SHA-256 {data.sha256[:12]}, recorded "
             f"{str(record.data.get('sha256'))[:12]}); provide the run's own data, e.g. with TEMPO_DATA"
         )
+
+
+def _test(
+    folder: Path, content: Mapping[str, Any], config: RunConfig, data: Data, images: ImageData
+) -> tuple[Mapping[str, float], str]:
+    """Return what a checkpoint's `content` reaches on `images`, and the fingerprint of its weights."""
+    quiet()
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
     plan = build_plan(config, len(data.train), world_size=1, rank=0)
     module = build_module(config, data, plan)
     if config.trainer.precision == "64-true":
@@ -89,16 +133,8 @@ def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "au
     except RuntimeError as error:
         raise UserError(f"the checkpoint does not fit model {config.model.target}: {error}") from error
     trainer = build_trainer(config, folder, plan, [], [])
-    trainer.test(module, build_eval_batches(config, data.test, plan), verbose=False)
-    found = module.evaluated
-    fingerprint = weights_sha256(module.tested_network)
-    return Evaluation(
-        loss=found["loss"],
-        accuracy=found["accuracy"],
-        images=int(found["images"]),
-        weights_sha256=fingerprint,
-        against_record=_against_record(record, found, fingerprint),
-    )
+    trainer.test(module, build_eval_batches(config, images, plan), verbose=False)
+    return module.evaluated, weights_sha256(module.tested_network)
 
 
 def _against_record(record: RunRecord, found: Mapping[str, float], fingerprint: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,11 +13,16 @@ from tempo.report.number_format import duration
 ROUNDING = 1e-6
 STAGE_OF = {
     "lr_runs": "learning rate",
+    "batch_runs": "batch size",
     "momentum_runs": "momentum",
     "decay_runs": "weight decay",
-    "batch_runs": "batch size",
 }
-"""Stage of each key of the plan that counts values, in the order of the stages."""
+"""Stage of each key of the plan that counts values, in the paper's order."""
+ORDERS = {
+    "paper": tuple(STAGE_OF.values()),
+    "batch_last": ("learning rate", "momentum", "weight decay", "batch size"),
+}
+"""Orders of the stages; `tune.order` chooses one."""
 RUNS_OF = {stage: key for key, stage in STAGE_OF.items()}
 CUT_ORDER = (
     "short_seeds",
@@ -66,13 +71,13 @@ class Plan:
         """Epochs of all runs together."""
         return self.range_epochs + self.short_runs * self.short_epochs + self.full_runs * self.final_epochs
 
-    def __str__(self) -> str:
+    def words(self, stages: Sequence[str] = ORDERS["paper"]) -> str:
         """Describe the plan in one line."""
         short = (
             f"{self.short_seeds} x {self.short_epochs}" if self.short_seeds > 1 else f"{self.short_epochs}"
         )
         parts = [f"range test {self.range_epochs:.3g} epochs"]
-        parts += [f"{stage} {getattr(self, key)} x {short}" for key, stage in STAGE_OF.items()]
+        parts += [f"{stage} {getattr(self, RUNS_OF[stage])} x {short}" for stage in stages]
         parts.append(f"final 1cycle 1 x {self.final_epochs}")
         if self.full_runs > 1:
             parts.append(f"comparison {self.full_runs - 1} x {self.final_epochs}")

@@ -16,7 +16,7 @@ from tempo.errors import UserError
 from tempo.record.folder_lock import FolderLock
 from tempo.record.run_folder import Need, move_aside, need_of, readable_record
 from tempo.record.run_json import FILE_NAME, RunRecord, config_hash
-from tempo.report.load_runs import Run, read_curves
+from tempo.report.load_runs import Run, override_key, read_curves
 from tempo.run.run_request import RunRequest
 from tempo.run.train import run
 
@@ -47,6 +47,12 @@ class StageRuns:
             check(values)
             self._composed[tuple(more)] = values, chosen_options(made.hydra)
         return self._composed[tuple(more)]
+
+    def set_override(self, override: str) -> None:
+        """Set a key in every run; an earlier override of the same key is replaced."""
+        name = override_key(override)
+        self.overrides = [*(old for old in self.overrides if override_key(old) != name), override]
+        self._composed.clear()
 
     def need(self, name: str, more: Sequence[str]) -> Need:
         """Return the work that `run` would do; "nothing" also if the configuration is refused."""

@@ -1,4 +1,4 @@
-"""The stages of radiuk2020: range test, learning rate, momentum, weight decay, batch size, one 1cycle run."""
+"""The stages of radiuk2020: range test, learning rate, batch size, momentum, weight decay, one 1cycle run."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from typing import Any
 
 from torch import nn
 
+from tempo.config.check import check
 from tempo.config.schema import SMOKE, RunConfig
 from tempo.errors import UserError
 from tempo.report.load_runs import Run
+from tempo.report.number_format import duration
 from tempo.run.build_data import build_data
 from tempo.run.build_network import build_network
 from tempo.tuning.budget import Budget
 from tempo.tuning.candidates import batch_sizes, learning_rates, momenta, number, weight_decays
 from tempo.tuning.choice import Candidate, Choice, choose, early_metric, score
-from tempo.tuning.plan import RUNS_OF, Plan
+from tempo.tuning.plan import ORDERS, RUNS_OF, Plan
 from tempo.tuning.range_test import conclude
 from tempo.tuning.stage_runs import ProcedureInterrupted, StageRuns
 from tempo.tuning.tune_json import read_state, write_state
 from tempo.tuning.tune_settings import NO_VALIDATION, TuneSettings
+from tempo.tuning.verdict import train_size_for_verdict
 
 AS_IT_WAS = Candidate("as it was", (), None)
 DEEP_FROM_LAYERS = 10
@@ -51,7 +54,10 @@ class Procedure:
         data = build_data(self.config)
         if data.val is None:
             raise UserError(NO_VALIDATION)
-        self.train_images = len(data.train)
+        self.train_images = train_size_for_verdict(data) if self.settings.compare_seeds else len(data.train)
+        if self.train_images < len(data.train):
+            self.runs.set_override(f"data.train_size={self.train_images}")
+            self.config = check(self.runs.config([])[0])
         self.val_share = len(data.val) / len(data.test) / self.config.trainer.val_every_n_epochs
         network = build_network(
             self.config.model, self.config.seed, data.train.shape, len(data.train.classes)
@@ -72,11 +78,14 @@ class Procedure:
         rates = self._range_test()
         # 1cycle ends in its best state, so the runs test their last state.
         self.chosen = ["scheduler=onecycle", "checkpoint.select=last"]
-        self._stage("learning rate", rates)
-        self._stage("momentum", self._momenta())
-        self._stage("weight decay", self._weight_decays())
-        self._stage("batch size", self._batch_sizes())
+        for stage in self.order:
+            self._stage(stage, rates if stage == "learning rate" else self._candidates(stage))
         return self._final_run()
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The stages between the range test and the final run, in order."""
+        return ORDERS[self.settings.order]
 
     @property
     def plan(self) -> Plan:
@@ -103,7 +112,7 @@ class Procedure:
                 budget.measure(self.val_share)
             budget.set_plan(self._wanted())
         depth = "deep" if self.deep else "shallow"
-        print(f"plan      {self.plan}; {self.layers} layers of weights: {depth}")
+        print(f"plan      {self.plan.words(self.order)}; {self.layers} layers of weights: {depth}")
         print(f"budget    {budget}")
         _print_cuts(budget.cuts)
         self.save()
@@ -112,16 +121,13 @@ class Procedure:
         """Return the plan without a budget; a stage with a single value needs no run."""
         settings, epochs = self.settings, self.config.trainer.epochs
         short = max(2, round(epochs / 4)) if settings.short_epochs == "auto" else settings.short_epochs
-        stages = (self._momenta(), self._weight_decays(), self._batch_sizes())
-        momentum_runs, decay_runs, batch_runs = (len(values) if len(values) > 1 else 0 for values in stages)
+        counts = {stage: len(self._candidates(stage)) for stage in self.order if stage != "learning rate"}
         return Plan(
             range_epochs=settings.range_steps / (self.train_images // self.config.data.total_batch_size),
             short_seeds=settings.short_seeds,
             short_epochs=min(epochs, short),
             lr_runs=2,
-            momentum_runs=momentum_runs,
-            decay_runs=decay_runs,
-            batch_runs=batch_runs,
+            **{RUNS_OF[stage]: count if count > 1 else 0 for stage, count in counts.items()},
             final_epochs=epochs,
             compare_seeds=settings.compare_seeds,
         )
@@ -133,6 +139,7 @@ class Procedure:
             f"trainer.max_steps={self.settings.range_steps}",
             "trainer.log_every_n_steps=1",
             "divergence.factor=4.0",
+            f"seed={self.settings.choosing_seeds(self.config.seed)[0]}",
         ]
         run = self.runs.run("range_test", more)
         self.budget.measure(self.val_share)
@@ -149,14 +156,13 @@ class Procedure:
         self.evidence.append(f"range test: {low} to {high} ({reasons})")
         return learning_rates(proposal)
 
-    def _momenta(self) -> list[Candidate]:
-        return momenta(self.config, self.settings.momenta)
-
-    def _weight_decays(self) -> list[Candidate]:
-        return weight_decays(self.settings.weight_decays, deep=self.deep, train_images=self.train_images)
-
-    def _batch_sizes(self) -> list[Candidate]:
-        return batch_sizes(self.settings.batch_sizes, self.config, self.train_images)
+    def _candidates(self, stage: str) -> list[Candidate]:
+        settings = self.settings
+        if stage == "momentum":
+            return momenta(self.config, settings.momenta)
+        if stage == "weight decay":
+            return weight_decays(settings.weight_decays, deep=self.deep, train_images=self.train_images)
+        return batch_sizes(settings.batch_sizes, self.config, self.train_images)
 
     def _stage(self, stage: str, candidates: Sequence[Candidate]) -> None:
         """Try the candidates that the budget allows, and add the overrides of the chosen one."""
@@ -178,7 +184,7 @@ class Procedure:
         planned = candidates[: getattr(self.plan, RUNS_OF[stage])]
         todo = [len(self._todo(self._short_runs(stage, candidate))) for candidate in planned]
         if any(todo):
-            finished = list(RUNS_OF)[: list(RUNS_OF).index(stage)]
+            finished = self.order[: self.order.index(stage)]
             done = len(planned) * self.plan.short_seeds - sum(todo)
             _print_cuts(self.budget.cut_rest(finished, done * self.plan.short_epochs, done))
         tried: list[Candidate] = []
@@ -193,7 +199,7 @@ class Procedure:
         """Return a candidate's runs, one per seed."""
         name = f"{stage} {candidate.label}".replace(" ", "_")
         overrides = [*self.chosen, *candidate.overrides, f"trainer.epochs={self.plan.short_epochs}"]
-        seeds = range(self.config.seed, self.config.seed + self.plan.short_seeds)
+        seeds = self.settings.choosing_seeds(self.config.seed)[: self.plan.short_seeds]
         return [(f"{name}_seed{seed}", [*overrides, f"seed={seed}"]) for seed in seeds]
 
     def _todo(self, runs: Sequence[NamedRun]) -> list[NamedRun]:
@@ -256,6 +262,12 @@ class Procedure:
                     print(f"stage     {name.removesuffix(f'_seed{seed}')}, seed {seed}")
                 runs.append(self.runs.run(name, overrides))
         return tuned, default
+
+    @property
+    def cost(self) -> str:
+        """Epochs, runs and time so far, of all stages, failed runs and the comparison."""
+        runs = f"{self.runs.epochs:.4g} epochs in {len(self.runs.finished)} runs"
+        return f"{runs}, {duration(self.budget.seconds)}"
 
     def _command(self) -> dict[str, Any]:
         """Return the user's overrides and settings, as they are read back from JSON."""

@@ -18,7 +18,6 @@ from tempo.record.atomic_write import write_atomically
 from tempo.record.folder_lock import FolderLock
 from tempo.record.run_folder import remove_unused
 from tempo.report.load_runs import Run
-from tempo.report.number_format import duration
 from tempo.report.write_report import build_report
 from tempo.tuning.budget import Budget
 from tempo.tuning.stage_runs import ProcedureInterrupted, StageRuns
@@ -59,10 +58,10 @@ def _tune(config: DictConfig, folder: Path) -> None:
         judged = verdict(tuned, default, procedure.metric)
         if judged is not None:
             print("\n".join(f"choice    {line}" for line in judged.lines))
-            if judged.chosen.label == "default":
-                write_tuned(folder, default[0], [*procedure.evidence, *judged.lines])
+            kept = default[0] if judged.chosen.label == "default" else final
+            write_tuned(folder, kept, [*procedure.evidence, *judged.lines, f"whole cost: {procedure.cost}"])
         procedure.comparison = comparison_json(tuned, default, judged)
-        lines = comparison_lines(tuned, default)
+        lines = comparison_lines(tuned, default, procedure.cost)
         page = build_report([folder], folder / "report")
     except (ProcedureInterrupted, KeyboardInterrupt) as interrupted:
         print(f"stopped in {str(interrupted) or where}; rerun the same command to continue")
@@ -70,13 +69,13 @@ def _tune(config: DictConfig, folder: Path) -> None:
     finally:
         if procedure.budget.plan is not None:
             procedure.save()
-    budget, runs = procedure.budget, procedure.runs
+    budget = procedure.budget
     of = "" if budget.total is None else f", of {budget.price.amount(budget.total)}"
     if procedure.smoke:
         print(f"*** {SMOKE} ***")
     for line in lines:
         print(f"result    {line}")
-    print(f"cost      {runs.epochs:.4g} epochs in {len(runs.finished)} runs, {duration(budget.seconds)}{of}")
+    print(f"cost      {procedure.cost}{of}")
     print(f"report    {page}")
     print(f"use it    python src/train.py --config-dir {folder} experiment={EXPERIMENT}")
 

@@ -22,6 +22,7 @@ NO_VALIDATION = (
 class TuneSettings:
     """The keys of `tune` in conf/tune.yaml; `tune.json` stores their values."""
 
+    order: Literal["paper", "batch_last"] = "paper"
     budget_epochs: int | None = key(None, at_least=1)
     budget_minutes: float | None = key(None, at_least=0.1)
     short_epochs: int | Literal["auto"] = key("auto", at_least=1)
@@ -31,6 +32,14 @@ class TuneSettings:
     weight_decays: Sequence[float] | Literal["auto"] = key("auto", at_least=0)
     batch_sizes: Sequence[int] | Literal["auto"] = key("auto", at_least=1)
     compare_seeds: int = key(3, at_least=0)
+
+    def choosing_seeds(self, first: int) -> range:
+        """Return the seeds of the range test and the short runs.
+
+        None of them is a seed of the final runs and the comparison, which begin at `first`.
+        """
+        first += max(1, self.compare_seeds)
+        return range(first, first + self.short_seeds)
 
 
 def read_settings(node: Mapping[str, Any]) -> TuneSettings:

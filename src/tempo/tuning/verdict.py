@@ -2,33 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from tempo.errors import UserError
 from tempo.report.grouping import Setting
 from tempo.report.load_runs import Array, Run
 from tempo.report.number_format import mean_and_sd, metric_name
 from tempo.report.statistics import compare, statistics
-from tempo.tuning.choice import Candidate, Choice, choose, score
+from tempo.run.build_data import Data
+from tempo.run.evaluate import evaluate_unused
+from tempo.tuning.choice import Candidate, Choice, choose
+
+MOST_IMAGES = 10_000
+"""Largest number of images for the verdict."""
 
 
-def verdict(tuned: Sequence[Run], default: Sequence[Run], metric: str) -> Choice | None:
+def train_size_for_verdict(data: Data) -> int:
+    """Return the number of training images that leaves at least as many images unused as validation has.
+
+    Raises:
+        UserError: fewer images would be left for training than for validation.
+    """
+    assert data.val is not None
+    images = len(data.val)
+    size = len(data.train) - max(0, images - data.unused)
+    if size < images:
+        raise UserError(
+            f"{images} validation images and as many for the verdict leave only {size} for training; set "
+            "data.val_size=0.1, or tune.compare_seeds=0 for no verdict"
+        )
+    return size
+
+
+def on_unused(runs: Sequence[Run]) -> list[dict[str, float]]:
+    """Return each run's `loss` and `accuracy` on `images` that chose nothing; {} if it did not complete.
+
+    They are training images that no run of the procedure trains or validates on.
+    """
+    return [
+        evaluate_unused(run.folder, MOST_IMAGES) if run.record.status == "completed" else {} for run in runs
+    ]
+
+
+def verdict(
+    tuned: Sequence[Run],
+    default: Sequence[Run],
+    metric: str,
+    test: Callable[[Sequence[Run]], Sequence[Mapping[str, float]]] = on_unused,
+) -> Choice | None:
     """Choose between tuned and default by the rule of the stages; None for fewer than two seeds.
 
-    Both are judged by the validation of the state they test. If the default is clearly better, tuned.yaml
-    gets the default setting, so that the procedure never makes results worse.
+    Both are judged by the state that they test, on images that chose nothing: neither the value of a stage
+    nor a checkpoint. If the default is clearly better, tuned.yaml gets the default setting, so that the
+    procedure never makes results worse.
     """
     if len(tuned) < 2:
         return None
     arms = {"tuned": tuned, "default": default}
-    candidates = [
-        Candidate(label, (), label, tuple(score(run, metric) for run in runs), "a seed diverged")
-        for label, runs in arms.items()
-    ]
+    name, candidates, images = metric.partition("/")[2], [], 0.0
+    for label, runs in arms.items():
+        found = test(runs)
+        images = max(images, *(result.get("images", 0.0) for result in found))
+        scores = tuple(result.get(name, math.nan) for result in found)
+        candidates.append(Candidate(label, (), label, scores, "a seed diverged"))
     states = ", ".join(f"{label}: {_tested_state(runs)}" for label, runs in arms.items())
-    return choose("tuned or default", metric, candidates, where=f"at the state that is tested ({states})")
+    where = f"on {images:.0f} images that chose nothing, at the state that is tested ({states})"
+    return choose("tuned or default", name, candidates, where=where)
 
 
 def _tested_state(runs: Sequence[Run]) -> str:
@@ -56,8 +99,8 @@ def comparison_json(
     return found
 
 
-def comparison_lines(tuned: Sequence[Run], default: Sequence[Run]) -> list[str]:
-    """Return lines for the screen: means, difference with its interval, epochs to equal accuracy."""
+def comparison_lines(tuned: Sequence[Run], default: Sequence[Run], cost: str) -> list[str]:
+    """Return lines for the screen: means, cost, difference with its interval, epochs to equal accuracy."""
     if not tuned:
         return []
     a, b = Setting("tuned", (), tuple(tuned)), Setting("default", (), tuple(default))
@@ -68,6 +111,7 @@ def comparison_lines(tuned: Sequence[Run], default: Sequence[Run]) -> list[str]:
         lines.append(
             f"{setting.label}: test accuracy {accuracy} %, {test.n} of {len(setting.runs)} seeds completed"
         )
+    lines[0] += f"; the whole procedure took {cost}"
     if a.completed and b.completed:
         lines.append(compare(a, b, "test/accuracy").words)
         if (best := best_mean_accuracy(b.completed)) is not None:
