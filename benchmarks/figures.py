@@ -12,7 +12,8 @@ that the other STUDY's comes to, `epochs_to_own_best` that of its own. `steps_to
 `seconds_to METRIC=VALUE` are those of training until the first evaluation that is as good, over the runs that
 get there. `each QUANTITY` lists a quantity of `tempo.report.quantity` by seed. `claims FILE` is the table of
 the claims in conf/experiment/FILE.yaml, judged on the study's runs. `kept` is what a procedure of src/tune.py
-kept, tuned or default; `cost` is what it cost.
+kept, tuned or default; `cost` is what it cost. `. uncommitted` lists the folders with records of uncommitted
+code.
 Numbers are rounded against tempo: down, but seconds, standard deviations and `max` up.
 """
 
@@ -129,6 +130,18 @@ def _cost(study: str, _: str) -> str:
     return f"{epochs} epochs in {runs} runs, {math.ceil(state['seconds'])} s"
 
 
+def _uncommitted(study: str) -> str:
+    """List the studies with a record whose git state says that files had changed."""
+    names = set()
+    for path in (RESULTS / study).rglob("*.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        git = record.get("git") if isinstance(record, dict) else None
+        if isinstance(git, dict) and git.get("dirty"):
+            parts = path.relative_to(RESULTS).parts
+            names.add("/".join(parts[: 2 if parts[0] == "bench" else 1]))
+    return ", ".join(f"`{name}`" for name in sorted(names))
+
+
 def _procedure(study: str) -> dict[str, Any]:
     state: dict[str, Any] = json.loads((RESULTS / study / "tune.json").read_text(encoding="utf-8"))
     return state
@@ -180,6 +193,7 @@ _FIGURES: dict[str, Callable[[str, str], str]] = {
     "rank": _rank,
     "kept": _kept,
     "cost": _cost,
+    "uncommitted": lambda study, _: _uncommitted(study),
 }
 """Fields that are computed from more than one key of the records, by their first word."""
 
