@@ -128,8 +128,22 @@ def resumed(arguments: list[str]) -> list[str]:
         return [*kept, *others, f"hydra.run.dir={quoted(str(folder))}"]
     record = RunRecord.read(folder)
     kept = foreign_overrides(record.overrides, folder / FILE_NAME, record.config, typed)
-    kept = [override for override in kept if not override.startswith("resume=")]
+    kept = [_as_recorded(one, record) for one in kept if not one.startswith("resume=")]
+    ema = record.config.get("ema")
+    if isinstance(ema, dict) and ema.get("decay") is not None and "warmup" not in ema:
+        kept.append("ema.warmup=false")  # the run began before there was a warm-up
     return [*kept, *others, f"resume={quoted(str(folder))}"]
+
+
+def _as_recorded(override: str, record: RunRecord) -> str:
+    """Return an override with the absolute folder of the record: the command may be given elsewhere."""
+    key, _, value = override.partition("=")
+    data = record.config.get("data")
+    name = key.removeprefix("data.")
+    relative = key in ("data.root", "data.cache") and not value.strip("'\"").startswith(("/", "~"))
+    if relative and isinstance(data, dict) and isinstance(data.get(name), str):
+        return f"{key}={quoted(data[name])}"
+    return override
 
 
 def _read_overrides(path: Path) -> list[str]:

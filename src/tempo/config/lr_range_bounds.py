@@ -11,7 +11,7 @@ from typing import Any
 from tempo.config.schema import COMMON_DATA_KEYS
 from tempo.errors import UserError
 from tempo.record.read_file import read_text
-from tempo.record.run_json import flatten
+from tempo.record.run_json import flatten, without_newer_keys
 
 FILE_NAME = "lr_range.json"
 KIND = "lr_range"
@@ -25,6 +25,7 @@ def essentials(config: Mapping[str, Any]) -> dict[str, Any]:
 
     The learning rate itself is left out.
     """
+    config = without_newer_keys(config)
     data = config["data"]
     # A data set that can be downloaded is the same in any folder; otherwise the folder chooses the images.
     places = ("root", "cache", "download") if "download" in data else ("cache",)

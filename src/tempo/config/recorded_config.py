@@ -14,10 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tempo.config.check import select
 from tempo.config.resolve_interpolations import chosen_options, composed
+from tempo.config.schema import SECTIONS
 from tempo.errors import UserError
 from tempo.paths import CONF, register_resolvers
 from tempo.record.foreign_folder import check_foreign_config, foreign_overrides, without_foreign_places
-from tempo.record.run_json import FILE_NAME, RunRecord
+from tempo.record.run_json import FILE_NAME, NEWER_KEYS, RunRecord
 
 _REFUSED = (UserError, CompactHydraException, OmegaConfBaseException)
 """Errors of a configuration that can no longer be composed."""
@@ -52,7 +53,7 @@ def completed(record: RunRecord, folder: Path) -> dict[str, Any]:
             if (CONF / group / f"{option}.yaml").exists()
         ]
         today = _compose("train", foreign_overrides(known, folder / FILE_NAME)) or {}
-    config = _with_missing_keys(record.config, today)
+    config = _with_missing_keys(_with_newer_keys(record.config), today)
     check_foreign_config(config)
     return without_foreign_places(config)
 
@@ -69,6 +70,24 @@ def experiment_config(
         made = compose("train", [f"experiment={experiment}", *overrides], return_hydra_config=True)
         return composed(made), chosen_options(made.hydra)
     return None
+
+
+def with_data_root(config: Mapping[str, Any], record: RunRecord, root: str) -> dict[str, Any]:
+    """Return a `completed` configuration that reads its data from a folder that the user has named."""
+    # Only if the user names the folder does the recorded choice to download apply.
+    download = {key: value for key, value in record.config["data"].items() if key == "download"}
+    place = str(Path(root).expanduser().absolute())
+    return {**config, "data": {**config["data"], **download, "root": place}}
+
+
+def _with_newer_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record's configuration with the newer keys of its sections, at their old meaning."""
+    result = dict(config)
+    for dotted, value in NEWER_KEYS.items():
+        name, _, key = dotted.partition(".")
+        if name in SECTIONS and isinstance(node := result.get(name), Mapping):
+            result[name] = {key: value, **node}
+    return result
 
 
 def _with_missing_keys(config: Mapping[str, Any], today: Mapping[str, Any]) -> dict[str, Any]:

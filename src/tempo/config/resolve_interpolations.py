@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -31,8 +33,25 @@ def plain(config: DictConfig) -> dict[str, Any]:
     assert isinstance(values, dict)
     # min_lr was not set by the user if it still follows the optimizer's learning rate.
     min_lr_is_default = is_interpolation(job, "scheduler.min_lr")
-    bounded = with_bounds({str(key): value for key, value in values.items()}, min_lr_is_default)
+    named = _with_absolute_places({str(key): value for key, value in values.items()})
+    bounded = with_bounds(named, min_lr_is_default)
     return with_defaults(bounded) if bounded.keys() >= set(GROUPS) else bounded
+
+
+def _with_absolute_places(values: dict[str, Any]) -> dict[str, Any]:
+    """Make relative folders of data absolute: a record is read, and a job runs, in another folder.
+
+    `~` stays, because it may name another folder on another machine.
+    """
+    data = values.get("data")
+    if not isinstance(data, dict):
+        return values
+    places = {
+        key: str(Path(data[key]).absolute())
+        for key in ("root", "cache")
+        if isinstance(data.get(key), str) and re.match(r"(?!~|\w+://)\s*\S", data[key])
+    }
+    return {**values, "data": {**data, **places}}
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

@@ -202,6 +202,7 @@ class EmaConfig:
     """Exponential moving average of the weights."""
 
     decay: float | None = key(None, above=0, below=1, example=0.999)
+    warmup: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

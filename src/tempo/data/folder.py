@@ -1,31 +1,26 @@
-"""The user's own image files, one folder per class."""
+"""The user's own image files, in folders named after their classes."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ImageColor
 
-from tempo.data.image_cache import File, load_images
+from tempo.data.decode_image import Decoding
+from tempo.data.duplicate_images import Duplicates, find_duplicates
+from tempo.data.folder_layout import Layout, Listing, list_images
+from tempo.data.folder_names import shown
+from tempo.data.image_cache import Losses, load_images
 from tempo.data.images import ImageData
 from tempo.data.split import stratified
-from tempo.errors import UserError, nearest
+from tempo.errors import UserError, printable
 
-
-@dataclass(frozen=True)
-class _Tree:
-    """The files of one tree `root/<class>/*`, in the order of class and name."""
-
-    root: Path
-    files: list[File]
-    labels: np.ndarray
-    classes: tuple[str, ...]
+_MEGA = 1_000_000
 
 
 def folder(
@@ -36,133 +31,164 @@ def folder(
     test_size: int | float,
     test_seed: int,
     cache: str,
-) -> tuple[ImageData, ImageData]:
-    """Return training and test images from the trees `root/train/<class>/*` and `root/test/<class>/*`.
+    layout: Layout = "auto",
+    background: str = "white",
+    max_megapixels: int | float = 89,
+) -> tuple[ImageData, ...]:
+    """Return training and test images, and validation images if there is a folder of them.
 
-    Without the folders `train` and `test`, the single tree `root/<class>/*` is split, stratified. Any format
-    that Pillow reads works, also in deeper folders; hidden files and other formats are skipped. Images are
-    decoded once: later runs read the array from `cache` if names, sizes and times of all files are the same.
+    Reads the trees `root/train/<class>/*`, `root/test/<class>/*` and `root/val/<class>/*`, or the single tree
+    `root/<class>/*`; `list_images` says which names are understood. If there is no test folder, test images
+    are split off the training images, stratified. Any format that Pillow reads works, also in deeper folders.
+    Images are decoded once: later runs read the array from `cache` if the files are the same. Files that are
+    left out, images that lost something and images that occur twice are counted in the remarks.
 
     Args:
         root: folder of the images.
         image_size: height and width in pixels to resize each image to (bilinear, antialiased, without keeping
             the aspect ratio), or None if all have the same size.
         channels: 3 for colour, 1 for grey.
-        test_size: test images of a single tree: a fraction in (0, 1) or a number.
+        test_size: test images if there is no test folder: a fraction in (0, 1) or a number.
         test_seed: of that split only.
         cache: folder of the decoded arrays.
+        layout: `classes` takes each folder directly in `root` for a class, whatever its name.
+        background: colour behind transparent pixels, as a name or `#rrggbb`.
+        max_megapixels: largest image to read, in millions of pixels.
 
     Raises:
-        UserError: there are no images, a class is empty, train and test have other classes, or an image
-            cannot be read or has another size than the first.
+        UserError: there are no images, a class is empty, train and test have other classes, folders cannot be
+            understood, or images cannot be read or have another size than the first.
     """
     base, store = Path(root).expanduser(), Path(cache).expanduser()
+    how = _decoding(image_size, channels, background, max_megapixels)
+    if not root.strip() or not base.is_dir():
+        raise UserError(f"data.root={root} is not a folder; point data.root or TEMPO_DATA to your images")
+    listing = list_images(base, store, layout)
+    pixels = load_images(base, listing.files, how, store)
+    labels = np.array(listing.labels, dtype=np.int64)
+    test = _test_indices(listing, labels, test_size, test_seed)
+    duplicates = find_duplicates(pixels.images, labels, _is_train(listing, test))
+    reading = {
+        "layout": listing.layout,
+        "left_out": dict(listing.left_out),
+        **asdict(pixels.losses),
+        "in_two_splits": duplicates.shared,
+    }
+    whole = ImageData(
+        torch.from_numpy(pixels.images),
+        torch.from_numpy(labels),
+        listing.classes,
+        shown(base.resolve().name),
+        remarks=tuple(map(printable, _remarks(listing, pixels.losses, duplicates, how, test_size))),
+        reading=reading,
+    )
+    return _parts(whole, listing, test)
+
+
+def _decoding(
+    image_size: int | None, channels: int, background: str, max_megapixels: int | float
+) -> Decoding:
     if image_size is not None and image_size < 1:
         raise UserError(
             f"data.image_size={image_size} is not a size in pixels; set for example data.image_size=32"
         )
-    if not base.is_dir():
-        raise UserError(f"data.root={base} is not a folder; point data.root or TEMPO_DATA to your images")
-    size = (channels, image_size)
-    if not any(_has_classes(base / part) for part in ("train", "test")):
-        tree = _scan(base, store)
-        whole = _load(tree, base.resolve().name, *size, store)
-        return _split(whole, tree.labels, test_size, test_seed)
-    for part, other in (("train", "test"), ("test", "train")):
-        if not (base / part).is_dir():
-            raise UserError(
-                f"{base} has a folder '{other}' but no '{part}'; add it, "
-                f"or split a single tree with data.root={base / other}"
-            )
-    train, test = _scan(base / "train", store), _scan(base / "test", store)
-    _same_classes(train, test)
-    name = base.resolve().name
-    parts = _load(train, name, *size, store), _load(test, name, *size, store)
-    if parts[0].shape != parts[1].shape:
-        sizes = [f"{part.shape[2]}x{part.shape[1]}" for part in parts]
+    if not max_megapixels > 0:
+        raise UserError(f"data.max_megapixels={max_megapixels} must be above 0; set data.max_megapixels=89")
+    try:
+        red, green, blue = ImageColor.getrgb(background)[:3]
+    except ValueError:
         raise UserError(
-            f"images of {train.root} are {sizes[0]} pixels, those of {test.root} {sizes[1]}; "
-            f"set data.image_size={min(parts[0].shape[1:])} to resize all"
-        )
-    return parts
+            f"data.background={background} is not a colour; set data.background=white, or '\"#808080\"'"
+        ) from None
+    return Decoding(channels, image_size, (red, green, blue), int(min(max_megapixels * _MEGA, 2**62)))
 
 
-def _has_classes(path: Path) -> bool:
-    """Return whether `path` contains folders; a class that is called train contains images."""
-    return path.is_dir() and any(child.is_dir() for child in path.iterdir())
-
-
-def _load(tree: _Tree, name: str, channels: int, image_size: int | None, cache: Path) -> ImageData:
-    images = load_images(tree.root, tree.files, channels=channels, image_size=image_size, cache=cache)
-    return ImageData(torch.from_numpy(images), torch.from_numpy(tree.labels), tree.classes, name)
-
-
-def _split(
-    whole: ImageData, labels: np.ndarray, test_size: int | float, test_seed: int
-) -> tuple[ImageData, ImageData]:
-    """Return the training and the test images of a single tree."""
-    count = round(test_size * len(whole)) if isinstance(test_size, float) else test_size
-    if not 0 < count < len(whole):
+def _test_indices(
+    listing: Listing, labels: np.ndarray, test_size: int | float, test_seed: int
+) -> np.ndarray | None:
+    """Return the training images to test on, or None if there is a test folder."""
+    if "test" in listing.sizes:
+        return None
+    total = listing.sizes["train"]
+    count = round(test_size * total) if isinstance(test_size, float) else test_size
+    if not 0 < count < total:
         raise UserError(
-            f"data.test_size={test_size} of {len(whole)} images leaves nothing to test or to train on; "
+            f"data.test_size={test_size} of {total} images leaves nothing to test or to train on; "
             "set for example data.test_size=0.2"
         )
-    test = stratified(labels, count, test_seed)
-    train = np.setdiff1d(np.arange(len(whole)), test, assume_unique=True)
-    return whole.take(train), whole.take(test)
+    return stratified(labels[:total], count, test_seed)
 
 
-def _same_classes(train: _Tree, test: _Tree) -> None:
-    for one, other in ((test, train), (train, test)):
-        for name in one.classes:
-            if name not in other.classes:
-                raise UserError(
-                    f"class '{name}' of {one.root} is not in {other.root}; both need the same class folders."
-                    + nearest(name, set(other.classes) - set(one.classes))
-                )
+def _is_train(listing: Listing, test: np.ndarray | None) -> np.ndarray:
+    is_train = np.arange(len(listing.files)) < listing.sizes["train"]
+    if test is not None:
+        is_train[test] = False
+    return is_train
 
 
-def _scan(root: Path, cache: Path) -> _Tree:
-    """Return the images of each class with their sizes and times, without opening them."""
-    known = {ext for ext, form in Image.registered_extensions().items() if form in Image.OPEN} | {""}
-    skip = cache.resolve()
-    classes = sorted(
-        child.name
-        for child in root.iterdir()
-        if child.is_dir() and not child.name.startswith(".") and child.resolve() != skip
-    )
-    if not classes:
-        raise UserError(f"{root} has no class folders; put the images in {root}/<class>/, or set data.root")
-    files: list[File] = []
-    counts = []
-    for name in classes:
-        everything = sorted(_walk(root / name, f"{name}/"))
-        found = [file for file in everything if _suffix(file.name) in known]
-        if not found:
-            seen = f" (Pillow does not read the format of {everything[0].name})" if everything else ""
-            raise UserError(f"class folder {root / name} has no images{seen}; add some or remove the folder")
-        files += found
-        counts.append(len(found))
-    return _Tree(root, files, np.repeat(np.arange(len(classes)), counts), tuple(classes))
+def _parts(whole: ImageData, listing: Listing, test: np.ndarray | None) -> tuple[ImageData, ...]:
+    """Return training, test and validation images; they share the memory of `whole`."""
+    found: dict[str, ImageData] = {}
+    start = 0
+    for split, size in listing.sizes.items():
+        found[split] = whole.between(start, start + size)
+        start += size
+    if test is not None:
+        rest = np.setdiff1d(np.arange(listing.sizes["train"]), test, assume_unique=True)
+        found["train"], found["test"] = found["train"].parted(rest, test)
+    return tuple(found[split] for split in ("train", "test", "val") if split in found)
 
 
-def _suffix(name: str) -> str:
-    """Return Path.suffix in lower case; making 60,000 Paths would take half of the time of a second start."""
-    _, dot, extension = name.rpartition("/")[2].rpartition(".")
-    return dot + extension.lower() if dot else ""
+def _remarks(
+    listing: Listing, losses: Losses, duplicates: Duplicates, how: Decoding, test_size: int | float
+) -> Iterator[str]:
+    """Yield one line for each thing that the user should know about the images."""
+    if listing.layout:
+        yield listing.layout
+    if "val" in listing.sizes and "test" not in listing.sizes:
+        yield f"there is no test folder: data.test_size={test_size} of the training images are for the test"
+    if listing.left_out:
+        parts = [f"{count} {_reason(reason)}" for reason, count in listing.left_out.most_common()]
+        yield f"{sum(listing.left_out.values())} files are left out: {', '.join(parts)}"
+    yield from _losses(losses, how)
+    if duplicates.first_shared is not None:
+        pair = _pair(listing, duplicates.first_shared)
+        yield (
+            f"{duplicates.shared} images are both in the training set and in another one "
+            f"({pair}), so results are too good"
+        )
+    if duplicates.first_of_two_classes is not None:
+        pair = _pair(listing, duplicates.first_of_two_classes)
+        yield f"{duplicates.of_two_classes} images are in two classes ({pair})"
+    if duplicates.within_training:
+        yield f"{duplicates.within_training} training images repeat another one"
 
 
-def _walk(path: Path, prefix: str) -> Iterator[File]:
-    """Yield the files below `path` but hidden ones; links to folders, which can form loops, are skipped."""
-    try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
-                elif entry.is_file():
-                    status = entry.stat()
-                    yield File(prefix + entry.name, status.st_size, status.st_mtime_ns)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+def _pair(listing: Listing, indices: tuple[int, int]) -> str:
+    return " = ".join(shown(listing.files[index].name) for index in indices)
+
+
+def _reason(reason: str) -> str:
+    return f"{reason} files" if reason.startswith(".") else reason
+
+
+def _losses(losses: Losses, how: Decoding) -> Iterator[str]:
+    first: dict[str, Any] = losses.first
+    if losses.transparent:
+        colour = "#{:02x}{:02x}{:02x}".format(*how.background)
+        yield f"{losses.transparent} images are transparent: laid on data.background ({colour})"
+    if losses.values is not None:
+        low, high = losses.values
+        yield f"{losses.deep} images have more than 8 bits: values {low:g} .. {high:g} became 0 .. 255"
+    if losses.lost_low_bits:
+        yield (
+            f"{losses.lost_low_bits} colour images have 16 bits, of which the upper 8 are read "
+            f"(first: {first['lost_low_bits']}); convert them to PNG to scale them by the values they use"
+        )
+    if losses.more_frames:
+        yield (
+            f"{losses.more_frames} files have several frames or pages, of which the first is read "
+            f"(first: {first['more_frames']})"
+        )
+    if losses.constant:
+        yield f"{losses.constant} images have only one colour (first: {first['constant']})"

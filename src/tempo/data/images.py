@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ class ImageData:
         classes: name of each class, in the order of the labels.
         name: short name of the data set, for screens and records.
         note: what a reader of results should know about the data set.
+        remarks: one line each for the screen and the record: what was left out, lost or doubled on reading.
+        reading: the same as plain values, for the record.
 
     Raises:
         ValueError: other types or shapes.
@@ -33,6 +36,8 @@ class ImageData:
     classes: tuple[str, ...]
     name: str
     note: str = ""
+    remarks: tuple[str, ...] = ()
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -58,6 +63,10 @@ class ImageData:
         return replace(
             self, images=self.images.index_select(0, index), labels=self.labels.index_select(0, index)
         )
+
+    def between(self, start: int, end: int) -> ImageData:
+        """Return the images from `start` up to `end` without a copy."""
+        return replace(self, images=self.images[start:end], labels=self.labels[start:end])
 
     def parted(self, first: np.ndarray, rest: np.ndarray) -> tuple[ImageData, ImageData]:
         """Return the images at `first` and at `rest`, which are ascending and together all images.

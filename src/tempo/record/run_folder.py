@@ -16,7 +16,7 @@ from tempo.paths import ROOT
 from tempo.record.folder_lock import LOCK_FILE
 from tempo.record.foreign_folder import are_foreign
 from tempo.record.read_file import MOST_TABLE_BYTES, read_text
-from tempo.record.run_json import FILE_NAME, RunRecord, flatten
+from tempo.record.run_json import FILE_NAME, RunRecord, flatten, without_newer_keys
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 """Files in `checkpoints/`; a run resumes from the last one, or from the one before it."""
@@ -162,7 +162,8 @@ def _last_rate(folder: Path) -> str:
 
 
 def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in flatten(config).items() if key not in ("resume", "preview")}
+    values = flatten(without_newer_keys(config))
+    return {key: value for key, value in values.items() if key not in ("resume", "preview")}
 
 
 def note_folder(folder: Path) -> None:

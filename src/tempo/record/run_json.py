@@ -23,6 +23,13 @@ FILE_NAME = "run.json"
 SWEEP_FILE = "sweep.json"
 """Jobs, swept keys and command of a sweep, in the folder of the sweep."""
 STATUSES = ("running", "completed", "diverged", "pruned", "interrupted", "failed")
+NEWER_KEYS = {
+    "data.layout": "auto",
+    "data.background": "white",
+    "data.max_megapixels": 89,
+    "ema.warmup": False,
+}
+"""Keys that records of earlier versions lack, and the value that their absence means."""
 _MOST_LEVELS = 40
 """Depth limit: a record nested deeper was not written by tempo, whose records have seven levels."""
 
@@ -71,7 +78,10 @@ class Parameters(TypedDict, total=False):
 class Data(TypedDict, total=False):
     """The data set: SHA-256 over its images, the number of images per split, the shape of one image.
 
-    `note` is a remark for readers of the results.
+    `note` is a remark for readers of the results. `class_names` are in the order of the outputs,
+    `class_counts` the number of images per split and class. `mean` and `std` of each channel, in [0, 1],
+    normalize the network's input. `remarks` say what was left out, lost or doubled when images were read;
+    `reading` has the same as plain values.
     """
 
     name: str
@@ -82,6 +92,12 @@ class Data(TypedDict, total=False):
     test: int
     shape: list[int]
     classes: int
+    class_names: list[str]
+    class_counts: dict[str, list[int]]
+    mean: list[float]
+    std: list[float]
+    remarks: list[str]
+    reading: dict[str, Any]
 
 
 @dataclass(kw_only=True)
@@ -211,11 +227,23 @@ class RunRecord:
 def config_hash(config: Mapping[str, Any]) -> str:
     """Return the first 16 hex digits of the SHA-256 of the configuration as sorted JSON.
 
-    `resume` is left out: a resumed run is the same run.
+    `resume` is left out: a resumed run is the same run. So are newer keys at their old meaning.
     """
-    values = {key: value for key, value in _plain(config).items() if key != "resume"}
+    values = {key: value for key, value in _plain(without_newer_keys(config)).items() if key != "resume"}
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def without_newer_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration without keys that mean the same as their absence in an older record."""
+    result = dict(config)
+    for dotted, value in NEWER_KEYS.items():
+        name, _, key = dotted.partition(".")
+        node = result.get(name)
+        unused = dotted == "ema.warmup" and isinstance(node, Mapping) and node.get("decay") is None
+        if isinstance(node, Mapping) and key in node and (unused or node[key] == value):
+            result[name] = {inner: kept for inner, kept in node.items() if inner != key}
+    return result
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

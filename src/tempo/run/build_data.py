@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -11,6 +12,7 @@ from tempo.config.hydra_targets import instantiated
 from tempo.config.schema import DataConfig, RunConfig
 from tempo.data.augment import Augment
 from tempo.data.batches import BatchPlan, EvalBatches, TrainBatches
+from tempo.data.class_counts import check_learnable, images_per_class, missing_classes
 from tempo.data.images import ImageData
 from tempo.data.split import split, stratified, unused_indices
 from tempo.errors import UserError
@@ -26,9 +28,10 @@ _GPU_FACTOR = 32
 
 @dataclass(frozen=True)
 class Data:
-    """The three sets of a run; `sha256` covers the official training and test images.
+    """The three sets of a run; `sha256` covers the source's images before they are split.
 
-    `unused` is the number of official training images that are neither in `train` nor in `val`.
+    `unused` is the number of official training images that are neither in `train` nor in `val`. `remarks` are
+    lines about the images for the screen and the record.
     """
 
     train: ImageData
@@ -36,15 +39,22 @@ class Data:
     test: ImageData
     sha256: str
     unused: int = 0
+    remarks: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> dict[str, int]:
         """Number of images in each set."""
         return {"train": len(self.train), "val": len(self.val) if self.val else 0, "test": len(self.test)}
 
+    @property
+    def class_counts(self) -> dict[str, list[int]]:
+        """Number of images of each class in each set."""
+        sets = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: images_per_class(part) for name, part in sets.items() if part is not None}
+
 
 def build_data(config: RunConfig) -> Data:
-    """Read the data source, then split validation images off its training images."""
+    """Read the data source, then split validation images off its training images if it has none."""
     return _build(config, most_unused=0)[0]
 
 
@@ -57,19 +67,28 @@ def build_data_and_unused(config: RunConfig, most: int) -> tuple[Data, ImageData
 
 def _build(config: RunConfig, most_unused: int) -> tuple[Data, ImageData | None]:
     node = config.data
-    train, test = instantiated("data", node.source.node)
+    train, test, *own_val = instantiated("data", node.source.node)
     if len(train.classes) < 2:
         raise UserError(
             f"data: {train.name} has only the class {', '.join(train.classes)!r}, so there is nothing to "
             "learn; choose another data=<option of conf/data>, or make one folder per class"
         )
     Augment(**asdict(node.augment)).check_fits(*train.shape[1:])
-    sha256 = f"{train.sha256()[:32]}{test.sha256()[:32]}"
+    sha256 = _fingerprint(train, test, *own_val)
+    cut = replace(node, val_size=0) if own_val else node
     official = len(train)
     # A copy, taken before the split, which reuses the memory of `train`.
-    unused = _unused(train, node, most_unused) if most_unused else None
-    kept, val = split(train, val_size=node.val_size, train_size=node.train_size, split_seed=node.split_seed)
+    unused = _unused(train, cut, most_unused) if most_unused else None
+    kept, val = split(train, val_size=cut.val_size, train_size=cut.train_size, split_seed=cut.split_seed)
     left = official - len(kept) - (len(val) if val else 0)
+    remarks = list(train.remarks)
+    if own_val:
+        val = own_val[0] if node.val_size else None
+        remarks.append(_remark_on_own(own_val[0], node.val_size))
+    data = Data(kept, val, test, sha256, left)
+    remarks += missing_classes(train.classes, data.class_counts)
+    if node.train_size is None:
+        check_learnable(data.class_counts, config.objective)
     limit = config.trainer.limit_train_steps
     if limit is not None:
         kept = _some(kept, limit * node.total_batch_size, node.split_seed)
@@ -78,7 +97,21 @@ def _build(config: RunConfig, most_unused: int) -> tuple[Data, ImageData | None]
         images = limit * node.eval_batch_size
         val = _some(val, images, node.split_seed) if val else None
         test = _some(test, images, node.split_seed)
-    return Data(kept, val, test, sha256, left), unused
+    return Data(kept, val, test, sha256, left, tuple(remarks)), unused
+
+
+def _fingerprint(train: ImageData, test: ImageData, val: ImageData | None = None) -> str:
+    """Return a SHA-256 of the images: half of it of training and validation, half of the test."""
+    first = train.sha256()
+    if val is not None:
+        first = hashlib.sha256(f"{first}{val.sha256()}".encode()).hexdigest()
+    return f"{first[:32]}{test.sha256()[:32]}"
+
+
+def _remark_on_own(val: ImageData, val_size: float) -> str:
+    if val_size:
+        return f"validation has {len(val)} images of its own; data.val_size={val_size} is not used"
+    return f"{len(val)} images in a folder for validation are not used, because data.val_size=0"
 
 
 def _unused(train: ImageData, node: DataConfig, most: int) -> ImageData:

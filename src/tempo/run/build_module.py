@@ -55,6 +55,7 @@ def build_module(config: RunConfig, data: Data, plan: BatchPlan) -> Classifier:
         num_classes=len(data.train.classes),
         gradient_clip=trainer.gradient_clip,
         ema_decay=config.ema.decay,
+        ema_warmup=config.ema.warmup,
         optimizer_averages=traits_of(config.optimizer.target).averages_weights,
         log_every_n_steps=trainer.log_every_n_steps,
         cuda_graph=trainer.cuda_graph,

@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from tempo.config.check import check
-from tempo.config.recorded_config import completed
+from tempo.config.recorded_config import completed, with_data_root
 from tempo.config.schema import RunConfig
 from tempo.data.images import ImageData
 from tempo.errors import UserError, nearest
@@ -47,7 +47,13 @@ def evaluate_from_hydra(config: DictConfig) -> None:
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     folder = Path(values["run"]).expanduser().absolute()
-    result = evaluate(folder, checkpoint=str(values["checkpoint"]), accelerator=str(values["accelerator"]))
+    root = values["data"]["root"]
+    result = evaluate(
+        folder,
+        checkpoint=str(values["checkpoint"]),
+        accelerator=str(values["accelerator"]),
+        data_root=None if root is None else str(root),
+    )
     console().print(
         f"{folder.name}: {result.images:,} test images, loss {result.loss:.6f}, "
         f"accuracy {100 * result.accuracy:.2f} % ({result.against_record})"
@@ -58,8 +64,10 @@ def evaluate_from_hydra(config: DictConfig) -> None:
         console().print(f"not written: {folder / 'evaluation.json'}: {error.strerror}")
 
 
-def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "auto") -> Evaluation:
-    """Test a checkpoint of a run on its official test set.
+def evaluate(
+    folder: Path, *, checkpoint: str = "tested", accelerator: str = "auto", data_root: str | None = None
+) -> Evaluation:
+    """Test a checkpoint of a run on its official test set, which is read from `data_root` if that is given.
 
     Raises:
         UserError: the folder has no run, no such checkpoint or names foreign code, or the test images are
@@ -68,7 +76,7 @@ def evaluate(folder: Path, *, checkpoint: str = "tested", accelerator: str = "au
     if accelerator not in ("auto", "cpu", "gpu", "mps"):
         raise UserError(f"accelerator={accelerator} is unknown; choose from: auto, cpu, gpu, mps")
     record = RunRecord.read(folder)
-    config = _config_for_a_test(folder, record, accelerator)
+    config = _config_for_a_test(folder, record, accelerator, data_root)
     content = load(_checkpoint_file(folder, checkpoint, record))
     data = build_data(config)
     _check_same_images(record, data)
@@ -99,10 +107,15 @@ def evaluate_unused(folder: Path, most: int) -> dict[str, float]:
     return {name: float(found[name]) for name in ("loss", "accuracy", "images")}
 
 
-def _config_for_a_test(folder: Path, record: RunRecord, accelerator: str) -> RunConfig:
+def _config_for_a_test(
+    folder: Path, record: RunRecord, accelerator: str, data_root: str | None = None
+) -> RunConfig:
     """Return a run's configuration for a test in one process."""
     check_foreign_config(record.config)
-    config = check(completed(record, folder)).with_trainer(
+    values = completed(record, folder)
+    if data_root is not None:
+        values = with_data_root(values, record, data_root)
+    config = check(values).with_trainer(
         accelerator=accelerator, devices=1, num_nodes=1, profiler=None, compile=False, cuda_graph=False
     )
     check_devices(config)
@@ -113,7 +126,7 @@ def _check_same_images(record: RunRecord, data: Data) -> None:
     if record.data and data.sha256 != record.data.get("sha256"):
         raise UserError(
             f"the images are not those of the run (SHA-256 {data.sha256[:12]}, recorded "
-            f"{str(record.data.get('sha256'))[:12]}); provide the run's own data, e.g. with TEMPO_DATA"
+            f"{str(record.data.get('sha256'))[:12]}); name the folder of its data: data.root=<folder>"
         )
 
 

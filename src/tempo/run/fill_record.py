@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from tempo.config.schema import RunConfig
+from tempo.errors import printable
 from tempo.record.atomic_write import write_atomically
 from tempo.record.environment import (
     DIFF_FILE,
@@ -81,6 +82,12 @@ def record_parts(record: RunRecord, parts: RunParts, world_size: int) -> None:
         "test": data.sizes["test"],
         "shape": list(data.train.shape),
         "classes": len(data.train.classes),
+        "class_names": [printable(name) for name in data.train.classes],
+        "class_counts": data.class_counts,
+        "mean": list(parts.module.eval_preprocess.mean),
+        "std": list(parts.module.eval_preprocess.std),
+        "remarks": list(data.remarks),
+        "reading": dict(data.train.reading),
     }
     record.parameters = {
         "total": sum(parameter.numel() for parameter in parameters),

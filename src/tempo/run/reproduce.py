@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tempo.command_line.run_folder_name import new_folder
 from tempo.config.check import check
-from tempo.config.recorded_config import command_config, completed
+from tempo.config.recorded_config import command_config, completed, with_data_root
 from tempo.config.schema import RunConfig, field_types
 from tempo.config.value_types import check_types
 from tempo.errors import INTERRUPTED_CODE, UserError
@@ -152,10 +152,8 @@ def _config(record: RunRecord, folder: Path, asked: Asked) -> tuple[RunConfig, l
     changes = {f"trainer.{key}": value for key, value in wanted.items() if value != trainer[key]}
     config |= {"trainer": trainer | wanted, "logger": {}, "resume": None, "preview": False}
     if asked.data_root is not None:
-        # Only if the user names the folder does the recorded choice to download apply.
-        download = {key: value for key, value in record.config["data"].items() if key == "download"}
-        config["data"] = {**config["data"], **download, "root": asked.data_root}
-        changes["data.root"] = f"'{asked.data_root}'"
+        config = with_data_root(config, record, asked.data_root)
+        changes["data.root"] = f"'{config['data']['root']}'"
     try:
         checked = check(config)
     except UserError as error:

@@ -56,6 +56,7 @@ class Classifier(pl.LightningModule):
         num_classes: int,
         gradient_clip: float | None = None,
         ema_decay: float | None = None,
+        ema_warmup: bool = True,
         optimizer_averages: bool = False,
         log_every_n_steps: int = 50,
         cuda_graph: Literal["auto"] | bool = False,
@@ -63,7 +64,7 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.network = network
-        self.averaged = None if ema_decay is None else moving_average(network, ema_decay)
+        self.averaged = None if ema_decay is None else moving_average(network, ema_decay, ema_warmup)
         self.optimizer_averages = optimizer_averages
         if optimizer_averages:
             self.averaged = optimizers_average(network)

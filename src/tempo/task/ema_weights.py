@@ -12,11 +12,16 @@ from tempo.distributed.fsdp2 import own_parts
 from tempo.errors import UserError
 
 
-def moving_average(network: nn.Module, decay: float) -> AveragedModel:
-    """Return the exponential moving average of weights and buffers, to be updated after each step."""
-    average = get_ema_multi_avg_fn(decay)
+def moving_average(network: nn.Module, decay: float, warmup: bool) -> AveragedModel:
+    """Return the exponential moving average of weights and buffers, to be updated after each step.
+
+    With `warmup`, the decay after n steps is min(decay, (1 + n) / (10 + n)), as in TensorFlow's
+    ExponentialMovingAverage, so that a short run forgets its first weights.
+    """
 
     def average_own_parts(averages: Any, current: Any, count: Any) -> None:
+        n = int(count) if warmup else 0
+        average = get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)) if warmup else decay)
         # Parameters may be split over processes while buffers are whole.
         average(own_parts(averages), own_parts(current), count)
 

@@ -96,8 +96,9 @@ class Checkpoints(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Store the hash of the configuration that the state belongs to."""
+        """Store the hash of the configuration that the state belongs to, and what the outputs mean."""
         checkpoint["config_hash"] = self.recorder.record.config_hash
+        checkpoint["data"] = dict(self.recorder.record.data)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

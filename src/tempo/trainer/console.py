@@ -17,10 +17,12 @@ from rich.tree import Tree
 
 from tempo.config.schema import SMOKE, TrainerConfig
 from tempo.distributed.exchange import exchange_of
-from tempo.record.run_json import RunRecord
+from tempo.record.run_json import Data, RunRecord
 from tempo.scheduler.schedule import Schedule
 
 _FILE_COLUMNS = 160
+_MOST_CLASSES = 6
+"""Number of classes that a header names."""
 _LINES_OF_A_RUN = 60
 """Largest number of progress lines per run if the output is not a terminal."""
 
@@ -41,6 +43,20 @@ def print_header(record: RunRecord, classes: int, schedule: str) -> None:
     out.print(tree)
     out.print(f"[cyan]batch[/cyan]     {batch_line(record)}")
     out.print(f"[cyan]schedule[/cyan]  {schedule}")
+    # Names of classes and files may contain brackets, which are rich's markup.
+    out.print(Text.assemble(("classes   ", "cyan"), classes_line(record.data)))
+    for remark in record.data.get("remarks", ()):
+        out.print(Text.assemble(("images    ", "cyan"), remark))
+
+
+def classes_line(data: Data) -> str:
+    """Return the first class names with their training images, and how much these numbers differ."""
+    names, counts = data["class_names"], data["class_counts"]["train"]
+    pairs = [f"{name} {count:,}" for name, count in zip(names, counts, strict=True)]
+    more = ", ..." if len(pairs) > _MOST_CLASSES else ""
+    least, most = min(counts), max(counts)
+    ratio = f", {most / least:.3g} times as many" if 0 < 2 * least <= most else ""
+    return f"{', '.join(pairs[:_MOST_CLASSES])}{more}; {least:,} to {most:,} training images per class{ratio}"
 
 
 def batch_line(record: RunRecord) -> str:
