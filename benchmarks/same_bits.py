@@ -38,8 +38,8 @@ COMMANDS = {
     "trainer.epochs=2",
     "mlp_adam": "src/train.py trainer=cpu model=mlp optimizer=adam trainer.epochs=20 "
     "trainer.log_every_n_steps=7",
-    "cnn_average_accumulation": "src/train.py trainer=cpu model=cnn3 ema.decay=0.9 trainer.accumulate=2 "
-    "trainer.gradient_clip=1 trainer.epochs=4",
+    "cnn_average_accumulation": "src/train.py trainer=cpu model=cnn3 ema.decay=0.9 ema.warmup=false "
+    "trainer.accumulate=2 trainer.gradient_clip=1 trainer.epochs=4",
     "resnet_cutout_early_stopping": "src/train.py trainer=cpu model=resnet20 scheduler=cosine "
     "data.train_size=320 data.augment.cutout=3 data.augment.crop_padding=1 early_stopping.patience=2 "
     "early_stopping.min_delta=0.1 trainer.epochs=12",

@@ -18,6 +18,8 @@ READ_OTHER_FILES = {
     "config/json_schema.py",  # conf/
     "data/archive.py",
     "data/cifar.py",
+    "data/decode_image.py",
+    "data/image_cache.py",
     "distributed/child_process.py",  # the log of a process that has just ended
     "optimizer/capabilities.py",  # the sources of a class
     "record/environment.py",  # the lock file, conf/ and /proc

@@ -45,7 +45,9 @@ def test_evaluate_where_nothing_can_be_written(tested: Trained, capsys: pytest.C
     """A folder in the place of the file refuses it to everybody; permissions do not bind root."""
     (tested.folder / "evaluation.json").mkdir()
     evaluate_from_hydra(
-        OmegaConf.create({"run": str(tested.folder), "checkpoint": "tested", "accelerator": "auto"})
+        OmegaConf.create(
+            {"run": str(tested.folder), "checkpoint": "tested", "accelerator": "auto", "data": {"root": None}}
+        )
     )
     result, complaint = capsys.readouterr().out.splitlines()[-2:]
     assert "the record's numbers" in result

@@ -42,6 +42,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
         {"gradient_clip": 0.1, "accumulate": 2},
     ),
     "ema": (["ema.decay=0.9"], {"ema_decay": 0.9}),
+    "ema without warm-up": (["ema.decay=0.9", "ema.warmup=false"], {"ema_decay": 0.9, "ema_warmup": False}),
     "seed": (["seed=7"], {"seed": 7}),
     "batch": (["data.total_batch_size=32"], {"total_batch_size": 32}),
     "augmentation": (

@@ -79,6 +79,7 @@ class Loop:
     accumulate: int = 1
     gradient_clip: float | None = None
     ema_decay: float | None = None
+    ema_warmup: bool = True
     augment: Augment = field(default_factory=lambda: Augment(crop_padding=0, flip=False, cutout=0))
 
     def run(self) -> Outcome:
@@ -123,14 +124,19 @@ class Loop:
         return outcome
 
     def _average(self, outcome: Outcome) -> None:
-        """Update mean <- d mean + (1 - d) weight, starting with the weights after the first step."""
+        """Update mean <- d mean + (1 - d) weight, starting with the weights after the first step.
+
+        With warm-up, d = min(decay, (1 + n) / (10 + n)) after n steps.
+        """
         if self.ema_decay is None:
             return
         if outcome.averaged is None:
             outcome.averaged = deepcopy(outcome.network)
             return
+        n = len(outcome.losses)
+        decay = min(self.ema_decay, (1 + n) / (10 + n)) if self.ema_warmup else self.ema_decay
         for mean, value in zip(outcome.averaged.parameters(), outcome.network.parameters(), strict=True):
-            mean.data.lerp_(value.data, 1 - self.ema_decay)
+            mean.data.lerp_(value.data, 1 - decay)
 
 
 def evaluate(outcome: Outcome, images: Tensor, labels: Tensor) -> tuple[float, float]:

@@ -93,7 +93,8 @@ def assert_test_numbers(trained: Trained, expected: Outcome) -> None:
     assert record.objective["value"] == pytest.approx(best[2])
     assert record.metrics["val"]["loss"] == pytest.approx(best[1], rel=1e-4)
     official, test = digits()
-    images, _ = split(official, val_size=0.1, train_size=320, split_seed=0)
+    images, validation = split(official, val_size=0.1, train_size=320, split_seed=0)
+    assert validation is not None
     mean, std = channel_statistics(images.images)
     network = mlp()
     state = trained.checkpoint("best")["state_dict"]
@@ -114,7 +115,18 @@ def assert_test_numbers(trained: Trained, expected: Outcome) -> None:
         "train": 320,
         "val": 144,
         "test": 359,
+        "class_names": list("0123456789"),
+        "class_counts": {
+            "train": torch.bincount(images.labels).tolist(),
+            "val": torch.bincount(validation.labels).tolist(),
+            "test": torch.bincount(test.labels).tolist(),
+        },
+        "mean": pytest.approx(mean),
+        "std": pytest.approx(std),
+        "remarks": [],
+        "reading": {},
     }
+    assert trained.checkpoint("best")["data"] == record.data
 
 
 def assert_tensorboard(trained: Trained, rows: list[dict[str, float]]) -> None:

@@ -265,14 +265,7 @@ _BUILT = {*SECTIONS, *GROUPS, "logger", "values"}
 ROOT_KEYS = frozenset(key.name for key in dataclasses.fields(RunConfig)) - _BUILT
 """Root keys that hold a value, not a node."""
 SEARCH_KEYS = (
-    "n_trials",
-    "sampler",
-    "pruner",
-    "startup_trials",
-    "storage",
-    "study_name",
-    "max_failures",
-    "batch",
+    *("n_trials", "sampler", "pruner", "startup_trials", "storage", "study_name", "max_failures", "batch"),
 )
 """Keys of `hydra.sweeper` that may be written without that prefix: no run has keys with these names."""
 

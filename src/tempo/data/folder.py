@@ -13,7 +13,7 @@ from PIL import ImageColor
 
 from tempo.data.decode_image import Decoding
 from tempo.data.duplicate_images import Duplicates, find_duplicates
-from tempo.data.folder_layout import Layout, Listing, list_images
+from tempo.data.folder_listing import Layout, Listing, list_images
 from tempo.data.folder_names import shown
 from tempo.data.image_cache import Losses, load_images
 from tempo.data.images import ImageData

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from tempo.data.folder_names import (
     IMAGE_FOLDERS,
@@ -16,49 +14,16 @@ from tempo.data.folder_names import (
     is_split_name,
     splits_among,
 )
-from tempo.data.folder_scan import File, Folder, scan
-from tempo.errors import UserError, nearest
+from tempo.data.folder_scan import Folder
+from tempo.errors import UserError
 
-Layout = Literal["auto", "classes"]
 Classes = dict[str, list[Folder]]
 """Name of a class -> the folders of its images; two only if their names are one in NFC."""
 _MOST_SEEN = 6
 _WANTED = "<class>/*, or train/<class>/* with test/<class>/* or val/<class>/*"
 
 
-@dataclass
-class Listing:
-    """The images of a data set: files in the order of split, class and name, and what was left out."""
-
-    files: list[File] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    sizes: dict[Split, int] = field(default_factory=dict)
-    """Number of files per split, in the order of the files; without splits, all are `train`."""
-    classes: tuple[str, ...] = ()
-    left_out: Counter[str] = field(default_factory=Counter)
-    """Number of files that are not read, by reason."""
-    layout: str = ""
-    """How folders were understood, if that is not plain from their names."""
-
-
-def list_images(root: Path, skip: Path, layout: Layout) -> Listing:
-    """Return the images below `root` with their classes and splits.
-
-    Splits are found by the names of folders (`splits_among`) above or below the class folders, also in a
-    wrapping folder. With `layout="classes"` each folder directly in `root` is a class, whatever its name.
-
-    Raises:
-        UserError: there are no images, a class is empty or mostly unreadable, splits have other classes, or
-            the tree can be understood in several ways; the message shows the folders.
-    """
-    tree = scan(root, skip)
-    reader = _Reader(root)
-    if layout == "classes":
-        return reader.listing(tree, {"train": reader.classes_of(tree)})
-    return reader.listing(tree, reader.splits_of(tree))
-
-
-class _Reader:
+class LayoutReader:
     """Finds splits and classes in a tree, and notes on the way what it passes over."""
 
     def __init__(self, root: Path) -> None:
@@ -234,7 +199,7 @@ class _Reader:
         """Refuse folders that all have the same folders: either of them may be the classes."""
         if len(kids) < 2 or any(kid.images for kid in kids):
             return
-        inner = [{folder.title for folder in self._without_sides(kid)} for kid in kids]
+        inner = [{folder.title for folder in without_side_folders(kid)} for kid in kids]
         if len(inner[0]) > 1 and all(names == inner[0] for names in inner):
             names = ", ".join(sorted(inner[0])[:3])
             raise self._not_understood(
@@ -243,66 +208,18 @@ class _Reader:
                 f"the outer ones train, val and test, or {_FORCED}",
             )
 
-    def _without_sides(self, folder: Folder) -> list[Folder]:
-        """Return the folders of a class except those that repeat its images: masks, thumbnails."""
-        kids = folder.with_images()
-        others = [kid for kid in kids if kid.title.lower() not in SIDE_FOLDERS]
-        return others if others or folder.images else kids
-
     def _not_understood(self, top: Folder, why: str) -> UserError:
         return UserError(f"{self.root / top.name} has {_seen(top)}: {why}. tempo reads {_WANTED}")
-
-    def listing(self, tree: Folder, splits: dict[Split, Classes]) -> Listing:
-        """Return the files of the classes; UserError if a class is mostly unreadable or only in one split."""
-        train = splits["train"]
-        for split, classes in splits.items():
-            _check_same(self.root, train, classes, split)
-        names = sorted(train)
-        found = Listing(classes=tuple(names), layout="; ".join(self.notes))
-        for split, classes in splits.items():
-            before = len(found.files)
-            for label, name in enumerate(names):
-                files = [file for folder in classes.get(name, ()) for file in self._files_of(folder)]
-                found.files += sorted(files)
-                found.labels += [label] * len(files)
-            found.sizes[split] = len(found.files) - before
-        found.left_out = tree.all_left_out() + self.passed
-        return found
-
-    def _files_of(self, folder: Folder) -> list[File]:
-        """Return the images of a class at any depth, without masks and thumbnails of them."""
-        files, unread = list(folder.images), list(folder.unread)
-        kept = self._without_sides(folder)
-        for name in sorted(folder.folders):
-            inner = folder.folders[name]
-            if inner in kept:
-                files += self._files_of(inner)
-            elif inner.count():
-                self.passed[f"in folders named {inner.title}"] += inner.count()
-            unread += inner.unread
-        if len(unread) > len(files):
-            where, example = self.root / folder.name, Path(unread[0]).name
-            raise UserError(
-                f"class folder {where} has {len(files)} images, and {len(unread)} files in a format Pillow "
-                f"does not read, such as {example}; convert them to PNG, or remove them"
-            )
-        return files
 
 
 _FORCED = "set data.layout=classes if each folder is a class"
 
 
-def _check_same(root: Path, train: Classes, other: Classes, split: Split) -> None:
-    """Refuse a class that only one of two splits has; validation may lack some."""
-    pairs = [(other, train)] if split == "val" else [(other, train), (train, other)]
-    for one, two in pairs:
-        for name, folders in one.items():
-            if name not in two:
-                there = root / next(iter(two.values()))[0].name.rstrip("/")
-                raise UserError(
-                    f"class '{name}' ({root / folders[0].name}) is not in {there.parent}; both need the same "
-                    "class folders." + nearest(name, set(two) - set(one))
-                )
+def without_side_folders(folder: Folder) -> list[Folder]:
+    """Return the folders of a class except those that repeat its images: masks, thumbnails."""
+    kids = folder.with_images()
+    others = [kid for kid in kids if kid.title.lower() not in SIDE_FOLDERS]
+    return others if others or folder.images else kids
 
 
 def _wraps(folder: Folder) -> bool:
