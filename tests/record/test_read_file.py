@@ -27,6 +27,7 @@ READ_OTHER_FILES = {
     "record/read_file.py",
     "report/html_page.py",  # its own style and figures
     "report/published_numbers.py",  # conf/
+    "scaling/calibrate.py",  # the log of a process that has just ended
     "run/worker.py",  # the job that its parent has just written
     "trainer/checkpoint_file.py",
 }
