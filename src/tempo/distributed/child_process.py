@@ -58,6 +58,7 @@ class ChildProcess:
         stdin = subprocess.PIPE if text_input else None
         process = subprocess.Popen(command, env=variables, stdin=stdin, start_new_session=True, **options)
         if process.stdin is not None:
+            # A child that dies at once does not read it; its exit code says so.
             with suppress(BrokenPipeError), process.stdin:
                 process.stdin.write(text_input.encode())
         return cls(process.pid, process.poll)

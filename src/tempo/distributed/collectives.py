@@ -9,6 +9,7 @@ from torch import Tensor, distributed
 
 def all_gather_bytes(data: bytes, device: torch.device) -> list[bytes]:
     """Return the data of every rank. Unlike torch's `all_gather_object`, this never unpickles anything."""
+    # bytearray: torch warns of a buffer that cannot be written to.
     own = torch.frombuffer(bytearray(data), dtype=torch.uint8).to(device)
     lengths = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(distributed.get_world_size())]
     distributed.all_gather(lengths, torch.tensor([len(own)], device=device))

@@ -49,6 +49,7 @@ class StopSignals:
         """Take the signals, even if a library has set its own handlers in the meantime."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
+                # The first call counts: at a later one the handler may be our own.
                 self._before.setdefault(number, signal.getsignal(number))
                 signal.signal(number, self._hear)
 

@@ -35,6 +35,7 @@ def _on_cpu(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """Return the optimizer, or a copy on the CPU if it is on a GPU, since the server has no GPU."""
     if all(p.device.type == "cpu" for group in optimizer.param_groups for p in group["params"]):
         return optimizer
+    # A copy: the worker goes on with its own parameters on the GPU.
     copied = copy.deepcopy(optimizer)
     for group in copied.param_groups:
         for parameter in group["params"]:

@@ -159,6 +159,7 @@ class AsyncServer:
             del self._held[worker]
             self.counts.staleness[late] = self.counts.staleness.get(late, 0) + 1
             self.counts.steps_of_workers[worker] = self.counts.steps_of_workers.get(worker, 0) + 1
+            # Only of steps that were taken: a dropped gradient is no image that was trained on.
             self.measured.append((self.version, tuple(measured)))
             self.version += 1
         instruction, given = self._instruct(worker)

@@ -169,6 +169,7 @@ class SyncServer:
         """Drop the gradients of parameters that another server steps; call before the optimizer step."""
         for parameter in self.parameters:
             if not self._owns(parameter):
+                # torch's optimizers skip a parameter without a gradient.
                 parameter.grad = None
 
     def send_parameters(self) -> None:
@@ -190,6 +191,7 @@ class SyncServer:
         device = self.parameters[0].device
         whole: dict[int, dict[str, Any]] = {}
         for data in all_gather_bytes(buffer.getvalue(), device):
+            # weights_only: what came over a network must not run code.
             whole |= torch.load(io.BytesIO(data), map_location=device, weights_only=True)
         return dict(sorted(whole.items()))
 
@@ -235,6 +237,7 @@ class SyncServer:
                 self.sent_bytes += message.nbytes
             else:
                 self.received_bytes += message.nbytes
+        # As one batch: with NCCL, a send of each rank before its receive could wait for ever.
         for work in distributed.batch_isend_irecv([distributed.P2POp(*message) for message in messages]):
             work.wait()
 

@@ -134,6 +134,7 @@ class DenseNet(nn.Module):
             return DenseBlock(*layers)
 
         def transition(in_channels: int) -> Transition:
+            # The paper rounds down: floor(theta m) of m channels.
             kept = max(1, int(in_channels * reduction))
             return Transition(in_channels=in_channels, out_channels=kept, dropout=dropout)
 

@@ -84,4 +84,5 @@ def _leave_out_network(module: nn.Module, state_dict: dict[str, Any], prefix: st
 def _put_in_network(module: nn.Module, state_dict: dict[str, Any], prefix: str, *unused: Any) -> None:
     assert isinstance(module, FrugalStem)
     for name, value in module.network.state_dict().items():
+        # Strict loading asks for every name; these values are the ones that are there already.
         state_dict.setdefault(f"{prefix}network.{name}", value)

@@ -43,6 +43,7 @@ def torchvision_model(*, input_shape: tuple[int, int, int], num_classes: int, na
         )
     except (ValueError, AssertionError) as error:
         raise refusal(name=name, input_shape=input_shape, reason=str(error)) from error
+    # Most of these networks accept any size when built and fail on small images in the forward pass.
     require_forward(network=network, name=name, input_shape=input_shape)
     return network
 

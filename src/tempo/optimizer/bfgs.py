@@ -91,6 +91,7 @@ class BFGS(torch.optim.Optimizer):
         state = self.state[objective.parameters[0]]
         inverse: Tensor | None = state.get("inverse_hessian")
         for _ in range(settings["max_iter"]):
+            # `not >` instead of `<=`: a NaN ends the step as well.
             if not gradient.abs().max() > settings["tolerance_grad"]:
                 break
             direction = -gradient if inverse is None else -(inverse @ gradient)
@@ -143,6 +144,7 @@ def updated(inverse: Tensor | None, s: Tensor, y: Tensor) -> Tensor | None:
     None stands for the identity that H starts as.
     """
     ys = float(y @ s)
+    # `not >` instead of `<=`: a NaN skips the update as well.
     if not ys > torch.finfo(s.dtype).eps * float(y.norm() * s.norm()):
         return inverse
     if inverse is None:

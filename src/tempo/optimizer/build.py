@@ -38,6 +38,7 @@ def build_optimizer(model: nn.Module, settings: Mapping[str, Any]) -> torch.opti
     try:
         return optimizer_class(groups, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
+        # Foreign classes word their refusals in their own names, so all settings are shown in ours.
         given = " ".join(f"optimizer.{key}={value}" for key, value in settings.items() if key != "_target_")
         raise UserError(f"{target} refuses its settings: {error}; change one of {given}") from error
 

@@ -25,6 +25,7 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str, str]] = {
     "beta2": (lambda x: 0 <= x < 1, "in [0, 1)", "0.999"),
     "dampening": (lambda x: 0 <= x <= 1, "in [0, 1]", "0"),
     "eps": (lambda x: x >= 0, "0 or more", "1e-8"),
+    # torch.optim.Muon raises for 100 or more, at its first step.
     "ns_steps": (lambda x: 1 <= x < 100, "in [1, 99]", "5"),
     "tolerance_grad": (lambda x: x >= 0, "0 or more", "1e-7"),
     "tolerance_change": (lambda x: x >= 0, "0 or more", "1e-9"),

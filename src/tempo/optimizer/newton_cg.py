@@ -80,6 +80,7 @@ class NewtonCG(torch.optim.Optimizer):
             if iteration == 0:
                 first_value = float(value.detach())
             gradient = flat(slopes)
+            # `not >` instead of `<=`: a NaN ends the step as well.
             if not gradient.abs().max() > settings["tolerance_grad"]:
                 break
             direction = self._direction(gradient, self._curvature(slopes, parameters))
@@ -125,6 +126,7 @@ class NewtonCG(torch.optim.Optimizer):
         for products in range(settings["max_cg"]):
             b_d = product(d)
             curvature = float(d @ b_d)
+            # `not >` instead of `<=`: a NaN counts as no curvature.
             if not curvature > 0:
                 return p if products else -gradient
             alpha = r_squared / curvature

@@ -35,6 +35,7 @@ class Objective:
     def __init__(self, groups: Sequence[dict[str, Any]], closure: Closure) -> None:
         self.decayed = [(p, float(group["weight_decay"])) for group in groups for p in group["params"]]
         self.parameters = [parameter for parameter, _ in self.decayed]
+        # A step runs without gradients, and only the closure needs them.
         self.closure = torch.enable_grad()(closure)
 
     @property
@@ -56,6 +57,7 @@ class Objective:
 
 def flat(tensors: Iterable[Tensor]) -> Tensor:
     """Return a copy of all elements, concatenated to `[n]`."""
+    # torch.nn.utils.parameters_to_vector takes views, which channels_last parameters do not have.
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
 
 

@@ -30,6 +30,7 @@ def human(value: Any) -> str:
 
 def _number(value: float) -> str:
     if value == 0 or not math.isfinite(value):
+        # -0.0 is 0 to a reader.
         return f"{value:g}".replace("-0", "0")
     if 1e-2 <= abs(value) < 1e6:
         return f"{value:.6g}"

@@ -27,6 +27,7 @@ def draw_curves(metrics_file: Path, path: Path, title: str) -> None:
             values = columns.get(f"{split}/{name}", np.empty(0))
             here = np.isfinite(values)
             if here.any():
+                # A line through one point is invisible.
                 single = "o" if here.sum() == 1 and style == "-" else ""
                 axes.plot(columns["epoch"][here], values[here], single + style, markersize=3, label=split)
         axes.set_ylabel(name)

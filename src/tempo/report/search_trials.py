@@ -177,6 +177,7 @@ def _trials(folder: Path, trials: Sequence[Any]) -> list[SearchTrial]:
     return [
         SearchTrial(
             number=int(trial["number"]),
+            # The last part alone: a file from elsewhere must not lead out of the folder of its sweep.
             folder=folder / Path(str(trial["folder"])).name,
             status=str(trial["status"]),
             values=dict(trial["values"]),

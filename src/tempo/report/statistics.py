@@ -137,6 +137,7 @@ class Summary:
         mean = statistics(setting, self.metric).mean
         sign = -1 if more_is_better(self.metric) else 1
         lost = math.isnan(mean)
+        # NaN has no order, so a setting without a result gets a number.
         return (lost, setting.smoke, 0.0 if lost else round(sign * mean, 9))  # EQUAL_BELOW
 
     def _loss(self, setting: Setting) -> float:

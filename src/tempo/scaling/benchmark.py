@@ -129,6 +129,7 @@ class Benchmark:
                 servers=self.values["server"]["count"],
                 placement=self.values["server"]["placement"],
             )
+            # An earlier prediction may have had more numbers of workers, and its points would stay.
             for old in (self.folder / PREDICTED).glob(f"{glob.escape(wanted.stem)}_*{SUFFIX}"):
                 old.unlink()
             for number, point in enumerate(predicted):

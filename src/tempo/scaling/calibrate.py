@@ -63,6 +63,7 @@ def calibrate(
         images_per_worker=images_per_worker,
         image_size=config.data.source.arguments["image_size"],
         forward_seconds=forward_seconds,
+        # Three medians of separate runs: their difference may come out below 0.
         backward_seconds=max(step_seconds - forward_seconds - optimizer_seconds, 0.0),
         optimizer_seconds=optimizer_seconds,
         apply_seconds=apply_seconds(sizes, config.optimizer.node),

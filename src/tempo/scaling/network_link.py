@@ -73,6 +73,7 @@ def measure_link(device: torch.device, large_bytes: int = _LARGE_BYTES) -> Link:
     inbox = torch.zeros_like(large)
     both_ways = median_seconds(lambda: _at_once(large, inbox, rank), _LARGE_ROUNDS)
     return Link(
+        # On one machine, the difference of two medians may come out as 0 or below.
         bytes_per_second=large.nbytes / max(one_way - message_seconds, 1e-9),
         message_seconds=message_seconds,
         both_ways_bytes_per_second=large.nbytes / max(both_ways - message_seconds, 1e-9),
@@ -92,6 +93,7 @@ def _ping_pong(message: Tensor, rank: int) -> None:
 def _at_once(outgoing: Tensor, incoming: Tensor, rank: int) -> None:
     if rank < 2:
         other = 1 - rank
+        # As one batch: with NCCL, a send of each rank before its receive could wait for ever.
         ends = [
             distributed.P2POp(distributed.isend, outgoing, other),
             distributed.P2POp(distributed.irecv, incoming, other),

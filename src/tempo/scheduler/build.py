@@ -44,6 +44,7 @@ def build_schedule(node: Mapping[str, Any]) -> Schedule:
             "set scheduler=<option of conf/scheduler>"
         ) from error
     arguments = {
+        # A schedule is a frozen value, and a list in it could be changed.
         key: tuple(value) if isinstance(value, list) else value
         for key, value in node.items()
         if key != "_target_"

@@ -58,6 +58,7 @@ def progress(step: int, total_steps: int) -> float:
     """
     if not 0 <= step < total_steps:
         raise ValueError(f"step {step} is outside a run of {total_steps} steps")
+    # A run of one step has no length to divide by.
     return step / (total_steps - 1) if step else 0.0
 
 

@@ -116,6 +116,7 @@ class RunSweeper(Sweeper):
             values = self.composer.values(combination.overrides)
             check(values)
         except (HydraException, OmegaConfBaseException) as error:
+            # Some of Hydra's messages begin with the override that they are about.
             job, line = " ".join(combination.swept) or "the job", one_line(error)
             raise UserError(line if line.startswith(job) else f"{job}: {line}") from error
         return Job(slug, combination.overrides, self.folder / slug, values)
@@ -158,6 +159,7 @@ class RunSweeper(Sweeper):
                 progress.start(job.slug)
                 yield self._overrides(job, resume)
 
+        # If a line below raises, the generator must end at once: its end kills the jobs that still run.
         with closing(launcher.run_jobs(overrides())) as outcomes:  # type: ignore[type-var]
             for index, outcome in outcomes:
                 job = begun[index]
@@ -176,15 +178,18 @@ class RunSweeper(Sweeper):
         todo, before = tasks, len(tasks) + 1
         for job, resume in tasks:
             self._begin(job, resume)
+        # A launch that reached no job would reach none the next time either.
         while todo and len(todo) < before:
             before = len(todo)
             try:
                 overrides = [self._overrides(job, resume) for job, resume in todo]
                 results = launcher.launch(overrides, initial_job_idx=0)
+                # A launcher that gave up may return fewer results than it was given jobs.
                 for (job, _), result in zip(todo, results, strict=False):
                     if reason := self._record_end(job, Outcome.from_job_return(result)):
                         say(f"{job.slug}: {reason}")
             except SystemExit as error:
+                # Hydra's launchers do not catch a job's exit; this is its code after a Ctrl-C.
                 if error.code == INTERRUPTED_CODE:
                     raise KeyboardInterrupt from error
             except Exception as error:  # noqa: BLE001 - the records tell the outcome of each job
@@ -255,6 +260,7 @@ class RunSweeper(Sweeper):
                 self._report()
                 reported = True
         finally:
+            # In `finally`, because a report that fails must not hide how to rerun the failed jobs.
             script = next((word for word in sys.argv if word.endswith(".py")), "src/train.py")
             for job in missing:
                 record, unrecorded = records[job.slug], self.unrecorded.get(job.slug)

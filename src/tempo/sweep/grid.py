@@ -89,6 +89,7 @@ def short_number(text: str) -> str:
     if not re.fullmatch(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?", text) or float(text) == 0:
         return text
     number = float(text)
+    # 17 significant digits tell any two floats apart, so one of these lengths gives the number back.
     shortest = next(short for digits in range(18) if float(short := f"{number:.{digits}e}") == number)
     mantissa, _, exponent = shortest.partition("e")
     decimal, scientific = repr(number), f"{mantissa}e{int(exponent)}"
@@ -98,6 +99,7 @@ def short_number(text: str) -> str:
 def _check_size(swept: Mapping[str, Override], rows: int, max_jobs: int) -> None:
     """Refuse a grid that is too large before listing its jobs: a billion of them would fill the memory."""
     sizes = {"rows": rows} if rows else {}
+    # An interval has no size here; `_points` refuses it with its own remedy.
     sizes |= {key: _size(axis.value()) for key, axis in swept.items() if axis.is_discrete_sweep()}
     total = math.prod(sizes.values())
     if total > max_jobs:

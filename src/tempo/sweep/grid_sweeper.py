@@ -54,6 +54,7 @@ class GridSweeper(RunSweeper):
         if repeated := grid.n_repeated + len(checked) - len(jobs):
             say(f"{repeated} of {len(jobs) + repeated} combinations left out: they repeat another one")
         for job in jobs:
+            # A resumed job began long ago: the run that init_from names may be gone by now.
             if job.need() == "run":
                 check_beginning(job.values)
         self.chosen_launcher = self._make_launcher()

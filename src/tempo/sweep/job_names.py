@@ -19,6 +19,7 @@ def sweep_name(grid: Grid, config_name: str) -> str:
 
     The values of the swept keys are left out, so a grid keeps its folder when values are added.
     """
+    # Sorted, so that the same overrides in another order find the same folder.
     identity = json.dumps([config_name, sorted(grid.fixed), sorted(grid.keys)])
     keys = ",".join(bare(key) for key in grid.keys) or "single"
     fixed = ",".join(_pair(override, {}) for override in grid.fixed)

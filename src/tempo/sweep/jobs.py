@@ -124,6 +124,7 @@ class Job:
 
 def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return `optimizer.nesterov was False and is now True` for the first key that differs."""
+    # `resume` says how a run began its session, and is not part of the hash either.
     for key in sorted({*then, *now} - {"resume"}):
         old, new = then.get(key), now.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -164,5 +165,6 @@ def _known_jobs(folder: Path) -> list[dict[str, Any]]:
     try:
         jobs = json.loads(read_text(folder / SWEEP_FILE))["jobs"]
         return [job for job in jobs if isinstance(job["slug"], str)]
+    # RecursionError: a file from elsewhere may be nested deeper than the JSON reader can follow.
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []

@@ -45,6 +45,7 @@ class Outcome:
     @classmethod
     def from_job_return(cls, result: JobReturn) -> Outcome:
         """Return the outcome that Hydra's own result of a job describes."""
+        # The public `return_value` would raise the error of a failed job.
         error = result._return_value
         if result.status != JobStatus.FAILED or not isinstance(error, BaseException):
             return cls("completed", value=error)
@@ -67,6 +68,7 @@ class Outcome:
 
     def to_json(self) -> str:
         """Return one line of JSON."""
+        # The task may be a user's own and return anything.
         return json.dumps(asdict(self), default=repr)
 
 
@@ -126,6 +128,7 @@ class IsolatingLauncher(Launcher, ABC):
                 job_subdir_key="hydra.sweep.subdir",
             )
         finally:
+            # run_job has set up the job's logging for the whole process; this is the sweep's own again.
             configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
 
 

@@ -167,6 +167,7 @@ class PackedJob:
         OmegaConf.set_struct(typed.hydra, False)
         config = OmegaConf.merge(typed, OmegaConf.create(self.config))
         assert isinstance(config, DictConfig)
+        # Relative paths in the configuration are meant from the folder in which the sweep was started.
         os.chdir(config.hydra.runtime.cwd)
         folder = _folder_of(config)
         need = need_of(folder, config_hash(composed(config)))
@@ -180,6 +181,7 @@ class PackedJob:
 
     def _run(self, config: DictConfig) -> JobReturn:
         sys.argv = [self.script, *config.hydra.overrides.task]
+        # Not under the name __main__, which would start the script's own command line.
         spec = importlib.util.spec_from_file_location("tempo_script", self.script)
         assert spec is not None
         assert spec.loader is not None
@@ -239,6 +241,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # Ray's workers block signals as well
     writer = int(sys.argv[1])
+    # Processes that the job starts must not inherit the pipe.
     os.set_inheritable(writer, False)
     job = PackedJob(**json.loads(sys.stdin.buffer.read()))
     try:

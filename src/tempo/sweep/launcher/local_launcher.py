@@ -105,6 +105,7 @@ class LocalLauncher(IsolatingLauncher):
         """Import modules for all jobs; libraries read the number of threads when they are loaded."""
         if not self.preload:
             return
+        # All slots have the same number of threads.
         os.environ["OMP_NUM_THREADS"] = self.environments[0]["OMP_NUM_THREADS"]
         # On import, NumPy's linear algebra would start threads, and a process with threads should not fork.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

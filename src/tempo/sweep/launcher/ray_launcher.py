@@ -145,6 +145,7 @@ class RayLauncher(IsolatingLauncher):
                 "hydra.launcher.cpus_per_process=1"
             )
         job = json.dumps(asdict(PackedJob.pack(config, self.task_function)))
+        # If a worker dies, Ray would run its task again, up to three times; rerunning the command resumes it.
         options = {"max_retries": 0, "num_cpus": asked["CPU"], "num_gpus": asked["GPU"]}
         return self.ray.remote(**options)(run_on_node).remote(job, settings.cpus_per_process)
 

@@ -116,6 +116,7 @@ class SearchStudy:
     @property
     def trials(self) -> list[FrozenTrial]:
         """All trials that have a point, in order."""
+        # `study.trials` would copy every trial at each look.
         found = self.study.get_trials(deepcopy=False)
         return [trial for trial in found if set(self.space.names) <= set(trial.params)]
 
