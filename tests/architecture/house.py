@@ -36,10 +36,10 @@ LONGEST_CHAIN = 8
 """Rooms, loose files and scripts that may stand on each other."""
 WITHOUT_TORCH = {"command_line", "config", "record", "report", "scheduler", "sweep"}
 """Rooms that answer before torch is imported, but for WITH_TORCH."""
-WITH_TORCH = {"tempo.scheduler.adapter"}
+WITH_TORCH = {"tempo.scheduler.apply_to_optimizer"}
 LIGHT_FILES = {
     "tempo.data.split_and_batch_sizes",
-    "tempo.distributed.exchange",
+    "tempo.distributed.gradient_exchange",
     "tempo.distributed.process_group",
     "tempo.distributed.child_process",
     "tempo.distributed.interrupt_counter",

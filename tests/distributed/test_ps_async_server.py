@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tempo.distributed.ps_async_server import AsyncServer, Reply, from_wire, to_wire
-from tempo.scheduler.adapter import ScheduleAdapter
+from tempo.scheduler.apply_to_optimizer import ScheduleAdapter
 from tempo.scheduler.onecycle import OneCycle
 
 STEPS = 30

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tempo.optimizer.build import build_optimizer
-from tempo.scheduler.adapter import ScheduleAdapter
+from tempo.scheduler.apply_to_optimizer import ScheduleAdapter
 from tempo.scheduler.onecycle import OneCycle
 from tests.optimizer import reference
 from tests.optimizer.options import DeepLeastSquares, float64, settings

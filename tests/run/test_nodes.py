@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tempo.distributed.exchange import RingExchange
+from tempo.distributed.gradient_exchange import RingExchange
 from tempo.distributed.process_group import check_layout, position, rendezvous, take_names_of_torchrun
 from tempo.errors import UserError
 from tempo.paths import ROOT

@@ -13,7 +13,7 @@ from tempo.paths import register_resolvers
 from tempo.scaling.check_before_scaling import check_points
 from tempo.scaling.measured_point import ScalingPoint
 from tempo.scaling.plan import PlannedPoint, networks_of, plan_of
-from tempo.scaling.settings import ScalingSettings, settings_of, without_scaling
+from tempo.scaling.scale_settings import ScalingSettings, settings_of, without_scaling
 from tests.jobs import CONF
 
 

@@ -8,7 +8,7 @@ import yaml
 from tempo.errors import UserError
 from tempo.scaling.benchmark import check_devices
 from tempo.scaling.plan import PlannedPoint
-from tempo.scaling.settings import ScalingSettings
+from tempo.scaling.scale_settings import ScalingSettings
 from tests.jobs import CONF
 from tests.scaling.points import Plan, point
 

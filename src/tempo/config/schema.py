@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from tempo.config.value_types import check_types
-from tempo.distributed.exchange import Exchange, exchange_of
+from tempo.distributed.gradient_exchange import Exchange, exchange_of
 from tempo.errors import UserError
 
 MOST_COUNT = 2**31 - 1

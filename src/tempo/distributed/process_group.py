@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from tempo.distributed.exchange import Exchange
+from tempo.distributed.gradient_exchange import Exchange
 from tempo.errors import UserError
 
 OURS = "TEMPO_GROUP"

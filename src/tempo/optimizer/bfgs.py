@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from tempo.errors import UserError
+from tempo.optimizer.flat_loss import Closure, FlatLoss
 from tempo.optimizer.line_search import Point, strong_wolfe
-from tempo.optimizer.objective import Closure, Objective
 
 _BYTES_PER_GB = 1_000_000_000
 
@@ -83,12 +83,12 @@ class BFGS(torch.optim.Optimizer):
         `closure` computes the loss at the current parameters and leaves gradients in `.grad`.
         """
         settings = self.param_groups[0]
-        objective = Objective(self.param_groups, closure)
-        x = objective.x
-        value, gradient = objective.at(x)
+        loss = FlatLoss(self.param_groups, closure)
+        x = loss.x
+        value, gradient = loss.at(x)
         first_value = value
         # H belongs to all parameters; stored under the first, torch casts it when it loads a checkpoint.
-        state = self.state[objective.parameters[0]]
+        state = self.state[loss.parameters[0]]
         inverse: Tensor | None = state.get("inverse_hessian")
         for _ in range(settings["max_iter"]):
             # `not >` instead of `<=`: a NaN ends the step as well.
@@ -100,9 +100,9 @@ class BFGS(torch.optim.Optimizer):
                 inverse, direction = None, -gradient
                 slope = float(gradient @ direction)
             start = Point(0.0, value, slope, gradient)
-            end = self._search(objective, x, direction, start, first=inverse is None)
+            end = self._search(loss, x, direction, start, first=inverse is None)
             if end is start:
-                objective.move_to(x)
+                loss.move_to(x)
                 if inverse is None:
                     break
                 inverse = None
@@ -110,20 +110,18 @@ class BFGS(torch.optim.Optimizer):
             step = end.t * direction
             inverse = updated(inverse, step, end.gradient - gradient)
             x, value, gradient = x + step, end.value, end.gradient
-        objective.move_to(x)
+        loss.move_to(x)
         if inverse is None:
             state.pop("inverse_hessian", None)
         else:
             state["inverse_hessian"] = inverse
         return first_value
 
-    def _search(
-        self, objective: Objective, x: Tensor, direction: Tensor, start: Point, *, first: bool
-    ) -> Point:
+    def _search(self, loss: FlatLoss, x: Tensor, direction: Tensor, start: Point, *, first: bool) -> Point:
         settings = self.param_groups[0]
 
         def line(t: float) -> Point:
-            value, gradient = objective.at(x + t * direction)
+            value, gradient = loss.at(x + t * direction)
             return Point(t, value, float(gradient @ direction), gradient)
 
         # Before H is known a gradient has no natural scale: the first step goes no further than one unit.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from tempo.optimizer.objective import Closure, add_decay
+from tempo.optimizer.flat_loss import Closure, add_decay
 
 
 class LBFGS(torch.optim.LBFGS):

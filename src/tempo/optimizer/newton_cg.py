@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tempo.optimizer.objective import Closure, flat, parts, write
+from tempo.optimizer.flat_loss import Closure, flat, parts, write
 
 _HALF = 0.5
 
@@ -73,7 +73,7 @@ class NewtonCG(torch.optim.Optimizer):
         parameters = [p for group in self.param_groups for p in group["params"]]
         for iteration in range(settings["max_iter"]):
             with torch.enable_grad():
-                value = self._objective(closure)
+                value = self._loss(closure)
                 slopes = torch.autograd.grad(
                     value, parameters, create_graph=True, allow_unused=True, materialize_grads=True
                 )
@@ -88,7 +88,7 @@ class NewtonCG(torch.optim.Optimizer):
                 break
         return first_value
 
-    def _objective(self, closure: Closure) -> Tensor:
+    def _loss(self, closure: Closure) -> Tensor:
         value = closure()
         for group in self.param_groups:
             if group["weight_decay"]:
@@ -147,7 +147,7 @@ class NewtonCG(torch.optim.Optimizer):
         slope = float(gradient @ direction)
         for _ in range(settings["max_trials"]):
             write(x + t * direction, parameters)
-            if float(self._objective(closure)) <= value + settings["c1"] * t * slope:
+            if float(self._loss(closure)) <= value + settings["c1"] * t * slope:
                 return True
             t *= _HALF
         write(x, parameters)

@@ -13,8 +13,8 @@ from pytorch_lightning.plugins.precision import DoublePrecision
 from tempo.config.hydra_targets import instantiated
 from tempo.config.schema import RunConfig
 from tempo.data.batches import BatchPlan
-from tempo.distributed.exchange import SyncServerExchange
 from tempo.distributed.fsdp2 import ShardedStrategy
+from tempo.distributed.gradient_exchange import SyncServerExchange
 from tempo.distributed.process_group import cluster_environment, position
 from tempo.distributed.ps_sync import ServerSettings, SyncServerStrategy
 from tempo.distributed.ring import RingStrategy

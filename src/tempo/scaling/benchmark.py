@@ -29,7 +29,7 @@ from tempo.scaling.network_link import Link
 from tempo.scaling.plan import PlannedPoint, networks_of, plan_of
 from tempo.scaling.points_report import ScalingReport, text_of, write_scaling_report
 from tempo.scaling.prediction import WORKERS, predict_points
-from tempo.scaling.settings import ScalingSettings, settings_of, without_scaling
+from tempo.scaling.scale_settings import ScalingSettings, settings_of, without_scaling
 
 PREDICTED = "predicted"
 """Subfolder of a benchmark for the points of `predict`."""

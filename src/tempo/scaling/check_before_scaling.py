@@ -16,7 +16,7 @@ from tempo.command_line.error_messages import listed, options_of
 from tempo.config.resolve_interpolations import composed
 from tempo.errors import UserError, nearest
 from tempo.scaling.plan import Network, plan_of
-from tempo.scaling.settings import ScalingSettings, settings_of, without_scaling
+from tempo.scaling.scale_settings import ScalingSettings, settings_of, without_scaling
 
 USED = {"model", "optimizer", "trainer", "server", "scaling", "seed", "name", "experiment", "scale"}
 """Keys and groups that the benchmark uses."""

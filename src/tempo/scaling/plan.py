@@ -19,7 +19,7 @@ from tempo.errors import UserError
 from tempo.record.read_file import read_text
 from tempo.scaling.cost_model import Method
 from tempo.scaling.measured_point import SUFFIX, ScalingPoint, of_this_machine
-from tempo.scaling.settings import ScalingSettings
+from tempo.scaling.scale_settings import ScalingSettings
 
 CHANNELS = 3
 _MOST_DATA_BYTES = 1 << 30

@@ -16,7 +16,7 @@ from tempo.data.batches import Chunk, TrainBatches
 from tempo.distributed.ps_async_ray import AsyncWorker, serve
 from tempo.distributed.ps_async_server import Counts, SetSchedule, served_parameters
 from tempo.distributed.ray_cluster import ADDRESS, SERVER, connect
-from tempo.scheduler.adapter import ScheduleAdapter
+from tempo.scheduler.apply_to_optimizer import ScheduleAdapter
 from tempo.scheduler.schedule import Schedule
 from tempo.task.classifier import Classifier
 from tempo.task.lightning_internals import chunks_begun_in_epoch, set_steps_done

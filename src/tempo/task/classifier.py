@@ -20,7 +20,7 @@ from tempo.data.batches import BatchPlan, Chunk, TrainBatches
 from tempo.distributed.collectives import mean_over_ranks
 from tempo.errors import UserError
 from tempo.optimizer.capabilities import traits_of_class
-from tempo.scheduler.adapter import ScheduleAdapter
+from tempo.scheduler.apply_to_optimizer import ScheduleAdapter
 from tempo.scheduler.schedule import Schedule
 from tempo.task.cuda_graph import MicroBatches, StepGraph, parts_of, why_not_recorded
 from tempo.task.ema_weights import moving_average, optimizers_average, take_average

@@ -16,7 +16,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from tempo.config.schema import SMOKE, TrainerConfig
-from tempo.distributed.exchange import exchange_of
+from tempo.distributed.gradient_exchange import exchange_of
 from tempo.record.run_json import Data, RunRecord
 from tempo.scheduler.schedule import Schedule
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tempo.errors import UserError
-from tempo.scheduler.adapter import ScheduleAdapter
+from tempo.scheduler.apply_to_optimizer import ScheduleAdapter
 from tempo.scheduler.onecycle import OneCycle
 from tempo.scheduler.range_test import RangeTest
 from tests.scheduler.options import OPTIONS, build

@@ -24,7 +24,7 @@ def add_decay(loss: Tensor, decayed: Iterable[tuple[Tensor, float]]) -> Tensor:
     return loss
 
 
-class Objective:
+class FlatLoss:
     """f(x) and its gradient; x `[n]` is the concatenation of the parameters of all groups.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tempo.config.schema import TrainerConfig
-from tempo.distributed.exchange import (
+from tempo.distributed.gradient_exchange import (
     AsyncServerExchange,
     Exchange,
     RingExchange,
