@@ -15,6 +15,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,8 @@ def published(source: str, experiments: Path = CONF / "experiment") -> list[Publ
     ]
 
 
-def paper_nodes(source: str, experiments: Path = CONF / "experiment") -> list[tuple[str, Any]]:
+@lru_cache(maxsize=32)  # a report asks for each of its runs
+def paper_nodes(source: str, experiments: Path = CONF / "experiment") -> tuple[tuple[str, Any], ...]:
     """Return the name and the `paper` node of each experiment of a paper in conf/.
 
     Raises:
@@ -176,7 +178,7 @@ def paper_nodes(source: str, experiments: Path = CONF / "experiment") -> list[tu
     """
     # A record from elsewhere may name any source: never follow it out of the folder.
     if source not in {path.name for path in experiments.glob("*") if path.is_dir()}:
-        return []
+        return ()
     found = []
     for path in sorted((experiments / source).glob("*.yaml")):
         try:
@@ -184,7 +186,7 @@ def paper_nodes(source: str, experiments: Path = CONF / "experiment") -> list[tu
         except yaml.YAMLError as error:
             raise UserError(f"{path} is not YAML: {error}") from error
         found.append((f"{source}/{path.stem}", values.get("paper") if values else None))
-    return found
+    return tuple(found)
 
 
 def paper_table(rows: Sequence[PaperRow]) -> Table:
