@@ -94,8 +94,16 @@ def _data(option: str, folder: Path, request: pytest.FixtureRequest) -> list[str
     if option == "digits":
         return []
     real_data: Path = request.getfixturevalue("real_data")
-    folders = {"mnist": "MNIST/raw", "cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
-    if not (real_data / folders[option]).is_dir():
+    folders = {
+        "mnist": "MNIST/raw",
+        "fashion_mnist": "FashionMNIST/raw",
+        "kmnist": "KMNIST/raw",
+        "emnist": "EMNIST/raw",
+        "svhn": "train_32x32.mat",
+        "cifar10": "cifar-10-batches-py",
+        "cifar100": "cifar-100-python",
+    }
+    if not (real_data / folders[option]).exists():
         pytest.skip(f"{real_data} has no {folders[option]}")
     return [f"data.root={real_data}", "data.download=false", "data.train_size=256", "data.val_size=100"]
 

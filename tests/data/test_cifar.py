@@ -195,6 +195,6 @@ def test_no_strangers_pickle_is_run(
     else:
         unpack(root, CIFAR10, members)
     named = CIFAR10.filename if in_archive else f"{CIFAR10.base_folder}/data_batch_1"
-    with pytest.raises(UserError, match=f"{root / named} is truncated or corrupt.*delete it"):
+    with pytest.raises(UserError, match=f"{root / named} is (truncated or corrupt|a whole file, but not)"):
         cifar10(root=str(root), download=True)
     assert not sprung.exists()

@@ -6,22 +6,28 @@ import contextlib
 import hashlib
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from torchvision.datasets import CIFAR10, CIFAR100, EMNIST, KMNIST, MNIST, SVHN, FashionMNIST
 from torchvision.datasets.utils import download_url
 
 from tempo.errors import UserError
 
+IsWhole = Callable[[bytes], bool]
+"""Whether content that is not the published one is an undamaged file of the same format.
+
+It must not take more memory than the content, which may come from anybody.
+"""
 # A network that drops packets must not block the start for ever.
 _STALL_SECONDS = 30.0
 MOST_BYTES = 1 << 30
 """Five times the largest archive: a larger file is another one, and is not read into memory to find out."""
 
 
-def verified_bytes(path: Path, md5: str) -> bytes:
+def verified_bytes(path: Path, md5: str, name: str, is_whole: IsWhole) -> bytes:
     """Return a file's content; UserError if it cannot be read or does not have the published MD5."""
-    return check(read_bytes(path), md5, path)
+    return check(read_bytes(path), md5, path, name, is_whole)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -34,11 +40,59 @@ def read_bytes(path: Path) -> bytes:
         raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
 
 
-def check(content: bytes, md5: str, path: Path) -> bytes:
-    """Return `content`, read from `path`, if it has the published MD5; UserError otherwise."""
-    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-        raise corrupt(path, f"its checksum is not the published {md5}")
+def check(content: bytes, md5: str, path: Path, name: str, is_whole: IsWhole) -> bytes:
+    """Return `content`, read from `path`, if it has the published MD5 of `name`; UserError otherwise.
+
+    `is_whole` tells a file of another data set from a damaged one, which alone should be deleted.
+    """
+    found = md5_of(content)
+    if found != md5:
+        raise not_published(path, found, md5, name, is_whole=is_whole(content))
     return content
+
+
+def md5_of(content: bytes) -> str:
+    """Return the MD5 of some bytes in hexadecimal digits."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def md5_of_file(path: Path) -> str:
+    """Return the MD5 of a file without holding it in memory; UserError if it cannot be read."""
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        if not path.is_file() or path.stat().st_size > MOST_BYTES:
+            raise corrupt(path, f"it is not a file of at most {MOST_BYTES >> 20} MiB")
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    return digest.hexdigest()
+
+
+def not_published(path: Path, found: str, md5: str, name: str, *, is_whole: bool) -> UserError:
+    """Return the error for a file with another MD5 than the published one of data set `name`."""
+    if not is_whole:
+        return corrupt(path, f"its checksum is not the published {md5}")
+    owner = _published().get(found)
+    if owner is not None and owner != name:
+        return UserError(
+            f"{path} is a file of {owner}, not of {name}; use data={owner}, or point data.root or TEMPO_DATA "
+            f"to a folder with the files of {name}"
+        )
+    return UserError(
+        f"{path} is a whole file, but not the one published as {name} (MD5 {found}, not {md5}): it is of "
+        "another data set, or was changed; move it away to download the published file at the next start "
+        f"(data.download=true), or point data.root or TEMPO_DATA to a folder with the files of {name}"
+    )
+
+
+def _published() -> dict[str, str]:
+    """Return the MD5 of the published files -> option of conf/data."""
+    of_mnist = {"mnist": MNIST, "fashion_mnist": FashionMNIST, "kmnist": KMNIST}
+    found = {md5: name for name, source in of_mnist.items() for _, md5 in source.resources}
+    found |= {md5: "svhn" for _, _, md5 in SVHN.split_list.values()}
+    return found | {EMNIST.md5: "emnist", CIFAR10.tgz_md5: "cifar10", CIFAR100.tgz_md5: "cifar100"}
 
 
 def corrupt(path: Path, reason: str) -> UserError:

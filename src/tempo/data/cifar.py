@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import pickle
+import pickletools
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import numpy as np
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from tempo.data.archive import check, corrupt, fetch, verified_bytes
+from tempo.data.archive import MOST_BYTES, check, corrupt, fetch, verified_bytes
 from tempo.data.images import ImageData
 from tempo.errors import UserError
 
@@ -71,10 +74,15 @@ def _members(
     folder, packed = root / source.base_folder, root / source.filename
     expected = [file for file, _ in (*source.train_list, *source.test_list)] + [source.meta["filename"]]
     if all((folder / file).is_file() for file in expected):
-        return lambda file, md5: (folder / file, _unpickle(verified_bytes(folder / file, md5), folder / file))
+
+        def unpacked(file: str, md5: str) -> tuple[Path, dict[str, Any]]:
+            path = folder / file
+            return path, _unpickle(verified_bytes(path, md5, name, _is_whole_pickle), path)
+
+        return unpacked
     if not packed.exists():
         fetch(packed, source.tgz_md5, [source.url], download=download, name=name, root=root)
-    content = verified_bytes(packed, source.tgz_md5)
+    content = verified_bytes(packed, source.tgz_md5, name, _is_whole_archive)
     try:
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             found = {
@@ -88,9 +96,27 @@ def _members(
     def member(file: str, md5: str) -> tuple[Path, dict[str, Any]]:
         if file not in found:
             raise corrupt(packed, f"{file} is not in it")
-        return packed, _unpickle(check(found.pop(file), md5, packed), packed)
+        return packed, _unpickle(check(found.pop(file), md5, packed, name, _is_whole_pickle), packed)
 
     return member
+
+
+def _is_whole_archive(content: bytes) -> bool:
+    length = 0
+    try:
+        with gzip.open(io.BytesIO(content)) as unpacked:
+            while length <= MOST_BYTES and (block := unpacked.read(1 << 20)):
+                length += len(block)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return True
+
+
+def _is_whole_pickle(content: bytes) -> bool:
+    try:
+        return sum(1 for _ in pickletools.genops(content)) > 0  # which reads it and runs nothing
+    except (ValueError, IndexError, OverflowError):
+        return False
 
 
 def _dtype(code: str, align: object = False, copy: object = False) -> np.dtype:
