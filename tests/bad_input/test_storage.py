@@ -119,6 +119,7 @@ def test_a_full_disk(size: str, heavy: Warm, tmp_path: Path) -> None:
     print(done.left)
     has_begun = any(path.endswith("metrics.csv") for path in done.left)
     assert has_begun or done.left == []
+    assert not any("unfinished" in path for path in done.left)
 
 
 @needs_mounts

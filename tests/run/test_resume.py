@@ -205,22 +205,6 @@ def test_a_truncated_checkpoint_costs_steps_not_the_run(
     assert "the one before" in lines[0]
 
 
-def test_damaged_rows_cost_no_training_and_are_said(train: Train, caplog: pytest.LogCaptureFixture) -> None:
-    overrides = [*STEP_BY_STEP, "trainer.epochs=3"]
-    expected = train(*overrides, folder="whole")
-    folder = copy_as_running(expected, "killed")
-    metrics = folder / "metrics.csv"
-    metrics.write_bytes(bytes(200) + metrics.read_bytes()[200:])
-    resumed = train(*overrides, f"resume={folder}", folder="killed")
-    assert resumed.record.weights_sha256 == expected.record.weights_sha256
-    assert resumed.record.metrics == expected.record.metrics
-    lines = [record.message for record in caplog.records if "metrics.csv is damaged" in record.message]
-    assert len(lines) == 1
-    assert "are missing or unreadable" in lines[0]
-    assert resumed.record.sessions[-1]["metrics_csv"] == lines[0]
-    assert 0 < len(resumed.rows()) < len(expected.rows())
-
-
 def test_the_best_states_are_kept(train: Train) -> None:
     overrides = ["trainer.epochs=6", "checkpoint.keep_best=3", "optimizer=adam", "optimizer.lr=0.1"]
     expected = train(*overrides, folder="whole")

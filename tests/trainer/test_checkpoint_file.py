@@ -16,6 +16,7 @@ import torch
 from tempo.errors import UserError
 from tempo.record.atomic_write import UNFINISHED
 from tempo.record.run_folder import BEST, LAST, PREVIOUS
+from tempo.record.run_json import RunRecord
 from tempo.trainer.checkpoint_file import CheckpointFiles, load, weights_sha256
 from tests.conftest import Train
 
@@ -124,12 +125,13 @@ def test_files_are_flushed_before_they_are_renamed(train: Train, monkeypatch: py
     assert targets.index("run.json") < targets.index(LAST), "a state without a record would not be used"
 
 
-@pytest.fixture
-def small_files() -> Iterator[int]:
-    """Limit files to 4 KiB."""
+@pytest.fixture(params=[4096])
+def small_files(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Limit the size of files."""
+    size: int = request.param
     limit, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
-    yield 4096
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
+    yield size
     resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     signal.signal(signal.SIGXFSZ, handler)
 
@@ -140,6 +142,19 @@ def test_a_full_disk_is_an_error_of_the_folder(tmp_path: Path, small_files: int)
         CheckpointFiles().save_checkpoint(state, tmp_path / LAST)
     assert caught.value.filename == str(tmp_path)
     assert caught.value.strerror
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("small_files", [40_000], indirect=True)
+def test_a_full_disk_leaves_the_record_and_no_unfinished_file(
+    small_files: int, train: Train, tmp_path: Path
+) -> None:
+    with pytest.raises(OSError, match="File too large"):
+        train()
+    (folder,) = (path.parent for path in tmp_path.rglob("run.json"))
+    record = RunRecord.read(folder)
+    assert (record.status, "File too large" in record.reason) == ("failed", True)
+    assert list((folder / "checkpoints").iterdir()) == []
 
 
 class Malice:

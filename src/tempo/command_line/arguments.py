@@ -19,8 +19,8 @@ from tempo.errors import UserError, nearest
 from tempo.paths import CONF
 from tempo.record.foreign_folder import foreign_overrides, note_foreign
 from tempo.record.read_file import read_text
-from tempo.record.run_folder import named_run, quoted
-from tempo.record.run_json import FILE_NAME, RunRecord
+from tempo.record.run_folder import has_checkpoint, named_run, quoted
+from tempo.record.run_json import FILE_NAME, RecordLostError, RunRecord
 
 # Values and paths, which Hydra accepts as an option of a group although no option can have such a name.
 _NO_OPTION = re.compile(r"null|true|false|[-+]?[\d.]+(e[-+]?\d+)?|.*\.ya?ml|/.*|.*\.\..*", re.IGNORECASE)
@@ -107,8 +107,9 @@ def check_flags(arguments: list[str], config_name: str = "train") -> None:
 def resumed(arguments: list[str]) -> list[str]:
     """Put the overrides of the run named by `resume=<folder>` before the others.
 
-    A run that was killed before its first record has only Hydra's files, and starts again in its folder. An
-    override that is not trusted from a folder counts only if the user types it again next to `resume=`.
+    A run that was killed before its first record has only Hydra's files, and starts again in its folder. If
+    a record is lost later, the run goes on from its checkpoints. An override that is not trusted from a
+    folder counts only if the user types it again next to `resume=`.
 
     Raises:
         UserError: the folder has no run, or an error of `foreign_overrides`.
@@ -123,10 +124,14 @@ def resumed(arguments: list[str]) -> list[str]:
     others = [argument for argument in arguments if not argument.startswith("resume=")]
     typed = note_foreign(others)
     of_hydra = folder / ".hydra" / "overrides.yaml"
-    if not (folder / FILE_NAME).exists() and of_hydra.exists():
+    try:
+        record = RunRecord.read(folder)
+    except RecordLostError:
+        if not of_hydra.exists():
+            raise
         kept = foreign_overrides(_read_overrides(of_hydra), of_hydra, typed=typed)
-        return [*kept, *others, f"hydra.run.dir={quoted(str(folder))}"]
-    record = RunRecord.read(folder)
+        key = "resume" if has_checkpoint(folder) else "hydra.run.dir"
+        return [*kept, *others, f"{key}={quoted(str(folder))}"]
     kept = foreign_overrides(record.overrides, folder / FILE_NAME, record.config, typed)
     kept = [_as_recorded(one, record) for one in kept if not one.startswith("resume=")]
     ema = record.config.get("ema")

@@ -16,7 +16,7 @@ from tempo.paths import ROOT
 from tempo.record.folder_lock import LOCK_FILE
 from tempo.record.foreign_folder import are_foreign
 from tempo.record.read_file import MOST_TABLE_BYTES, read_text
-from tempo.record.run_json import FILE_NAME, RunRecord, flatten, without_newer_keys
+from tempo.record.run_json import FILE_NAME, RecordLostError, RunRecord, flatten, without_newer_keys
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 """Files in `checkpoints/`; a run resumes from the last one, or from the one before it."""
@@ -55,7 +55,12 @@ def need_of(folder: Path, config_hash: str) -> Need:
         return "run"
     if record.finished:
         return "nothing"
-    return "resume" if any((folder / "checkpoints" / name).exists() for name in (LAST, PREVIOUS)) else "run"
+    return "resume" if has_checkpoint(folder) else "run"
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run's folder has a checkpoint to resume from."""
+    return any((folder / "checkpoints" / name).exists() for name in (LAST, PREVIOUS))
 
 
 def move_aside(folder: Path) -> Path:
@@ -90,7 +95,12 @@ def check_folder(config: Mapping[str, Any], folder: Path) -> None:
     if are_foreign():  # resume= of a folder without a record starts its run again
         _check_entries(folder)
     if (folder / FILE_NAME).exists():
-        record = RunRecord.read(folder)
+        try:
+            record = RunRecord.read(folder)
+        except RecordLostError:
+            if not are_foreign():  # the folder was not named by resume=
+                raise
+            return None
         if record.finished:
             raise UserError(
                 f"{folder} already contains a {record.status} run; choose another folder with "
@@ -106,9 +116,17 @@ def check_beginning(config: Mapping[str, Any]) -> None:
 
 
 def check_resumable(config: Mapping[str, Any], folder: Path) -> None:
-    """Raise UserError if a run has a result, links out of its folder, or a different configuration."""
-    record = RunRecord.read(folder)
+    """Raise UserError if a run has a result, links out of its folder, or a different configuration.
+
+    A run whose record is lost can be resumed from a checkpoint.
+    """
     _check_entries(folder)
+    try:
+        record = RunRecord.read(folder)
+    except RecordLostError:
+        if not has_checkpoint(folder):
+            raise
+        return  # a checkpoint has the hash of its configuration
     if record.status == "diverged":
         raise UserError(
             f"{folder} diverged after {record.steps} steps and cannot be resumed; start a new run with a "

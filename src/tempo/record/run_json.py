@@ -22,6 +22,8 @@ SCHEMA_VERSION = 2
 FILE_NAME = "run.json"
 SWEEP_FILE = "sweep.json"
 """Jobs, swept keys and command of a sweep, in the folder of the sweep."""
+RUN_ID = "run_id"
+"""Key of a run's random text, in its first session and in its checkpoints."""
 STATUSES = ("running", "completed", "diverged", "pruned", "interrupted", "failed")
 NEWER_KEYS = {
     "data.layout": "auto",
@@ -32,6 +34,10 @@ NEWER_KEYS = {
 """Keys that records of earlier versions lack, and the value that their absence means."""
 _MOST_LEVELS = 40
 """Depth limit: a record nested deeper was not written by tempo, whose records have seven levels."""
+
+
+class RecordLostError(UserError):
+    """A record does not exist or is not JSON, e.g. cut by a power failure: its run may go on without it."""
 
 
 class Objective(TypedDict, total=False):
@@ -162,6 +168,11 @@ class RunRecord:
         return "src/lr_range.py" if name == "lr_range.py" else "src/train.py"
 
     @property
+    def run_id(self) -> str:
+        """Random text that all sessions and checkpoints of the run have; empty in older records."""
+        return str(self.sessions[0].get(RUN_ID, "")) if self.sessions else ""
+
+    @property
     def finished(self) -> bool:
         """Whether the run has a result: completed, diverged or pruned."""
         return self.status in ("completed", "diverged", "pruned")
@@ -179,7 +190,8 @@ class RunRecord:
         """Return the record that `to_json` wrote.
 
         Raises:
-            UserError: the text is not JSON or not a record, or has another version or values of a wrong type.
+            RecordLostError: the text is not JSON.
+            UserError: it is not a record, or has another version or values of a wrong type.
         """
         values = _parsed(text, where)
         version = values.get("schema_version") if isinstance(values, dict) else None
@@ -217,10 +229,11 @@ class RunRecord:
         try:
             text = read_text(path)
         except (FileNotFoundError, NotADirectoryError):
-            raise UserError(f"{folder} has no {FILE_NAME}: it is not the folder of a run") from None
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            raise UserError(f"{path} cannot be read: {why}") from error
+            raise RecordLostError(f"{folder} has no {FILE_NAME}: it is not the folder of a run") from None
+        except UnicodeDecodeError as error:
+            raise RecordLostError(f"{path} cannot be read: {error}") from error
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}") from error
         return cls.from_json(text, str(path))
 
 
@@ -269,7 +282,7 @@ def _parsed(text: str, where: str) -> Any:
         json.dumps(values, ensure_ascii=False).encode()
         levels = _levels(values)
     except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, or half a surrogate pair
-        raise UserError(
+        raise RecordLostError(
             f"{where} is not JSON ({error}): the record is damaged; train the run again"
         ) from error
     if levels > _MOST_LEVELS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -24,7 +25,7 @@ from tempo.record.environment import (
     versions,
 )
 from tempo.record.read_file import read_start
-from tempo.record.run_json import RunRecord, config_hash
+from tempo.record.run_json import RUN_ID, RunRecord, config_hash
 from tempo.run.build_run import RunParts
 from tempo.run.callbacks import metric_mode
 from tempo.trainer.checkpoint_file import weights_sha256
@@ -53,6 +54,7 @@ def first_record(
     )
     names = ("started_at", "argv", "versions", "git", "environment")
     record.sessions = [{name: getattr(record, name) for name in names}]
+    record.sessions[0][RUN_ID] = secrets.token_hex(8)
     return record, diff
 
 

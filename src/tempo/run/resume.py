@@ -16,7 +16,7 @@ from tempo.record.atomic_write import remove_unfinished
 from tempo.record.compare_records import causes
 from tempo.record.environment import same_source
 from tempo.record.run_folder import check_resumable
-from tempo.record.run_json import RunRecord
+from tempo.record.run_json import FILE_NAME, RUN_ID, RecordLostError, RunRecord
 from tempo.trainer.checkpoint_file import load
 from tempo.trainer.checkpoints import newest_resumable, remove_traces
 
@@ -63,19 +63,39 @@ def prepare_start(config: RunConfig, folder: Path, record: RunRecord, *, is_rank
             remove_traces(folder)  # of an earlier run that ended without a result
         return Start()
     check_resumable(config.values, folder)
-    before = RunRecord.read(folder)
-    record.sessions = [*before.sessions, *record.sessions]
-    record.init_from, record.data = before.init_from, before.data
+    before = _record_before(folder)
+    if before is not None:
+        record.sessions = [*before.sessions, *record.sessions]
+        record.init_from, record.data = before.init_from, before.data
     checkpoint, complaints = newest_resumable(
-        folder / "checkpoints", record.config_hash, needs_best=config.checkpoint.select == "best"
+        folder / "checkpoints",
+        record.config_hash,
+        run_id=before.run_id if before else "",
+        needs_best=config.checkpoint.select == "best",
     )
     for line in complaints:
         log.warning(line)
     if checkpoint is None:
+        if before is None:
+            raise UserError(
+                f"{folder} has neither its {FILE_NAME} nor a usable checkpoint of this configuration; start "
+                "a new run without resume="
+            )
         return Start(before)
-    # These values hold until this session writes its first row.
-    record.steps, record.epochs, record.metrics = before.steps, before.epochs, before.metrics
-    return Start(before, checkpoint, int(load(checkpoint)["global_step"]))
+    content = load(checkpoint)
+    if before is None:
+        record.sessions[0][RUN_ID] = content.get(RUN_ID, "")
+    else:  # these values hold until this session writes its first row
+        record.steps, record.epochs, record.metrics = before.steps, before.epochs, before.metrics
+    return Start(before, checkpoint, int(content["global_step"]))
+
+
+def _record_before(folder: Path) -> RunRecord | None:
+    try:
+        return RunRecord.read(folder)
+    except RecordLostError as error:
+        log.warning("%s; resuming from the checkpoints, without the times of earlier sessions", error)
+        return None
 
 
 def check_same_images(record: RunRecord, sha256: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import warnings
@@ -42,6 +43,8 @@ class CheckpointFiles(CheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:
+            with contextlib.suppress(OSError):
+                path.unlink()  # a disk that is full needs room for the record
             cause = error if isinstance(error, OSError) else error.__context__  # torch hides it
             if not isinstance(cause, OSError):
                 raise
@@ -163,8 +166,12 @@ def link(source: Path, target: Path) -> None:
     try:
         os.link(source, unfinished)
     except OSError:  # the file system has no hard links
-        unfinished.write_bytes(source.read_bytes())
-        flush_to_disk(unfinished)
+        try:
+            unfinished.write_bytes(source.read_bytes())
+            flush_to_disk(unfinished)
+        except OSError:
+            unfinished.unlink(missing_ok=True)  # the disk is full
+            raise
     unfinished.replace(target)
 
 

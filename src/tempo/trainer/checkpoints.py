@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from tempo.distributed.collectives import any_rank
 from tempo.errors import UserError
 from tempo.record.run_folder import BEST, LAST, PREVIOUS
-from tempo.record.run_json import Selected
+from tempo.record.run_json import RUN_ID, Selected
 from tempo.task.classifier import Classifier
 from tempo.task.lightning_internals import is_last_chunk_of_epoch, saved_steps
 from tempo.trainer.checkpoint_file import flush_to_disk, link, load
@@ -76,6 +76,8 @@ class Checkpoints(pl.Callback):
         self.best_metrics: dict[str, float] = {}
         self._validated: Validated | None = None
         """The validated state that is not saved yet."""
+        self._last_is_good = False
+        """Whether `last.ckpt` is whole and of this run; one that was skipped never becomes previous.ckpt."""
         self._saved_step = 0
         self._saved_at = time.monotonic()
 
@@ -96,8 +98,9 @@ class Checkpoints(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Store the hash of the configuration that the state belongs to, and what the outputs mean."""
+        """Store the configuration's hash, the run that the state belongs to, and what the outputs mean."""
         checkpoint["config_hash"] = self.recorder.record.config_hash
+        checkpoint[RUN_ID] = self.recorder.record.run_id
         checkpoint["data"] = dict(self.recorder.record.data)
 
     def on_load_checkpoint(
@@ -106,6 +109,7 @@ class Checkpoints(pl.Callback):
         """Raise ValueError if Lightning's loops would resume at a different step from the file's own."""
         if saved_steps(checkpoint) != checkpoint["global_step"]:
             raise ValueError("its two step counts differ")
+        self._last_is_good = Path(str(trainer.ckpt_path)).name == LAST
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Save if it is due; after an epoch's last chunk, wait for its validation."""
@@ -152,8 +156,9 @@ class Checkpoints(pl.Callback):
             self.recorder.flush_to_disk(trainer)
             if ranked is not None:
                 self._keep_as_best(unfinished, ranked.step)
-            if last.exists():
+            if self._last_is_good:
                 last.replace(previous)
+            self._last_is_good = True
             unfinished.replace(last)
             flush_to_disk(self.folder)
 
@@ -211,8 +216,12 @@ def _not_saved(state: Validated) -> RuntimeError:
     )
 
 
-def newest_resumable(folder: Path, config_hash: str, *, needs_best: bool) -> tuple[Path | None, list[str]]:
+def newest_resumable(
+    folder: Path, config_hash: str, *, run_id: str = "", needs_best: bool
+) -> tuple[Path | None, list[str]]:
     """Return the newest checkpoint from which a run can resume, and one line per unusable checkpoint.
+
+    A checkpoint belongs to one configuration and, if both are known, to one run: `run_id`.
 
     The path is None if there is none, or if `needs_best` is set and the best state is lost. In that case only
     training from the start can find the best state again.
@@ -233,7 +242,9 @@ def newest_resumable(folder: Path, config_hash: str, *, needs_best: bool) -> tup
             continue
         if owner != config_hash:
             complaints.append(f"{path} belongs to configuration {owner}, not {config_hash}; skipped")
-        elif needs_best and has_best and _has_lost_best(folder):
+        elif _is_of_another_run(content, run_id):
+            complaints.append(f"{path} belongs to another run of the same configuration; skipped")
+        elif needs_best and has_best and _has_lost_best(folder, str(content.get(RUN_ID, ""))):
             complaints.append(f"{folder / BEST} is damaged or missing; starting the run again")
             return None, complaints
         else:
@@ -250,14 +261,18 @@ def _at(content: Any, path: Path, *keys: str) -> Any:
     return content
 
 
-def _has_lost_best(folder: Path) -> bool:
+def _is_of_another_run(content: dict[str, Any], run_id: str) -> bool:
+    """Whether a checkpoint belongs to another run; False if it or the run has no id, as older ones."""
+    return bool(run_id) and content.get(RUN_ID, "") not in ("", run_id)
+
+
+def _has_lost_best(folder: Path, run_id: str) -> bool:
     best, last = folder / BEST, folder / LAST
     try:
-        load(best)
+        return _is_of_another_run(load(best), run_id)
     except UserError:
         # If the best state is also the last one, training from the previous checkpoint reaches it again.
         return not (best.exists() and last.exists() and best.samefile(last))
-    return False
 
 
 def remove_traces(folder: Path) -> None:
