@@ -6,16 +6,15 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, TypedDict, get_type_hints
 
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 from tempo.record.foreign_folder import check_plain
+from tempo.record.json_values import fits, levels, numbers, plain
 from tempo.record.read_file import read_text
 
 SCHEMA_VERSION = 2
@@ -179,7 +178,7 @@ class RunRecord:
 
     def to_json(self) -> str:
         """Return strict JSON: a number that is not finite is written as a string (`"nan"`, `"inf"`)."""
-        return json.dumps(_plain(dataclasses.asdict(self)), indent=2, allow_nan=False) + "\n"
+        return json.dumps(plain(dataclasses.asdict(self)), indent=2, allow_nan=False) + "\n"
 
     def write(self, folder: Path) -> None:
         """Replace `folder/run.json` atomically."""
@@ -209,9 +208,9 @@ class RunRecord:
                 f"{where} has status {values.get('status')!r}, which is not one of {', '.join(STATUSES)}"
             )
         for name in set(values) & {"metrics", "seconds", "objective", "epochs", "images_per_second"}:
-            values[name] = _numbers(values[name])
+            values[name] = numbers(values[name])
         for name, value in values.items():
-            if not _fits(value, _types()[name]):
+            if not fits(value, _types()[name]):
                 expected = cls.__dataclass_fields__[name].type
                 raise UserError(
                     f"{where} has {name}={str(value)[:80]!r}, but {expected} belongs there: the record is "
@@ -242,7 +241,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
     `resume` is left out: a resumed run is the same run. So are newer keys at their old meaning.
     """
-    values = {key: value for key, value in _plain(without_newer_keys(config)).items() if key != "resume"}
+    values = {key: value for key, value in plain(without_newer_keys(config)).items() if key != "resume"}
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -280,54 +279,13 @@ def _parsed(text: str, where: str) -> Any:
     try:
         values = json.loads(text)
         json.dumps(values, ensure_ascii=False).encode()
-        levels = _levels(values)
+        depth = levels(values)
     except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, or half a surrogate pair
         raise RecordLostError(
             f"{where} is not JSON ({error}): the record is damaged; train the run again"
         ) from error
-    if levels > _MOST_LEVELS:
+    if depth > _MOST_LEVELS:
         raise UserError(
             f"{where} is nested more than {_MOST_LEVELS} levels deep: it is not a tempo run record"
         )
     return values
-
-
-def _levels(value: Any) -> int:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + max(map(_levels, inner), default=0)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value read from JSON fits the type of a field."""
-    if is_typeddict(kind):
-        types_of_keys = get_type_hints(kind)
-        return isinstance(value, dict) and all(
-            _fits(inner, types_of_keys.get(key, Any)) for key, inner in value.items()
-        )
-    outer, inner_kinds = get_origin(kind), get_args(kind)
-    if outer is types.UnionType:
-        return any(_fits(value, one) for one in inner_kinds)
-    if outer is list:
-        return isinstance(value, list) and all(_fits(inner, inner_kinds[0]) for inner in value)
-    if outer is dict:
-        return isinstance(value, dict) and all(_fits(inner, inner_kinds[1]) for inner in value.values())
-    if kind in (int, float):
-        return isinstance(value, (int, kind)) and not isinstance(value, bool)
-    return kind is Any or isinstance(value, kind)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
-
-
-def _numbers(value: Any) -> Any:
-    """Undo `_plain` for numbers: turn `"nan"` into a number again."""
-    if isinstance(value, dict):
-        return {key: _numbers(inner) for key, inner in value.items()}
-    return float(value) if value in ("nan", "inf", "-inf") else value
