@@ -111,5 +111,8 @@ def _become(
     path = f"src/{script}"
     sys.argv = [path, *arguments]
     # As a new interpreter would: the folder of the script, then PYTHONPATH.
-    sys.path[:0] = [str(ROOT / "src"), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.path[:0] = [
+        str((ROOT / path).resolve().parent),
+        *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)),
+    ]
     runpy.run_path(path, run_name="__main__")

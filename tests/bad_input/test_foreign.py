@@ -58,25 +58,36 @@ def changed(config: dict[str, Any], where: str, value: Any) -> dict[str, Any]:
     return config
 
 
+def assert_interpolation_refused(line: str, canary: Path) -> None:
+    assert "has an interpolation, which could read secrets or run code" in line
+    assert "write the value itself in its place" in line
+    assert not canary.exists()
+
+
 @pytest.mark.parametrize(("where", "value"), VARIANTS, ids=lambda value: str(value)[:40])
 def test_an_interpolation_in_a_recorded_configuration(
-    where: str, value: Any, run: Path, canary: Path, heavy: Warm, light: Warm, refused: Refused
+    where: str, value: Any, run: Path, canary: Path, light: Warm, refused: Refused
 ) -> None:
+    record = json.loads((run / "run.json").read_text())
+    edit(run, config=changed(record["config"], where, with_canary(value, canary)), status="interrupted")
+    assert_interpolation_refused(refused(light, "train.py", f"resume={run}"), canary)
+
+
+def test_every_reader_of_a_record_refuses_an_interpolation(
+    run: Path, canary: Path, heavy: Warm, refused: Refused
+) -> None:
+    where, value = VARIANTS[0]
     record = json.loads((run / "run.json").read_text())
     edit(run, config=changed(record["config"], where, with_canary(value, canary)), status="interrupted")
     new = [*SMALL, f"hydra.run.dir={run.parent / 'new'}"]
     stem = ["data=synthetic", "model=frugal", f"model.run={run}", f"hydra.run.dir={run.parent / 'new'}"]
-    for parent, script, *arguments in (
-        (heavy, "evaluate.py", str(run)),
-        (heavy, "reproduce.py", str(run)),
-        (light, "train.py", f"resume={run}"),
-        (heavy, "train.py", *stem),
-        (heavy, "train.py", *new, f"init_from={run}"),
+    for script, *arguments in (
+        ("evaluate.py", str(run)),
+        ("reproduce.py", str(run)),
+        ("train.py", *stem),
+        ("train.py", *new, f"init_from={run}"),
     ):
-        line = refused(parent, script, *arguments)
-        assert "has an interpolation, which could read secrets or run code" in line
-        assert "write the value itself in its place" in line
-    assert not canary.exists()
+        assert_interpolation_refused(refused(heavy, script, *arguments), canary)
 
 
 @pytest.mark.parametrize(
