@@ -19,7 +19,7 @@ from torchvision import transforms
 from torchvision.datasets import CIFAR10, MNIST
 
 from tempo.data.images import ImageData
-from tempo.run.build_data import Data
+from tempo.data.run_data_module import ImageDataModule
 from tempo.task.classifier import Classifier
 from tempo.trainer.process_settings import quiet
 
@@ -55,7 +55,9 @@ def conventional(config: Config, steps: int) -> dict[str, float]:
     return clock.cost.values()
 
 
-def conventional_loader(config: Config, data: Data, module: Classifier, size: int) -> DataLoader[Any]:
+def conventional_loader(
+    config: Config, data: ImageDataModule, module: Classifier, size: int
+) -> DataLoader[Any]:
     """Make a DataLoader with crop, flip and normalisation as torchvision's transforms."""
     augment, mean, std = config.data.augment, module.train_preprocess.mean, module.train_preprocess.std
     steps: list[Any] = []

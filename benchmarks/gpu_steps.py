@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytorch_lightning as pl
 import torch
@@ -12,7 +11,7 @@ from jobs import Config, PlainLoop, built, train
 from measurement import Row
 from torch import Tensor
 
-from tempo.run.build_data import build_train_batches, on_best_device
+from tempo.run.build_data import build_train_batches, move_to_best_device
 from tempo.task.classifier import Classifier
 from tempo.trainer.process_settings import set_numerics
 
@@ -117,8 +116,8 @@ def tempo_speed(config: Config, name: str) -> Row:
 def loader_speed(config: Config, device: str, rounds: int) -> Row:
     """Measure images per second of order, crop, flip and normalisation alone, on the device of the images."""
     data, module = built(config)
-    data = replace(data, train=on_best_device(data.train, torch.device(device)))
-    batches = build_train_batches(config, data, module)
+    move_to_best_device(data, torch.device(device))
+    batches = build_train_batches(config, data, module.progress, module.parameter_count)
     values = []
     for epoch in range(rounds + 1):
         batches.next_step = lambda epoch=epoch: epoch * module.plan.steps_per_epoch  # type: ignore[misc]

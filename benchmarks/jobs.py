@@ -31,11 +31,12 @@ sys.path.insert(0, str(ROOT / "src"))
 from tempo.config.check import check  # noqa: E402
 from tempo.config.resolve_interpolations import composed  # noqa: E402
 from tempo.config.schema import RunConfig  # noqa: E402
+from tempo.data.run_data_module import ImageDataModule  # noqa: E402
 from tempo.paths import register_resolvers  # noqa: E402
 from tempo.record.run_json import RunRecord  # noqa: E402
 from tempo.run import build_run  # noqa: E402
-from tempo.run.build_data import Data, build_data, build_plan, build_train_batches  # noqa: E402
-from tempo.run.build_module import build_module  # noqa: E402
+from tempo.run.build_data import build_data, build_plan, build_train_batches  # noqa: E402
+from tempo.run.build_module import build_task  # noqa: E402
 from tempo.run.run_request import RunRequest  # noqa: E402
 from tempo.run.train import run  # noqa: E402
 from tempo.task.classifier import Classifier  # noqa: E402
@@ -156,7 +157,8 @@ class PlainLoop:
         self.device, self.precision = device, config.trainer.precision
         self.network = module.network.to(device).train()
         self.optimizer = module.build_optimizer(self.network)
-        batches = build_train_batches(config.with_trainer(steps_per_call=1), data, module)
+        one_step = config.with_trainer(steps_per_call=1)
+        batches = build_train_batches(one_step, data, module.progress, module.parameter_count)
         batches.next_step = lambda: 0
         self.ready = [
             (module.train_preprocess(batch.images, batch.draws).to(device), batch.labels.to(device))
@@ -268,11 +270,13 @@ def changed(config: Config, **changes: Any) -> Config:
     return check({**config.values, **values})
 
 
-def built(config: Config) -> tuple[Data, Classifier]:
+def built(config: Config) -> tuple[ImageDataModule, Classifier]:
     """Build data and module of one process."""
     data = build_data(config)
-    plan = build_plan(config, len(data.train), world_size=1, rank=0)
-    return data, build_module(config, data, plan)
+    task = build_task(config, data, build_plan(config, data, world_size=1, rank=0))
+    assert isinstance(data, ImageDataModule)
+    assert isinstance(task.module, Classifier)
+    return data, task.module
 
 
 def fresh_process() -> ProcessPoolExecutor:

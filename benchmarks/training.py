@@ -21,8 +21,9 @@ from jobs import (
 )
 from measurement import Row, Section, ratio
 
+from tempo.data.run_data_module import ImageDataModule
 from tempo.record.run_json import RunRecord
-from tempo.run.build_data import Data, build_train_batches
+from tempo.run.build_data import build_train_batches
 
 _LOADER_JOB = (*SHAPED_LIKE_CIFAR10, "data.train_images=22222", "data.test_images=10", "data.normalize=unit")
 _DATALOADER_IMAGES = 1280
@@ -79,9 +80,9 @@ def loader(rounds: int) -> list[Row]:
     try:
         config = composed_config(*_LOADER_JOB, "trainer=cpu", "model=mlp")
         data, module = built(config)
-        batches = build_train_batches(config, data, module)
+        batches = build_train_batches(config, data, module.progress, module.parameter_count)
         few = data.train.take(range(_DATALOADER_IMAGES))
-        data_of_loader = Data(few, None, data.test, "")
+        data_of_loader = ImageDataModule(few, None, data.test, "")
         dataloader = conventional_loader(config, data_of_loader, module, config.data.total_batch_size)
         found: dict[str, list[float]] = {"tempo": [], "dataloader": []}
         for epoch in range(rounds + 1):

@@ -29,10 +29,10 @@ from tests.jobs import checked_job
 def test_planned_steps_are_those_of_the_data_that_is_read(overrides: list[str]) -> None:
     config, _ = checked_job(overrides)
     data = build_data(config)
-    plan = build_plan(config, len(data.train), 1, 0)
+    plan = build_plan(config, data, 1, 0)
     assert planned_steps(config) == total_steps(config, plan.steps_per_epoch)
     if config.trainer.limit_train_steps is None:
-        assert planned_images(config) == len(data.train)
+        assert planned_images(config) == data.items
 
 
 def test_unknown_sizes_stay_unknown() -> None:

@@ -12,7 +12,7 @@ from tempo.config.check import check
 from tempo.config.schema import COMMON_DATA_KEYS, ROOT_KEYS, SECTIONS, AugmentConfig, DataConfig, RunConfig
 from tempo.errors import UserError
 from tempo.paths import CONF
-from tempo.record.run_json import config_hash
+from tempo.record.run_json import NEWER_KEYS, config_hash, flatten, without_newer_keys
 from tests.jobs import checked_job, compose_job
 
 TRAIN_YAML: Any = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml"), resolve=False)
@@ -82,3 +82,11 @@ def test_a_number_out_of_range_is_refused_with_one_in_range(override: str, line:
         checked_job(["model=mlp", override])
     assert str(caught.value).startswith(line)
     checked_job(["model=mlp", str(caught.value).split()[-1]])
+
+
+def test_newer_keys_at_their_old_meaning_do_not_change_the_hash() -> None:
+    values, _ = compose_job([])
+    older = without_newer_keys(values)
+    assert flatten(older).keys() == flatten(values).keys() - NEWER_KEYS.keys()
+    assert config_hash(older) == config_hash(values)
+    assert config_hash({**values, "objective_mode": "min"}) != config_hash(values)

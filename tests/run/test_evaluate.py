@@ -21,8 +21,8 @@ def tested(trained_once: Train) -> Trained:
 def test_evaluate_gives_the_numbers_of_the_record(tested: Trained) -> None:
     again = evaluate(tested.folder)
     assert again.against_record == "the record's numbers"
-    assert again.loss == tested.record.metrics["test"]["loss"]
-    assert again.accuracy == tested.record.metrics["test"]["accuracy"]
+    assert again.metrics["loss"] == tested.record.metrics["test"]["loss"]
+    assert again.metrics["accuracy"] == tested.record.metrics["test"]["accuracy"]
     assert again.images == 359
     assert again.weights_sha256 == tested.record.weights_sha256
     by_name = evaluate(tested.folder, checkpoint=str(tested.folder / "checkpoints" / "best.ckpt"))

@@ -42,7 +42,7 @@ def test_stem_trains_in_front_of_a_run(train: Train, tmp_path: Path) -> None:
     assert sum(state["momentum_buffer"].numel() for state in moments.values()) == 528
     again = evaluate(above.folder, accelerator="cpu")
     assert again.weights_sha256 == above.record.weights_sha256
-    assert again.accuracy == above.record.metrics["test"]["accuracy"]
+    assert again.metrics["accuracy"] == above.record.metrics["test"]["accuracy"]
     begun = train(*stem, f"init_from={above.folder}", "trainer.max_steps=1", folder="begun")
     assert begun.record.init_from["weights_sha256"] == above.record.weights_sha256
     other = train(*IMAGES, "data.image_size=8", "seed=1", folder="other")

@@ -90,7 +90,7 @@ def test_divergence_keeps_the_last_good_checkpoint(train: Train) -> None:
     assert all(torch.isfinite(value).all() for value in state["state_dict"].values())
     step = int(diverged.record.reason.split()[3].rstrip(":"))
     assert state["global_step"] <= step
-    assert evaluate(diverged.folder).accuracy > 0.3
+    assert evaluate(diverged.folder).metrics["accuracy"] > 0.3
     with pytest.raises(UserError, match=r"diverged after .* and cannot be resumed"):
         train(f"resume={diverged.folder}", folder="run")
 

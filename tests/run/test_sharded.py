@@ -38,7 +38,7 @@ def test_a_split_network_trains_as_ddp_and_resumes_to_the_bit(train: Train, tmp_
 
     found = evaluate(split.folder, accelerator="cpu")  # in one process
     assert found.weights_sha256 == split.record.weights_sha256
-    assert found.accuracy == split.record.metrics["test"]["accuracy"]
+    assert found.metrics["accuracy"] == split.record.metrics["test"]["accuracy"]
     begun = train("model=resnet20", "model.depth=8", f"init_from={split.folder}", "trainer.max_steps=1")
     assert begun.record.init_from["path"] == str(split.folder)
 

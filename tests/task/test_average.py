@@ -48,7 +48,7 @@ def test_the_average_is_tested(train: Train) -> None:
         float(F.cross_entropy(logits, test.labels))
     )
     again = evaluate(trained.folder, accelerator="cpu")
-    assert (again.loss, again.against_record) == (
+    assert (again.metrics["loss"], again.against_record) == (
         trained.record.metrics["test"]["loss"],
         "the record's numbers",
     )

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tempo.data.random_seeds import mixed_seed
 from tempo.task.loss_window import Interval, StepWindow
-from tempo.task.stepping import step_seed
 
 
 @given(
@@ -27,7 +27,7 @@ def test_intervals_are_means_wherever_chunks_flushes_and_restarts_lie(
     window, step, found, seen = StepWindow(every), 0, [], []
     for number, size in enumerate(chunks):
         part = torch.from_numpy(losses[step : step + size].copy())
-        window.add(first_step=step, losses=part, accuracies=part / 2)
+        window.add(step, part, part / 2)
         step += size
         if number in flush_at | restart_at or window.due:
             first, flushed, intervals = window.flush()
@@ -46,26 +46,26 @@ def test_intervals_are_means_wherever_chunks_flushes_and_restarts_lie(
     assert [interval.steps_done for interval in found] == borders
     for start, interval in zip([0, *borders], found, strict=False):
         mean = losses[start : interval.steps_done].astype(float).mean()
-        assert interval.loss == pytest.approx(mean, rel=1e-12)
-        assert interval.accuracy == pytest.approx(mean / 2, rel=1e-6)
+        assert interval.means["loss"] == pytest.approx(mean, rel=1e-12)
+        assert interval.means["accuracy"] == pytest.approx(mean / 2, rel=1e-6)
 
 
 def test_an_interval_that_ends_on_a_border_leaves_nothing() -> None:
     window = StepWindow(2)
-    window.add(first_step=0, losses=torch.tensor([1.0, 3.0]), accuracies=torch.tensor([0.0, 1.0]))
+    window.add(0, torch.tensor([1.0, 3.0]), torch.tensor([0.0, 1.0]))
     assert window.due
-    assert window.flush() == (0, [1.0, 3.0], [Interval(2, 2.0, 0.5)])
+    assert window.flush() == (0, [1.0, 3.0], [Interval(2, {"loss": 2.0, "accuracy": 0.5})])
     assert window.close(2) is None
     assert window.flush()[1:] == ([], [])
 
 
 def test_flush_takes_the_mean_over_ranks() -> None:
     window = StepWindow(1)
-    window.add(first_step=0, losses=torch.tensor([1.0]), accuracies=torch.tensor([0.5]))
-    assert window.flush(lambda values: values * 3)[2] == [Interval(1, 3.0, 1.5)]
+    window.add(0, torch.tensor([1.0]), torch.tensor([0.5]))
+    assert window.flush(lambda values: values * 3)[2] == [Interval(1, {"loss": 3.0, "accuracy": 1.5})]
 
 
 def test_step_seeds_are_all_different() -> None:
-    seeds = {step_seed(seed, rank, step) for seed in range(5) for rank in range(4) for step in range(500)}
+    seeds = {mixed_seed(seed, rank, step) for seed in range(5) for rank in range(4) for step in range(500)}
     assert len(seeds) == 5 * 4 * 500
     assert all(0 <= seed < 2**63 for seed in seeds)

@@ -11,8 +11,8 @@ import pytorch_lightning as pl
 import torch
 
 from tempo.distributed.process_group import cluster_environment
-from tempo.run.build_data import build_data, build_eval_batches, build_plan, build_train_batches
-from tempo.run.build_module import build_module
+from tempo.run.build_data import build_data, build_plan
+from tempo.run.build_module import build_task, connect_data
 from tests.jobs import SMALL, checked_job
 
 STEPS = 7
@@ -33,16 +33,16 @@ def fitted(folder: Path, *callbacks: pl.Callback, **how: Any) -> tuple[pl.Traine
         [*SMALL, "optimizer=adam", "trainer.gradient_clip=1", f"trainer.max_steps={STEPS}"]
     )
     data = build_data(config)
-    plan = build_plan(config, len(data.train), world_size=1, rank=0)
-    module = build_module(config, data, plan)
+    task = build_task(config, data, build_plan(config, data, world_size=1, rank=0))
+    connect_data(config, data, task)
+    module = task.module
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=folder, callbacks=list(callbacks),
         plugins=[cluster_environment()], **how,
     )  # fmt: skip
-    assert data.val is not None
-    val = build_eval_batches(config, data.val, plan)
-    trainer.fit(module, build_train_batches(config, data, module), val)
+    assert data.has_val
+    trainer.fit(module, datamodule=data)
     return trainer, module.network.state_dict()
 
 

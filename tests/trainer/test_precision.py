@@ -12,8 +12,8 @@ from torch import nn
 
 from tempo.distributed.process_group import cluster_environment
 from tempo.errors import UserError
-from tempo.run.build_data import build_data, build_eval_batches, build_plan, build_train_batches
-from tempo.run.build_module import build_module
+from tempo.run.build_data import build_data, build_plan
+from tempo.run.build_module import build_task, connect_data
 from tests.conftest import Train
 from tests.jobs import SMALL, checked_job
 
@@ -45,16 +45,16 @@ def test_a_gradient_is_clipped_at_its_own_size(precision: str, tmp_path: Path) -
     else:
         how = {"precision": precision, "plugins": [cluster_environment()]}
     data = build_data(config)
-    plan = build_plan(config, len(data.train), world_size=1, rank=0)
-    module = build_module(config, data, plan)
+    task = build_task(config, data, build_plan(config, data, world_size=1, rank=0))
+    connect_data(config, data, task)
+    module = task.module
     before = nn.utils.parameters_to_vector(module.network.parameters()).detach().clone()
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=tmp_path, **how,  # type: ignore[arg-type]
     )  # fmt: skip
-    assert data.val is not None
-    val = build_eval_batches(config, data.val, plan)
-    trainer.fit(module, build_train_batches(config, data, module), val)
+    assert data.has_val
+    trainer.fit(module, datamodule=data)
     after = nn.utils.parameters_to_vector(module.network.parameters()).detach()
     assert trainer.global_step == 1
     assert float((after - before).norm()) == pytest.approx(CLIP, rel=0.01)

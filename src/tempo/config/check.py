@@ -10,6 +10,7 @@ from tempo.config.rules import check_rules
 from tempo.config.schema import (
     COMMON_DATA_KEYS,
     GROUPS,
+    OWN,
     ROOT_KEYS,
     SECTIONS,
     AugmentConfig,
@@ -104,6 +105,13 @@ def _check_target(group: str, node: Mapping[str, Any]) -> None:
     if "_target_" not in node:
         raise UserError(f"{group} has no _target_; choose an option of conf/{group}, e.g. {group}=...")
     check_target(group, node["_target_"])
+    if node["_target_"] == OWN:
+        for name in node.keys() - {"_target_"}:
+            raise UserError(
+                f"{group}.{name}={node[name]}: with {group}=own the LightningModule sets it; remove the key, "
+                f"and set it under model, e.g. model.{name}={node[name]}"
+            )
+        return
     known = signature_of(node["_target_"])
     if known is None:
         return

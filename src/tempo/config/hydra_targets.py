@@ -6,6 +6,7 @@ import ast
 import functools
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
+from tempo.config.schema import OWN
 from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.record.foreign_folder import check_plain
@@ -27,17 +29,6 @@ EXTRAS = {
 }
 """Targets that need an optional package: the package, and the extra that installs it."""
 
-_LIGHTNING = ("pytorch_lightning", "lightning")
-_INSTEAD = {
-    "model": "whose own steps and loss would not be used: for now, tempo trains networks (an nn.Module: "
-    "images in, logits out) by cross-entropy; set model._target_=<class of that network>, or "
-    "model=<option of conf/model>",
-    "data": "whose loaders would not be used: for now, tempo takes a function that returns the training and "
-    "the test images (two tempo.data.images.ImageData); set data._target_=<such a function>, or "
-    "data=<option of conf/data>",
-}
-"""Why a Lightning class cannot be used under `model` or `data`, and what to set instead."""
-
 
 def check_target(group: str, target: Any) -> None:
     """Look up a target: in the source if it belongs to this project, otherwise by importing it.
@@ -45,6 +36,8 @@ def check_target(group: str, target: Any) -> None:
     Raises:
         UserError: no class or function has that name, or it belongs to Python's standard library.
     """
+    if target == OWN and group in ("optimizer", "scheduler"):
+        return
     where = f"{group}._target_={target}"
     remedy = f"set {group}=<option of conf/{group}>, or the full name of a class or function"
     module, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
@@ -65,7 +58,6 @@ def check_target(group: str, target: Any) -> None:
         raise UserError(f"{where} cannot be found: {error}; {remedy}") from error
     if not callable(found):
         raise UserError(f"{where} is a {type(found).__name__}, not a class or function; {remedy}")
-    _check_not_lightning(group, target, found)
 
 
 def check_installed(target: Any) -> None:
@@ -91,7 +83,6 @@ def instantiated(group: str, node: Mapping[str, Any], **arguments: Any) -> Any:
         if cause is None:
             raise UserError(f"{group}: {error}") from error
         raise cause from error
-    _check_not_lightning(group, node.get("_target_"), built)
     return built
 
 
@@ -107,22 +98,22 @@ def signature_of(target: str) -> dict[str, str] | None:
     return None if found is None else found[0]
 
 
+def parameters_of(target: str) -> dict[str, str]:
+    """Return the keyword parameters of any class or function; one of another package is imported for it."""
+    ours = signature_of(target)
+    if ours is not None:
+        return ours
+    try:
+        parameters = inspect.signature(_find(target)).parameters
+    except (TypeError, ValueError):  # a class of a compiled module has no signature
+        return {}
+    return {name: str(parameter.annotation) for name, parameter in parameters.items()}
+
+
 def required_by(target: str) -> frozenset[str]:
     """Return the parameters in `signature_of` that have no default."""
     found = _parameters_of(target)
     return frozenset() if found is None else found[1]
-
-
-def _check_not_lightning(group: str, target: Any, found: Any) -> None:
-    """Refuse a LightningModule or LightningDataModule: the class, or an instance that a function returned.
-
-    Only the names of its base classes are compared, so Lightning is not imported.
-    """
-    bases = (found if isinstance(found, type) else type(found)).__mro__
-    kinds = {base.__name__ for base in bases if base.__module__.partition(".")[0] in _LIGHTNING}
-    for kind in ("LightningModule", "LightningDataModule"):
-        if kind in kinds and group in _INSTEAD:
-            raise UserError(f"{group}._target_={target} gives a {kind}, {_INSTEAD[group]}")
 
 
 def _find(target: str) -> Any:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tempo.config.hydra_targets import signature_of
-from tempo.config.schema import GROUPS, SECTIONS, AugmentConfig, DataConfig, Range, RunConfig
+from tempo.config.schema import GROUPS, SECTIONS, AugmentConfig, DataConfig, RunConfig
+from tempo.config.value_types import Range
 from tempo.optimizer.knobs import knob_types
 from tempo.paths import CONF, ROOT
 

@@ -8,11 +8,13 @@ import re
 from collections.abc import Iterator
 
 from tempo.config import rules_for_processes
+from tempo.config.hydra_targets import signature_of
 from tempo.config.run_length import planned_images
 from tempo.config.schema import RunConfig
 from tempo.data.split_and_batch_sizes import check_batch_size, check_val_size
-from tempo.errors import UserError
+from tempo.errors import UserError, nearest
 from tempo.optimizer.capabilities import traits_of
+from tempo.record.metric_names import SPLITS, metric_mode
 from tempo.scheduler.build import build_schedule
 from tempo.scheduler.schedule import MOMENTUM_OFF, check_momentum
 
@@ -26,6 +28,7 @@ def check_rules(config: RunConfig) -> None:
     """Raise UserError for the first rule that a correctly typed configuration breaks."""
     for rules in (
         _names,
+        _objective,
         _devices,
         _batches,
         rules_for_processes.sharding,
@@ -54,6 +57,24 @@ def _names(config: RunConfig) -> Rules:
         start is not None and not start.strip(),  # a shell variable that was not set
         "init_from= does not name a folder; set init_from=<folder of a run>, or leave it out",
     )
+
+
+def _objective(config: RunConfig) -> Rules:
+    objective = config.objective
+    split, _, name = objective.partition("/")
+    networks = {"input_shape", "num_classes"} <= (signature_of(config.model.target) or {}).keys()
+    known = [f"{of}/{metric}" for of in SPLITS for metric in ("loss", "accuracy")]
+    yield (
+        split not in SPLITS or not name or not name.isprintable() or name != name.strip(),
+        f"objective={objective!r} is not <split>/<metric>, with a split of {', '.join(SPLITS)}."
+        f"{nearest(objective, known)} Set e.g. objective=val/loss",
+    )
+    yield (
+        networks and objective not in known,
+        f"objective={objective} is not a metric of a classifier.{nearest(objective, known)} Choose from: "
+        f"{', '.join(known)}",
+    )
+    metric_mode(objective, config.objective_mode)
 
 
 def _devices(config: RunConfig) -> Rules:
@@ -103,6 +124,8 @@ def _compression(config: RunConfig) -> Rules:
 
 def _momentum(config: RunConfig) -> Rules:
     optimizer = config.optimizer
+    if optimizer.is_own or config.scheduler.is_own:
+        return
     check_momentum(build_schedule(config.scheduler.node), optimizer.name, optimizer.get("momentum"))
     yield from ()
 

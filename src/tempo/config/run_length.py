@@ -6,6 +6,7 @@ import math
 
 from tempo.config.schema import RunConfig
 from tempo.data.split_and_batch_sizes import split_sizes
+from tempo.errors import UserError
 from tempo.scheduler.build import Scaled, build_schedule
 from tempo.scheduler.schedule import Schedule
 
@@ -38,7 +39,16 @@ def planned_steps(config: RunConfig) -> int | None:
 
 
 def schedule_of(config: RunConfig) -> Schedule:
-    """Return the configured schedule, its learning rate scaled by `trainer.lr_scaling`."""
+    """Return the configured schedule, its learning rate scaled by `trainer.lr_scaling`.
+
+    Raises:
+        UserError: the learning rate is the LightningModule's own, `scheduler=own`.
+    """
+    if config.scheduler.is_own:
+        raise UserError(
+            "scheduler=own: only the module knows its learning rate; for a module without "
+            "configure_optimizers, set scheduler=constant optimizer=adam"
+        )
     schedule, factor = build_schedule(config.scheduler.node), lr_factor(config)
     return schedule if factor == 1 else Scaled(schedule, factor)
 

@@ -8,59 +8,16 @@ The arguments of a `_target_`, whose types are read from source code, would need
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from tempo.config.value_types import check_types
+from tempo.config.value_types import MOST_COUNT, Range, check_types
 from tempo.distributed.gradient_exchange import Exchange, exchange_of
-from tempo.errors import UserError
 
-MOST_COUNT = 2**31 - 1
-"""Largest whole number for a key that counts something."""
+OWN = "own"
+"""The `_target_` of an optimizer or a scheduler that the LightningModule itself builds."""
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    """The numbers that a key may have; None is in every range.
-
-    `note` explains the upper limit. `example` is the value that the error message suggests.
-    """
-
-    at_least: float | None = None
-    above: float | None = None
-    below: float | None = None
-    at_most: float = MOST_COUNT
-    note: str = ""
-    example: float | None = None
-
-    def check(self, value: object, where: str) -> None:
-        """Raise UserError if a number, alone or in a list, is out of range; `where` is its dotted key."""
-        for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, bool) or not isinstance(number, int | float):
-                continue
-            example = f"[{self._example}]" if isinstance(value, list) else self._example
-            if isinstance(number, float) and math.isinf(number):
-                raise UserError(f"{where}={value} must be finite; set {where}={example}")
-            if wrong := self._broken_bound(number):
-                raise UserError(f"{where}={value} must be {wrong}; set e.g. {where}={example}")
-
-    def _broken_bound(self, value: float) -> str:
-        if self.at_least is not None and value < self.at_least:
-            return f"at least {self.at_least:g}"
-        if self.above is not None and value <= self.above:
-            return f"above {self.above:g}"
-        if self.below is not None and value >= self.below:
-            return f"below {self.below:g}"
-        return f"at most {self.at_most:.0f}{self.note}" if value > self.at_most else ""
-
-    @property
-    def _example(self) -> str:
-        if self.example is not None:
-            return f"{self.example:g}"
-        return f"{self.at_least if self.at_least is not None else (self.above or 0) + 1:g}"
 
 
 def key(
@@ -96,6 +53,11 @@ class Target:
     arguments: Mapping[str, Any]
 
     @property
+    def is_own(self) -> bool:
+        """Whether the LightningModule brings its own: `optimizer=own`, `scheduler=own`."""
+        return self.target == OWN
+
+    @property
     def name(self) -> str:
         """Name of the class or function, without its module."""
         return self.target.rpartition(".")[2]
@@ -123,6 +85,8 @@ class DataConfig:
     normalize: Literal["channel", "unit"] = "channel"
     augment: AugmentConfig = AugmentConfig()
     train_images: int | None = None
+    num_workers: int | None = key(None, at_least=0, at_most=1024)
+    resume: Literal["exact", "epoch"] = "exact"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,9 +182,8 @@ class RunConfig:
 
     seed: int = key(0, at_least=0, at_most=2**32 - 1, note=", the seeds of generators")
     name: str
-    objective: Literal[
-        "train/loss", "train/accuracy", "val/loss", "val/accuracy", "test/loss", "test/accuracy"
-    ] = "val/accuracy"
+    objective: str = "val/accuracy"
+    objective_mode: Literal["auto", "min", "max"] = "auto"
     resume: str | None = None
     init_from: str | None = None
     preview: bool = False
@@ -271,12 +234,14 @@ SEARCH_KEYS = (
 
 
 def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain values with the default of each section's key that is missing.
+    """Return plain values with the default of each key that is missing, of the root and of each section.
 
     An old record lacks keys that are newer than it, and a user may delete one with `~`. Whoever hashes or
     records a configuration must see the same values, so they are completed before anything else.
     """
     result = dict(values)
+    if "objective" in values:
+        result.setdefault("objective_mode", "auto")
     for name, section in SECTIONS.items():
         result[name] = _completed(values.get(name, {}), section)
     if isinstance(data := values.get("data"), Mapping) and "augment" in data:

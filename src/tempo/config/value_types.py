@@ -1,14 +1,17 @@
-"""Check plain values (number, text, bool, None, list, mapping) against annotations written as text."""
+"""Check plain values (number, text, bool, None, list, mapping) against annotations as text, and ranges."""
 
 from __future__ import annotations
 
 import ast
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tempo.errors import UserError, nearest
 
+MOST_COUNT = 2**31 - 1
+"""Largest whole number for a key that counts something."""
 _WORDS = {
     "int": "a whole number",
     "float": "a number",
@@ -102,3 +105,44 @@ def _alternatives(node: ast.expr) -> list[ast.expr]:
     if isinstance(node, ast.BinOp):
         return [*_alternatives(node.left), *_alternatives(node.right)]
     return [node]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """The numbers that a key may have; None is in every range.
+
+    `note` explains the upper limit. `example` is the value that the error message suggests.
+    """
+
+    at_least: float | None = None
+    above: float | None = None
+    below: float | None = None
+    at_most: float = MOST_COUNT
+    note: str = ""
+    example: float | None = None
+
+    def check(self, value: object, where: str) -> None:
+        """Raise UserError if a number, alone or in a list, is out of range; `where` is its dotted key."""
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                continue
+            example = f"[{self._example}]" if isinstance(value, list) else self._example
+            if isinstance(number, float) and math.isinf(number):
+                raise UserError(f"{where}={value} must be finite; set {where}={example}")
+            if wrong := self._broken_bound(number):
+                raise UserError(f"{where}={value} must be {wrong}; set e.g. {where}={example}")
+
+    def _broken_bound(self, value: float) -> str:
+        if self.at_least is not None and value < self.at_least:
+            return f"at least {self.at_least:g}"
+        if self.above is not None and value <= self.above:
+            return f"above {self.above:g}"
+        if self.below is not None and value >= self.below:
+            return f"below {self.below:g}"
+        return f"at most {self.at_most:.0f}{self.note}" if value > self.at_most else ""
+
+    @property
+    def _example(self) -> str:
+        if self.example is not None:
+            return f"{self.example:g}"
+        return f"{self.at_least if self.at_least is not None else (self.above or 0) + 1:g}"

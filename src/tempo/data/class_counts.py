@@ -20,6 +20,12 @@ def images_per_class(data: ImageData) -> list[int]:
     return counts
 
 
+def counts_of_sets(train: ImageData, val: ImageData | None, test: ImageData) -> dict[str, list[int]]:
+    """Return the number of images of each class in each set; without validation, its entry is missing."""
+    sets = {"train": train, "val": val, "test": test}
+    return {name: images_per_class(part) for name, part in sets.items() if part is not None}
+
+
 def missing_classes(classes: Sequence[str], counts: Counts) -> Iterator[str]:
     """Yield one line per set that lacks images of some classes."""
     for split, of_classes in counts.items():

@@ -28,9 +28,13 @@ class HookedDDPStrategy(DDPStrategy):
         *,
         compress: Compress | None = None,
         process_group_backend: Backend | None = None,
+        find_unused_parameters: bool = False,
     ) -> None:
         super().__init__(
-            process_group_backend=process_group_backend, broadcast_buffers=False, gradient_as_bucket_view=True
+            process_group_backend=process_group_backend,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=find_unused_parameters,
         )
         self.compress = compress
 

@@ -28,7 +28,10 @@ NEWER_KEYS = {
     "data.layout": "auto",
     "data.background": "white",
     "data.max_megapixels": 89,
+    "data.num_workers": None,
+    "data.resume": "exact",
     "ema.warmup": False,
+    "objective_mode": "auto",
 }
 """Keys that records of earlier versions lack, and the value that their absence means."""
 _MOST_LEVELS = 40
@@ -86,7 +89,9 @@ class Data(TypedDict, total=False):
     `note` is a remark for readers of the results. `class_names` are in the order of the outputs,
     `class_counts` the number of images per split and class. `mean` and `std` of each channel, in [0, 1],
     normalize the network's input. `remarks` say what was left out, lost or doubled when images were read;
-    `reading` has the same as plain values.
+    `reading` has the same as plain values. The data of a user's own loaders have neither shape nor classes if
+    they do not say them; `identity` is what the SHA-256 covers ("whole", "sampled", "declared", "none"), and
+    `batches` is "exact" if a resumed run repeats them within an epoch, else "own".
     """
 
     name: str
@@ -103,6 +108,8 @@ class Data(TypedDict, total=False):
     std: list[float]
     remarks: list[str]
     reading: dict[str, Any]
+    identity: str
+    batches: str
 
 
 @dataclass(kw_only=True)
@@ -250,11 +257,12 @@ def without_newer_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration without keys that mean the same as their absence in an older record."""
     result = dict(config)
     for dotted, value in NEWER_KEYS.items():
-        name, _, key = dotted.partition(".")
-        node = result.get(name)
+        name, _, key = dotted.rpartition(".")
+        node = result.get(name) if name else result
         unused = dotted == "ema.warmup" and isinstance(node, Mapping) and node.get("decay") is None
         if isinstance(node, Mapping) and key in node and (unused or node[key] == value):
-            result[name] = {inner: kept for inner, kept in node.items() if inner != key}
+            kept = {inner: kept for inner, kept in node.items() if inner != key}
+            result = {**result, name: kept} if name else kept
     return result
 
 

@@ -14,9 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
+from tempo.record.metric_names import is_share
 from tempo.report.grouping import Setting
 from tempo.report.load_runs import Array
-from tempo.report.number_format import canonical, human, is_share, metric_name, shortened
+from tempo.report.number_format import canonical, human, metric_name, shortened
 from tempo.report.statistics import Summary
 
 # Okabe & Ito (2008), which colour-blind readers can tell apart; grey replaces their yellow, too pale here.

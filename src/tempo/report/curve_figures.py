@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tempo.record.metric_names import is_share
 from tempo.report.colours_and_axes import (
     COLOURS,
     MARKERS,
@@ -25,7 +26,7 @@ from tempo.report.colours_and_axes import (
 )
 from tempo.report.grouping import Setting
 from tempo.report.load_runs import Array, Run
-from tempo.report.number_format import head_of, is_share
+from tempo.report.number_format import head_of
 from tempo.report.statistics import Summary
 
 CURVES = ("val/loss", "val/accuracy", "test/loss", "test/accuracy", "train/loss", "train/accuracy")

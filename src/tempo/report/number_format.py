@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tempo.paths import ROOT
+from tempo.record.metric_names import is_share, mode_in_name
 
 ABSENT = "—"
 """Shown for a key that a configuration does not have, and for an empty cell."""
@@ -71,14 +72,9 @@ def short_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(trimmed, leaves, strict=True))
 
 
-def is_share(metric: str) -> bool:
-    """Whether the metric is in [0, 1] and shown in per cent."""
-    return metric.endswith("accuracy")
-
-
 def more_is_better(metric: str) -> bool:
     """Whether larger values of the metric are better: true for accuracy, false for loss."""
-    return not metric.endswith("loss")
+    return mode_in_name(metric) != "min"
 
 
 def metric_name(metric: str) -> str:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tempo.errors import UserError, nearest
+from tempo.record.metric_names import is_share
 from tempo.report.grouping import Setting
 from tempo.report.load_runs import Run
-from tempo.report.number_format import ABSENT, amount, is_share, metric_name, more_is_better, unit
+from tempo.report.number_format import ABSENT, amount, metric_name, more_is_better, unit
 from tempo.report.results_table import Cell, Columns, Table, number_cell, setting_columns, table_of
 from tempo.report.statistics import Summary, describe
 

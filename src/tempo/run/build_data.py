@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
+import pytorch_lightning as pl
 import torch
 
 from tempo.config.hydra_targets import instantiated
 from tempo.config.schema import DataConfig, RunConfig
 from tempo.data.augment import Augment
-from tempo.data.batches import BatchPlan, EvalBatches, TrainBatches
-from tempo.data.class_counts import check_learnable, images_per_class, missing_classes
+from tempo.data.batches import BatchPlan, TrainBatches
+from tempo.data.class_counts import check_learnable, counts_of_sets, missing_classes
 from tempo.data.images import ImageData
+from tempo.data.loader_data_module import DatasetsModule, LoaderDataModule, LoaderSettings, datasets_of
+from tempo.data.run_data_module import ImageDataModule, RunDataModule
 from tempo.data.split import split, stratified, unused_indices
 from tempo.errors import UserError
-from tempo.task.classifier import Classifier
+from tempo.task.progress import Progress
 
 # A chunk of steps is one call of Lightning's loop and one tensor of preprocessed images. It is long enough to
 # make the call cheap compared with the steps, and short enough to keep the tensor small and to notice a
@@ -26,48 +29,46 @@ _GPU_FACTOR = 32
 """Factor for both limits on a GPU, which would wait for Python between short chunks."""
 
 
-@dataclass(frozen=True)
-class Data:
-    """The three sets of a run; `sha256` covers the source's images before they are split.
+def build_data(config: RunConfig) -> RunDataModule:
+    """Build the data of conf/data: images in memory, or a user's datasets or LightningDataModule."""
+    built = instantiated("data", config.data.source.node)
+    if isinstance(built, pl.LightningDataModule):
+        return _loaders(config, built)
+    parts = tuple(built) if isinstance(built, (tuple, list)) else ()
+    if parts and all(isinstance(part, ImageData) for part in parts):
+        return _images(config, parts)[0]
+    datasets = datasets_of(built)
+    if datasets is None:
+        raise UserError(
+            f"data._target_={config.data.source.target} returns a {type(built).__name__}; it must return a "
+            "LightningDataModule, datasets (train, test) or (train, val, test), or two "
+            "tempo.data.images.ImageData; choose another data=<option of conf/data>"
+        )
+    module = DatasetsModule(datasets, config.data.eval_batch_size, config.data.num_workers)
+    data = _loaders(config, module)
+    data.name = config.data.source.name
+    return data
 
-    `unused` is the number of official training images that are neither in `train` nor in `val`. `remarks` are
-    lines about the images for the screen and the record.
+
+def build_data_and_unused(config: RunConfig, most: int) -> tuple[ImageDataModule, ImageData]:
+    """Return a run's images, and up to `most` training images that it neither trains nor validates on.
+
+    Raises:
+        UserError: the data are not images in memory.
     """
-
-    train: ImageData
-    val: ImageData | None
-    test: ImageData
-    sha256: str
-    unused: int = 0
-    remarks: tuple[str, ...] = ()
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Number of images in each set."""
-        return {"train": len(self.train), "val": len(self.val) if self.val else 0, "test": len(self.test)}
-
-    @property
-    def class_counts(self) -> dict[str, list[int]]:
-        """Number of images of each class in each set."""
-        sets = {"train": self.train, "val": self.val, "test": self.test}
-        return {name: images_per_class(part) for name, part in sets.items() if part is not None}
-
-
-def build_data(config: RunConfig) -> Data:
-    """Read the data source, then split validation images off its training images if it has none."""
-    return _build(config, most_unused=0)[0]
-
-
-def build_data_and_unused(config: RunConfig, most: int) -> tuple[Data, ImageData]:
-    """Return a run's data, and up to `most` training images that it neither trains nor validates on."""
-    data, unused = _build(config, most_unused=most)
+    built = instantiated("data", config.data.source.node)
+    if not isinstance(built, tuple) or not isinstance(built[0], ImageData):
+        raise UserError(f"data={config.data.source.name} has no images in memory; set tune.compare_seeds=0")
+    data, unused = _images(config, built, most)
     assert unused is not None
     return data, unused
 
 
-def _build(config: RunConfig, most_unused: int) -> tuple[Data, ImageData | None]:
+def _images(
+    config: RunConfig, parts: tuple[ImageData, ...], most_unused: int = 0
+) -> tuple[ImageDataModule, ImageData | None]:
     node = config.data
-    train, test, *own_val = instantiated("data", node.source.node)
+    train, test, *own_val = parts
     if len(train.classes) < 2:
         raise UserError(
             f"data: {train.name} has only the class {', '.join(train.classes)!r}, so there is nothing to "
@@ -85,10 +86,10 @@ def _build(config: RunConfig, most_unused: int) -> tuple[Data, ImageData | None]
     if own_val:
         val = own_val[0] if node.val_size else None
         remarks.append(_remark_on_own(own_val[0], node.val_size))
-    data = Data(kept, val, test, sha256, left)
-    remarks += missing_classes(train.classes, data.class_counts)
+    counts = counts_of_sets(kept, val, test)
+    remarks += missing_classes(train.classes, counts)
     if node.train_size is None:
-        check_learnable(data.class_counts, config.objective)
+        check_learnable(counts, config.objective)
     limit = config.trainer.limit_train_steps
     if limit is not None:
         kept = _some(kept, limit * node.total_batch_size, node.split_seed)
@@ -97,7 +98,10 @@ def _build(config: RunConfig, most_unused: int) -> tuple[Data, ImageData | None]
         images = limit * node.eval_batch_size
         val = _some(val, images, node.split_seed) if val else None
         test = _some(test, images, node.split_seed)
-    return Data(kept, val, test, sha256, left, tuple(remarks)), unused
+    data = ImageDataModule(
+        kept, val, test, sha256, normalize=node.normalize, unused=left, remarks=tuple(remarks)
+    )
+    return data, unused
 
 
 def _fingerprint(train: ImageData, test: ImageData, val: ImageData | None = None) -> str:
@@ -122,39 +126,61 @@ def _unused(train: ImageData, node: DataConfig, most: int) -> ImageData:
     return train.take(indices[chosen])
 
 
+def _loaders(config: RunConfig, source: pl.LightningDataModule) -> LoaderDataModule:
+    node, trainer = config.data, config.trainer
+    limit, eval_limit = trainer.limit_train_steps, trainer.limit_eval_batches
+    settings = LoaderSettings(
+        seed=config.seed,
+        split_seed=node.split_seed,
+        val_size=node.val_size,
+        train_size=node.train_size,
+        num_workers=node.num_workers,
+        resume=node.resume,
+        max_train_items=None if limit is None else limit * node.total_batch_size,
+        max_eval_items=None if eval_limit is None else eval_limit * node.eval_batch_size,
+        steps_per_epoch=limit,
+    )
+    return LoaderDataModule(source, settings)
+
+
 def _some(data: ImageData, images: int, split_seed: int) -> ImageData:
     if images >= len(data):
         return data
     return data.take(stratified(data.labels.cpu().numpy(), images, split_seed))
 
 
-def check_every_rank_has_images(data: Data, world_size: int) -> None:
-    """Raise UserError if a set has fewer images than there are processes."""
+def check_every_rank_has_images(data: RunDataModule, world_size: int) -> None:
+    """Raise UserError if a set has fewer items than there are processes."""
     for name, size in data.sizes.items():
         if 0 < size < world_size:
             key, number = ("data.val_size", world_size) if name == "val" else ("trainer.devices", size)
             raise UserError(
-                f"the {name} set has {size} images, but each of the {world_size} processes needs one; "
+                f"the {name} set has {size} items, but each of the {world_size} processes needs one; "
                 f"set {key}={number}"
             )
 
 
-def on_best_device(data: ImageData, device: torch.device) -> ImageData:
-    """Move images to the training device if they take less than half of its free memory."""
-    if device.type != "cuda":
-        return data
-    free, _ = torch.cuda.mem_get_info(device)
-    return data.to(device) if data.images.nbytes < free / 2 else data
+def move_to_best_device(data: RunDataModule, device: torch.device) -> None:
+    """Move training images to the training device if they take less than half of its free memory."""
+    if device.type == "cuda" and isinstance(data, ImageDataModule):
+        free, _ = torch.cuda.mem_get_info(device)
+        if data.train.images.nbytes < free / 2:
+            data.train = data.train.to(device)
 
 
-def build_plan(config: RunConfig, train_images: int, world_size: int, rank: int) -> BatchPlan:
-    """Plan which images each step of this rank sees."""
+def build_plan(config: RunConfig, data: RunDataModule, world_size: int, rank: int) -> BatchPlan:
+    """Plan which items each step of this rank sees."""
     trainer = config.trainer
     if trainer.exchange.is_asynchronous:  # a batch belongs to one worker, and the server assigns it
         world_size, rank = 1, 0
+    items, total = data.items, config.data.total_batch_size
+    if isinstance(data, LoaderDataModule) and data.own is not None:  # batches as the user's loader makes them
+        _check_own_order(config, data)
+        total = (data.loader_batch_size or 1) * trainer.accumulate
+        items = total * (data.items // trainer.accumulate)
     return BatchPlan(
-        n=train_images,
-        total_batch_size=config.data.total_batch_size,
+        n=items,
+        total_batch_size=total,
         seed=config.seed,
         world_size=world_size,
         rank=rank,
@@ -168,31 +194,46 @@ def total_steps(config: RunConfig, steps_per_epoch: int) -> int:
     return steps if steps is not None else config.trainer.epochs * steps_per_epoch
 
 
-def build_train_batches(config: RunConfig, data: Data, module: Classifier) -> TrainBatches:
-    """Build chunks of training steps, starting at the trainer's current step."""
+def _check_own_order(config: RunConfig, data: LoaderDataModule) -> None:
+    trainer, checkpoint = config.trainer, config.checkpoint
+    if trainer.processes > 1:
+        raise UserError(
+            f"data: {trainer.processes} processes cannot share a loader that is used as it is; set "
+            "trainer.devices=1"
+        )
+    if data.order == "own" and (checkpoint.every_n_steps or checkpoint.every_n_minutes):
+        raise UserError(
+            "data.resume=epoch saves at the end of each epoch only; set checkpoint.every_n_steps=null "
+            "checkpoint.every_n_minutes=null"
+        )
+
+
+def build_train_batches(
+    config: RunConfig, data: ImageDataModule, progress: Progress, parameters: int = 0
+) -> TrainBatches:
+    """Build chunks of training steps, starting at the run's current step.
+
+    A chunk has one step if `parameters`, the size of the network that takes whole chunks, is 0.
+    """
     asked = config.trainer.steps_per_call
-    steps = _steps_per_chunk(data.train, module) if asked == "auto" else asked
+    steps = _steps_per_chunk(data.train, progress.plan, parameters) if asked == "auto" else asked
+    if not parameters:
+        steps = 1
     if config.checkpoint.every_n_steps is not None:
         steps = min(steps, config.checkpoint.every_n_steps)
     return TrainBatches(
         data=data.train,
-        plan=module.plan,
+        plan=progress.plan,
         augment=Augment(**asdict(config.data.augment)),
         steps_per_chunk=steps,
-        next_step=lambda: module.trainer.global_step,
-        last_step=module.total_steps,
+        next_step=lambda: progress.steps_done,
+        last_step=progress.total_steps,
     )
 
 
-def _steps_per_chunk(train: ImageData, module: Classifier) -> int:
-    images = module.plan.per_device * module.plan.accumulate
+def _steps_per_chunk(train: ImageData, plan: BatchPlan, parameters: int) -> int:
+    images = plan.per_device * plan.accumulate
     values = images * math.prod(train.shape)
-    work = images * sum(parameter.numel() for parameter in module.network.parameters())
+    work = max(1, images * parameters)
     factor = _GPU_FACTOR if train.images.device.type == "cuda" else 1
     return max(1, min(_CHUNK_STEPS, factor * _CHUNK_VALUES // values, factor * _CHUNK_WORK // work))
-
-
-def build_eval_batches(config: RunConfig, data: ImageData, plan: BatchPlan) -> EvalBatches:
-    """Build batches that contain every image exactly once over all ranks."""
-    size = config.data.eval_batch_size
-    return EvalBatches(data=data, batch_size=size, world_size=plan.world_size, rank=plan.rank)

@@ -1,65 +1,148 @@
-"""Build the module that Lightning trains: network, optimizer, schedule, preprocessing and their options."""
+"""Build the module that Lightning trains: a network in a Classifier, or a user's LightningModule."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
+from torch import nn
 
 from tempo.config.rules_for_processes import fused_for_parts
 from tempo.config.run_length import schedule_of
 from tempo.config.schema import RunConfig
-from tempo.data.augment import Augment, Preprocess, normalization
+from tempo.data.augment import Augment, Preprocess
 from tempo.data.batches import BatchPlan
+from tempo.data.loader_data_module import LoaderDataModule
+from tempo.data.run_data_module import ImageDataModule, RunDataModule
 from tempo.distributed.process_group import position
 from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
 from tempo.optimizer.capabilities import traits_of
-from tempo.run.build_data import Data, total_steps
-from tempo.run.build_network import build_network
+from tempo.run.build_data import build_train_batches, total_steps
+from tempo.run.build_network import build_model
+from tempo.run.check_own_module import check_network, check_own_module
 from tempo.task.async_classifier import AsyncClassifier
 from tempo.task.classifier import Classifier
+from tempo.task.loss_window import StepWindow
+from tempo.task.progress import Progress
+from tempo.task.step_by_step import StepByStep
 
 
-def build_module(config: RunConfig, data: Data, plan: BatchPlan) -> Classifier:
-    """Build network, optimizer, schedule and preprocessing as one Lightning module."""
+@dataclass(frozen=True)
+class Task:
+    """What a run trains.
+
+    Attributes:
+        module: the module that Lightning trains.
+        progress: the state of its fit.
+        network: the part whose weights are counted.
+        first_callbacks: callbacks that must run before all others.
+    """
+
+    module: pl.LightningModule
+    progress: Progress
+    network: nn.Module
+    first_callbacks: list[pl.Callback]
+
+    @property
+    def tested_network(self) -> nn.Module:
+        """The part that is validated and tested."""
+        return self.module.tested_network if isinstance(self.module, Classifier) else self.module
+
+
+def build_task(config: RunConfig, data: RunDataModule, plan: BatchPlan) -> Task:
+    """Build the module of conf/model and the progress of its fit."""
+    model = build_model(config.model, config.seed, data.shape, len(data.classes))
+    if isinstance(model, pl.LightningModule):
+        return _own_module(config, data, plan, model)
+    check_network(config, data)
+    assert isinstance(data, ImageDataModule)
+    classifier = build_classifier(config, data, plan, model)
+    return Task(classifier, classifier.progress, classifier.network, classifier.first_callbacks())
+
+
+def _own_module(config: RunConfig, data: RunDataModule, plan: BatchPlan, module: pl.LightningModule) -> Task:
+    check_own_module(config, module, data)
+    has_optimizer = not config.optimizer.is_own
+    progress = Progress(
+        plan=plan,
+        total_steps=total_steps(config, plan.steps_per_epoch),
+        schedule=schedule_of(config) if has_optimizer else None,
+        window=StepWindow(config.trainer.log_every_n_steps, ()),
+        is_exact=data.order == "exact",
+    )
+    if has_optimizer:
+        settings = _optimizer_settings(config)
+        # Lightning asks the module for its optimizer, so the module gets the method that it lacks.
+        module.configure_optimizers = lambda: build_optimizer(module, settings)  # type: ignore[method-assign]
+    return Task(module, progress, module, [StepByStep(progress)])
+
+
+def connect_data(config: RunConfig, data: RunDataModule, task: Task) -> None:
+    """Let the data give the batches that the module takes, from the run's current step on."""
+    module, progress = task.module, task.progress
+    plan, size = progress.plan, config.data.eval_batch_size
+    if isinstance(data, LoaderDataModule):
+        data.connect(plan, lambda: progress.steps_done, progress.total_steps)
+        return
+    assert isinstance(data, ImageDataModule)
+    if isinstance(module, Classifier):
+        batches = build_train_batches(config, data, progress, module.parameter_count)
+        data.connect(module.loader(batches), plan, size)
+        return
+    preprocess = _preprocess(config, data)
+    pair = preprocess(Augment(**asdict(config.data.augment))), preprocess(None)
+    data.connect(build_train_batches(config, data, progress), plan, size, pair)
+
+
+def build_classifier(
+    config: RunConfig, data: ImageDataModule, plan: BatchPlan, network: nn.Module
+) -> Classifier:
+    """Build a classifier of images in memory: network, optimizer, schedule and preprocessing."""
     trainer = config.trainer
     if config.ema.decay is not None and trainer.precision == "bf16-true":
         raise UserError(
             "ema.decay with trainer.precision=bf16-true: bf16 is too coarse for the steps of an average; "
             "set trainer.precision=bf16-mixed"
         )
-    network = build_network(config.model, config.seed, data.train.shape, len(data.train.classes))
     if trainer.channels_last:
         network = network.to(memory_format=torch.channels_last)
     if trainer.compile:
         torch.compiler.reset()  # torch keeps eight compiled networks per process; a ninth runs uncompiled
         network.compile()  # in place, which keeps the names in the state dict
-    mean, std = normalization(config.data.normalize, data.train.images)
-    preprocess = partial(Preprocess, mean=mean, std=std, channels_last=trainer.channels_last)
+    preprocess = _preprocess(config, data)
     classifier: Callable[..., Classifier] = Classifier
     if trainer.exchange.is_asynchronous and (here := position()) is not None:
         bound = config.server.max_staleness
         classifier = partial(AsyncClassifier, worker=here.rank, workers=here.world_size, max_staleness=bound)
+    progress = Progress(
+        plan=plan,
+        total_steps=total_steps(config, plan.steps_per_epoch),
+        schedule=schedule_of(config),
+        window=StepWindow(trainer.log_every_n_steps, ("loss", "accuracy")),
+    )
     return classifier(
         network=network,
         build_optimizer=partial(build_optimizer, settings=_optimizer_settings(config)),
-        schedule=schedule_of(config),
-        total_steps=total_steps(config, plan.steps_per_epoch),
-        plan=plan,
+        progress=progress,
         train_preprocess=preprocess(Augment(**asdict(config.data.augment))),
         eval_preprocess=preprocess(None),
-        num_classes=len(data.train.classes),
+        num_classes=len(data.classes),
         gradient_clip=trainer.gradient_clip,
         ema_decay=config.ema.decay,
         ema_warmup=config.ema.warmup,
         optimizer_averages=traits_of(config.optimizer.target).averages_weights,
-        log_every_n_steps=trainer.log_every_n_steps,
         cuda_graph=trainer.cuda_graph,
     )
+
+
+def _preprocess(config: RunConfig, data: ImageDataModule) -> Callable[[Augment | None], Preprocess]:
+    mean, std = data.mean_and_std
+    return partial(Preprocess, mean=mean, std=std, channels_last=config.trainer.channels_last)
 
 
 def _optimizer_settings(config: RunConfig) -> dict[str, Any]:

@@ -1,21 +1,48 @@
-"""Build the network of conf/model, and load weights from another run."""
+"""Build the network or LightningModule of conf/model, and load weights from another run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from tempo.config.check import check
-from tempo.config.hydra_targets import instantiated, signature_of
+from tempo.config.hydra_targets import instantiated, parameters_of, signature_of
 from tempo.config.recorded_config import completed
 from tempo.config.schema import Target
 from tempo.errors import UserError
 from tempo.record.foreign_folder import check_foreign_config
 from tempo.record.run_json import RunRecord
 from tempo.trainer.checkpoint_file import network_weights, tested_weights, weights_sha256
+
+
+def build_model(model: Target, seed: int, shape: tuple[int, ...] | None, num_classes: int) -> nn.Module:
+    """Build the network or the LightningModule of conf/model; its weights depend only on the seed.
+
+    A class whose parameters include `input_shape` and `num_classes` is a network, and gets those of the data.
+    """
+    passed = parameters_of(model.target)
+    if {"input_shape", "num_classes"} <= passed.keys():
+        if shape is None or len(shape) != 3 or num_classes < 2:
+            raise UserError(
+                f"model={model.name} is a network for images of several classes, but these data do not say "
+                "their shape and classes; set data=<option with images>, or model=<a LightningModule>"
+            )
+        return build_network(model, seed, (shape[0], shape[1], shape[2]), num_classes)
+    torch.manual_seed(seed)
+    module = instantiated("model", model.node)
+    if isinstance(module, pl.LightningModule):
+        return module
+    kind = type(module).__name__
+    if isinstance(module, nn.Module):
+        kind += ", a network without the parameters input_shape and num_classes"
+    raise UserError(
+        f"model._target_={model.target} returns a {kind}; it must be a LightningModule, or a network with "
+        "these two parameters, which the data set"
+    )
 
 
 def build_network(model: Target, seed: int, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import pytorch_lightning as pl
 
-from tempo.data.batches import BatchPlan, EvalBatches
+from tempo.data.batches import BatchPlan
+from tempo.data.run_data_module import RunDataModule
 from tempo.record.run_json import RunRecord
-from tempo.run.build_data import (
-    Data,
-    build_data,
-    build_eval_batches,
-    build_plan,
-    build_train_batches,
-    check_every_rank_has_images,
-    on_best_device,
-)
-from tempo.run.build_module import build_module
+from tempo.run.build_data import build_data, build_plan, check_every_rank_has_images, move_to_best_device
+from tempo.run.build_module import Task, build_task, connect_data
 from tempo.run.build_network import start_from
 from tempo.run.build_trainer import build_loggers, build_trainer
 from tempo.run.callbacks import build_callbacks
+from tempo.run.check_own_module import overrides_hook
 from tempo.run.resume import Start, check_same_images
 from tempo.run.run_request import RunRequest
-from tempo.task.classifier import Classifier
 from tempo.trainer.checkpoints import Checkpoints
 from tempo.trainer.recorder import Recorder
 from tempo.trainer.stop_ranks_on_signal import StopOnSignal
@@ -32,17 +24,19 @@ from tempo.trainer.stop_ranks_on_signal import StopOnSignal
 
 @dataclass(frozen=True, kw_only=True)
 class RunParts:
-    """Parts of a run: data, module, trainer and the objects that record and save."""
+    """Parts of a run: data, what is trained, the trainer, and the objects that record and save."""
 
-    data: Data
+    data: RunDataModule
     plan: BatchPlan
-    module: Classifier
+    task: Task
     recorder: Recorder
     checkpoints: Checkpoints
     trainer: pl.Trainer
-    train_batches: Any
-    val_batches: EvalBatches | None
-    test_batches: EvalBatches
+
+    @property
+    def tests(self) -> bool:
+        """Whether there is a test set, and the module can test on it."""
+        return self.data.has_test and overrides_hook(self.task.module, "test_step")
 
 
 def build_run(
@@ -63,31 +57,31 @@ def build_run(
     data = build_data(config)
     check_same_images(record, data.sha256)
     check_every_rank_has_images(data, world_size)
-    plan = build_plan(config, len(data.train), world_size, rank)
-    module = build_module(config, data, plan)
+    plan = build_plan(config, data, world_size, rank)
+    task = build_task(config, data, plan)
     if config.init_from and start.checkpoint is None:  # a checkpoint would overwrite these weights
-        record.init_from = start_from(module.network, config.init_from)
+        record.init_from = start_from(task.network, config.init_from)
     callbacks = build_callbacks(
         config,
         request.folder,
         record=record,
         data=data,
-        module=module,
+        task=task,
         interruption=interruption,
         trial=request.trial,
     )
     steps_done = start.step if config.resume else None
     loggers = build_loggers(config, request.folder, steps_done) if rank == 0 else []
-    trainer = build_trainer(config, request.folder, plan, callbacks.in_order, loggers)
-    data = replace(data, train=on_best_device(data.train, trainer.strategy.root_device))
+    trainer = build_trainer(
+        config, request.folder, plan, callbacks.in_order, loggers, task.module, validates=data.has_val
+    )
+    move_to_best_device(data, trainer.strategy.root_device)
+    connect_data(config, data, task)
     return RunParts(
         data=data,
         plan=plan,
-        module=module,
+        task=task,
         recorder=callbacks.recorder,
         checkpoints=callbacks.checkpoints,
         trainer=trainer,
-        train_batches=module.loader(build_train_batches(config, data, module)),
-        val_batches=None if data.val is None else build_eval_batches(config, data.val, plan),
-        test_batches=build_eval_batches(config, data.test, plan),
     )

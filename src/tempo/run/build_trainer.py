@@ -20,6 +20,7 @@ from tempo.distributed.ps_sync import ServerSettings, SyncServerStrategy
 from tempo.distributed.ring import RingStrategy
 from tempo.errors import UserError
 from tempo.run.build_data import total_steps
+from tempo.task.classifier import Classifier
 from tempo.trainer.checkpoint_file import CheckpointFiles
 from tempo.trainer.loggers import TensorBoardLog
 from tempo.trainer.malloc_settings import keep_freed_memory
@@ -58,18 +59,27 @@ def build_loggers(config: RunConfig, folder: Path, steps_done: int | None) -> li
 
 
 def build_trainer(
-    config: RunConfig, folder: Path, plan: BatchPlan, callbacks: list[pl.Callback], loggers: list[Logger]
+    config: RunConfig,
+    folder: Path,
+    plan: BatchPlan,
+    callbacks: list[pl.Callback],
+    loggers: list[Logger],
+    module: pl.LightningModule,
+    *,
+    validates: bool = True,
 ) -> pl.Trainer:
-    """Build the trainer, with the features that tempo replaces switched off.
+    """Build the trainer of a module, with the features that tempo replaces switched off.
 
     It also sets numerics for the whole process and, on a CPU, keeps freed memory (`keep_freed_memory`).
     """
     node = config.trainer
     steps = total_steps(config, plan.steps_per_epoch)
     set_numerics(deterministic=node.deterministic, matmul_precision=node.matmul_precision)
-    strategy = _strategy(config)
+    strategy = _strategy(config, module)
     # Lightning refuses this precision with a strategy of this kind, but accepts it as a plugin.
     double = node.precision == "64-true" and isinstance(strategy, ShardedStrategy)
+    is_own = not isinstance(module, Classifier)
+    automatic = is_own and module.automatic_optimization
     trainer = pl.Trainer(
         accelerator=node.accelerator,
         devices=_devices(config),
@@ -80,14 +90,18 @@ def build_trainer(
         # loader ends the last epoch at the last step.
         max_epochs=-(-steps // plan.steps_per_epoch),
         check_val_every_n_epoch=node.val_every_n_epochs,
+        limit_val_batches=None if validates else 0,
         num_sanity_val_steps=0,
         deterministic=node.deterministic,
         profiler=node.profiler,
         callbacks=callbacks,
         plugins=[CheckpointFiles(), cluster_environment(), *([DoublePrecision()] if double else [])],
         logger=loggers,
-        # One call of training_step takes several steps, so the recorder decides when to write rows.
-        log_every_n_steps=1,
+        accumulate_grad_batches=plan.accumulate if automatic else 1,
+        gradient_clip_val=node.gradient_clip if automatic else None,
+        # One call of a classifier's training_step takes several steps, and the recorder decides when to write
+        # rows. What another module logs goes straight to the loggers.
+        log_every_n_steps=node.log_every_n_steps if is_own else 1,
         default_root_dir=folder,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -106,7 +120,7 @@ def _devices(config: RunConfig) -> int | list[int]:
     return 1 if node.accelerator == "cpu" or here is None else [here.rank]  # each worker trains alone
 
 
-def _strategy(config: RunConfig) -> Any:
+def _strategy(config: RunConfig, module: pl.LightningModule) -> Any:
     node = config.trainer
     exchange = node.exchange
     if exchange.processes == 1 or exchange.is_asynchronous:
@@ -120,4 +134,6 @@ def _strategy(config: RunConfig) -> Any:
         server = config.server
         servers = ServerSettings(count=server.count, placement=server.placement, reply=server.reply)
         return SyncServerStrategy(servers=servers, **arguments)
-    return RingStrategy(**arguments)
+    # Under manual optimization a step may train a part of the module only, as that of a GAN does.
+    unused = not isinstance(module, Classifier) and not module.automatic_optimization
+    return RingStrategy(**arguments, find_unused_parameters=unused)

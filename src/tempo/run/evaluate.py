@@ -15,14 +15,17 @@ from omegaconf import DictConfig, OmegaConf
 from tempo.config.check import check
 from tempo.config.recorded_config import completed, with_data_root
 from tempo.config.schema import RunConfig
-from tempo.data.images import ImageData
+from tempo.data.run_data_module import RunDataModule
 from tempo.errors import UserError, nearest
 from tempo.record.atomic_write import write_atomically
 from tempo.record.foreign_folder import check_foreign_config
+from tempo.record.metric_names import is_share
 from tempo.record.run_json import RunRecord
-from tempo.run.build_data import Data, build_data, build_data_and_unused, build_eval_batches, build_plan
-from tempo.run.build_module import build_module
+from tempo.run.build_data import build_data, build_data_and_unused, build_plan
+from tempo.run.build_module import build_task, connect_data
 from tempo.run.build_trainer import build_trainer, check_devices
+from tempo.run.check_own_module import overrides_hook
+from tempo.task.progress import steps_in
 from tempo.trainer.checkpoint_file import load, tested_checkpoint, weights_sha256
 from tempo.trainer.console import console
 from tempo.trainer.process_settings import quiet
@@ -35,11 +38,15 @@ _LOSS_TOLERANCE = 1e-6
 class Evaluation:
     """Result of a test; `against_record` says how it compares with the record."""
 
-    loss: float
-    accuracy: float
+    metrics: dict[str, float]
     images: int
     weights_sha256: str
     against_record: str
+
+    def to_json(self) -> str:
+        """Return the result as flat JSON, the metrics by their names."""
+        facts = {"images": self.images, "weights_sha256": self.weights_sha256}
+        return json.dumps({**self.metrics, **facts, "against_record": self.against_record}, indent=2) + "\n"
 
 
 def evaluate_from_hydra(config: DictConfig) -> None:
@@ -55,11 +62,10 @@ def evaluate_from_hydra(config: DictConfig) -> None:
         data_root=None if root is None else str(root),
     )
     console().print(
-        f"{folder.name}: {result.images:,} test images, loss {result.loss:.6f}, "
-        f"accuracy {100 * result.accuracy:.2f} % ({result.against_record})"
+        f"{folder.name}: {result.images:,} test images, {_shown(result.metrics)} ({result.against_record})"
     )
     try:
-        write_atomically(folder / "evaluation.json", json.dumps(result.__dict__, indent=2) + "\n")
+        write_atomically(folder / "evaluation.json", result.to_json())
     except OSError as error:  # another user's run can be tested even if its folder is read-only
         console().print(f"not written: {folder / 'evaluation.json'}: {error.strerror}")
 
@@ -80,11 +86,10 @@ def evaluate(
     content = load(_checkpoint_file(folder, checkpoint, record))
     data = build_data(config)
     _check_same_images(record, data)
-    found, fingerprint = _test(folder, content, config, data, data.test)
+    found, fingerprint = _test(folder, content, config, data)
     return Evaluation(
-        loss=found["loss"],
-        accuracy=found["accuracy"],
-        images=int(found["images"]),
+        metrics=dict(found),
+        images=data.sizes["test"],
         weights_sha256=fingerprint,
         against_record=_against_record(record, found, fingerprint),
     )
@@ -103,8 +108,9 @@ def evaluate_unused(folder: Path, most: int) -> dict[str, float]:
     content = load(tested_checkpoint(folder, record))
     data, unused = build_data_and_unused(config, most)
     _check_same_images(record, data)
-    found, _ = _test(folder, content, config, data, unused)
-    return {name: float(found[name]) for name in ("loss", "accuracy", "images")}
+    data.test = unused
+    found, _ = _test(folder, content, config, data)
+    return {**found, "images": float(len(unused))}
 
 
 def _config_for_a_test(
@@ -122,45 +128,58 @@ def _config_for_a_test(
     return config
 
 
-def _check_same_images(record: RunRecord, data: Data) -> None:
+def _check_same_images(record: RunRecord, data: RunDataModule) -> None:
     if record.data and data.sha256 != record.data.get("sha256"):
         raise UserError(
-            f"the images are not those of the run (SHA-256 {data.sha256[:12]}, recorded "
+            f"the data are not those of the run (SHA-256 {data.sha256[:12]}, recorded "
             f"{str(record.data.get('sha256'))[:12]}); name the folder of its data: data.root=<folder>"
         )
 
 
 def _test(
-    folder: Path, content: Mapping[str, Any], config: RunConfig, data: Data, images: ImageData
+    folder: Path, content: dict[str, Any], config: RunConfig, data: RunDataModule
 ) -> tuple[Mapping[str, float], str]:
-    """Return what a checkpoint's `content` reaches on `images`, and the fingerprint of its weights."""
+    """Return what a checkpoint's `content` reaches on the test set, and the fingerprint of its weights."""
     quiet()
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
-    plan = build_plan(config, len(data.train), world_size=1, rank=0)
-    module = build_module(config, data, plan)
+    plan = build_plan(config, data, world_size=1, rank=0)
+    task = build_task(config, data, plan)
+    module = task.module
+    if not (data.has_test and overrides_hook(module, "test_step")):
+        raise UserError(f"{folder.name} has no test: its data have no test set, or its module no test_step")
     if config.trainer.precision == "64-true":
         module.double()  # before it loads the weights, which float32 would round
     try:
         module.load_state_dict(content["state_dict"])
     except RuntimeError as error:
         raise UserError(f"the checkpoint does not fit model {config.model.target}: {error}") from error
-    trainer = build_trainer(config, folder, plan, [], [])
-    trainer.test(module, build_eval_batches(config, images, plan), verbose=False)
-    return module.evaluated, weights_sha256(module.tested_network)
+    trainer = build_trainer(config, folder, plan, task.first_callbacks, [], module)
+    connect_data(config, data, task)
+    task.progress.steps_done = steps_in(content)  # what a test draws depends on it
+    trainer.test(module, datamodule=data, verbose=False)
+    return task.progress.evaluated, weights_sha256(task.tested_network)
+
+
+def _shown(metrics: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{name} {100 * value:.2f} %" if is_share(name) else f"{name} {value:.6f}"
+        for name, value in metrics.items()
+    )
 
 
 def _against_record(record: RunRecord, found: Mapping[str, float], fingerprint: str) -> str:
     recorded = record.metrics.get("test")
-    if recorded is None or not {"loss", "accuracy"} <= recorded.keys():
+    if recorded is None or not recorded.keys() >= found.keys():
         return "the record has no test"
     if fingerprint != record.weights_sha256:
         return "other weights than the record's test"
-    if all(recorded[name] == found[name] for name in ("loss", "accuracy")):
+    if all(recorded[name] == value for name, value in found.items()):
         return "the record's numbers"
-    close = math.isclose(recorded["loss"], found["loss"], rel_tol=_LOSS_TOLERANCE)
-    if close and recorded["accuracy"] == found["accuracy"]:
-        return f"the record's accuracy; its loss to {_LOSS_TOLERANCE:g}, computed in other batches"
+    close = math.isclose(recorded.get("loss", math.nan), found.get("loss", math.nan), rel_tol=_LOSS_TOLERANCE)
+    if close and all(recorded[name] == value for name, value in found.items() if name != "loss"):
+        others = " and ".join(name for name in found if name != "loss")
+        return f"the record's {others}; its loss to {_LOSS_TOLERANCE:g}, computed in other batches"
     return "NOT the record's numbers"
 
 

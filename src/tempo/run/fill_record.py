@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from tempo.config.schema import RunConfig
+from tempo.data.run_data_module import ImageDataModule
 from tempo.errors import printable
 from tempo.record.atomic_write import write_atomically
 from tempo.record.environment import (
@@ -24,12 +25,12 @@ from tempo.record.environment import (
     switches,
     versions,
 )
+from tempo.record.metric_names import metric_mode
 from tempo.record.read_file import read_start
 from tempo.record.run_json import RUN_ID, RunRecord, config_hash
 from tempo.run.build_run import RunParts
-from tempo.run.callbacks import metric_mode
 from tempo.trainer.checkpoint_file import weights_sha256
-from tempo.trainer.checkpoints import ChosenState
+from tempo.trainer.checkpoints import ChosenState, evaluated_value
 from tempo.trainer.stop_ranks_on_signal import Interrupted
 from tempo.trainer.stopping_rules import Diverged, Pruned
 
@@ -72,25 +73,33 @@ def keep_diff(record: RunRecord, folder: Path, diff: bytes, *, resumed: bool) ->
 def record_parts(record: RunRecord, parts: RunParts, world_size: int) -> None:
     """Record the parts that were built: data, network, batch, objective, device and numerics."""
     data, plan, device = parts.data, parts.plan, parts.trainer.strategy.root_device
-    parameters = list(parts.module.network.parameters())
+    parameters = list(parts.task.network.parameters())
     record.world_size = world_size
     record.device = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     record.data = {
-        "name": data.train.name,
-        "note": data.train.note,
+        "name": data.name,
+        "note": data.note,
         "sha256": data.sha256,
         "train": data.sizes["train"],
         "val": data.sizes["val"],
         "test": data.sizes["test"],
-        "shape": list(data.train.shape),
-        "classes": len(data.train.classes),
-        "class_names": [printable(name) for name in data.train.classes],
-        "class_counts": data.class_counts,
-        "mean": list(parts.module.eval_preprocess.mean),
-        "std": list(parts.module.eval_preprocess.std),
-        "remarks": list(data.remarks),
-        "reading": dict(data.train.reading),
     }
+    if data.shape is not None:
+        record.data["shape"] = list(data.shape)
+    if data.classes:
+        record.data["classes"] = len(data.classes)
+        record.data["class_names"] = [printable(name) for name in data.classes]
+    if isinstance(data, ImageDataModule):
+        mean, std = data.mean_and_std
+        record.data |= {
+            "class_counts": data.class_counts,
+            "mean": list(mean),
+            "std": list(std),
+            "remarks": list(data.remarks),
+            "reading": dict(data.train.reading),
+        }
+    else:
+        record.data |= {"identity": data.identity, "batches": data.order}
     record.parameters = {
         "total": sum(parameter.numel() for parameter in parameters),
         "trainable": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
@@ -101,8 +110,8 @@ def record_parts(record: RunRecord, parts: RunParts, world_size: int) -> None:
         "accumulate": plan.accumulate,
     }
     record.environment |= _numerics(device)
-    objective = record.config["objective"]
-    record.objective = {"name": objective, "mode": metric_mode(objective)}
+    objective, mode = record.config["objective"], record.config.get("objective_mode", "auto")
+    record.objective = {"name": objective, "mode": metric_mode(objective, mode)}
 
 
 def _numerics(device: torch.device) -> dict[str, Any]:
@@ -128,23 +137,25 @@ def _numerics(device: torch.device) -> dict[str, Any]:
 
 def record_exchange(record: RunRecord, parts: RunParts) -> None:
     """Record the parameter server's traffic and the number of workers that took steps."""
-    for part in (parts.module, parts.trainer.strategy):
+    for part in (parts.task.module, parts.trainer.strategy):
         record.exchange = getattr(part, "exchange", record.exchange)  # also absent before the first step
     if workers := record.exchange.get("steps_of_workers"):
         record.world_size = len(workers)
 
 
 def record_test(record: RunRecord, parts: RunParts, chosen: ChosenState) -> None:
-    """Record which state was tested, and the results of the test."""
-    result = parts.module.evaluated
+    """Record which state was chosen, and the results of its test if there is one."""
     record.selected = chosen.selected
     if chosen.val_metrics:
         record.metrics["val"] = chosen.val_metrics
-    record.n_evaluated = int(result["images"])
-    record.metrics["test"] = {name: result[name] for name in ("loss", "accuracy")}
-    split, name = record.config["objective"].split("/")
-    record.objective |= {"value": record.metrics[split][name]}
-    record.weights_sha256 = weights_sha256(parts.module.tested_network)
+    if parts.tests:
+        record.data["test"] = parts.data.sizes["test"]
+        record.n_evaluated = parts.data.sizes["test"]
+        record.metrics["test"] = dict(parts.task.progress.evaluated)
+    objective = record.config["objective"]
+    found = record.metrics.get(objective.partition("/")[0], {})
+    record.objective |= {"value": evaluated_value(found, objective)}
+    record.weights_sha256 = weights_sha256(parts.task.tested_network)
 
 
 def record_end(record: RunRecord, error: BaseException | None) -> None:

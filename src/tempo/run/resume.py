@@ -17,6 +17,7 @@ from tempo.record.compare_records import causes
 from tempo.record.environment import same_source
 from tempo.record.run_folder import check_resumable
 from tempo.record.run_json import FILE_NAME, RUN_ID, RecordLostError, RunRecord
+from tempo.task.progress import steps_in
 from tempo.trainer.checkpoint_file import load
 from tempo.trainer.checkpoints import newest_resumable, remove_traces
 
@@ -87,7 +88,7 @@ def prepare_start(config: RunConfig, folder: Path, record: RunRecord, *, is_rank
         record.sessions[0][RUN_ID] = content.get(RUN_ID, "")
     else:  # these values hold until this session writes its first row
         record.steps, record.epochs, record.metrics = before.steps, before.epochs, before.metrics
-    return Start(before, checkpoint, int(content["global_step"]))
+    return Start(before, checkpoint, steps_in(content))
 
 
 def _record_before(folder: Path) -> RunRecord | None:
@@ -102,7 +103,7 @@ def check_same_images(record: RunRecord, sha256: str) -> None:
     """Raise UserError if a resumed run's images are not the ones it started with."""
     if record.data.get("sha256") not in (None, sha256):
         raise UserError(
-            f"the images are not those that the run started with (SHA-256 {sha256[:12]}, recorded "
+            f"the data are not those that the run started with (SHA-256 {sha256[:12]}, recorded "
             f"{str(record.data['sha256'])[:12]}); put them back, or start a new run without resume="
         )
 

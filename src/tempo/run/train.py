@@ -39,6 +39,7 @@ from tempo.run.process_launch import launch_group, needs_group
 from tempo.run.resume import STATE_ERRORS, Start, prepare_start, refuse_state, warn_of_changes
 from tempo.run.run_request import RunRequest
 from tempo.scheduler.preview import preview_figure, preview_table
+from tempo.task.classifier import Classifier
 from tempo.task.lightning_internals import count_running_epoch_as_done
 from tempo.trainer.console import print_header, print_results, schedule_line
 from tempo.trainer.loggers import close_loggers
@@ -170,13 +171,13 @@ def seed_process(config: RunConfig) -> None:
 
 
 def _print_header(config: RunConfig, record: RunRecord, parts: RunParts) -> None:
-    module = parts.module
-    schedule = schedule_line(module.schedule, module.total_steps, parts.plan.steps_per_epoch)
-    if (factor := lr_factor(config)) != 1:
+    progress = parts.task.progress
+    schedule = schedule_line(progress.schedule, progress.total_steps, parts.plan.steps_per_epoch)
+    if progress.schedule is not None and (factor := lr_factor(config)) != 1:
         trainer = config.trainer
         reference = trainer.lr_reference_batch
         schedule += f" (x {factor:.4g}: {trainer.lr_scaling} from a batch of {reference})"
-    print_header(record, len(parts.data.train.classes), schedule)
+    print_header(record, schedule)
 
 
 def fit(parts: RunParts, start: Start) -> None:
@@ -185,9 +186,9 @@ def fit(parts: RunParts, start: Start) -> None:
     Raises:
         UserError: a kernel is not deterministic, or the checkpoint does not fit the run.
     """
-    trainer, module, val = parts.trainer, parts.module, parts.val_batches
+    trainer, module, progress = parts.trainer, parts.task.module, parts.task.progress
     try:
-        trainer.fit(module, parts.train_batches, val, ckpt_path=start.checkpoint, weights_only=True)
+        trainer.fit(module, datamodule=parts.data, ckpt_path=start.checkpoint, weights_only=True)
     except STATE_ERRORS as error:
         if "does not have a deterministic implementation" in str(error):
             kernel = str(error).split(" does not have")[0]
@@ -195,34 +196,35 @@ def fit(parts: RunParts, start: Start) -> None:
                 f"trainer.deterministic=true, but {kernel} has no deterministic form on this device; "
                 "set trainer.deterministic=false"
             ) from error
-        if start.checkpoint is not None and trainer.global_step <= start.step:
+        if start.checkpoint is not None and progress.steps_done <= start.step:
             refuse_state(start, error)
         raise
     if trainer.world_size != parts.plan.world_size:
         raise RuntimeError(f"{trainer.world_size} processes trained, {parts.plan.world_size} were planned")
-    done = trainer.global_step
-    if done != module.total_steps and not trainer.should_stop:
+    done = progress.steps_done
+    if done != progress.total_steps and not trainer.should_stop:
         if start.checkpoint is not None:
             refuse_state(start, RuntimeError(f"it ends the run after {done} steps"))
-        raise RuntimeError(f"{done} optimizer steps were taken, the schedule has {module.total_steps}")
-    if val is not None and parts.recorder.validated_step != done:
+        raise RuntimeError(f"{done} optimizer steps were taken, the schedule has {progress.total_steps}")
+    if parts.data.has_val and parts.recorder.validated_step != done:
         # The run ended within an epoch, so Lightning's loop did not validate.
         count_running_epoch_as_done(trainer)
-        trainer.validate(module, val, verbose=False)
+        trainer.validate(module, datamodule=parts.data, verbose=False)
         parts.checkpoints.save(trainer)
 
 
 def test(parts: RunParts, request: RunRequest, record: RunRecord) -> None:
-    """Load the chosen state and test it on the official test images."""
+    """Load the chosen state and test it on the test set, if there is one."""
     begin = time.perf_counter()
     give_back_freed_memory()  # kept blocks have the sizes of a training step, not of a test batch
     select = request.config.checkpoint.select
-    chosen = parts.checkpoints.state_to_test(select, parts.trainer.global_step)
-    load_whole(parts.module, chosen.content["state_dict"])
-    parts.trainer.test(parts.module, parts.test_batches, verbose=False)
-    images, expected = parts.module.evaluated["images"], len(parts.data.test)
-    if images != expected:
-        raise RuntimeError(f"{images} test images were counted, there are {expected}")
+    chosen = parts.checkpoints.state_to_test(select, parts.task.progress.steps_done)
+    load_whole(parts.task.module, chosen.content["state_dict"])
+    if parts.tests:
+        parts.trainer.test(parts.task.module, datamodule=parts.data, verbose=False)
+        images, expected = parts.task.progress.items_evaluated, parts.data.sizes["test"]
+        if isinstance(parts.task.module, Classifier) and images != expected:
+            raise RuntimeError(f"{images} test images were counted, there are {expected}")
     record_test(record, parts, chosen)
     record.seconds["test"] = time.perf_counter() - begin
 
@@ -240,8 +242,9 @@ def _close(request: RunRequest, record: RunRecord, parts: RunParts | None, start
         if parts is not None and completed:
             title = f"{record.name}, seed {record.seed}"
             draw_curves(parts.recorder.metrics_file.path, request.folder / "curves.png", title)
-            counts, classes = parts.module.sums.confusion_counts.numpy(), parts.data.test.classes
-            draw_confusion(counts, classes, request.folder / "confusion.png", f"{title}: test images")
+            if isinstance(parts.task.module, Classifier):
+                counts, classes = parts.task.module.sums.confusion_counts.numpy(), parts.data.classes
+                draw_confusion(counts, classes, request.folder / "confusion.png", f"{title}: test images")
         if parts is not None:
             close_loggers(parts.trainer.loggers, record)
     finally:

@@ -8,15 +8,14 @@ import os
 import signal
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tempo.command_line.output_streams import keep_streams_open
 from tempo.config.check import check
 from tempo.errors import UserError
-from tempo.run.build_data import build_data, build_plan, build_train_batches, on_best_device
-from tempo.run.build_module import build_module
+from tempo.run.build_data import build_data, build_plan, move_to_best_device
+from tempo.run.build_module import build_task, connect_data
 from tempo.run.build_trainer import build_trainer
 from tempo.run.process_launch import ERROR_FILE
 from tempo.run.run_request import RunRequest
@@ -68,12 +67,13 @@ def train_only(request: RunRequest) -> None:
     config = request.config
     seed_process(config)
     data = build_data(config)
-    plan = build_plan(config, len(data.train), world_size=1, rank=0)
-    module = build_module(config, data, plan)
-    trainer = build_trainer(config, request.folder, plan, module.first_callbacks(), [])
-    data = replace(data, train=on_best_device(data.train, trainer.strategy.root_device))
+    plan = build_plan(config, data, world_size=1, rank=0)
+    task = build_task(config, data, plan)
+    trainer = build_trainer(config, request.folder, plan, task.first_callbacks, [], task.module)
+    move_to_best_device(data, trainer.strategy.root_device)
+    connect_data(config, data, task)
     with contextlib.suppress(NoMoreBatches):
-        trainer.fit(module, module.loader(build_train_batches(config, data, module)))
+        trainer.fit(task.module, data.train_dataloader())
 
 
 def _report(folder: Path, cause: dict[str, Any]) -> None:

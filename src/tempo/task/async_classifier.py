@@ -87,12 +87,15 @@ class AsyncClassifier(Classifier):
         """Start the server or find it; worker 0 waits for the others."""
         connect(os.environ[ADDRESS])
         optimizer, name = self.schedule_adapter.optimizer, os.environ[SERVER]
+        assert self.progress.schedule is not None
         if self.index == 0:
             version = self.trainer.global_step
             serve(
                 optimizer,
                 name,
-                build_schedule=partial(_build_schedule, schedule=self.schedule, total_steps=self.total_steps),
+                build_schedule=partial(
+                    _build_schedule, schedule=self.progress.schedule, total_steps=self.progress.total_steps
+                ),
                 version=version,
                 max_staleness=self.max_staleness,
                 until=version,
@@ -157,6 +160,7 @@ class AsyncClassifier(Classifier):
             elif self.worker.take() == "finished":
                 raise NoMoreBatches
         set_steps_done(self.trainer, self.worker.version)
+        self.progress.steps_done = self.worker.version
         if self.index == 0:
             self._fetch_measured()
 
@@ -182,8 +186,8 @@ class AsyncClassifier(Classifier):
         self.counts = self.worker.counts()
         if measured:
             losses, accuracies = torch.tensor([values for _, values in measured]).unbind(1)
-            self.window.add(first_step=measured[0][0], losses=losses, accuracies=accuracies)
-            self.evaluations += len(measured)
+            self.progress.window.add(measured[0][0], losses, accuracies)
+            self.progress.evaluations += len(measured)
 
 
 class JoinServer(pl.Callback):

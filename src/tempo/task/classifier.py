@@ -16,18 +16,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tempo.data.augment import Preprocess
-from tempo.data.batches import BatchPlan, Chunk, TrainBatches
+from tempo.data.batches import Chunk, TrainBatches
+from tempo.data.random_seeds import mixed_seed
 from tempo.distributed.collectives import mean_over_ranks
 from tempo.errors import UserError
 from tempo.optimizer.capabilities import traits_of_class
 from tempo.scheduler.apply_to_optimizer import ScheduleAdapter
-from tempo.scheduler.schedule import Schedule
 from tempo.task.cuda_graph import MicroBatches, StepGraph, parts_of, why_not_recorded
 from tempo.task.ema_weights import moving_average, optimizers_average, take_average
 from tempo.task.evaluation import EvaluationSums
-from tempo.task.loss_window import StepWindow
 from tempo.task.optimizer_closure import StepClosure
-from tempo.task.stepping import Backward, goes_straight_to_torch, step_seed, steps_of, stop_asking_for_gpus
+from tempo.task.progress import Progress
+from tempo.task.rank_buffers import average_buffers, load_buffers, save_buffers
+from tempo.task.stepping import Backward, goes_straight_to_torch, steps_of, stop_asking_for_gpus
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Classifier(pl.LightningModule):
     `training_step` gets a `Chunk`, the images of several optimizer steps, because Lightning's overhead per
     call exceeds the step of a small network. This requires Lightning's manual optimization;
     `trainer.global_step` still counts optimizer steps. Losses and hits stay on the device until
-    `window.flush` is called.
+    `progress.window.flush` is called. `progress.schedule` must not be None.
     """
 
     def __init__(
@@ -48,9 +49,7 @@ class Classifier(pl.LightningModule):
         *,
         network: nn.Module,
         build_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
-        schedule: Schedule,
-        total_steps: int,
-        plan: BatchPlan,
+        progress: Progress,
         train_preprocess: Preprocess,
         eval_preprocess: Preprocess,
         num_classes: int,
@@ -58,7 +57,6 @@ class Classifier(pl.LightningModule):
         ema_decay: float | None = None,
         ema_warmup: bool = True,
         optimizer_averages: bool = False,
-        log_every_n_steps: int = 50,
         cuda_graph: Literal["auto"] | bool = False,
     ) -> None:
         super().__init__()
@@ -69,21 +67,21 @@ class Classifier(pl.LightningModule):
         if optimizer_averages:
             self.averaged = optimizers_average(network)
         self.build_optimizer = build_optimizer
-        self.schedule = schedule
-        self.total_steps = total_steps
-        self.plan = plan
+        self.progress = progress
+        progress.before_saving = self.synchronize
+        self.plan = progress.plan
         self.train_preprocess = train_preprocess
         self.eval_preprocess = eval_preprocess
         self.gradient_clip = gradient_clip
         self.cuda_graph = cuda_graph
         self._graph: StepGraph | None = None
         self._logged_reason = False
-        self.window = StepWindow(log_every_n_steps)
-        self.evaluations = 0
-        """Passes over a batch so far: one per step, or more if the optimizer needs a closure."""
         self.sums = EvaluationSums(num_classes)
-        self.evaluated: dict[str, float] = {}
-        """Loss, accuracy and number of images of the last validation or test."""
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameters of the network."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
 
     @property
     def tested_network(self) -> nn.Module:
@@ -115,30 +113,18 @@ class Classifier(pl.LightningModule):
                 shard(self.averaged.module)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the unfinished interval, and the running statistics of each rank."""
-        checkpoint["window"] = self.window.state_dict()
-        checkpoint["evaluations"] = self.evaluations
-        if self.trainer.world_size > 1:
-            saved = self.state_dict()
-            local = {
-                name: buffer
-                for name, buffer in self.named_buffers()
-                if buffer.is_floating_point() and name in saved
-            }
-            checkpoint["buffers_of_ranks"] = {name: self.all_gather(value) for name, value in local.items()}
+        """Save the running statistics of each rank."""
+        save_buffers(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore both; `state_dict` alone has only the running statistics of rank 0."""
-        self.window.load_state_dict(checkpoint["window"])
-        self.evaluations = int(checkpoint["evaluations"])
-        for name, of_ranks in checkpoint.get("buffers_of_ranks", {}).items():
-            if len(of_ranks) == self.trainer.world_size:
-                checkpoint["state_dict"][name] = of_ranks[self.trainer.global_rank]
+        """Restore the running statistics; the module's state has only those of rank 0."""
+        load_buffers(self, checkpoint)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Build the optimizer of conf/optimizer over the network's parameters."""
         optimizer = self.build_optimizer(self.network)
-        self.schedule_adapter = ScheduleAdapter(optimizer, self.schedule, self.total_steps)
+        assert self.progress.schedule is not None
+        self.schedule_adapter = ScheduleAdapter(optimizer, self.progress.schedule, self.progress.total_steps)
         self.needs_closure = traits_of_class(type(optimizer)).needs_closure
         self._trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         if self.optimizer_averages:
@@ -159,7 +145,7 @@ class Classifier(pl.LightningModule):
         micro_batches = iter(self._micro_batches(chunk))
         losses: list[Tensor] = []
         outputs: list[Tensor] = []
-        evaluations = self.evaluations
+        evaluations = self.progress.evaluations
         averaged = None if self.optimizer_averages else self.averaged
         recorded = self.device.type == "cuda" and self._is_recorded(optimizer.optimizer)
         if self._graph is not None and self._graph.made_of != parts_of(self.network):
@@ -184,12 +170,13 @@ class Classifier(pl.LightningModule):
             outputs += of_step[1]
             if averaged is not None:
                 averaged.update_parameters(self.network)
-        self.evaluations = evaluations
+        self.progress.evaluations = evaluations
+        self.progress.steps_done = first_step + chunk.steps
         hits = torch.cat(outputs).argmax(1).eq(chunk.labels)
-        self.window.add(
-            first_step=first_step,
-            losses=torch.stack(losses).float().view(chunk.steps, parts).mean(1),
-            accuracies=hits.view(chunk.steps, -1).float().mean(1),
+        self.progress.window.add(
+            first_step,
+            torch.stack(losses).float().view(chunk.steps, parts).mean(1),
+            hits.view(chunk.steps, -1).float().mean(1),
         )
 
     def _micro_batches(self, chunk: Chunk) -> MicroBatches:
@@ -256,7 +243,7 @@ class Classifier(pl.LightningModule):
     def _seed_generator(self, step: int) -> None:
         # Random numbers inside the network depend only on the step, so a resumed run draws the same ones, and
         # a closure computes the same function each time.
-        seed = step_seed(self.plan.seed, self.plan.rank, step)
+        seed = mixed_seed(self.plan.seed, self.plan.rank, step)
         # torch.manual_seed visits every kind of device and takes longer than the step of a small network.
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
@@ -282,10 +269,7 @@ class Classifier(pl.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Average the running statistics over the ranks, since each has seen different images."""
-        if self.trainer.world_size > 1:
-            for buffer in self.buffers():
-                if buffer.is_floating_point():
-                    buffer.copy_(mean_over_ranks(self.trainer.strategy, buffer))
+        average_buffers(self)
 
     def on_validation_epoch_end(self) -> None:
         """Finish the sums; callbacks read them as `val/loss` and `val/accuracy`."""
@@ -296,6 +280,8 @@ class Classifier(pl.LightningModule):
         self._close_evaluation("test")
 
     def _close_evaluation(self, split: str) -> None:
-        self.evaluated = self.sums.close()
-        for name in ("loss", "accuracy"):
-            self.log(f"{split}/{name}", self.evaluated[name], logger=False, rank_zero_only=True)
+        found = self.sums.close()
+        self.progress.items_evaluated = self.sums.items
+        self.progress.evaluated = found
+        for name, value in found.items():
+            self.log(f"{split}/{name}", value, logger=False, rank_zero_only=True)

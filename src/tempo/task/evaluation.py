@@ -14,6 +14,7 @@ class EvaluationSums(nn.Module):
 
     Attributes:
         confusion_counts: `[classes, classes]` counts of the last evaluation; rows are labels.
+        items: number of images of the last evaluation.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -21,6 +22,7 @@ class EvaluationSums(nn.Module):
         self.confusion = MulticlassConfusionMatrix(num_classes=num_classes)
         self.loss = MeanMetric()
         self.confusion_counts: Tensor
+        self.items = 0
 
     def use_float64(self) -> None:
         """Sum losses in float64, so that the sum hardly depends on how images are spread over ranks."""
@@ -33,14 +35,13 @@ class EvaluationSums(nn.Module):
         self.confusion.update(logits, labels)
 
     def close(self) -> dict[str, float]:
-        """Return loss, accuracy and number of images since the last call, over all ranks."""
+        """Return loss and accuracy since the last call, over all ranks."""
         counts = self.confusion.compute()
         self.confusion_counts = counts.cpu()
-        images = int(counts.sum())
+        self.items = int(counts.sum())
         found = {
             "loss": float(self.loss.compute()),
-            "accuracy": int(counts.diagonal().sum()) / images,
-            "images": images,
+            "accuracy": int(counts.diagonal().sum()) / self.items,
         }
         self.confusion.reset()
         self.loss.reset()

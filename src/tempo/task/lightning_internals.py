@@ -48,6 +48,36 @@ def count_running_epoch_as_done(trainer: pl.Trainer) -> None:
         count.completed = count.ready
 
 
+def finish_restart(trainer: pl.Trainer) -> None:
+    """Tell the loops that the first step after a restart is over.
+
+    The epoch's loop would otherwise count as restarting until the epoch ends, and not update a scheduler that
+    reacts to a metric (ReduceLROnPlateau) there.
+    """
+    trainer.fit_loop.restarting = False
+
+
+def ends_an_epoch(checkpoint: dict[str, Any]) -> bool:
+    """Whether a checkpoint was saved after the last step of an epoch."""
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    return bool(epochs["processed"] > epochs["completed"])
+
+
+def running_means(trainer: pl.Trainer) -> dict[str, Any]:
+    """Return the values that training logs as means over the running epoch, by key.
+
+    Each has `value`, the sum so far weighted by batch sizes, and `cumulated_batch_size` if it is a mean.
+    """
+    results = trainer.fit_loop.epoch_loop._results
+    return {
+        key: result
+        for key, result in results.items()
+        if result.is_tensor
+        and result.meta.on_epoch
+        and (result.meta.is_mean_reduction or result.meta.is_sum_reduction)
+    }
+
+
 def has_plain_precision(trainer: pl.Trainer) -> bool:
     """Whether the precision plugin neither scales losses nor changes the optimizer step."""
     precision = trainer.precision_plugin
@@ -59,7 +89,11 @@ def precision_of_tests(trainer: pl.Trainer) -> AbstractContextManager[None]:
     return trainer.precision_plugin.test_step_context()
 
 
-def saved_steps(checkpoint: dict[str, Any]) -> Any:
+def saved_steps(checkpoint: dict[str, Any], module: pl.LightningModule) -> Any:
     """Return the optimizer step at which Lightning would resume from a checkpoint."""
     loops = checkpoint["loops"]["fit_loop"]
-    return loops["epoch_loop.manual_optimization.optim_step_progress"]["total"]["completed"]
+    if module.automatic_optimization:
+        progress = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
+    else:
+        progress = loops["epoch_loop.manual_optimization.optim_step_progress"]
+    return progress["total"]["completed"]

@@ -17,7 +17,6 @@ from tempo.task.lightning_internals import has_plain_precision, step_counter
 Backward = Callable[[Tensor], None]
 TakeStep = Callable[[], None]
 
-_64_BITS = (1 << 64) - 1
 _HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_before_zero_grad")
 
 
@@ -64,17 +63,3 @@ def goes_straight_to_torch(trainer: pl.Trainer) -> bool:
 
 def _overrides(callback: pl.Callback, hook: str) -> bool:
     return getattr(type(callback), hook) is not getattr(pl.Callback, hook)
-
-
-def step_seed(seed: int, rank: int, step: int) -> int:
-    """Return a 63-bit seed for random numbers inside the network at one step on one rank.
-
-    One round of SplitMix64 (Steele, Lea & Flood 2014) per number makes neighbouring steps unrelated.
-    """
-    state = 0
-    for number in (seed, rank, step):
-        state = (state + number + 0x9E3779B97F4A7C15) & _64_BITS
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _64_BITS
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _64_BITS
-        state ^= state >> 31
-    return state >> 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,8 +15,8 @@ from tempo.distributed.collectives import any_rank
 from tempo.errors import UserError
 from tempo.record.run_folder import BEST, LAST, PREVIOUS
 from tempo.record.run_json import RUN_ID, Selected
-from tempo.task.classifier import Classifier
 from tempo.task.lightning_internals import is_last_chunk_of_epoch, saved_steps
+from tempo.task.progress import Progress, steps_in
 from tempo.trainer.checkpoint_file import flush_to_disk, link, load
 from tempo.trainer.recorder import Recorder
 
@@ -23,7 +24,7 @@ ONE_OF_BEST = "best_step{}.ckpt"
 
 
 class Validated(NamedTuple):
-    """A state that was validated: the monitored value, the optimizer steps done, loss and accuracy."""
+    """A state that was validated: the monitored value, the optimizer steps done, and all its metrics."""
 
     value: float
     step: int
@@ -37,7 +38,7 @@ class ChosenState:
     content: dict[str, Any]
     selected: Selected
     val_metrics: dict[str, float]
-    """Loss and accuracy of its validation; empty for the last state, as the record already has them."""
+    """Metrics of its validation; empty for the last state, as the record already has them."""
 
 
 class Checkpoints(pl.Callback):
@@ -59,15 +60,18 @@ class Checkpoints(pl.Callback):
         *,
         folder: Path,
         recorder: Recorder,
+        progress: Progress,
         monitor: str | None,
+        mode: Literal["min", "max"],
         every_n_steps: int | None,
         every_n_minutes: float | None,
         keep_best: int,
     ) -> None:
         self.folder = folder
         self.recorder = recorder
+        self.progress = progress
         self.monitor = monitor
-        self.sign = -1.0 if monitor is not None and monitor.endswith("loss") else 1.0
+        self.sign = -1.0 if mode == "min" else 1.0
         self.every_n_steps = every_n_steps
         self.every_seconds = None if every_n_minutes is None else 60 * every_n_minutes
         self.keep_best = keep_best
@@ -98,7 +102,8 @@ class Checkpoints(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Store the configuration's hash, the run that the state belongs to, and what the outputs mean."""
+        """Store the progress, the configuration's hash, the run it belongs to, and what the outputs mean."""
+        self.progress.save_into(checkpoint)
         checkpoint["config_hash"] = self.recorder.record.config_hash
         checkpoint[RUN_ID] = self.recorder.record.run_id
         checkpoint["data"] = dict(self.recorder.record.data)
@@ -106,15 +111,16 @@ class Checkpoints(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Raise ValueError if Lightning's loops would resume at a different step from the file's own."""
-        if saved_steps(checkpoint) != checkpoint["global_step"]:
+        """Restore the progress; raise ValueError if Lightning's loops would resume at another step."""
+        if saved_steps(checkpoint, pl_module) != checkpoint["global_step"]:
             raise ValueError("its two step counts differ")
         self._last_is_good = Path(str(trainer.ckpt_path)).name == LAST
+        self.progress.load_from(checkpoint)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Save if it is due; after an epoch's last chunk, wait for its validation."""
-        step = trainer.global_step
-        if is_last_chunk_of_epoch(trainer):
+        step = self.progress.steps_done
+        if self.progress.micro_batches_done or not self.progress.is_exact or is_last_chunk_of_epoch(trainer):
             return
         by_steps = self.every_n_steps is not None and (
             step // self.every_n_steps > self._saved_step // self.every_n_steps
@@ -127,15 +133,14 @@ class Checkpoints(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember the state that was validated until it is saved."""
-        assert isinstance(pl_module, Classifier)
         if self._validated is not None:
             raise _not_saved(self._validated)
         if self.monitor is None:
             return
-        value = pl_module.evaluated[self.monitor.split("/")[1]]
+        found = self.progress.evaluated
+        value = evaluated_value(found, self.monitor)
         if math.isfinite(value):  # NaN compares as false, so it would never be beaten
-            metrics = {name: pl_module.evaluated[name] for name in ("loss", "accuracy")}
-            self._validated = Validated(value, trainer.global_step, metrics)
+            self._validated = Validated(value, self.progress.steps_done, dict(found))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the state that was just validated, or the epoch's last one."""
@@ -143,12 +148,10 @@ class Checkpoints(pl.Callback):
 
     def save(self, trainer: pl.Trainer) -> None:
         """Write `last.ckpt`; the one before becomes `previous.ckpt`."""
-        module = trainer.lightning_module
-        assert isinstance(module, Classifier)
-        module.synchronize()
-        self.recorder.flush(trainer, module)  # raises `Diverged`, so that a diverged state is never saved
-        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
-        ranked = self._rank_validated(trainer.global_step)
+        self.progress.before_saving()
+        self.recorder.flush(trainer)  # raises `Diverged`, so that a diverged state is never saved
+        self._saved_step, self._saved_at = self.progress.steps_done, time.monotonic()
+        ranked = self._rank_validated(self.progress.steps_done)
         unfinished = self.folder / f".{LAST}.unfinished"
         trainer.save_checkpoint(unfinished)
         if trainer.is_global_zero:
@@ -177,9 +180,9 @@ class Checkpoints(pl.Callback):
             value, step = self.best[0]
             selected = {"by": str(self.monitor), "value": value, "step": step}
         content = load(self.folder / name)
-        if content["global_step"] != selected["step"]:
+        if steps_in(content) != selected["step"]:
             raise RuntimeError(
-                f"{name} was saved at step {content['global_step']}, but the state to test is from step "
+                f"{name} was saved at step {steps_in(content)}, but the state to test is from step "
                 f"{selected['step']}"
             )
         return ChosenState(content, selected, metrics)
@@ -208,6 +211,20 @@ class Checkpoints(pl.Callback):
         for path in self.folder.glob(ONE_OF_BEST.format("*")):
             if path.name not in kept:
                 path.unlink()
+
+
+def evaluated_value(found: Mapping[str, float], metric: str) -> float:
+    """Return a metric of an evaluation; `metric` has its split before it, as in `val/loss`.
+
+    Raises:
+        UserError: nothing logged it; the line lists what was logged.
+    """
+    split, _, name = metric.partition("/")
+    if name not in found:
+        logged = ", ".join(f"{split}/{known}" for known in found)
+        remedy = f"set objective={split}/{next(iter(found))}" if found else "log it with self.log"
+        raise UserError(f"objective={metric} is not logged; {remedy} (logged: {logged or 'nothing'})")
+    return found[name]
 
 
 def _not_saved(state: Validated) -> RuntimeError:

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from tempo.config.schema import SMOKE, TrainerConfig
 from tempo.distributed.gradient_exchange import exchange_of
+from tempo.record.metric_names import is_share
 from tempo.record.run_json import Data, RunRecord
 from tempo.scheduler.schedule import Schedule
+from tempo.task.progress import Progress
 
 _FILE_COLUMNS = 160
 _MOST_CLASSES = 6
@@ -32,17 +34,19 @@ def console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
 
 
-def print_header(record: RunRecord, classes: int, schedule: str) -> None:
+def print_header(record: RunRecord, schedule: str) -> None:
     """Print the configuration as a tree, then one line each for batch and schedule."""
     tree = Tree(f"[bold]{record.name}[/bold]  seed {record.seed}  config {record.config_hash}")
     for group in ("data", "model", "optimizer", "scheduler", "trainer"):
         option = record.choices.get(group, "")
-        tree.add(f"[cyan]{group:9}[/cyan] [bold]{option}[/bold]  {_facts(group, record, classes)}")
+        tree.add(f"[cyan]{group:9}[/cyan] [bold]{option}[/bold]  {_facts(group, record)}")
     out = console()
     _print_label(record, out)
     out.print(tree)
     out.print(f"[cyan]batch[/cyan]     {batch_line(record)}")
     out.print(f"[cyan]schedule[/cyan]  {schedule}")
+    if "class_counts" not in record.data:
+        return
     # Names of classes and files may contain brackets, which are rich's markup.
     out.print(Text.assemble(("classes   ", "cyan"), classes_line(record.data)))
     for remark in record.data.get("remarks", ()):
@@ -75,11 +79,14 @@ def batch_line(record: RunRecord) -> str:
     )
 
 
-def schedule_line(schedule: Schedule, total: int, steps_per_epoch: int) -> str:
+def schedule_line(schedule: Schedule | None, total: int, steps_per_epoch: int) -> str:
     """Describe learning rate and momentum over the run by their first, most distant and last value."""
+    length = f"{_count(total, 'step')} = {total / steps_per_epoch:g} epochs x {steps_per_epoch}"
+    if schedule is None:
+        return f"{length}, learning rate as the module sets it"
     interval = max(1, total // 1000)
     points = {step: schedule.at(step, total) for step in [*range(0, total, interval), total - 1]}
-    parts = [f"{_count(total, 'step')} = {total / steps_per_epoch:g} epochs x {steps_per_epoch}"]
+    parts = [length]
     for name in ("lr", "momentum"):
         values = {step: point[name] for step, point in points.items() if name in point}
         if not values:
@@ -94,15 +101,17 @@ def schedule_line(schedule: Schedule, total: int, steps_per_epoch: int) -> str:
 
 
 def print_results(record: RunRecord, folder: Path) -> None:
-    """Print loss and accuracy of each set, the cost, the folder and, if interrupted, how to resume."""
+    """Print the metrics of each set, the cost, the folder and, if interrupted, how to resume."""
     out = console()
     _print_label(record, out)
     table = Table(title=f"{record.name}: {record.status}{f' ({record.reason})' if record.reason else ''}")
-    for column in ("set", "images", "loss", "accuracy"):
+    names = dict.fromkeys(name for values in record.metrics.values() for name in values)
+    for column in ("set", "items" if "batches" in record.data else "images", *names):
         table.add_column(column, justify="left" if column == "set" else "right")
     for split, values in record.metrics.items():
         size = record.data.get(split, "")
-        table.add_row(split, f"{size:,}", f"{values['loss']:.4f}", f"{100 * values['accuracy']:.2f} %")
+        cells = [_metric(name, values[name]) if name in values else "" for name in names]
+        table.add_row(split, f"{size:,}" if size else "", *cells)
     out.print(table)
     note = record.data.get("note")
     out.print(f"data      {record.data.get('name', '')}" + (f" ({note})" if note else ""))
@@ -134,42 +143,46 @@ class ProgressLines(pl.Callback):
     Without validation, each line describes an epoch's last training interval.
     """
 
-    def __init__(self, total_steps: int, epochs: int, validates: bool) -> None:
+    def __init__(self, progress: Progress, *, validates: bool) -> None:
+        self.progress = progress
         self.validates = validates
-        self.total_steps = total_steps
+        self.total_steps = progress.total_steps
+        epochs = -(-progress.total_steps // progress.plan.steps_per_epoch)
         self.every_n_epochs = max(1, -(-epochs // _LINES_OF_A_RUN))
         self.line = ""
         self.last_train: dict[str, float] = {}
         self._printed_epoch = 0
-        self.bar: Progress | None = None
-        self.task: TaskID | None = None
+        self.bar: rich_progress.Progress | None = None
+        self.task: rich_progress.TaskID | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar on a terminal."""
         if trainer.is_global_zero and sys.stdout.isatty():
-            self.bar = Progress(
-                TextColumn("step {task.completed}/{task.total}"),
-                BarColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.description}"),
+            self.bar = rich_progress.Progress(
+                rich_progress.TextColumn("step {task.completed}/{task.total}"),
+                rich_progress.BarColumn(),
+                rich_progress.TimeElapsedColumn(),
+                rich_progress.TimeRemainingColumn(),
+                rich_progress.TextColumn("{task.description}"),
                 console=console(),
             )
             self.bar.start()
-            self.task = self.bar.add_task("", total=self.total_steps, completed=trainer.global_step)
+            self.task = self.bar.add_task("", total=self.total_steps, completed=self.progress.steps_done)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Move the bar, without copying any value from the device."""
         if self.bar is not None and self.task is not None:
-            self.bar.update(self.task, completed=trainer.global_step, description=self.line)
+            self.bar.update(self.task, completed=self.progress.steps_done, description=self.line)
 
     def row(self, row: Mapping[str, float]) -> None:
         """Receive a row of metrics.csv and print a line if it ends an epoch."""
-        if "train/loss" in row:
-            self.last_train = dict(row)
+        if any(name.startswith("train/") for name in row):
+            self.last_train |= row
         epoch = round(row["epoch"])
         last = row["step"] >= self.total_steps
-        if "val/loss" in row or (not self.validates and (last or row["epoch"] == epoch)):
+        if any(name.startswith("val/") for name in row) or (
+            not self.validates and (last or row["epoch"] == epoch)
+        ):
             self.line = self._line(row)
             if self.bar is None and (
                 last or epoch >= self._printed_epoch + self.every_n_epochs or epoch <= 1
@@ -178,15 +191,13 @@ class ProgressLines(pl.Callback):
                 print(self.line, flush=True)
 
     def _line(self, row: Mapping[str, float]) -> str:
-        train = self.last_train
         parts = [f"epoch {row['epoch']:g}", f"step {row['step']}/{self.total_steps}"]
-        if train:
-            parts += [
-                f"lr {train['lr']:.3g}",
-                f"train {train['train/loss']:.3f} {100 * train['train/accuracy']:.1f} %",
-            ]
-        if "val/loss" in row:
-            parts.append(f"val {row['val/loss']:.3f} {100 * row['val/accuracy']:.1f} %")
+        if "lr" in self.last_train:
+            parts.append(f"lr {self.last_train['lr']:.3g}")
+        for split, values in (("train", self.last_train), ("val", row)):
+            found = {name: value for name, value in values.items() if name.startswith(f"{split}/")}
+            if found:
+                parts.append(" ".join([split, *(_short(name, value) for name, value in found.items())]))
         return "  ".join(parts)
 
     def stop(self) -> None:
@@ -211,11 +222,15 @@ def _print_label(record: RunRecord, out: Console) -> None:
         out.print(Text(f"*** {SMOKE} ***", style="bold red"))
 
 
-def _facts(group: str, record: RunRecord, classes: int) -> str:
+def _facts(group: str, record: RunRecord) -> str:
     sizes = record.data
     if group == "data":
         note = sizes.get("note")
-        counts = f"{sizes['train']:,} train, {sizes['val']:,} val, {sizes['test']:,} test, {classes} classes"
+        counts = f"{sizes['train']:,} train, {sizes['val']:,} val"
+        if sizes["test"]:
+            counts += f", {sizes['test']:,} test"
+        if "classes" in sizes:
+            counts += f", {sizes['classes']} classes"
         return counts + (f" [dim]({note})[/dim]" if note else "")
     node = {key: value for key, value in record.config[group].items() if not key.startswith("_")}
     if group == "trainer":  # only the keys that differ from the defaults, and the number of epochs
@@ -223,6 +238,21 @@ def _facts(group: str, record: RunRecord, classes: int) -> str:
         node = {key: value for key, value in node.items() if value != defaults.get(key)}
     pairs = " ".join(f"{key}={_value(value)}" for key, value in node.items() if value is not None)
     return f"{record.parameters['total']:,} parameters  {pairs}" if group == "model" else pairs
+
+
+def _metric(name: str, value: float) -> str:
+    return (
+        f"{100 * value:.2f} %" if is_share(name) else f"{value:.4f}" if abs(value) < 1e6 else f"{value:.3g}"
+    )
+
+
+def _short(name: str, value: float) -> str:
+    """Return a metric for a progress line; loss and accuracy go without their names."""
+    metric = name.partition("/")[2]
+    text = (
+        f"{100 * value:.1f} %" if is_share(metric) else f"{value:.3f}" if abs(value) < 1e6 else f"{value:.3g}"
+    )
+    return text if metric in ("loss", "accuracy") else f"{metric} {text}"
 
 
 def _value(value: Any) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,12 +16,9 @@ from tempo.record.read_file import MOST_TABLE_BYTES, open_regular, read_text
 from tempo.trainer.checkpoint_file import flush_to_disk
 
 FILE_NAME = "metrics.csv"
+STEP_COLUMNS = ("step", "epoch", "seconds", "lr", "momentum")
 COLUMNS = (
-    "step",
-    "epoch",
-    "seconds",
-    "lr",
-    "momentum",
+    *STEP_COLUMNS,
     "train/loss",
     "train/accuracy",
     "val/loss",
@@ -27,7 +26,7 @@ COLUMNS = (
     "test/loss",
     "test/accuracy",
 )
-_HEAD = ",".join(COLUMNS) + "\n"
+"""Columns of a classifier's file. Others start with STEP_COLUMNS and gain a column for each new metric."""
 _LONGEST_LINE = 1 << 16
 """Limit for reading a line, since a file of zeros has none; a row has some hundred bytes."""
 
@@ -42,8 +41,9 @@ class Written(NamedTuple):
 class MetricsFile:
     """Appends rows; `step` is the number of optimizer steps done, `seconds` the time spent in training."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, columns: tuple[str, ...] = COLUMNS) -> None:
         self.path = folder / FILE_NAME
+        self.columns = columns
         self._rows = 0
         self._sha256 = hashlib.sha256()
 
@@ -75,9 +75,9 @@ class MetricsFile:
                 "without its rows"
             ) from error
         lines = text[: text.rfind("\n") + 1].splitlines()  # the last line may have been cut by a kill
-        rows = [row for line in lines[1:] if (row := _row(line)) is not None]
+        rows = self._rows_in(lines)
         kept = [row for row in rows if int(row["step"]) <= steps_done]
-        kept = [row for row in kept if not row["val/loss"] or int(row["step"]) <= validated_step]
+        kept = [row for row in kept if not _is_validation(row) or int(row["step"]) <= validated_step]
         self._replace(kept)
         lost = (len(lines) - 1 - len(rows)) if saved is None else saved.rows - len(kept)
         if lost > 0:
@@ -92,7 +92,12 @@ class MetricsFile:
 
     def append(self, values: Mapping[str, float | int]) -> None:
         """Add one row; columns without a value stay empty."""
-        line = ",".join(repr(values[name]) if name in values else "" for name in COLUMNS) + "\n"
+        if added := tuple(name for name in values if name not in self.columns):
+            lines = read_text(self.path, MOST_TABLE_BYTES).splitlines()
+            rows = self._rows_in(lines)
+            self.columns += added
+            self._replace(rows)
+        line = ",".join(repr(values[name]) if name in values else "" for name in self.columns) + "\n"
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line)
         self._count(line)
@@ -103,11 +108,18 @@ class MetricsFile:
             flush_to_disk(self.path)
 
     def _replace(self, rows: list[dict[str, str]]) -> None:
-        lines = [",".join(row.values()) + "\n" for row in rows]
-        write_atomically(self.path, "".join([_HEAD, *lines]))
+        lines = [",".join(row.get(name, "") for name in self.columns) + "\n" for row in rows]
+        head = _head(self.columns)
+        write_atomically(self.path, "".join([head, *lines]))
         self._rows, self._sha256 = -1, hashlib.sha256()
-        for line in (_HEAD, *lines):
+        for line in (head, *lines):
             self._count(line)
+
+    def _rows_in(self, lines: list[str]) -> list[dict[str, str]]:
+        """Return the rows of a file's lines, and take over the columns of its head."""
+        columns = _columns_in(lines[0]) if lines else ()
+        self.columns += tuple(name for name in columns if name not in self.columns)
+        return [row for line in lines[1:] if (row := _row(line, columns)) is not None]
 
     def _count(self, line: str) -> None:
         self._rows += 1
@@ -117,10 +129,11 @@ class MetricsFile:
         """Cut the file after the saved rows, which are its beginning; return False if they are not."""
         if not self.path.exists():
             return False
-        found = hashlib.sha256()
+        found, head = hashlib.sha256(), b""
         with open_regular(self.path) as file:
             for _ in range(saved.rows + 1):
                 line = file.readline(_LONGEST_LINE)
+                head = head or line
                 if not line.endswith(b"\n"):
                     return False
                 found.update(line)
@@ -128,16 +141,32 @@ class MetricsFile:
         if found.hexdigest() != saved.sha256:
             return False
         os.truncate(self.path, size)
+        self.columns = _columns_in(head.decode())
         self._rows, self._sha256 = saved.rows, found
         return True
 
 
-def _row(line: str) -> dict[str, str] | None:
+def _head(columns: Iterable[str]) -> str:
+    """Return the head line; a metric's name may have a comma or a quote."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(columns)
+    return text.getvalue()
+
+
+def _columns_in(head: str) -> tuple[str, ...]:
+    return tuple(next(csv.reader([head]), ()))
+
+
+def _is_validation(row: Mapping[str, str]) -> bool:
+    return any(value for name, value in row.items() if name.startswith("val/"))
+
+
+def _row(line: str, columns: tuple[str, ...]) -> dict[str, str] | None:
     """Return the cells of a line by column, or None if they are not those of a row."""
     cells = line.split(",")
     try:
         numbers = [float(cell) for cell in cells if cell]
-        is_row = len(cells) == len(COLUMNS) and len(numbers) > 1 and int(cells[0]) >= 0
+        is_row = len(cells) == len(columns) and len(numbers) > 1 and int(cells[0]) >= 0
     except ValueError:
         return None
-    return dict(zip(COLUMNS, cells, strict=True)) if is_row else None
+    return dict(zip(columns, cells, strict=True)) if is_row else None

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
+from tempo.data.run_data_module import RunDataModule
 from tempo.distributed.collectives import mean_over_ranks
 from tempo.record.run_json import RunRecord
 from tempo.task.classifier import Classifier
 from tempo.task.lightning_internals import precision_of_tests
 from tempo.task.loss_window import Interval
-from tempo.trainer.metrics_csv import MetricsFile, Written
+from tempo.task.progress import Progress
+from tempo.trainer.metrics_csv import COLUMNS, STEP_COLUMNS, MetricsFile, Written
 from tempo.trainer.stopping_rules import DivergenceWatch
 
 log = logging.getLogger(__name__)
@@ -35,12 +36,22 @@ class Recorder(pl.Callback):
     """
 
     def __init__(
-        self, *, record: RunRecord, folder: Path, divergence: DivergenceWatch, compiles: bool
+        self,
+        *,
+        record: RunRecord,
+        folder: Path,
+        progress: Progress,
+        divergence: DivergenceWatch,
+        compiles: bool,
+        logs_metrics: bool,
     ) -> None:
         self.record = record
+        self.progress = progress
         self.folder = folder
         self.divergence = divergence
-        self.metrics_file = MetricsFile(folder)
+        self.logs_metrics = logs_metrics
+        """Whether loggers get the metrics from here; a user's module logs its own by `self.log`."""
+        self.metrics_file = MetricsFile(folder, COLUMNS if logs_metrics else STEP_COLUMNS)
         self.listeners: list[Listener] = []
         """Called with each row of metrics.csv, on rank 0."""
         self.train_seconds = 0.0
@@ -89,27 +100,25 @@ class Recorder(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the files and start the clock."""
         self._open(trainer)
-        assert isinstance(pl_module, Classifier)
-        self._evaluations_before = pl_module.evaluations
+        self._evaluations_before = self.progress.evaluations
         self.resume()
 
     def _open(self, trainer: pl.Trainer) -> None:
         if not trainer.is_global_zero or self._is_open:
             return
         self._is_open = True
-        if lost := self.metrics_file.start(trainer.global_step, self.validated_step, self._saved_rows):
+        if lost := self.metrics_file.start(self.progress.steps_done, self.validated_step, self._saved_rows):
             log.warning(lost)
             self.record.sessions[-1]["metrics_csv"] = lost
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Read the losses when an interval is complete."""
-        assert isinstance(pl_module, Classifier)
         if self._compiling:
-            self._end_compiling(trainer, pl_module)
-        if pl_module.window.due:
-            self.flush(trainer, pl_module)
+            self._end_compiling(pl_module)
+        if self.progress.window.due:
+            self.flush(trainer)
 
-    def _end_compiling(self, trainer: pl.Trainer, module: Classifier) -> None:
+    def _end_compiling(self, module: pl.LightningModule) -> None:
         """Count the first call in this process as compilation, waiting once for the device to finish."""
         if module.device.type == "cuda":
             torch.cuda.synchronize(module.device)
@@ -117,32 +126,33 @@ class Recorder(pl.Callback):
         self.pause()
         self.compile_seconds += self.train_seconds - before
         self.train_seconds = before
-        self.evaluations_compiling += module.evaluations - self._evaluations_before
+        self.evaluations_compiling += self.progress.evaluations - self._evaluations_before
         self._compiling = False
         self.resume()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock after reading the losses, which waits for the device to finish."""
-        assert isinstance(pl_module, Classifier)
         if trainer.state.fn == "fit":
-            self.close_interval(trainer, pl_module)
+            self.close_interval(trainer)
             self.pause()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the row of a validation and the record so far."""
-        assert isinstance(pl_module, Classifier)
-        self.validated_step = trainer.global_step
-        values = {name: pl_module.evaluated[name] for name in ("loss", "accuracy")}
+        self.validated_step = self.progress.steps_done
+        values = dict(self.progress.evaluated)
         self.record.metrics["val"] = values
-        self.write_row(trainer, pl_module, trainer.global_step, {f"val/{k}": v for k, v in values.items()})
+        self.write_row(trainer, self.validated_step, {f"val/{name}": value for name, value in values.items()})
         self.write_record(trainer)
         if trainer.state.fn == "fit":
             self.resume()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """End the current interval, so that each epoch ends with a row."""
-        assert isinstance(pl_module, Classifier)
-        self.close_interval(trainer, pl_module)
+        self.close_interval(trainer)
+        if found := self.progress.epoch_metrics:
+            self.record.metrics["train"] = {**self.record.metrics.get("train", {}), **found}
+            values = {f"train/{name}": value for name, value in found.items()}
+            self.write_row(trainer, self.progress.steps_done, values)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock and write the record."""
@@ -164,33 +174,40 @@ class Recorder(pl.Callback):
         """Start the training clock again."""
         self._since = time.perf_counter()
 
-    def flush(self, trainer: pl.Trainer, module: Classifier) -> None:
+    def flush(self, trainer: pl.Trainer) -> None:
         """Copy the losses to the host and write complete intervals; raise `Diverged` if the run diverged."""
         reduce = partial(mean_over_ranks, trainer.strategy) if trainer.world_size > 1 else None
-        first_step, losses, intervals = module.window.flush(reduce)
+        first_step, losses, intervals = self.progress.window.flush(reduce)
         for interval in intervals:
-            self._write_interval(trainer, module, interval)
+            self._write_interval(trainer, interval)
         self.divergence.look(first_step, losses)
 
-    def close_interval(self, trainer: pl.Trainer, module: Classifier) -> None:
+    def close_interval(self, trainer: pl.Trainer) -> None:
         """Read the losses and write the interval that an epoch's end or a validation cuts short."""
-        self.flush(trainer, module)
-        if (rest := module.window.close(trainer.global_step)) is not None:
-            self._write_interval(trainer, module, rest)
+        self.flush(trainer)
+        if (rest := self.progress.window.close(self.progress.steps_done)) is not None:
+            self._write_interval(trainer, rest)
 
-    def _write_interval(self, trainer: pl.Trainer, module: Classifier, interval: Interval) -> None:
-        self.record.metrics["train"] = {"loss": interval.loss, "accuracy": interval.accuracy}
-        values = {"train/loss": interval.loss, "train/accuracy": interval.accuracy}
-        values |= module.schedule.at(interval.steps_done - 1, module.total_steps)
-        self.write_row(trainer, module, interval.steps_done, values)
+    def _write_interval(self, trainer: pl.Trainer, interval: Interval) -> None:
+        found = {**interval.means, **self.progress.logged.pop(interval.steps_done, {})}
+        self.record.metrics["train"] = {**self.record.metrics.get("train", {}), **found}
+        values = {f"train/{name}": value for name, value in found.items()}
+        values |= self.progress.scheduled(interval.steps_done)
+        self.write_row(trainer, interval.steps_done, values)
 
-    def write_row(self, trainer: pl.Trainer, module: Classifier, step: int, values: dict[str, float]) -> None:
+    def write_row(self, trainer: pl.Trainer, step: int, values: dict[str, float]) -> None:
         """Add a row to metrics.csv and pass it to loggers and listeners."""
         if not trainer.is_global_zero:
             return
-        epoch = step / module.plan.steps_per_epoch
+        epoch = step / self.progress.plan.steps_per_epoch
         row = {"step": step, "epoch": epoch, "seconds": self.seconds, **values}
         self.metrics_file.append(row)
+        if not self.logs_metrics:
+            logged = trainer.callback_metrics
+            values = {
+                name: value for name, value in values.items() if name in ("lr", "momentum", "train/loss")
+            }
+            values = {name: value for name, value in values.items() if name not in logged}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=step)
         for listener in self.listeners:
@@ -198,18 +215,16 @@ class Recorder(pl.Callback):
 
     def write_record(self, trainer: pl.Trainer) -> None:
         """Update steps, epochs and speed in the record and replace run.json."""
-        module = trainer.lightning_module
-        assert isinstance(module, Classifier)
-        record = self.record
-        record.steps = trainer.global_step
-        record.evaluations = module.evaluations
-        record.epochs = trainer.global_step / module.plan.steps_per_epoch
+        record, progress = self.record, self.progress
+        record.steps = progress.steps_done
+        record.evaluations = progress.evaluations
+        record.epochs = progress.epochs_done
         record.seconds["train"] = self.seconds
         if self.compile_seconds:
             record.seconds["compile"] = self.compile_seconds
         counted = record.evaluations - self.evaluations_compiling
         if self.seconds:
-            record.images_per_second = counted * module.plan.total_batch_size / self.seconds
+            record.images_per_second = counted * progress.plan.total_batch_size / self.seconds
         if trainer.is_global_zero:
             record.write(self.folder)
 
@@ -221,16 +236,14 @@ class CurveOnTest(pl.Callback):
     these values, and the result of the run is still the test at its end.
     """
 
-    def __init__(
-        self, recorder: Recorder, batches: Iterable[tuple[Tensor, Tensor]], every_n_epochs: int
-    ) -> None:
+    def __init__(self, recorder: Recorder, data: RunDataModule, every_n_epochs: int) -> None:
         self.recorder = recorder
-        self.batches = batches
+        self.data = data
         self.every_n_epochs = every_n_epochs
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Evaluate the test images in the same way as the final test."""
-        assert isinstance(pl_module, Classifier)
+        assert isinstance(pl_module, Classifier)  # any other module is refused by `check_own_module`
         if (trainer.current_epoch + 1) % self.every_n_epochs:
             return
         self.recorder.pause()
@@ -238,10 +251,9 @@ class CurveOnTest(pl.Callback):
         pl_module.on_test_epoch_start()
         pl_module.eval()
         with torch.no_grad(), precision_of_tests(trainer):
-            for index, (images, labels) in enumerate(self.batches):
+            for index, (images, labels) in enumerate(self.data.test_dataloader()):
                 pl_module.test_step((images.to(pl_module.device), labels.to(pl_module.device)), index)
         pl_module.train()
-        found = pl_module.sums.close()
-        values = {f"test/{name}": found[name] for name in ("loss", "accuracy")}
-        self.recorder.write_row(trainer, pl_module, trainer.global_step, values)
+        values = {f"test/{name}": value for name, value in pl_module.sums.close().items()}
+        self.recorder.write_row(trainer, self.recorder.progress.steps_done, values)
         self.recorder.resume()

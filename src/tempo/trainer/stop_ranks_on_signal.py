@@ -10,7 +10,6 @@ import pytorch_lightning as pl
 
 from tempo.distributed.collectives import any_rank
 from tempo.distributed.interrupt_counter import StopSignals
-from tempo.task.classifier import Classifier
 from tempo.task.lightning_internals import is_last_chunk_of_epoch
 from tempo.trainer.checkpoints import Checkpoints
 
@@ -71,16 +70,19 @@ class StopOnSignal(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Save and stop if asked, except after an epoch's last chunk, which is validated first."""
-        if self.stop_after is not None and trainer.global_step >= self.stop_after:
+        if self.stop_after is not None and self.checkpoints.progress.steps_done >= self.stop_after:
             self.asked = self.asked or STOPPED_AFTER
-        if not is_last_chunk_of_epoch(trainer) and any_rank(trainer.strategy, bool(self.asked)):
-            self.checkpoints.save(trainer)
+        if self.checkpoints.progress.micro_batches_done or is_last_chunk_of_epoch(trainer):
+            return
+        if any_rank(trainer.strategy, bool(self.asked)):
+            if self.checkpoints.progress.is_exact:
+                self.checkpoints.save(trainer)
             self._stop()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop after the epoch's checkpoint is written, unless this was the last step anyway."""
-        assert isinstance(pl_module, Classifier)
-        if any_rank(trainer.strategy, bool(self.asked)) and trainer.global_step < pl_module.total_steps:
+        progress = self.checkpoints.progress
+        if any_rank(trainer.strategy, bool(self.asked)) and progress.steps_done < progress.total_steps:
             self._stop()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from tempo.distributed.collectives import any_rank
-from tempo.task.classifier import Classifier
+from tempo.task.progress import Progress
 from tempo.trainer.optuna_trial import Reporting, Trial
 
 
@@ -28,14 +28,16 @@ class DivergenceWatch:
     """Finds a loss that is not finite, or whose running mean is far above its best value.
 
     The bound is `factor x max(best, ln C)`. ln C is the loss of guessing among C classes; with it, a loss
-    near 0 may rise without alarm. The running mean is `s <- s + (loss - s) / 10`, and `best` is its lowest
+    near 0 may rise without alarm. If the module is no classifier (`num_classes=None`), the size of its first
+    loss takes the place of ln C. The running mean is `s <- s + (loss - s) / 10`, and `best` is its lowest
     value. With `factor=None`, only NaN and infinity count.
     """
 
     factor: float | None
-    num_classes: int
+    num_classes: int | None
     smoothed: float | None = None
     best: float = math.inf
+    first: float | None = None
 
     def look(self, first_step: int, losses: Sequence[float]) -> None:
         """Check the losses of the steps from `first_step` on; raise `Diverged` at the first out of bounds."""
@@ -44,25 +46,31 @@ class DivergenceWatch:
                 raise Diverged(first_step + offset, loss)
             self.smoothed = loss if self.smoothed is None else self.smoothed + (loss - self.smoothed) / 10
             self.best = min(self.best, self.smoothed)
-            bound = max(self.best, math.log(self.num_classes))
+            self.first = loss if self.first is None else self.first
+            floor = abs(self.first) if self.num_classes is None else math.log(self.num_classes)
+            bound = max(self.best, floor)
             if self.factor is not None and self.smoothed > self.factor * bound:
                 raise Diverged(first_step + offset, loss)
 
     def state_dict(self) -> dict[str, float | None]:
         """Return plain values for a checkpoint."""
-        return {"smoothed": self.smoothed, "best": self.best}
+        state = {"smoothed": self.smoothed, "best": self.best}
+        return state if self.num_classes is not None else {**state, "first": self.first}
 
     def load_state_dict(self, state: dict[str, float | None]) -> None:
         """Restore `state_dict`."""
         smoothed, best = state["smoothed"], state["best"]
         self.smoothed = None if smoothed is None else float(smoothed)
         self.best = math.inf if best is None else float(best)
+        self.first = state.get("first")
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
     """Lightning's early stopping, checked after each validation; a resumed run remembers that it stopped."""
 
-    def __init__(self, *, monitor: str, mode: str, patience: int, min_delta: float) -> None:
+    def __init__(
+        self, *, monitor: str, mode: str, progress: Progress, patience: int, min_delta: float
+    ) -> None:
         super().__init__(
             monitor=monitor,
             mode=mode,
@@ -71,6 +79,18 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
             # A resumed run may reach the end of an epoch before its first validation.
             check_on_train_epoch_end=False,
         )
+        self.metric, self.progress = monitor, progress
+
+    @property
+    def state_key(self) -> str:
+        """The key of this callback in a checkpoint, whatever name the module logs its metric under."""
+        return self._generate_state_key(monitor=self.metric, mode=self.mode)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check the metric under the name that the module has logged it with."""
+        name = self.metric.partition("/")[2]
+        self.monitor = self.progress.logged_as.get(name, self.metric)
+        super().on_validation_end(trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop at once if the run had stopped before it was killed; a checkpoint lacks `should_stop`."""
@@ -90,24 +110,25 @@ class Pruned(Exception):  # noqa: N818 - a decision, not an error
 class Pruning(pl.Callback):
     """Reports each validation to a search's study, and stops all ranks together if the pruner decides so.
 
-    `metric` is "loss" or "accuracy". Only rank 0 talks to the study.
+    `metric` is the name of a metric of the validation. Only rank 0 talks to the study.
     """
 
-    def __init__(self, trial: Trial, metric: str) -> None:
+    def __init__(self, trial: Trial, metric: str, progress: Progress) -> None:
         self.trial = trial
+        self.progress = progress
         self.metric = metric
         self.stop = False
         self._reporting = Reporting(trial)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the value and share the answer; after the last step there is nothing left to stop."""
-        assert isinstance(pl_module, Classifier)
         if trainer.state.fn != "fit":
             return
         stop = False
         if trainer.is_global_zero:
-            stop = self._reporting.report(trainer.current_epoch + 1, pl_module.evaluated[self.metric])
-        self.stop = any_rank(trainer.strategy, stop) and trainer.global_step < pl_module.total_steps
+            stop = self._reporting.report(trainer.current_epoch + 1, self.progress.evaluated[self.metric])
+        progress = self.progress
+        self.stop = any_rank(trainer.strategy, stop) and progress.steps_done < progress.total_steps
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop here, after the epoch's checkpoint is written."""

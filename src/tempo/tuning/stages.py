@@ -16,7 +16,7 @@ from tempo.errors import UserError
 from tempo.report.load_runs import Run
 from tempo.report.number_format import duration
 from tempo.run.build_data import build_data
-from tempo.run.build_network import build_network
+from tempo.run.build_network import build_model
 from tempo.tuning.budget import Budget
 from tempo.tuning.candidates import batch_sizes, learning_rates, momenta, number, weight_decays
 from tempo.tuning.choice import Candidate, Choice, choose, early_metric, score
@@ -52,16 +52,15 @@ class Procedure:
 
     def __post_init__(self) -> None:
         data = build_data(self.config)
-        if data.val is None:
+        if not data.has_val:
             raise UserError(NO_VALIDATION)
-        self.train_images = train_size_for_verdict(data) if self.settings.compare_seeds else len(data.train)
-        if self.train_images < len(data.train):
+        self.train_images = train_size_for_verdict(data) if self.settings.compare_seeds else data.items
+        if self.train_images < data.items:
             self.runs.set_override(f"data.train_size={self.train_images}")
             self.config = check(self.runs.config([])[0])
-        self.val_share = len(data.val) / len(data.test) / self.config.trainer.val_every_n_epochs
-        network = build_network(
-            self.config.model, self.config.seed, data.train.shape, len(data.train.classes)
-        )
+        of_test = data.sizes["val"] / max(1, data.sizes["test"])
+        self.val_share = of_test / self.config.trainer.val_every_n_epochs
+        network = build_model(self.config.model, self.config.seed, data.shape, len(data.classes))
         self.metric = early_metric(network)
         self.layers = sum(isinstance(module, nn.Conv2d | nn.Linear) for module in network.modules())
         self.smoke = self.config.scale == "smoke"

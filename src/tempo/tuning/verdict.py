@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from tempo.data.run_data_module import RunDataModule
 from tempo.errors import UserError
 from tempo.report.grouping import Setting
 from tempo.report.load_runs import Array, Run
 from tempo.report.number_format import mean_and_sd, metric_name
 from tempo.report.statistics import compare, statistics
-from tempo.run.build_data import Data
 from tempo.run.evaluate import evaluate_unused
 from tempo.tuning.choice import Candidate, Choice, choose
 
@@ -21,15 +21,14 @@ MOST_IMAGES = 10_000
 """Largest number of images for the verdict."""
 
 
-def train_size_for_verdict(data: Data) -> int:
+def train_size_for_verdict(data: RunDataModule) -> int:
     """Return the number of training images that leaves at least as many images unused as validation has.
 
     Raises:
         UserError: fewer images would be left for training than for validation.
     """
-    assert data.val is not None
-    images = len(data.val)
-    size = len(data.train) - max(0, images - data.unused)
+    images = data.sizes["val"]
+    size = data.items - max(0, images - data.unused)
     if size < images:
         raise UserError(
             f"{images} validation images and as many for the verdict leave only {size} for training; set "

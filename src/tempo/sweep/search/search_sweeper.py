@@ -18,6 +18,7 @@ from tempo.config.check import check
 from tempo.config.schema import RunConfig, key
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
+from tempo.record.metric_names import metric_mode
 from tempo.record.run_folder import SEARCH_FILE, check_beginning, quoted
 from tempo.sweep.base_sweeper import RunSweeper, Task, say
 from tempo.sweep.grid import Combination, Grid
@@ -78,7 +79,7 @@ class SearchSweeper(RunSweeper):
         self.refuse((*self.space.fixed, *self.space.keys))
         self._choose_folder(self._name())
         config = self._checked_config()
-        self.objective = config.objective
+        self.objective, self.mode = config.objective, metric_mode(config.objective, config.objective_mode)
         self.chosen_launcher = self._make_launcher()
         # Optuna loads NumPy, whose linear algebra would start threads, but launchers fork from this process.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -89,7 +90,7 @@ class SearchSweeper(RunSweeper):
             plan = study_module.Plan(
                 storage=storage_url(settings.storage, str(self.folder)),
                 study=self.study_name,
-                direction="minimize" if self.objective.endswith("loss") else "maximize",
+                direction="minimize" if self.mode == "min" else "maximize",
                 sampler=settings.sampler,
                 startup_trials=settings.startup_trials,
                 pruner=settings.pruner,

@@ -1,0 +1,96 @@
+"""What tempo reads of a user's DataLoader: its order, its items and its batches."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data.distributed import DistributedSampler
+
+from tempo.errors import UserError
+
+_REPLACED_SAMPLERS = (SequentialSampler, RandomSampler, DistributedSampler)
+"""Samplers that visit each item once: the run's own order does the same."""
+
+
+def listed(loaders: Any) -> list[Any]:
+    """Return the loaders that a hook of a data module returned: one, several or none."""
+    if loaders is None:
+        return []
+    if isinstance(loaders, Mapping):
+        return list(loaders.values())
+    return list(loaders) if isinstance(loaders, (list, tuple)) else [loaders]
+
+
+def is_stateful_stream(loader: Any) -> bool:
+    """Whether a loader is a stream that can say and take back its position."""
+    is_stream = not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset)
+    return is_stream and all(hasattr(loader, name) for name in ("state_dict", "load_state_dict", "__len__"))
+
+
+def check_order(loader: Any, name: str) -> None:
+    """Raise UserError unless the items of a training loader can be visited in the run's own order."""
+    remedy = "set data.resume=epoch to use the loader as it is, and save at the end of each epoch only"
+    if not isinstance(loader, DataLoader):
+        raise UserError(
+            f"data: train_dataloader() of {name} returns a {type(loader).__name__}, not a DataLoader, so its "
+            f"batches cannot be repeated when a run is resumed; return one DataLoader, or {remedy}"
+        )
+    if isinstance(loader.dataset, IterableDataset):
+        raise UserError(
+            f"data: the training set of {name} is an IterableDataset without state_dict and length, so its "
+            f"batches cannot be repeated when a run is resumed; {remedy}"
+        )
+    sampler = loader.sampler
+    own_batches = type(loader.batch_sampler) is not BatchSampler
+    if own_batches or not isinstance(sampler, _REPLACED_SAMPLERS) or _draws_with_replacement(sampler):
+        kind = type(loader.batch_sampler if own_batches else sampler).__name__
+        raise UserError(
+            f"data: the training loader of {name} has its own order ({kind}), which the run's order would "
+            f"replace; leave the sampler out, or {remedy}"
+        )
+    if len(loader.dataset) == 0:  # type: ignore[arg-type]
+        raise UserError(f"data: the training set of {name} has no items; choose another data=...")
+
+
+def _draws_with_replacement(sampler: Any) -> bool:
+    if not isinstance(sampler, RandomSampler):
+        return False
+    return sampler.replacement or sampler.num_samples != len(sampler.data_source)
+
+
+def with_dataset(loader: DataLoader[Any], dataset: Any, batch_size: int | None = None) -> DataLoader[Any]:
+    """Return a loader of another dataset with the same collate function, workers and batch size."""
+    if dataset is loader.dataset and batch_size is None:
+        return loader
+    workers = loader.num_workers
+    return DataLoader(
+        dataset,
+        batch_size=batch_size or loader.batch_size or 1,
+        collate_fn=loader.collate_fn,
+        num_workers=workers,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context if workers else None,
+        prefetch_factor=loader.prefetch_factor,
+    )
+
+
+def batches_of(loader: DataLoader[Any]) -> Sequence[Sequence[int]]:
+    """Return the indices of each batch of an evaluation: every item once, unless a sampler chooses."""
+    if type(loader.batch_sampler) is not BatchSampler:
+        return [list(batch) for batch in copy.copy(loader.batch_sampler) or ()]
+    sampler, size = loader.sampler, loader.batch_size or 1
+    whole = isinstance(sampler, _REPLACED_SAMPLERS)
+    indices = list(range(len(loader.dataset))) if whole else list(sampler)  # type: ignore[arg-type]
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
+
+
+def count_items(loader: Any) -> int:
+    """Return the number of items that an evaluation reads; 0 if it is unknown."""
+    if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset):
+        return sum(map(len, batches_of(loader)))
+    return 0

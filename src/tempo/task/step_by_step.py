@@ -1,0 +1,217 @@
+"""Train a user's LightningModule: each step's seed and schedule, and the values that it logs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from tempo.data.random_seeds import mixed_seed, seed_global_generators
+from tempo.distributed.collectives import all_gather_bytes
+from tempo.errors import UserError
+from tempo.scheduler.apply_to_optimizer import ScheduleAdapter
+from tempo.task.epoch_means import EpochMeans
+from tempo.task.lightning_internals import ends_an_epoch, finish_restart
+from tempo.task.progress import Progress
+from tempo.task.rank_buffers import average_buffers, load_buffers, save_buffers
+
+_TRAINING, _EVALUATION = 0, 1
+"""Streams of random numbers, which never overlap."""
+_SPLIT_PREFIX = re.compile(r"^(train|training|val|valid|validation|test)[/_]")
+_FORKED = re.compile(r"_(step|epoch)$")
+_SPLIT_SUFFIX = re.compile(r"[/_](train|val|test)$")
+
+
+class StepByStep(pl.Callback):
+    """Keeps the `Progress` of a module that trains itself, under automatic or manual optimization.
+
+    It comes first among the callbacks. Before each micro-batch it seeds the global generators from (seed,
+    rank, number of the micro-batch), so whatever the module draws is repeated when a run is resumed. Before
+    each optimizer step it writes the schedule's values into the optimizer, if the run has a schedule. A step
+    is one batch, or `plan.accumulate` batches under automatic optimization.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.adapter: ScheduleAdapter | None = None
+        self._losses: list[Tensor] = []
+        """Losses of the micro-batches of the step that is being taken."""
+        self._before: dict[str, Tensor] = {}
+        """What was logged before the running epoch or evaluation."""
+        self._means = EpochMeans()
+        self._missed: dict[str, float] = {}
+        """What was logged at the end of the epoch after which the resumed state was saved."""
+        self._of_evaluations: set[str] = set()
+        """Names under which evaluations log."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Connect the schedule with the optimizer."""
+        if (schedule := self.progress.schedule) is not None:
+            self.adapter = ScheduleAdapter(trainer.optimizers[0], schedule, self.progress.total_steps)
+        self._update_missed_schedulers(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember what was logged so far."""
+        self._before = dict(trainer.callback_metrics)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed the generators, and at the start of a step set learning rate and momentum."""
+        progress = self.progress
+        number = progress.steps_done * progress.plan.accumulate + progress.micro_batches_done
+        self._seed(pl_module, _TRAINING, number)
+        if self.adapter is not None and progress.micro_batches_done == 0:
+            self.adapter.apply(progress.steps_done)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count the micro-batch, and keep the step's loss."""
+        finish_restart(trainer)
+        self._means.add_restored(trainer)
+        progress = self.progress
+        loss = _loss_of(outputs)
+        if loss is not None:
+            self._losses.append(loss)
+        progress.micro_batches_done += 1
+        if progress.micro_batches_done < progress.plan.accumulate:
+            return
+        progress.micro_batches_done = 0
+        # Lightning divides each loss by the number of accumulated batches, so the sum is their mean.
+        values = {"loss": torch.stack(self._losses).sum()} if self._losses else self._logged(trainer)
+        self._losses = []
+        if not progress.window.names:
+            progress.window.start(tuple(values))
+        step, progress.steps_done = progress.steps_done, progress.steps_done + 1
+        progress.evaluations += 1
+        if missing := [name for name in progress.window.names if name not in values]:
+            raise UserError(
+                f"training_step of {type(pl_module).__name__} returned or logged {missing[0]} at its first "
+                f"step, but not at step {step}; return the loss at every step"
+            )
+        progress.window.add(step, *(values[name].view(1) for name in progress.window.names))
+        if progress.steps_done % progress.window.every_n_steps == 0:
+            progress.logged[progress.steps_done] = {
+                name: float(value) for name, value in self._logged(trainer).items() if name not in values
+            }
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the metrics that Lightning averaged over the epoch."""
+        found = self._logged(trainer).items()
+        self.progress.epoch_metrics = {
+            name: float(value) for name, value in found if name not in self.progress.window.names
+        }
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Seed the generators, average running statistics over ranks, and remember what was logged."""
+        average_buffers(pl_module)
+        self._seed(pl_module, _EVALUATION, self.progress.steps_done)
+        self._kept, self._before = self._before, dict(trainer.callback_metrics)
+
+    on_test_start = on_validation_start
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the metrics that the evaluation logged; with several ranks, those of rank 0."""
+        raw = {name: float(value) for name, value in self._new(trainer).items()}
+        self._of_evaluations |= raw.keys()
+        if trainer.world_size > 1:
+            # A metric that is logged without sync_dist differs between ranks, which must decide alike.
+            texts = all_gather_bytes(json.dumps(raw).encode(), trainer.strategy.root_device)
+            raw = json.loads(texts[0])
+        self.progress.logged_as = _unsplit_names(raw)
+        self.progress.evaluated = {name: raw[key] for name, key in self.progress.logged_as.items()}
+        self._before = self._kept
+
+    on_test_end = on_validation_end
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save the running statistics of each rank, what was logged, and the means of the running epoch."""
+        save_buffers(pl_module, checkpoint)
+        checkpoint["logged"] = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        checkpoint["of_evaluations"] = sorted(self._of_evaluations)
+        if not ends_an_epoch(checkpoint):
+            checkpoint["epoch_means"] = self._means.state_dict(trainer, pl_module)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Restore this rank's running statistics: the module has loaded those of rank 0 by now."""
+        load_buffers(pl_module, checkpoint)
+        self._of_evaluations = set(checkpoint["of_evaluations"])
+        self._means.load_state_dict(checkpoint.get("epoch_means", {}), pl_module)
+        self._missed = checkpoint["logged"] if ends_an_epoch(checkpoint) else {}
+        buffers = dict(pl_module.named_buffers())
+        with torch.no_grad():
+            for name in checkpoint.get("buffers_of_ranks", {}):
+                buffers[name].copy_(checkpoint["state_dict"][name])
+
+    def _update_missed_schedulers(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Update the schedulers that react to a metric if the resumed state was saved at an epoch's end.
+
+        Lightning updates them after the hooks in which states are saved, and not again after a resume.
+        """
+        for config in trainer.lr_scheduler_configs if self._missed else ():
+            is_due = config.interval == "epoch" and trainer.current_epoch % config.frequency == 0
+            if (
+                config.reduce_on_plateau
+                and is_due
+                and (value := self._missed.get(str(config.monitor))) is not None
+            ):
+                module.lr_scheduler_step(config.scheduler, value)
+        self._missed = {}
+
+    def _seed(self, module: pl.LightningModule, stream: int, number: int) -> None:
+        plan = self.progress.plan
+        seed = mixed_seed(plan.seed, plan.rank, stream, number)
+        seed_global_generators(seed)
+        if module.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def _new(self, trainer: pl.Trainer) -> dict[str, Tensor]:
+        """Return what was logged since `_before`, by Lightning's names; each value is a new tensor."""
+        logged = trainer.callback_metrics
+        return {name: value for name, value in logged.items() if self._before.get(name) is not value}
+
+    def _logged(self, trainer: pl.Trainer) -> dict[str, Tensor]:
+        """Return what training logged, by names without the split.
+
+        Lightning adds `_step` and `_epoch` to the name of a value that is logged as both.
+        """
+        found = {
+            name: value for name, value in self._new(trainer).items() if name not in self._of_evaluations
+        }
+        names = _unsplit_names(
+            name for name in found if not _FORKED.search(name) or _FORKED.sub("", name) not in found
+        )
+        return {name: found[key] for name, key in names.items()}
+
+
+def _loss_of(outputs: Any) -> Tensor | None:
+    """Return the loss that `training_step` returned, if it returned one."""
+    loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+    return loss.detach().float() if isinstance(loss, Tensor) and loss.numel() == 1 else None
+
+
+def _unsplit_names(logged: Iterable[str]) -> dict[str, str]:
+    """Return `{"mse": "val/mse"}`: each name without its split -> the name under which it was logged.
+
+    If two names differ only by the split, the second keeps its own.
+    """
+    names: dict[str, str] = {}
+    for key in logged:
+        name = _SPLIT_SUFFIX.sub("", _SPLIT_PREFIX.sub("", key))
+        names[key if name in names else name] = key
+    return names
