@@ -118,6 +118,8 @@ class MetricsFile:
     def _rows_in(self, lines: list[str]) -> list[dict[str, str]]:
         """Return the rows of a file's lines, and take over the columns of its head."""
         columns = _columns_in(lines[0]) if lines else ()
+        if not set(self.columns) <= set(columns):  # the head is damaged
+            columns = self.columns
         self.columns += tuple(name for name in columns if name not in self.columns)
         return [row for line in lines[1:] if (row := _row(line, columns)) is not None]
 
