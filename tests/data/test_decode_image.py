@@ -108,7 +108,7 @@ def test_the_background_is_recorded_and_its_key_is_checked(tmp_path: Path) -> No
 
     root = two_classes(tmp_path, save)
     train, _ = load(root, background="#102030")
-    assert any("8 images are transparent" in line and "#102030" in line for line in train.remarks)
+    assert any("transparent images: 8" in line and "#102030" in line for line in train.remarks)
     assert train.reading["transparent"] == 8
     assert train.images[0].float().std() > 0
     with pytest.raises(
@@ -198,7 +198,7 @@ def test_further_frames_are_said(suffix: str, tmp_path: Path) -> None:
 
     train, _ = load(two_classes(tmp_path, save))
     assert train.reading["more_frames"] == 2
-    assert any("2 files have several frames or pages, of which the first" in line for line in train.remarks)
+    assert any("files with several frames or pages: 2, of which the first" in line for line in train.remarks)
 
 
 def test_the_first_frame_is_read(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_images_of_one_colour_are_counted(tmp_path: Path) -> None:
         Image.fromarray(pixels).save(path.with_suffix(".png"))
 
     train, _ = load(two_classes(tmp_path, save))
-    assert train.remarks == ("1 images have only one colour (first: cat/0.png)",)
+    assert train.remarks == ("images of one colour: 1 (first: cat/0.png)",)
 
 
 def jpeg_with_tags(path: Path, *tags: bytes) -> np.ndarray:

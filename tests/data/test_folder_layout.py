@@ -184,6 +184,6 @@ def test_folders_next_to_the_splits_are_said(tmp_path: Path) -> None:
     train, _ = load(tmp_path / "pets")
     assert len(train) == 8
     (line,) = train.remarks
-    assert line.startswith("8 files are left out: ")
+    assert line.startswith("files left out: 8 (")
     for part in ("3 in extra/", "3 in seg_pred/", "2 next to the class folders"):
         assert part in line

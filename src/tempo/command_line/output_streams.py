@@ -64,7 +64,7 @@ def _outliving(stream: TextIO | None, number: int) -> TextIO:
     return io.TextIOWrapper(
         raw if stream.write_through else io.BufferedWriter(raw),
         encoding=stream.encoding,
-        errors=stream.errors,
+        errors="backslashreplace",  # an ASCII locale cannot write every name of a class or a file
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )

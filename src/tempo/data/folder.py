@@ -148,47 +148,43 @@ def _remarks(
     if "val" in listing.sizes and "test" not in listing.sizes:
         yield f"there is no test folder: data.test_size={test_size} of the training images are for the test"
     if listing.left_out:
-        parts = [f"{count} {_reason(reason)}" for reason, count in listing.left_out.most_common()]
-        yield f"{sum(listing.left_out.values())} files are left out: {', '.join(parts)}"
+        parts = [f"{count} {reason}" for reason, count in listing.left_out.most_common()]
+        yield f"files left out: {sum(listing.left_out.values())} ({', '.join(parts)})"
     yield from _losses(losses, how)
     if duplicates.first_shared is not None:
         pair = _pair(listing, duplicates.first_shared)
         yield (
-            f"{duplicates.shared} images are both in the training set and in another one "
-            f"({pair}), so results are too good"
+            f"images both in the training set and in another one: {duplicates.shared} ({pair}), so results "
+            "are too good"
         )
     if duplicates.first_of_two_classes is not None:
         pair = _pair(listing, duplicates.first_of_two_classes)
-        yield f"{duplicates.of_two_classes} images are in two classes ({pair})"
+        yield f"images in two classes: {duplicates.of_two_classes} ({pair})"
     if duplicates.within_training:
-        yield f"{duplicates.within_training} training images repeat another one"
+        yield f"training images that repeat another one: {duplicates.within_training}"
 
 
 def _pair(listing: Listing, indices: tuple[int, int]) -> str:
     return " = ".join(shown(listing.files[index].name) for index in indices)
 
 
-def _reason(reason: str) -> str:
-    return f"{reason} files" if reason.startswith(".") else reason
-
-
 def _losses(losses: Losses, how: Decoding) -> Iterator[str]:
     first: dict[str, Any] = losses.first
     if losses.transparent:
         colour = "#{:02x}{:02x}{:02x}".format(*how.background)
-        yield f"{losses.transparent} images are transparent: laid on data.background ({colour})"
+        yield f"transparent images: {losses.transparent}, laid on data.background ({colour})"
     if losses.values is not None:
         low, high = losses.values
-        yield f"{losses.deep} images have more than 8 bits: values {low:g} .. {high:g} became 0 .. 255"
+        yield f"images with more than 8 bits: {losses.deep}, whose values {low:g} .. {high:g} became 0 .. 255"
     if losses.lost_low_bits:
         yield (
-            f"{losses.lost_low_bits} colour images have 16 bits, of which the upper 8 are read "
+            f"colour images of 16 bits: {losses.lost_low_bits}, of which the upper 8 are read "
             f"(first: {first['lost_low_bits']}); convert them to PNG to scale them by the values they use"
         )
     if losses.more_frames:
         yield (
-            f"{losses.more_frames} files have several frames or pages, of which the first is read "
+            f"files with several frames or pages: {losses.more_frames}, of which the first is read "
             f"(first: {first['more_frames']})"
         )
     if losses.constant:
-        yield f"{losses.constant} images have only one colour (first: {first['constant']})"
+        yield f"images of one colour: {losses.constant} (first: {first['constant']})"

@@ -105,7 +105,7 @@ def is_split_name(name: str) -> bool:
 
 def _role(name: str) -> tuple[str, tuple[str, ...]] | None:
     """Return the split that a name names, and its other words; None if it names none or two."""
-    words = [word.lower() for word in _WORD.findall(_CAMEL.sub(" ", shown(name)))]
+    words = [word.lower() for word in _WORD.findall(_CAMEL.sub(" ", name))]
     roles = [next((role for role, form in _ROLE.items() if form.fullmatch(word)), None) for word in words]
     found = {role for role in roles if role is not None}
     if found == {"train", "val"}:  # train_val is for training; its owner tests on something else

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,21 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from tempo.report.fallback_fonts import fonts_for
 from tempo.report.load_runs import read_curves
 
 MOST_CLASSES_WITH_NUMBERS = 20
 PLAIN_TEXT: Any = {"text.parse_math": False}  # a class may be named $x$
 
 
-@mpl.rc_context(PLAIN_TEXT)
 def draw_curves(metrics_file: Path, path: Path, title: str) -> None:
     """Draw loss, accuracy, learning rate and momentum by epoch, from a metrics.csv."""
-    columns = read_curves(metrics_file)
+    fonts = fonts_for([title])
+    with mpl.rc_context(PLAIN_TEXT | {"font.family": list(fonts.families)}):
+        _curves(read_curves(metrics_file), path, fonts.drawable(title))
+
+
+def _curves(columns: Mapping[str, np.ndarray], path: Path, title: str) -> None:
     figure = Figure(figsize=(9, 6), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True).ravel()
     for axes, name in zip(panels, ("loss", "accuracy"), strict=False):
@@ -46,10 +51,16 @@ def draw_curves(metrics_file: Path, path: Path, title: str) -> None:
     figure.savefig(path, dpi=120)
 
 
-@mpl.rc_context(PLAIN_TEXT)
 def draw_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, title: str) -> None:
     """Draw test images by true class (rows) and predicted class (columns); `counts` are integers `[C, C]`."""
-    n = len(classes)
+    named = classes if len(classes) <= MOST_CLASSES_WITH_NUMBERS else []
+    fonts = fonts_for([title, *named])
+    with mpl.rc_context(PLAIN_TEXT | {"font.family": list(fonts.families)}):
+        _confusion(counts, fonts.labels(named), path, fonts.drawable(title))
+
+
+def _confusion(counts: np.ndarray, classes: Sequence[str], path: Path, title: str) -> None:
+    n = len(counts)
     side = min(12.0, 3.0 + 0.4 * n)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
@@ -57,7 +68,7 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, title
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, label="share of the true class")
     axes.set(xlabel="predicted", ylabel="true", title=title)
-    if n <= MOST_CLASSES_WITH_NUMBERS:
+    if classes:
         axes.set_xticks(range(n), classes, rotation=90 if max(map(len, classes)) > 3 else 0)
         axes.set_yticks(range(n), classes)
         for row, column in np.argwhere(counts > 0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 
@@ -32,6 +33,9 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in _IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler) and isinstance(handler.stream, io.TextIOWrapper):
+            handler.stream.reconfigure(errors="backslashreplace")  # for names in an ASCII locale
 
 
 def set_numerics(*, deterministic: bool, matmul_precision: str) -> None:
