@@ -108,6 +108,7 @@ def units(network: nn.Module, least: int) -> list[nn.Module]:
     seen: set[int] = set()
 
     def parameters_left(module: nn.Module) -> int:
+        # A network may use one module in several places.
         if id(module) in seen:
             return 0
         seen.add(id(module))

@@ -75,6 +75,7 @@ def position() -> Position | None:
     if "LOCAL_RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return None
     world_size = int(os.environ["WORLD_SIZE"])
+    # `none` is torchrun's default, so it does not tell one group from another.
     elastic = os.environ.get("TORCHELASTIC_RUN_ID", "none")
     slurm = "_".join(os.environ[key] for key in ("SLURM_JOB_ID", "SLURM_STEP_ID") if key in os.environ)
     return Position(

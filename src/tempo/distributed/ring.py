@@ -53,11 +53,6 @@ class RingStrategy(HookedDDPStrategy):
     """All-reduce: a ring or tree on NCCL; gloo picks its own algorithm."""
 
     def register_hook(self, network: DistributedDataParallel) -> None:
-        """Use the backend's all-reduce."""
-        use_all_reduce(network, self.compress)
-
-
-def use_all_reduce(network: DistributedDataParallel, compress: Compress | None) -> None:
-    """Average gradients with the backend's all-reduce, in their own type or compressed to two bytes each."""
-    if compress is not None:
-        network.register_comm_hook(None, _RING_HOOKS[compress])
+        """Keep DDP's all-reduce, or have it send gradients of two bytes per element."""
+        if self.compress is not None:
+            network.register_comm_hook(None, _RING_HOOKS[self.compress])

@@ -41,7 +41,9 @@ RC: Any = {
     "lines.linewidth": 1.5,
     "lines.markersize": 4.5,
     "text.parse_math": False,  # a run may be named $x$
+    # Text as outlines: the same where the font is not installed.
     "svg.fonttype": "path",
+    # Without a salt, the ids in an SVG are random.
     "svg.hashsalt": "tempo",
     "path.simplify": True,
 }

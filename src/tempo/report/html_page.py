@@ -114,6 +114,7 @@ def sortable(table: Table, page: Path | None = None) -> str:
 def _cell(cell: Cell, page: Path | None) -> str:
     text = escape(cell.text)
     if cell.folder is not None and page is not None and cell.folder.drive == page.resolve().drive:
+        # Within one drive: on Windows, no relative path leads to another.
         link = quote(Path(os.path.relpath(cell.folder, page.resolve().parent)).as_posix())
         text = f'<a href="{escape(link)}/">{text}</a>'
     if cell.sort is None:

@@ -166,6 +166,7 @@ def _run_folders(top: Path, sweeps: dict[Path, Sweep | None], found: Collection)
         if folder not in sweeps:
             sweeps[folder] = _read_sweep(folder, found)
         if FILE_NAME in files or CURVES_FILE in files or ".hydra" in inner:
+            # A run has no runs inside.
             inner.clear()
             yield folder
         inner[:] = sorted(set(inner) - INSIDE_A_RUN)

@@ -49,6 +49,7 @@ def markdown(table: Table) -> str:
 
 def escaped(text: str) -> str:
     """Escape text so that Markdown shows it as it is."""
+    # The backslash comes first, or it would escape those of the others.
     for character in "\\`*_<>|[]":
         text = text.replace(character, f"\\{character}")
     return " ".join(text.split())

@@ -64,6 +64,7 @@ def _confusion(counts: np.ndarray, classes: Sequence[str], path: Path, title: st
     side = min(12.0, 3.0 + 0.4 * n)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
+    # At least 1: a class may have no test images.
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, label="share of the true class")

@@ -56,6 +56,7 @@ class Target:
         good = values >= self.value if more_is_better(self.metric) else values <= self.value
         if not good.any():
             return None
+        # argmax of booleans is the first that is true.
         step = float(steps[np.argmax(good)])
         found = {"step": step}
         for column in ("epoch", "seconds"):

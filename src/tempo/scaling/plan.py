@@ -183,6 +183,7 @@ def run_values(
         "data": data,
         "trainer": {**values["trainer"], **trainer},
         "server": server_of(values["server"], method),
+        # There are no validation images, by which it would be chosen otherwise.
         "objective": "test/accuracy",
         "checkpoint": {**values["checkpoint"], "select": "last"},
         "divergence": {"factor": None},  # labels are random, so the loss may rise; only speed matters

@@ -69,6 +69,7 @@ class GridSweeper(RunSweeper):
         for job, resume in tasks:
             if not resume:
                 self._make_room(job)
+        # Before any job starts: a report then knows of those that were killed before their first record.
         write_sweep(self.folder, sys.argv, grid.keys, jobs)
         try:
             if tasks:

@@ -43,6 +43,7 @@ class Progress:
         left = self.total - self.ended
         if not left:
             return line
+        # Towards the end there are fewer jobs than could run at the same time.
         rounds = left / min(self.n_at_once, left)
         return f"{line}; {duration(rounds * sum(self.seconds) / len(self.seconds))} left"
 

@@ -198,6 +198,7 @@ class SlurmLauncher(IsolatingLauncher):
         for job in jobs:
             by_layout.setdefault(job.layout, []).append(job)
             for task in range(job.n_tasks):
+                # Left by an earlier command, it would count as this one's.
                 outcome_file(self.folder, job.slug, task).unlink(missing_ok=True)
         size = largest_array() if jobs else 1
         for alike in by_layout.values():

@@ -209,6 +209,7 @@ class SearchSweeper(RunSweeper):
                 continue
             if need == "run":
                 self._make_room(job)
+            # Before the job starts: a report then knows of one that was killed before its first record.
             write_sweep(self.folder, sys.argv, self.space.keys, list(self.jobs.values()))
             yield job, need == "resume"
 
@@ -220,6 +221,7 @@ class SearchSweeper(RunSweeper):
             yield drawn
         self.study.queue_failed()
         while self.failed_in_a_row < self.settings.max_failures:
+            # Trials that still run count as well: with several at a time there would be too many.
             if len(taken | self.study.numbers_with_result()) >= self.settings.n_trials:
                 return
             drawn = self.study.draw()
