@@ -24,6 +24,10 @@ _IGNORED_WARNINGS = (
     ".*srun. command is available.*",
     # data.val_size=0 asks for this.
     ".*have no `val_dataloader`.*",
+    # The number of workers is the user's choice.
+    ".*does not have many workers.*",
+    # Rows of metrics.csv also end with each epoch.
+    ".*smaller than the logging interval.*",
 )
 
 

@@ -1,0 +1,216 @@
+"""A user's LightningModule and data: trained, resumed to the bit, evaluated, and refused in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tempo.config.check import check
+from tempo.config.run_length import schedule_of
+from tempo.config.schema import RunConfig
+from tempo.errors import UserError
+from tempo.paths import ROOT
+from tempo.record.run_json import RunRecord
+from tempo.run.evaluate import evaluate
+from tempo.run.run_request import RunRequest
+from tempo.run.train import run
+from tests import own_modules
+from tests.conftest import Trained
+from tests.jobs import compose_job
+
+OWN = ("optimizer=own", "scheduler=own", "objective=val/mse")
+Train = Callable[..., Trained]
+
+
+def own_config(model: Any, data: Any, *overrides: str) -> RunConfig:
+    """The configuration of a job whose model and data are nodes of a user."""
+    fixed = ["trainer=cpu", "trainer.threads=1", "trainer.log_every_n_steps=7", "trainer.epochs=3"]
+    values, _ = compose_job([*fixed, "data.total_batch_size=16", *overrides])
+    common = {key: values["data"][key] for key in values["data"] if key not in ("_target_", "train_images")}
+    data = {"_target_": f"tests.own_modules.{data}"} if isinstance(data, str) else data
+    model = {"_target_": f"tests.own_modules.{model}"} if isinstance(model, str) else model
+    return check({**values, "model": model, "data": {**common, **data} if data else values["data"]})
+
+
+@pytest.fixture
+def train_own(tmp_path: Path) -> Iterator[Train]:
+    def train(
+        model: Any, data: Any, *overrides: str, folder: str = "run", stop_after: int | None = None
+    ) -> Trained:
+        path = tmp_path / folder
+        path.mkdir(exist_ok=True)
+        more = [f"resume={path}"] if (path / "run.json").exists() else []
+        config = own_config(model, data, *overrides, *more)
+        request = RunRequest(config=config, folder=path, overrides=[], choices={}, stop_after=stop_after)
+        return Trained(path, run(request))
+
+    threads = torch.get_num_threads()
+    yield train
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
+
+
+def test_a_module_with_its_own_optimizer_is_trained_recorded_and_evaluated(
+    train_own: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_modules.Tabular.asked_for_test = 0
+    trained = train_own("Regression", "Tabular", *OWN)
+    record = trained.record
+    assert (record.status, record.steps, record.objective["mode"]) == ("completed", 60, "min")
+    assert record.metrics["val"].keys() == record.metrics["test"].keys() == {"mse"}
+    assert (
+        record.objective["value"]
+        == record.metrics["val"]["mse"]
+        == min(row["val/mse"] for row in trained.rows() if "val/mse" in row)
+    )
+    assert own_modules.Tabular.asked_for_test == 1
+    columns = {name for row in trained.rows() for name in row}
+    assert columns == {"step", "epoch", "seconds", "train/loss", "train/mse", "val/mse"}
+    for reader in ("tempo.run.evaluate", "tempo.config.recorded_config"):  # as if conf/ named both classes
+        monkeypatch.setattr(f"{reader}.check_foreign_config", lambda config: None)
+    again = evaluate(trained.folder)
+    assert again.metrics == record.metrics["test"]
+    assert again.against_record == "the record's numbers"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stopped_run_ends_in_the_same_bits_and_rows(train_own: Train, workers: int) -> None:
+    data = {"_target_": "tests.own_modules.Tabular", "num_workers": workers}
+    whole = train_own("Regression", "Tabular", *OWN, folder="whole")
+    # 20 and 40 are ends of epochs, where the scheduler that reacts to the validation is updated.
+    stops = (20, 27, 40) if workers == 0 else (27,)
+    for stop in stops:
+        stopped = train_own("Regression", data, *OWN, folder=f"stop{stop}", stop_after=stop)
+        assert (stopped.record.status, stopped.record.steps) == ("interrupted", stop)
+        resumed = train_own("Regression", data, *OWN, folder=f"stop{stop}")
+        assert resumed.record.weights_sha256 == whole.record.weights_sha256
+        assert resumed.record.metrics == whole.record.metrics
+        assert resumed.curves() == whole.curves()
+
+
+def test_a_module_without_an_optimizer_gets_the_run_s_with_its_schedule(train_own: Train) -> None:
+    how = (
+        "optimizer=adam", "scheduler=onecycle", "scheduler.max_lr=0.05", "objective=val/mse",
+        "trainer.gradient_clip=1", "trainer.accumulate=2",
+    )  # fmt: skip
+    whole = train_own("Bare", "Tabular", *how, folder="whole")
+    rates = {int(row["step"]): row["lr"] for row in whole.rows() if "lr" in row}
+    schedule = schedule_of(own_config("Bare", "Tabular", *how))
+    assert whole.record.steps == 60
+    assert rates == {step: schedule.at(step - 1, 60)["lr"] for step in rates}
+    train_own("Bare", "Tabular", *how, folder="stopped", stop_after=33)
+    resumed = train_own("Bare", "Tabular", *how, folder="stopped")
+    assert resumed.record.weights_sha256 == whole.record.weights_sha256
+
+
+def test_a_gan_of_ten_batches_has_ten_steps(train_own: Train) -> None:
+    how = (
+        "optimizer=own",
+        "scheduler=own",
+        "objective=val/distance",
+        "objective_mode=min",
+        "trainer.epochs=1",
+    )
+    data = {"_target_": "tests.own_modules.Tabular", "items": 160}
+    whole = train_own("Gan", data, *how, "trainer.log_every_n_steps=5", folder="whole")
+    assert whole.record.steps == 10
+    assert whole.record.metrics["train"].keys() == {"g_loss", "d_loss"}
+    assert "test" not in whole.record.metrics
+    train_own("Gan", data, *how, "trainer.log_every_n_steps=5", folder="stopped", stop_after=4)
+    resumed = train_own("Gan", data, *how, "trainer.log_every_n_steps=5", folder="stopped")
+    assert resumed.record.weights_sha256 == whole.record.weights_sha256
+    assert resumed.curves() == whole.curves()
+
+
+def test_a_module_of_a_user_trains_on_images_of_tempo(train_own: Train) -> None:
+    trained = train_own("ImageModule", None, "optimizer=adam", "objective=val/acc", "optimizer.lr=0.03")
+    assert trained.record.steps == 240
+    assert trained.record.metrics["val"].keys() == {"loss", "acc"}
+    assert trained.record.metrics["test"]["acc"] > 0.5
+
+
+def test_a_function_may_return_datasets_and_validation_is_cut_from_them(train_own: Train) -> None:
+    trained = train_own(
+        "Pairs", {"_target_": "tests.own_modules.datasets"}, "optimizer=adam", "objective=val/mse"
+    )
+    data = trained.record.data
+    assert (data["train"], data["val"], data["test"]) == (115, 13, 32)
+    assert (data["identity"], data["batches"]) == ("whole", "exact")
+
+
+@pytest.mark.parametrize("has_state", [False, True])
+def test_streams_resume_at_their_position_or_at_the_epoch_s_start(train_own: Train, has_state: bool) -> None:
+    data = {"_target_": "tests.own_modules.Streamed", "has_state": has_state}
+    how = (*OWN, *(() if has_state else ("data.resume=epoch", "trainer.limit_train_steps=4")))
+    whole = train_own("Regression", data, *how, folder="whole")
+    assert (whole.record.steps, whole.record.data["batches"]) == (12, "exact" if has_state else "own")
+    stopped = train_own("Regression", data, *how, folder="stopped", stop_after=6)
+    assert stopped.record.status == "interrupted"
+    resumed = train_own("Regression", data, *how, folder="stopped")
+    assert resumed.record.weights_sha256 == whole.record.weights_sha256
+
+
+REFUSED = [
+    ("Idle", "Tabular", OWN, "has no training_step|without training_step"),
+    ("Silent", "Tabular", OWN, "objective=val/mse is not logged"),
+    ("Regression", "Tabular", ("objective=val/mse",), "set optimizer=own scheduler=own"),
+    ("Bare", "Tabular", OWN, "set optimizer=adam scheduler=constant"),
+    ("Regression", "Weighted", OWN, "WeightedRandomSampler.*data.resume=epoch"),
+    ("Regression", "Streamed", OWN, "IterableDataset.*data.resume=epoch"),
+    ("Regression", "Tabular", (*OWN, "objective=val/nope", "objective_mode=min"), "set objective=val/mse"),
+    ("Regression", "Tabular", (*OWN, "ema.decay=0.9"), "set ema.decay=null"),
+    ("Gan", "Tabular", (*OWN, "trainer.accumulate=2"), "set trainer.accumulate=1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "overrides", "line"), REFUSED, ids=[f"{m}-{d}-{o[-1]}" for m, d, o, _ in REFUSED]
+)
+def test_what_cannot_be_trained_is_one_line(
+    train_own: Train, model: str, data: str, overrides: tuple[str, ...], line: str
+) -> None:
+    with pytest.raises(UserError, match=line):
+        train_own(model, data, *overrides, "trainer.epochs=1")
+
+
+def test_an_item_that_raises_is_named_and_the_run_goes_on_once_it_is_mended(
+    train_own: Train, tmp_path: Path
+) -> None:
+    data = {"_target_": "tests.own_modules.Tabular", "fails_at": 17}
+    for workers in (0, 2):
+        with pytest.raises(UserError, match=r"item 17 of the training set \(Drawing\).*this file is torn"):
+            train_own("Regression", {**data, "num_workers": workers}, *OWN, folder=f"workers{workers}")
+        record = RunRecord.read(tmp_path / f"workers{workers}")
+        assert record.status == "failed"
+
+
+def test_a_metric_that_is_nan_selects_nothing(train_own: Train) -> None:
+    trained = train_own({"_target_": "tests.own_modules.Regression", "nan": True}, "Tabular", *OWN)
+    assert trained.record.selected["by"] == "last"
+
+
+@pytest.mark.parametrize("model", ["Regression", "Gan"])
+def test_two_processes_see_the_items_of_one(
+    train_own: Train, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    monkeypatch.setenv("TEMPO_TEST_SEEN", str(seen))
+    how = OWN if model == "Regression" else (*OWN, "objective=val/distance", "objective_mode=min")
+    data = {"_target_": "tests.own_modules.Tabular", "items": 64}
+    both = train_own(model, data, *how, "trainer=ddp_cpu", "trainer.devices=2", folder="both")
+    assert (both.record.status, both.record.world_size, both.record.steps) == ("completed", 2, 12)
+    of_both = [json.loads(path.read_text()) for path in sorted(seen.iterdir())]
+    for path in seen.iterdir():
+        path.unlink()
+    train_own(model, data, *how, folder="alone")
+    (alone,) = (json.loads(path.read_text()) for path in seen.iterdir())
+    assert [sorted([*first, *second]) for first, second in zip(*of_both, strict=True)] == list(
+        map(sorted, alone)
+    )
