@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
         description="Tables, figures and one HTML page of runs and sweeps; several folders are compared.",
     )
     option = parser.add_argument
-    option("folders", nargs="+", type=Path, help="folders of runs or sweeps, or any folder above them")
+    option("folders", nargs="+", type=_folder, help="folders of runs or sweeps, or any folder above them")
     option(
         "--out", type=Path, help="output folder (default: report/ in the folder; logs/reports/ for several)"
     )
@@ -38,6 +38,12 @@ def parser() -> argparse.ArgumentParser:
     option("--paper", metavar="PAPER/ITEM", help="show all rows of a paper, run or not: radiuk2020/table1")
     option("--target", metavar="METRIC=VALUE", help="show steps and seconds to reach it: val/accuracy=0.5")
     return parser
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():  # a shell variable that was not set; Path("") would be the current folder
+        raise argparse.ArgumentTypeError(f"{text!r} does not name a folder; name the folder of a run")
+    return Path(text)
 
 
 def default_out(folders: Sequence[Path]) -> Path:

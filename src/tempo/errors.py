@@ -32,5 +32,5 @@ def printable(text: str) -> str:
 
 def nearest(wrong: object, options: Iterable[str]) -> str:
     """`" Did you mean 'x'?"` for the option closest to `wrong`, or an empty string."""
-    found = difflib.get_close_matches(str(wrong), list(options), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(str(wrong), list(options), n=1, cutoff=0.6)
     return f" Did you mean '{found[0]}'?" if found else ""

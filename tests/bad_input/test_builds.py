@@ -12,11 +12,14 @@ from tests.bad_input.conftest import SMALL, Refused
 from tests.bad_input.warm import Warm
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-SYNTHETIC = "data=synthetic model=mlp data.total_batch_size=8 data.train_images=100 data.test_images=8"
+SYNTHETIC = "data=synthetic model=mlp data.total_batch_size=8 data.test_images=8"
 
 # (arguments of src/train.py, what the line must name)
 RUNS: list[tuple[str, list[str]]] = [
-    ("model=mlp model.hidden=[100000000000]", ["not enough memory", "data.total_batch_size"]),
+    (
+        "model=mlp model.hidden=[100000000000]",
+        ["not enough memory for the weights", "model=mlp model.hidden=[64]"],
+    ),
     ("model=cnn3 model.widths=[0,0,0]", ["model.widths=[32,64,128]"]),
     ("model=torchvision model.name=nothing", ["model.name=resnet50"]),
     ("model=torchvision model.name=vgg16 data=synthetic data.image_size=8", ["8x8", "data.image_size"]),
@@ -32,10 +35,13 @@ RUNS: list[tuple[str, list[str]]] = [
         ["data.augment.crop_padding=8 leaves nothing of images of 8x8"],
     ),
     ("data.augment.cutout=9 model=mlp", ["data.augment.cutout=9 leaves nothing of images of 8x8"]),
-    (f"{SYNTHETIC} data.classes=1", ["has only the class '0'", "conf/data"]),
+    (f"{SYNTHETIC} data.train_images=100 data.classes=1", ["has only the class '0'", "conf/data"]),
     (f"{SYNTHETIC} data.train_images=8", ["data.total_batch_size=7 or less"]),
-    (f"{SYNTHETIC} data.val_size=0.001", ["data.val_size=0.001 of 100 images is none", "data.val_size=0.1"]),
-    (f"{SYNTHETIC} data.image_size=1000000", ["not enough memory"]),
+    (
+        f"{SYNTHETIC} data.train_images=100 data.val_size=0.001",
+        ["0.001 of 100 images is none", "data.val_size=1"],
+    ),
+    (f"{SYNTHETIC} data.image_size=1000000", ["not enough memory for the images", "data.image_size=32"]),
     ("data=folder data.root=/nowhere", ["data.root=/nowhere is not a folder"]),
     ("data=cifar10 data.root=/dev/null data.download=false", ["data=digits (no network)"]),
 ]

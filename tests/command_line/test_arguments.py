@@ -45,7 +45,7 @@ def test_resuming_brings_the_overrides_back(tmp_path: Path) -> None:
     overrides = ["model=mlp", "optimizer.lr=0.01"]
     RunRecord(config={}, config_hash="", overrides=overrides, seed=0).write(tmp_path)
     assert resumed([f"resume={tmp_path}"]) == [*overrides, f"resume='{tmp_path}'"]
-    assert resumed(["seed=3", f"resume={tmp_path}"]) == [*overrides, "seed=3", f"resume='{tmp_path}'"]
+    assert resumed(["seed=3", f"resume={tmp_path}"]) == [*overrides, f"resume='{tmp_path}'", "seed=3"]
     again = RunRecord(config={}, config_hash="", overrides=[*overrides, "resume='elsewhere'"], seed=0)
     again.write(tmp_path)
     assert resumed([f"resume={tmp_path}"]) == [*overrides, f"resume='{tmp_path}'"]
@@ -67,7 +67,7 @@ def test_a_run_killed_before_its_first_record_starts_again(tmp_path: Path) -> No
     asked = tmp_path / ".hydra" / "overrides.yaml"
     asked.parent.mkdir()
     asked.write_text("- model=mlp\n- optimizer.lr=0.01\n", encoding="utf-8")
-    expected = ["model=mlp", "optimizer.lr=0.01", "seed=3", f"hydra.run.dir='{tmp_path}'"]
+    expected = ["model=mlp", "optimizer.lr=0.01", f"hydra.run.dir='{tmp_path}'", "seed=3"]
     assert resumed(["seed=3", f"resume={tmp_path}"]) == expected
     for text, words in (("- hydra.run.dir=/\n", "has overrides with"), ("- [\n", "cannot be read")):
         asked.write_text(text, encoding="utf-8")
@@ -101,16 +101,16 @@ WRONG = [
     ("objectiv=val/loss", ["Did you mean 'objective'?"]),
     ("optimizer.learning_rate=1", ["optimizer.learning_rate", "optimizer.lr"]),
     ("optimizer.weight_decay=1", ["optimizer.weight_decay", "optimizer.wd"]),
-    ("optimizer.betas=[0.9,0.99]", ["optimizer.betas", "optimizer.momentum and optimizer.beta2"]),
+    ("optimizer.betas=[0.9,0.99]", ["optimizer.betas is called optimizer.momentum here"]),
     ("optimizer.amsgrad=true", ["optimizer has:", "+optimizer.amsgrad"]),
     ("optimizer.momentun=0.5", ["Did you mean 'momentum'?"]),
     ("trainer.epoch=3", ["trainer.epoch", "Did you mean 'epochs'?"]),
     ("trainer.max_step=3", ["Did you mean 'max_steps'?"]),
-    ("data.batch_size=3", ["data.batch_size", "batch_size'?"]),
+    ("data.batch_size=3", ["set data.total_batch_size=3"]),
     ("data.augment.croppadding=3", ["Did you mean 'crop_padding'?"]),
     ("checkpoint.every_steps=3", ["Did you mean 'every_n_steps'?"]),
     ("optimiser.lr=3", ["optimiser.lr", "Did you mean 'optimizer.lr'?"]),
-    ("seed=1,2", ["seed=1,2", "add -m", "seed=[1,2]"]),
+    ("seed=1,2", ["seed=1,2", "add -m"]),
     ("seed=range(1,4)", ["seed=range(1,4)", "add -m"]),
     ("optimizer=adam,sgd", ["optimizer=adam,sgd", "add -m"]),
     ("optimizer.lr=[1", ["close its brackets"]),

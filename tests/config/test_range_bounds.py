@@ -152,7 +152,7 @@ def test_without_a_proposal(tmp_path: Path, auto: Callable[..., dict[str, Any]])
 
 
 def test_without_a_file(auto: Callable[..., dict[str, Any]]) -> None:
-    with pytest.raises(UserError, match=r"No such file or directory; run src/lr_range.py and name"):
+    with pytest.raises(UserError, match=r"No such file or directory; run src/lr_range.py and set"):
         auto("scheduler.range_test=/no/such/folder")
     with pytest.raises(UserError, match=r"name its folder with scheduler\.range_test="):
         auto("scheduler.range_test=null")

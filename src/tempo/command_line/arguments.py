@@ -12,7 +12,7 @@ from typing import Any
 from hydra._internal.utils import get_args_parser
 from yaml import YAMLError, safe_load
 
-from tempo.command_line.error_messages import ONE_RUN, listed, options_of
+from tempo.command_line.error_messages import NO_SWEEP, ONE_RUN, listed, options_of
 from tempo.config.schema import SEARCH_KEYS
 from tempo.distributed.process_group import follows
 from tempo.errors import UserError, nearest
@@ -24,6 +24,8 @@ from tempo.record.run_json import FILE_NAME, RecordLostError, RunRecord
 
 # Values and paths, which Hydra accepts as an option of a group although no option can have such a name.
 _NO_OPTION = re.compile(r"null|true|false|[-+]?[\d.]+(e[-+]?\d+)?|.*\.ya?ml|/.*|.*\.\..*", re.IGNORECASE)
+_OF_SWEEPS = re.compile(r"hydra[/.](sweeper|launcher)\b")
+_A_SPACE = "'optimizer.lr=tag(log,interval(1e-3,1))'"
 # If another process records the run, Hydra must not write any files for this one.
 _QUIET = ["hydra.output_subdir=null", "hydra/job_logging=stdout"]
 
@@ -35,6 +37,9 @@ def prepared(arguments: list[str], config_name: str) -> list[str]:
         UserError: a flag, an option or a folder cannot be used.
     """
     arguments = named_run(arguments) if config_name in ONE_RUN else arguments
+    _check_repeated(arguments)
+    if config_name not in NO_SWEEP:
+        _check_multirun(arguments)
     arguments = multirun_first(_with_search_keys(arguments))
     _check_options(arguments)
     check_flags(arguments, config_name)
@@ -54,6 +59,42 @@ def _with_search_keys(arguments: list[str]) -> list[str]:
         f"hydra.sweeper.{argument}" if argument.partition("=")[0] in SEARCH_KEYS else argument
         for argument in arguments
     ]
+
+
+def _check_repeated(arguments: list[str]) -> None:
+    """Raise UserError for a key with two values, of which Hydra would silently take the last."""
+    given: dict[str, str] = {}
+    for argument in arguments:
+        key, equals, value = argument.lstrip("+").partition("=")
+        # A script around tempo may name a folder that the user then replaces: Hydra's keys are left to Hydra.
+        if not equals or argument.startswith(("-", "~")) or key.startswith("hydra."):
+            continue
+        if given.setdefault(key, value) != value:
+            raise UserError(f"{key} has two values, {given[key]} and {value}; leave one of them out")
+
+
+def _check_multirun(arguments: list[str]) -> None:
+    """Raise UserError for a key that belongs to a sweep in a single run, and the other way round."""
+    if {"--cfg", "-c", "--info", "-i", "--help", "-h"} & {*arguments}:
+        return
+    is_sweep = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & {*arguments})
+    for argument in arguments:
+        key, _, value = argument.lstrip("+").partition("=")
+        lone_search_key = key in SEARCH_KEYS and not _chooses_a_sweeper(arguments)
+        if not is_sweep and (_OF_SWEEPS.match(key) or key in SEARCH_KEYS):
+            needs = f"use hydra/sweeper=search {argument} {_A_SPACE} -m" if lone_search_key else "add -m"
+            raise UserError(
+                f"{argument} is for sweeps, and this is a single run; {needs}, or leave {key} out"
+            )
+        if is_sweep and key in ("resume", "preview") and value not in ("null", "false"):
+            raise UserError(
+                f"{argument} is for a single run, and -m starts a sweep, whose own command resumes its jobs; "
+                + ("leave -m out" if key == "resume" else "leave preview out")
+            )
+
+
+def _chooses_a_sweeper(arguments: list[str]) -> bool:
+    return any(re.match(r"\+*(hydra/sweeper|experiment)=", argument) for argument in arguments)
 
 
 def _check_options(arguments: list[str]) -> None:
@@ -131,13 +172,13 @@ def resumed(arguments: list[str]) -> list[str]:
             raise
         kept = foreign_overrides(_read_overrides(of_hydra), of_hydra, typed=typed)
         key = "resume" if has_checkpoint(folder) else "hydra.run.dir"
-        return [*kept, *others, f"{key}={quoted(str(folder))}"]
+        return [*kept, f"{key}={quoted(str(folder))}", *others]
     kept = foreign_overrides(record.overrides, folder / FILE_NAME, record.config, typed)
     kept = [_as_recorded(one, record) for one in kept if not one.startswith("resume=")]
     ema = record.config.get("ema")
     if isinstance(ema, dict) and ema.get("decay") is not None and "warmup" not in ema:
         kept.append("ema.warmup=false")  # the run began before there was a warm-up
-    return [*kept, *others, f"resume={quoted(str(folder))}"]
+    return [*kept, f"resume={quoted(str(folder))}", *others]
 
 
 def _as_recorded(override: str, record: RunRecord) -> str:
@@ -162,7 +203,8 @@ def _read_overrides(path: Path) -> list[str]:
 
 
 def _with_quoted_path(argument: str) -> str:
-    """Quote an existing path that contains `=`, as the run folders of a sweep do."""
+    """Quote an existing path that Hydra would read otherwise, as `=` in a sweep's folders, or a comma."""
     key, _, value = argument.partition("=")
-    is_path = "=" in value and os.path.exists(os.path.expanduser(value))  # noqa: PTH110, PTH111
+    is_special = re.search(r"[^\w/.~-]", value, re.ASCII)
+    is_path = is_special and os.path.exists(os.path.expanduser(value))  # noqa: PTH110, PTH111
     return f"{key}={quoted(value)}" if is_path and not key.startswith("-") else argument

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tempo.command_line.error_messages import one_line
 from tempo.config.check import check
 from tempo.config.resolve_interpolations import announced, composed, hydra_knows
-from tempo.distributed.process_group import check_start
+from tempo.distributed.process_group import check_start, follows
 from tempo.errors import UserError
 from tempo.record.foreign_folder import are_foreign, check_foreign_config, check_foreign_places
 from tempo.record.run_folder import check_folder, named_folder, note_folder
@@ -38,6 +38,7 @@ class CheckBeforeRun(Callback):
             note_folder(folder)
             if not checked.preview:
                 check_folder(values, folder)
+            _say_what_is_not_swept(config)
         except (UserError, OmegaConfBaseException) as error:
             # Hydra turns exceptions of callbacks into warnings, but not SystemExit.
             sys.exit(one_line(error))
@@ -58,6 +59,16 @@ def _folder_of(config: DictConfig) -> Path:
             f"hydra.output_subdir={inner}: a run's folder is read from .hydra; leave it out, or set null"
         )
     return folder
+
+
+def _say_what_is_not_swept(config: DictConfig) -> None:
+    axes = OmegaConf.select(config, "hydra.sweeper.params")
+    if axes and not follows():
+        asked = OmegaConf.select(config, "hydra.runtime.choices.experiment")
+        names = ", ".join(map(str, axes))
+        print(
+            f"note      experiment={asked} sweeps {names}, but this is a single run; add -m to run all values"
+        )
 
 
 def _check_not_a_table(config: DictConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
 import sys
@@ -10,9 +11,10 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tempo.config.keys_elsewhere import key_here, option_here
 from tempo.config.schema import SEARCH_KEYS
 from tempo.errors import UserError, nearest
 from tempo.optimizer.knobs import our_name_for
@@ -20,6 +22,8 @@ from tempo.paths import CONF
 
 ONE_RUN = ("evaluate", "reproduce")
 """Scripts that take one run and cannot be swept."""
+NO_SWEEP = (*ONE_RUN, "tune", "scaling")
+"""Scripts that refuse -m themselves, with a reason of their own."""
 MOST_NAMES = 12
 """Largest number of names in one message."""
 # Messages of Hydra's override parser, which do not help a user.
@@ -35,18 +39,17 @@ def one_line(error: Exception, config_name: str = "train") -> str:
         return found[1]
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override, text.splitlines()[0])
-    if found := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'(\n?)", text):
-        key, _, values = found[1].partition("=")
-        if config_name in ONE_RUN:
-            return f"{found[1]} has several values; give one"
-        as_list = f", or write {key}=[{values}] for a list" if found[2] else ""
-        return f"{found[1]} has several values; add -m to run each of them{as_list}"
+    if found := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
+        return _several_values(found[1], config_name)
     if found := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{found[1]} has no value; set {found[1]}=<value>"
     if found := re.match(r"In '[^']*': Could not find '([^']+)'", text):
         return _unknown_option(found[1])
     if found := re.match(r"Multiple values for (\S+)\.", text):
-        return f"{found[1]} is chosen twice; set {found[1]}=<option> once, without +"
+        option = _value_given(found[1]) or "<option>"
+        return f"{found[1]} is chosen twice; set {found[1]}={option} once, without +"
+    if found := re.match(r"Could not append to config. An item is already at '(.*?)'", text):
+        return f"there is an item already at '{found[1]}'; set {found[1]}={_value_given(found[1])} without +"
     if isinstance(error.__cause__, OmegaConfBaseException):
         text += f" {error.__cause__}"
     if (found := re.match(r"Could not override '([^']*)'", text)) and re.search(
@@ -81,12 +84,30 @@ def listed(names: list[str]) -> str:
     return ", ".join(names[:MOST_NAMES]) + more
 
 
+def _several_values(override: str, config_name: str) -> str:
+    key, _, values = override.partition("=")
+    if config_name in ONE_RUN:
+        return f"{override} has several values; give one"
+    if "/" in values:
+        quote = shlex.quote(f'{key}="{values}"')
+        return f"{override} has several values; if it is one path, write {quote}, or add -m to run each"
+    as_list = f", or write {key}=[{values}] for a list" if _is_list(key, config_name) else ""
+    return f"{override} has several values; add -m to run each of them{as_list}"
+
+
 def _unreadable(override: str, reason: str) -> str:
     key, equals, value = override.partition("=")
     if not equals or not key:
-        return f"{override!r} is not an override; write it as key=value"
-    if re.match(r"[\[{]", value) and any(value.count(a) != value.count(b) for a, b in ("[]", "{}")):
-        return f"{override} cannot be read; close its brackets"
+        return f"{override!r} is not an override; write it as key=value, or leave it out"
+    missing = "".join(
+        closing * (value.count(opening) - value.count(closing)) for opening, closing in ("{}", "[]")
+    )
+    if missing:
+        return f"{override} cannot be read; close its brackets, {shlex.quote(override + missing)}"
+    if value != value.rstrip(","):
+        return f"{override} cannot be read; end it without a comma, {override.rstrip(',')}"
+    if value.startswith("="):
+        return f"{override} cannot be read; write one =, {key}={value.lstrip('=')}"
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     in_quotes = shlex.quote(f'{key}="{escaped}"')
     why = "" if _GRAMMAR.search(reason) else f" ({reason})"
@@ -101,7 +122,7 @@ def _with_remedy(text: str) -> str:
     if re.match(r"Error merging override|Could not delete", reason):
         return f"{reason}; leave it out, or give another value"
     if (where := re.search(r"full_key: (\S+)", text)) and where[1] not in reason:
-        return f"{where[1]}: {reason}; give it another value"
+        return f"{where[1]}: {reason}; leave it out, or give it another value"
     return f"{reason}; --help shows the options"
 
 
@@ -113,48 +134,80 @@ def _joined(text: str) -> str:
 def _unknown_option(path: str) -> str:
     depth = 2 if path.startswith("hydra/") else 1
     group, option = ("/".join(part) for part in (path.split("/")[:depth], path.split("/")[depth:]))
+    if line := option_here(group, option):
+        return line
     options = options_of(group)
     if not options:
         return f"{group}={option} does not exist; --info searchpath lists the folders that are searched"
-    near = nearest(option, options) or nearest(option, [name.rpartition("/")[2] for name in options])
+    last_parts = {name.rpartition("/")[2]: name for name in options}
+    near = nearest(option, options)
+    if not near and (found := difflib.get_close_matches(option, last_parts, n=1)):
+        near = f" Did you mean '{last_parts[found[0]]}'?"
     return f"{group}={option} does not exist.{near} Remove it, or choose from conf/{group}: {listed(options)}"
 
 
 def _unknown_key(key: str, config_name: str) -> str:
     if not key:
-        return "an override has no key; write it as key=value"
+        return "an override has no key; leave it out, or write it as key=value"
     parent, _, leaf = key.rpartition(".")
-    if parent == "optimizer" and (line := our_name_for(leaf)):
+    value = _value_given(key)
+    if line := key_here(key, value):
         return line
+    if parent == "hydra.sweeper" and leaf in SEARCH_KEYS:
+        value = value or _value_given(leaf)
+        return f"{leaf} is a key of hydra/sweeper=search; use hydra/sweeper=search {leaf}={value} -m"
     if parent == "hydra.sweeper":
         known, parent_name = [f"{parent}.{name}" for name in SEARCH_KEYS], "hydra/sweeper=search"
     else:
         known, parent_name = _known_keys(config_name), parent or f"src/{config_name}.py"
     siblings = sorted({name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == parent})
-    near = nearest(leaf, siblings) or nearest(key, known)
+    if parent == "optimizer" and (line := our_name_for(leaf, value, siblings)):
+        return line
+    same = [name for name in known if name.rpartition(".")[2] == leaf]
+    if len(same) == 1 and not key.startswith("hydra.") and not nearest(leaf, siblings):
+        return f"{key} is called {same[0]} here; set {same[0]}={value or '<value>'}"
+    near = nearest(leaf, siblings) or ("" if parent and siblings else nearest(key, known))
     if not siblings:
         part = "hydra" if key.startswith("hydra.") else "job"
         return f"{key} is not a key.{near} Leave it out; --cfg {part} lists the keys"
     # Only these nodes accept keys that conf/ does not list.
     more = f"; or add one with +{key}=..." if parent in ("optimizer", "logger") else ""
-    return f"{key} is not a key.{near} {parent_name} has: {', '.join(siblings)}{more}"
+    return f"{key} is not a key.{near} Leave it out; {parent_name} has: {', '.join(siblings)}{more}"
+
+
+def _value_given(key: str) -> str | None:
+    """Return the value that the command gives a key; None if the key is part of a longer value."""
+    given = (argument.lstrip("+").partition("=") for argument in sys.argv[1:])
+    return next((value for name, equals, value in given if equals and name == key), None)
 
 
 def _known_keys(config_name: str) -> list[str]:
     """Return the groups, and the dotted keys that the command composes without the wrong override."""
-    choices = [argument for argument in sys.argv[1:] if re.fullmatch(r"[a-z_/]+=[\w/]+", argument)]
-    choices = [choice for choice in choices if (CONF / choice.partition("=")[0]).is_dir()]
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
-            config = compose(config_name, overrides=choices)
-        except HydraException:  # the script has none of these groups
-            config = compose(config_name)
+    config = _composed(config_name)
     groups = [path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"]
     return [
         *_dotted(OmegaConf.to_container(config, resolve=False), ""),
         *(groups if "model" in config else []),
     ]
+
+
+def _is_list(key: str, config_name: str) -> bool:
+    """Whether the command composes a list at a dotted key."""
+    return isinstance(
+        OmegaConf.select(_composed(config_name), key, throw_on_resolution_failure=False), ListConfig
+    )
+
+
+def _composed(config_name: str) -> DictConfig:
+    """Return the configuration with the options that the command chooses, but without its values."""
+    choices = [argument for argument in sys.argv[1:] if re.fullmatch(r"[a-z_/]+=[\w/]+", argument)]
+    choices = [choice for choice in choices if (CONF / choice.partition("=")[0]).is_dir()]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            return compose(config_name, overrides=choices)
+        except HydraException:  # the script has none of these groups
+            return compose(config_name)
 
 
 def _dotted(node: Any, prefix: str) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from tempo.errors import UserError
@@ -31,14 +33,33 @@ def task_line(error: Exception, folder: Path | None) -> str | None:
         return str(error)
     if isinstance(error, OSError):
         return storage_line(error, folder)
-    reason = str(error).partition("\n")[0]
-    # torch raises a RuntimeError on a CPU, and a subclass of it on a GPU.
-    if isinstance(error, MemoryError) or re.search(r"can't allocate memory|out of memory", reason, re.I):
+    if is_memory_error(error):
         return (
-            f"not enough memory ({reason[:200]}); set a smaller data.total_batch_size, a larger "
+            f"not enough memory ({_first_line(error)}); set a smaller data.total_batch_size, a larger "
             "trainer.accumulate, or use a smaller network or images"
         )
     return None
+
+
+def is_memory_error(error: Exception) -> bool:
+    """Whether memory ran out: torch raises a RuntimeError on a CPU, and a subclass of it on a GPU."""
+    is_torchs = re.search(r"can't allocate memory|out of memory", _first_line(error), re.IGNORECASE)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(is_torchs))
+
+
+@contextlib.contextmanager
+def enough_memory(what: str, remedy: str) -> Iterator[None]:
+    """Raise UserError if memory runs out while `what` is built: a smaller batch would not help there."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_memory_error(error):
+            raise
+        raise UserError(f"not enough memory for {what} ({_first_line(error)}); {remedy}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]
 
 
 def storage_line(error: OSError, folder: Path | None) -> str | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from tempo.config.hydra_targets import check_installed, check_target, required_by, signature_of
+from tempo.config.hydra_targets import check_installed, check_target, option_values, required_by, signature_of
+from tempo.config.keys_elsewhere import key_here
 from tempo.config.rules import check_rules
 from tempo.config.schema import (
     COMMON_DATA_KEYS,
@@ -17,6 +19,7 @@ from tempo.config.schema import (
     DataConfig,
     RunConfig,
     Target,
+    defaults_of,
     read_section,
     with_defaults,
 )
@@ -64,15 +67,17 @@ def _check_root(values: Mapping[str, Any]) -> None:
         name = unknown[0]
         if name == "scaling":
             raise UserError("scaling.* belongs to src/scale.py; run python src/scale.py with these overrides")
+        if line := key_here(name, values[name]):
+            raise UserError(line)
         if name in GLOBAL_GROUPS:
             raise UserError(
                 f"{name}=<option>: its file would set keys below {name}; make '# @package _global_' the "
                 "first line of the file"
             )
         raise UserError(
-            f"{name} is not a key.{nearest(name, known)} Remove it, or use one of {', '.join(sorted(known))}"
+            f"{name} is not a key.{nearest(name, known)} Leave it out. Known: {', '.join(sorted(known))}"
         )
-    check_present("", values, ROOT_KEYS)  # which records are read by
+    check_present("", values, ROOT_KEYS, lambda: defaults_of(RunConfig))  # which records are read by
     for name in GROUPS:
         if not isinstance(values.get(name), Mapping):
             raise UserError(
@@ -103,7 +108,10 @@ _PASSED = {
 
 def _check_target(group: str, node: Mapping[str, Any]) -> None:
     if "_target_" not in node:
-        raise UserError(f"{group} has no _target_; choose an option of conf/{group}, e.g. {group}=...")
+        raise UserError(
+            f"{group} has no _target_, which each option of conf/{group} has; leave out what deletes it, "
+            f"~{group} or ~{group}._target_"
+        )
     check_target(group, node["_target_"])
     if node["_target_"] == OWN:
         for name in node.keys() - {"_target_"}:
@@ -118,8 +126,12 @@ def _check_target(group: str, node: Mapping[str, Any]) -> None:
     known = knob_types(known) if group == "optimizer" else known
     arguments = source_keys(node) if group == "data" else node
     arguments = {name: value for name, value in arguments.items() if name != "_target_"}
-    check_types(group, arguments, {name: kind for name, kind in known.items() if name not in _PASSED[group]})
-    check_present(group, arguments, required_by(node["_target_"]) - _PASSED[group])
+    examples = partial(option_values, group, node["_target_"])
+    annotations = {name: kind for name, kind in known.items() if name not in _PASSED[group]}
+    if group == "data":  # named beside the source's own keys, and checked with their types elsewhere
+        annotations = dict.fromkeys(COMMON_DATA_KEYS, "Any") | annotations
+    check_types(group, arguments, annotations, examples)
+    check_present(group, arguments, required_by(node["_target_"]) - _PASSED[group], examples)
 
 
 def source_keys(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,6 +147,6 @@ def select(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
         node = node.get(part) if isinstance(node, Mapping) else None
     if not isinstance(node, Mapping):
         raise UserError(
-            f"{key}={node!r} must be a group of keys; override one of them, e.g. {key}.<key>=<value>"
+            f"{key}={node!r} must be a group of keys; leave {key} out, or set keys in it, {key}.<key>=<value>"
         )
     return node

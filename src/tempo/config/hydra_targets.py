@@ -14,10 +14,11 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 
 from tempo.config.schema import OWN
 from tempo.errors import UserError
-from tempo.paths import ROOT
+from tempo.paths import CONF, ROOT
 from tempo.record.foreign_folder import check_plain
 
 EXTRAS = {
@@ -39,7 +40,10 @@ def check_target(group: str, target: Any) -> None:
     if target == OWN and group in ("optimizer", "scheduler"):
         return
     where = f"{group}._target_={target}"
-    remedy = f"set {group}=<option of conf/{group}>, or the full name of a class or function"
+    remedy = (
+        f"leave {group}._target_ out and set {group}=<option of conf/{group}>, or give the full name of a "
+        "class or function"
+    )
     module, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
     if not module or not name:
         raise UserError(f"{where} is not a dotted name; {remedy}")
@@ -108,6 +112,15 @@ def parameters_of(target: str) -> dict[str, str]:
     except (TypeError, ValueError):  # a class of a compiled module has no signature
         return {}
     return {name: str(parameter.annotation) for name, parameter in parameters.items()}
+
+
+def option_values(group: str, target: str) -> dict[str, Any]:
+    """Return the values of the first option of `conf/<group>` that has this target; none if no option has."""
+    for path in sorted((CONF / group).glob("*.yaml")):
+        node = OmegaConf.load(path)
+        if isinstance(node, DictConfig) and node.get("_target_") == target:
+            return {str(key): node[key] for key in node if not OmegaConf.is_interpolation(node, str(key))}
+    return {}
 
 
 def required_by(target: str) -> frozenset[str]:

@@ -17,6 +17,7 @@ FILE_NAME = "lr_range.json"
 KIND = "lr_range"
 SCHEMA_VERSION = 1
 AUTO = "auto"
+_FOLDER = "<folder of src/lr_range.py>"
 BOUNDS = ("min_lr", "max_lr")
 
 
@@ -43,20 +44,27 @@ def with_bounds(config: Mapping[str, Any], min_lr_is_default: bool) -> dict[str,
     `min_lr_is_default`: the user has not set scheduler.min_lr, so it follows an `auto` max_lr.
 
     Raises:
-        UserError: the file is missing, damaged or without a proposal, or belongs to another model, data set
-            or optimizer.
+        UserError: the file is missing, damaged or without a proposal, belongs to another model, data set or
+            optimizer, or is named without `auto`.
     """
     schedule = config.get("scheduler")
-    if not isinstance(schedule, Mapping) or AUTO not in (schedule.get("max_lr"), schedule.get("min_lr")):
+    if not isinstance(schedule, Mapping):
+        return dict(config)
+    if AUTO not in (schedule.get("max_lr"), schedule.get("min_lr")):
+        if schedule.get("range_test"):
+            raise UserError(
+                f"scheduler.range_test={schedule['range_test']} is only read for scheduler.max_lr=auto; set "
+                "scheduler.max_lr=auto, or scheduler.range_test=null"
+            )
         return dict(config)
     if not schedule.get("range_test"):
         raise UserError(
             "scheduler.max_lr=auto takes its value from a range test; name its folder with "
-            "scheduler.range_test=<folder of src/lr_range.py>"
+            f"scheduler.range_test={_FOLDER}"
         )
     if not isinstance(schedule["range_test"], str):
         raise UserError(
-            f"scheduler.range_test={schedule['range_test']!r} is not text; name the folder of src/lr_range.py"
+            f"scheduler.range_test={schedule['range_test']!r} is not text; set scheduler.range_test={_FOLDER}"
         )
     path = Path(schedule["range_test"]).expanduser().absolute()
     path = path / FILE_NAME if path.is_dir() else path
@@ -88,12 +96,13 @@ def _read(path: Path) -> dict[str, Any]:
         return values
     except OSError as error:
         raise UserError(
-            f"scheduler.range_test={path}: {error.strerror}; run src/lr_range.py and name its folder"
+            f"scheduler.range_test={path}: {error.strerror}; run src/lr_range.py and set "
+            f"scheduler.range_test={_FOLDER}"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"scheduler.range_test={path} is not the result of a range test ({error}); run "
-            "src/lr_range.py again"
+            f"src/lr_range.py again and set scheduler.range_test={_FOLDER}"
         ) from None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from tempo.config.lr_range_bounds import with_bounds
 from tempo.config.schedule_choice import with_own_values
@@ -29,7 +29,11 @@ def plain(config: DictConfig) -> dict[str, Any]:
     try:
         values = OmegaConf.to_container(job, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}; give it a value") from error
+        key = error.full_key
+        if isinstance(error, MissingMandatoryValue):
+            raise UserError(f"{key} has no value; give it a value, {key}=<value>") from error
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{key}: {reason}; leave {key} out, or give it a value") from error
     assert isinstance(values, dict)
     # min_lr was not set by the user if it still follows the optimizer's learning rate.
     min_lr_is_default = is_interpolation(job, "scheduler.min_lr")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from tempo.config import rules_for_processes
 from tempo.config.hydra_targets import signature_of
-from tempo.config.run_length import planned_images
+from tempo.config.run_length import check_length, planned_images, planned_steps
 from tempo.config.schema import RunConfig
 from tempo.data.split_and_batch_sizes import check_batch_size, check_val_size
 from tempo.errors import UserError, nearest
@@ -20,6 +20,7 @@ from tempo.scheduler.schedule import MOMENTUM_OFF, check_momentum
 
 MOST_NAME_BYTES = 120
 """Longest name of a run: file systems allow 255 bytes, and the folder's name adds a time and a process."""
+PAPER_KEYS = ("source", "item", "metric", "mean", "sd", "says", "other_data", "rows", "claims")
 Rules = Iterator[tuple[bool, str]]
 """Whether a rule is broken, and its message: value, reason, and an override that fixes it."""
 
@@ -35,6 +36,8 @@ def check_rules(config: RunConfig) -> None:
         _compression,
         rules_for_processes.exchange,
         _momentum,
+        _length,
+        _paper,
         _line_search,
         _cuda_graph,
         _averaging_optimizer,
@@ -128,6 +131,23 @@ def _momentum(config: RunConfig) -> Rules:
         return
     check_momentum(build_schedule(config.scheduler.node), optimizer.name, optimizer.get("momentum"))
     yield from ()
+
+
+def _length(config: RunConfig) -> Rules:
+    check_length(config, planned_steps(config))
+    yield from ()
+
+
+def _paper(config: RunConfig) -> Rules:
+    unknown = sorted(str(name) for name in (config.paper or {}) if name not in PAPER_KEYS)
+    yield (
+        bool(unknown),
+        f"paper.{(unknown or [''])[0]} is not a key; set paper=null, or use {', '.join(PAPER_KEYS)}",
+    )
+    yield (
+        bool(config.paper) and not str((config.paper or {}).get("source") or "").strip(),
+        "paper has no source, so no report would show its numbers; set paper=null, or +paper.source=own",
+    )
 
 
 def _line_search(config: RunConfig) -> Rules:

@@ -29,13 +29,45 @@ def planned_steps(config: RunConfig) -> int | None:
     trainer = config.trainer
     if trainer.max_steps is not None:
         return trainer.max_steps
-    images = planned_images(config)
+    steps_per_epoch = planned_steps_per_epoch(config)
+    return None if steps_per_epoch is None else trainer.epochs * steps_per_epoch
+
+
+def planned_steps_per_epoch(config: RunConfig) -> int | None:
+    """Return the number of optimizer steps in an epoch; None if the data set's size is unknown."""
+    images, limit = planned_images(config), config.trainer.limit_train_steps
     if images is None:
         return None
-    steps_per_epoch = max(1, images // config.data.total_batch_size)
-    if trainer.limit_train_steps is not None:
-        steps_per_epoch = min(steps_per_epoch, trainer.limit_train_steps)
-    return trainer.epochs * steps_per_epoch
+    steps = max(1, images // config.data.total_batch_size)
+    return steps if limit is None else min(steps, limit)
+
+
+def planned_epochs(config: RunConfig) -> int | None:
+    """Return the number of epochs, the last of which may be incomplete; None if it follows from the data."""
+    if config.trainer.max_steps is None:
+        return config.trainer.epochs
+    steps_per_epoch = planned_steps_per_epoch(config)
+    return None if steps_per_epoch is None else -(-config.trainer.max_steps // steps_per_epoch)
+
+
+def check_length(config: RunConfig, steps: int | None) -> None:
+    """Raise UserError if a run of this many steps is too short for its schedule; None: not known yet.
+
+    A run with `trainer.limit_train_steps` is a try-out, which may end early in its curve.
+    """
+    if steps is None or config.scheduler.is_own or config.trainer.limit_train_steps is not None:
+        return
+    schedule = build_schedule(config.scheduler.node)
+    least = schedule.least_steps
+    if steps >= least:
+        return
+    cycles = getattr(schedule, "cycles", None)
+    turns = "" if cycles is None else f" with scheduler.cycles={cycles}"
+    fewer = f"scheduler.cycles={(steps - 1) // 2}, or " if cycles is not None and steps > 2 else ""
+    raise UserError(
+        f"the run has {steps} step{'s' * (steps > 1)}, but its schedule{turns} needs {least}; set {fewer}"
+        f"trainer.max_steps={least}"
+    )
 
 
 def schedule_of(config: RunConfig) -> Schedule:

@@ -79,8 +79,8 @@ class DataConfig:
     source: Target
     total_batch_size: int = key(128, at_least=1)
     eval_batch_size: int = key(1000, at_least=1)
-    val_size: int | float = key(0.1, at_least=0)
-    train_size: int | None = key(None, at_least=1)
+    val_size: int | float = key(0.1, at_least=0, example=0.1)
+    train_size: int | None = key(None, at_least=1, example=1000)
     split_seed: int = key(0, at_least=0, at_most=2**32 - 1, note=", the seeds of generators")
     normalize: Literal["channel", "unit"] = "channel"
     augment: AugmentConfig = AugmentConfig()
@@ -253,8 +253,13 @@ def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
 def _completed(node: Any, section: type[Any]) -> Any:
     if not isinstance(node, Mapping):
         return node
+    return {**node, **{key: value for key, value in defaults_of(section).items() if key not in node}}
+
+
+def defaults_of(section: type[Any]) -> dict[str, Any]:
+    """Return the default of each key of a section that has one."""
     declared = [key for key in dataclasses.fields(section) if key.default is not dataclasses.MISSING]
-    return {**node, **{key.name: key.default for key in declared if key.name not in node}}
+    return {key.name: key.default for key in declared}
 
 
 def field_types(section: type[Any]) -> dict[str, str]:
@@ -271,7 +276,8 @@ def read_section(section: type[T], where: str, node: Mapping[str, Any], **built:
         UserError: an unknown key, a value of the wrong type, or a number out of range.
     """
     types = field_types(section)
-    check_types(where, node, {name: kind for name, kind in types.items() if name not in built})
+    known = {name: kind for name, kind in types.items() if name not in built}
+    check_types(where, node, known, lambda: defaults_of(section))
     for declared in dataclasses.fields(section):  # type: ignore[arg-type]
         limits = declared.metadata.get("range")
         if limits is not None and declared.name in node:

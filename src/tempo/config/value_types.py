@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tempo.config.keys_elsewhere import key_here
 from tempo.errors import UserError, nearest
 
 MOST_COUNT = 2**31 - 1
 """Largest whole number for a key that counts something."""
+_NOTHING = object()
 _WORDS = {
     "int": "a whole number",
     "float": "a number",
@@ -21,8 +24,15 @@ _WORDS = {
 }
 
 
-def check_types(where: str, values: Mapping[str, Any], annotations: Mapping[str, str]) -> None:
+def check_types(
+    where: str,
+    values: Mapping[str, Any],
+    annotations: Mapping[str, str],
+    examples: Callable[[], Mapping[str, Any]] = dict,
+) -> None:
     """Compare the values of a node with the annotations of its keys; `where` is the node's dotted key.
+
+    `examples` returns values that the keys can have, for the error line.
 
     Raises:
         UserError: an unknown key (the message suggests the nearest one) or a value of the wrong type.
@@ -30,18 +40,56 @@ def check_types(where: str, values: Mapping[str, Any], annotations: Mapping[str,
     prefix = f"{where}." if where else ""
     for key, value in values.items():
         if key not in annotations:
+            if line := key_here(f"{prefix}{key}", value):
+                raise UserError(line)
             known = ", ".join(sorted(annotations)) or "none"
-            raise UserError(f"{prefix}{key} is not a key.{nearest(key, annotations)} Known: {known}")
+            raise UserError(
+                f"{prefix}{key} is not a key.{nearest(key, annotations)} Leave it out. Known: {known}"
+            )
         if not fits(value, annotations[key]):
             wanted = _in_words(annotations[key])
-            raise UserError(f"{prefix}{key}={value!r} is not {wanted}; set {prefix}{key}=<value>")
+            example = examples().get(key, _NOTHING)
+            fixed = None if example is _NOTHING else override(f"{prefix}{key}", example)
+            remedy = f"set {fixed}" if fixed else _by_annotation(f"{prefix}{key}", value, annotations[key])
+            raise UserError(f"{prefix}{key}={value!r} is not {wanted}; {remedy}")
 
 
-def check_present(where: str, values: Mapping[str, Any], required: Iterable[str]) -> None:
-    """Raise UserError if a node lacks a required key."""
+def check_present(
+    where: str,
+    values: Mapping[str, Any],
+    required: Iterable[str],
+    examples: Callable[[], Mapping[str, Any]] = dict,
+) -> None:
+    """Raise UserError if a node lacks a required key; `examples` as in `check_types`."""
     prefix = f"{where}." if where else ""
     for key in sorted(set(required) - set(values)):
-        raise UserError(f"{prefix}{key} is missing; leave ~{prefix}{key} out, or set {prefix}{key}=<value>")
+        line = f"{prefix}{key} is missing; leave ~{prefix}{key} out"
+        example = examples().get(key, _NOTHING)
+        fixed = None if example is _NOTHING else override(f"{prefix}{key}", example)
+        raise UserError(f"{line}, or set {fixed}" if fixed else line)
+
+
+def override(key: str, value: object) -> str | None:
+    """Return the override of a key as a command has it; None for a value that needs quotes."""
+    text = _plain_text(value)
+    return None if re.search(r"[\s'\"$(){}]", text) else f"{key}={text}"
+
+
+def _plain_text(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_plain_text, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _by_annotation(key: str, value: object, annotation: str) -> str:
+    """Return a remedy for a value of the wrong type if no other value of the key is known."""
+    for part in _alternatives(ast.parse(annotation, mode="eval").body):
+        if isinstance(part, ast.Subscript) and ast.unparse(part.value) == "Literal":
+            values = part.slice.elts if isinstance(part.slice, ast.Tuple) else [part.slice]
+            return f"set {key}={_plain_text(ast.literal_eval(values[0]))}"
+        if ast.unparse(part) == "str" and isinstance(value, (int, float)):
+            return f"write it in two pairs of quotes, '{key}=\"{_plain_text(value)}\"'"
+    return f"leave {key} out, or give it such a value"
 
 
 def fits(value: Any, annotation: str) -> bool:

@@ -29,12 +29,12 @@ def split_sizes(official: int, *, val_size: int | float, train_size: int | None)
     check_val_size(val_size)
     val = round(val_size * official) if isinstance(val_size, float) else val_size
     if val == 0 and val_size > 0:
-        raise UserError(f"data.val_size={val_size} of {official} images is none; set data.val_size=0.1, or 0")
+        raise UserError(f"data.val_size={val_size} of {official} images is none; set data.val_size=1")
     left = official - val
     if left < 1:
         raise UserError(
             f"data.val_size={val_size} leaves none of the {official} training images; "
-            f"set data.val_size=0.1, or at most {official - 1}"
+            f"set data.val_size={max(official // 10, min(1, official - 1))}"
         )
     if train_size is not None and not 1 <= train_size <= left:
         raise UserError(
@@ -49,7 +49,7 @@ def check_val_size(val_size: int | float) -> None:
     if val_size < 0 or (isinstance(val_size, float) and val_size >= 1):
         raise UserError(
             f"data.val_size={val_size} is neither a number of images nor a fraction below 1; "
-            "set data.val_size=0.1, or data.val_size=0 for no validation"
+            "set data.val_size=0.1"
         )
 
 
@@ -69,8 +69,14 @@ def check_batch_size(total: int, *, devices: int, accumulate: int, images: int |
             f"data.total_batch_size={total} is not divisible by {devices} devices x {accumulate} "
             f"accumulation steps = {parts}; set data.total_batch_size={nearest}"
         )
+    if images is not None and parts > images:
+        raise UserError(
+            f"data.total_batch_size={total}: {devices} devices x {accumulate} accumulation steps need "
+            f"{parts} training images, and there are {images}; set trainer.devices=1 trainer.accumulate=1 "
+            f"data.total_batch_size={min(total, images)}"
+        )
     if images is not None and total > images:
         raise UserError(
             f"data.total_batch_size={total} is more than the {images} training images; "
-            f"set data.total_batch_size={max(parts, images // parts * parts)} or less"
+            f"set data.total_batch_size={images // parts * parts} or less"
         )

@@ -11,8 +11,17 @@ SIZE_ERRORS = (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisio
 """Errors of a forward pass on images of a wrong size, in torch, torchvision and timm."""
 
 
+MOST_LAYERS = 10_000
+"""Deepest network: more layers take minutes to build, and are most likely a typing error."""
+
+
 def blocks_of_depth(depth: int, *, name: str, step: int, offset: int) -> int:
     """Return n of a network of `step * n + offset` layers; ValueError unless n is a whole number above 0."""
+    if depth > MOST_LAYERS:
+        raise ValueError(
+            f"model.depth={depth} must be at most {MOST_LAYERS} layers; set model.depth="
+            f"{(MOST_LAYERS - offset) // step * step + offset} or less"
+        )
     n, rest = divmod(depth - offset, step)
     if rest or n < 1:
         below = max(1, n) * step + offset

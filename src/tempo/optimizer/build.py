@@ -106,7 +106,7 @@ def _check_known(class_name: str, given: Mapping[str, Any], accepted: set[str]) 
     for name in given.keys() - known:
         raise UserError(
             f"optimizer.{name} is not a setting of {class_name}.{nearest(name, known)} "
-            f"Remove it with ~optimizer.{name}, or use one of {', '.join(sorted(known))}"
+            f"Leave it out (or ~optimizer.{name}). Known: {', '.join(sorted(known))}"
         )
 
 

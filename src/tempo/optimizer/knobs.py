@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from math import inf
 from typing import Any
 
 from tempo.errors import UserError
 
 _OUR_NAMES = {
-    "weight_decay": "optimizer.wd",
-    "learning_rate": "optimizer.lr",
-    "betas": "optimizer.momentum and optimizer.beta2",
-    "beta1": "optimizer.momentum",
+    "weight_decay": ("wd",),
+    "learning_rate": ("lr",),
+    "betas": ("momentum", "beta2"),
+    "beta1": ("momentum",),
 }
 """Names in torch or in textbooks of settings that have another name in a configuration."""
 
@@ -47,17 +48,27 @@ _FLAGS = frozenset(
 )
 
 
-def our_name_for(key: str) -> str | None:
-    """Return a line with our name for a setting that is known by another one; None for any other key."""
-    if key not in _OUR_NAMES:
+def our_name_for(key: str, value: object = None, present: Collection[str] = tuple(_RANGES)) -> str | None:
+    """Return a line with our name for a setting that is known by another one; None for any other key.
+
+    `present` are the settings that the optimizer has: SGD has no second beta.
+    """
+    ours = [name for name in _OUR_NAMES.get(key, ()) if name in present]
+    if not ours:
         return None
-    return f"optimizer.{key} is called {_OUR_NAMES[key]} here; set it under that name"
+    values = re.findall(r"[^][(),\s]+", str(value)) if value is not None else []
+    if len(values) != len(ours):
+        values = [_RANGES[name][2] for name in ours]
+    remedy = " ".join(f"optimizer.{name}={number}" for name, number in zip(ours, values, strict=True))
+    names = " and ".join(f"optimizer.{name}" for name in ours)
+    return f"optimizer.{key} is called {names} here; set {remedy}"
 
 
 def check_names(optimizer: Mapping[str, Any]) -> None:
     """Raise UserError for a setting of the optimizer's node that has another name here."""
-    for line in filter(None, map(our_name_for, optimizer)):
-        raise UserError(line)
+    for key, value in optimizer.items():
+        if line := our_name_for(key, value, optimizer):
+            raise UserError(line)
 
 
 def knob_types(signature: Mapping[str, str]) -> dict[str, str]:
@@ -76,7 +87,7 @@ def check_knobs(optimizer: Mapping[str, Any]) -> None:
         if key not in _RANGES or (value is None and key == "max_eval"):
             continue
         in_range, words, example = _RANGES[key]
-        remedy = f"must be {words}, e.g. optimizer.{key}={example}"
+        remedy = f"must be {words}; set e.g. optimizer.{key}={example}"
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise UserError(f"optimizer.{key}={value!r} is not a number: it {remedy}")
         if not in_range(value):

@@ -53,7 +53,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         if not hidden:
             raise UserError(
                 "optimizer=muon is for matrices between the first layer and the last, and this network has "
-                "none; set model=mlp, or optimizer=adamw"
+                "none; set model=mlp model.hidden=[128,64,32], or optimizer=adamw"
             )
         self.muon = torch.optim.Muon(
             _groups(self.param_groups, lambda p: id(p) in hidden),

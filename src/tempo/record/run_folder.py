@@ -22,6 +22,7 @@ LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 """Files in `checkpoints/`; a run resumes from the last one, or from the one before it."""
 SEARCH_FILE = "search.json"
 """Results of a search, in the folder of its sweep."""
+_PROJECT_FOLDERS = (".ci", ".git", ".github", ".venv", "benchmarks", "conf", "docs", "src", "tests")
 Need = Literal["nothing", "run", "resume"]
 
 # The files of a folder before the first step: Hydra's, the first record and its diff, the lock, an empty
@@ -80,6 +81,10 @@ def named_folder(key: str, text: str) -> Path:
         raise UserError(
             f"{key}={text} is this checkout or a folder above it; choose another folder, or leave it out"
         )
+    if any(folder.resolve().is_relative_to(ROOT / name) for name in _PROJECT_FOLDERS):
+        raise UserError(
+            f"{key}={text} is in a folder of tempo's own files; set {key}=logs/first, or leave it out"
+        )
     return folder
 
 
@@ -111,8 +116,13 @@ def check_folder(config: Mapping[str, Any], folder: Path) -> None:
 
 def check_beginning(config: Mapping[str, Any]) -> None:
     """Raise UserError if `init_from` names neither a checkpoint nor the folder of a run."""
-    if config["init_from"] and not Path(config["init_from"]).expanduser().is_file():
-        RunRecord.read(Path(config["init_from"]).expanduser().absolute())
+    if not config["init_from"]:
+        return
+    path = Path(config["init_from"]).expanduser().absolute()
+    if path.name == FILE_NAME:
+        raise UserError(f"init_from={path} is a record, which holds no weights; set init_from={path.parent}")
+    if not path.is_file():
+        RunRecord.read(path)
 
 
 def check_resumable(config: Mapping[str, Any], folder: Path) -> None:

@@ -235,7 +235,7 @@ class RunRecord:
         try:
             text = read_text(path)
         except (FileNotFoundError, NotADirectoryError):
-            raise RecordLostError(f"{folder} has no {FILE_NAME}: it is not the folder of a run") from None
+            raise RecordLostError(f"{folder} has no {FILE_NAME}; name the folder of a run") from None
         except UnicodeDecodeError as error:
             raise RecordLostError(f"{path} cannot be read: {error}") from error
         except OSError as error:

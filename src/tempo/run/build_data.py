@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
+from tempo.command_line.system_errors import enough_memory
 from tempo.config.hydra_targets import instantiated
 from tempo.config.schema import DataConfig, RunConfig
 from tempo.data.augment import Augment
@@ -31,7 +33,7 @@ _GPU_FACTOR = 32
 
 def build_data(config: RunConfig) -> RunDataModule:
     """Build the data of conf/data: images in memory, or a user's datasets or LightningDataModule."""
-    built = instantiated("data", config.data.source.node)
+    built = _read(config)
     if isinstance(built, pl.LightningDataModule):
         return _loaders(config, built)
     parts = tuple(built) if isinstance(built, (tuple, list)) else ()
@@ -50,13 +52,20 @@ def build_data(config: RunConfig) -> RunDataModule:
     return data
 
 
+def _read(config: RunConfig) -> Any:
+    source = config.data.source
+    smaller = "set e.g. data.image_size=32, or " if "image_size" in source.arguments else ""
+    with enough_memory("the images", f"{smaller}use fewer images"):
+        return instantiated("data", source.node)
+
+
 def build_data_and_unused(config: RunConfig, most: int) -> tuple[ImageDataModule, ImageData]:
     """Return a run's images, and up to `most` training images that it neither trains nor validates on.
 
     Raises:
         UserError: the data are not images in memory.
     """
-    built = instantiated("data", config.data.source.node)
+    built = _read(config)
     if not isinstance(built, tuple) or not isinstance(built[0], ImageData):
         raise UserError(f"data={config.data.source.name} has no images in memory; set tune.compare_seeds=0")
     data, unused = _images(config, built, most)
@@ -69,6 +78,12 @@ def _images(
 ) -> tuple[ImageDataModule, ImageData | None]:
     node = config.data
     train, test, *own_val = parts
+    if node.train_images not in (None, len(train)):
+        raise UserError(
+            f"data.train_images={node.train_images} is the size of a training set, and {train.name} has "
+            f"{len(train)} images; leave data.train_images out and set data.train_size={node.train_images} "
+            "to keep fewer"
+        )
     if len(train.classes) < 2:
         raise UserError(
             f"data: {train.name} has only the class {', '.join(train.classes)!r}, so there is nothing to "

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tempo.config.rules_for_processes import fused_for_parts
-from tempo.config.run_length import schedule_of
+from tempo.config.run_length import check_length, schedule_of
 from tempo.config.schema import RunConfig
 from tempo.data.augment import Augment, Preprocess
 from tempo.data.batches import BatchPlan
@@ -56,6 +56,7 @@ class Task:
 
 def build_task(config: RunConfig, data: RunDataModule, plan: BatchPlan) -> Task:
     """Build the module of conf/model and the progress of its fit."""
+    check_length(config, total_steps(config, plan.steps_per_epoch))
     model = build_model(config.model, config.seed, data.shape, len(data.classes))
     if isinstance(model, pl.LightningModule):
         return _own_module(config, data, plan, model)

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from tempo.command_line.system_errors import enough_memory
 from tempo.config.check import check
 from tempo.config.hydra_targets import instantiated, parameters_of, signature_of
 from tempo.config.recorded_config import completed
@@ -52,7 +53,10 @@ def build_network(model: Target, seed: int, input_shape: tuple[int, int, int], n
         frozen = network_of_run(Path(model.get("run")).expanduser().absolute(), input_shape, num_classes)
         behind = {"network": frozen, "network_sha256": weights_sha256(frozen)}
     torch.manual_seed(seed)
-    network = instantiated("model", model.node, input_shape=input_shape, num_classes=num_classes, **behind)
+    with enough_memory("the weights", "use a smaller network, e.g. model=mlp model.hidden=[64]"):
+        network = instantiated(
+            "model", model.node, input_shape=input_shape, num_classes=num_classes, **behind
+        )
     if not isinstance(network, nn.Module):
         raise UserError(
             f"model._target_={model.target} does not return a torch.nn.Module; choose another model=..."

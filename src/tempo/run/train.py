@@ -14,8 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from tempo.command_line.script import STARTED
 from tempo.config.check import check
+from tempo.config.keys_without_effect import keys_without_effect
 from tempo.config.resolve_interpolations import chosen_options, plain
-from tempo.config.run_length import lr_factor, planned_steps, schedule_of
+from tempo.config.run_length import lr_factor, planned_epochs, planned_steps, schedule_of
 from tempo.config.schema import RunConfig
 from tempo.distributed.fsdp2 import load_whole
 from tempo.distributed.process_group import check_layout, follows, has_group, leave_group, position
@@ -41,7 +42,7 @@ from tempo.run.run_request import RunRequest
 from tempo.scheduler.preview import preview_figure, preview_table
 from tempo.task.classifier import Classifier
 from tempo.task.lightning_internals import count_running_epoch_as_done
-from tempo.trainer.console import print_header, print_results, schedule_line
+from tempo.trainer.console import print_header, print_notes, print_results, schedule_line
 from tempo.trainer.loggers import close_loggers
 from tempo.trainer.malloc_settings import give_back_freed_memory
 from tempo.trainer.optuna_trial import trial_of
@@ -84,6 +85,7 @@ def show_preview(config: RunConfig, folder: Path) -> None:
     if steps is None:
         print("The size of this data set is unknown until it is read; the axis is in thousandths of the run.")
     print(preview_table(schedule, steps or _PREVIEW_POINTS))
+    print_notes(keys_without_effect(config, steps, planned_epochs(config)))
     path = folder / "schedule.png"
     label = "optimizer step" if steps else "thousandth of the run"
     preview_figure(schedule, steps or _PREVIEW_POINTS, path, label)
@@ -178,6 +180,8 @@ def _print_header(config: RunConfig, record: RunRecord, parts: RunParts) -> None
         reference = trainer.lr_reference_batch
         schedule += f" (x {factor:.4g}: {trainer.lr_scaling} from a batch of {reference})"
     print_header(record, schedule)
+    epochs = -(-progress.total_steps // parts.plan.steps_per_epoch)
+    print_notes(keys_without_effect(config, progress.total_steps, epochs))
 
 
 def fit(parts: RunParts, start: Start) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from tempo.errors import UserError
+from tempo.scheduler.schedule import MOMENTUM_OFF
 
 
 def check_rate(key: str, value: float, *, zero_allowed: bool = False) -> None:
@@ -34,7 +35,7 @@ def check_momenta(min_momentum: float | None, max_momentum: float | None) -> Non
         missing, present = ("min", max_momentum) if min_momentum is None else ("max", min_momentum)
         raise UserError(
             f"scheduler.{missing}_momentum=null while the other bound is {present}: momentum needs both; "
-            f"set scheduler.{missing}_momentum={present}, or null for both to leave momentum alone"
+            f"set scheduler.{missing}_momentum={present}, or {MOMENTUM_OFF} to leave momentum alone"
         )
     for key, value in (("min_momentum", min_momentum), ("max_momentum", max_momentum)):
         if not 0 <= value < 1:

@@ -23,6 +23,11 @@ class Scaled(Schedule):
         """Whether the other schedule returns a momentum."""
         return self.schedule.moves_momentum
 
+    @property
+    def least_steps(self) -> int:
+        """Fewest steps of the other schedule."""
+        return self.schedule.least_steps
+
     def at(self, step: int, total_steps: int) -> dict[str, float]:
         """Return the values of the other schedule, the rate scaled."""
         values = self.schedule.at(step, total_steps)
@@ -41,7 +46,7 @@ def build_schedule(node: Mapping[str, Any]) -> Schedule:
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
             f"scheduler._target_={node['_target_']} cannot be imported: {error}; "
-            "set scheduler=<option of conf/scheduler>"
+            "leave scheduler._target_ out and set scheduler=<option of conf/scheduler>"
         ) from error
     arguments = {
         # A schedule is a frozen value, and a list in it could be changed.

@@ -37,6 +37,11 @@ class RangeTest(Schedule):
             )
         check_momenta(self.min_momentum, self.max_momentum)
 
+    @property
+    def least_steps(self) -> int:
+        """One step for each end of the range."""
+        return 2
+
     def at(self, step: int, total_steps: int) -> dict[str, float]:
         """Return the rate, and momentum if it has bounds; ValueError outside the run."""
         p = progress(step, total_steps)

@@ -31,6 +31,11 @@ class Schedule(Protocol):
         """Whether `at` returns a momentum."""
         return getattr(self, "min_momentum", None) is not None
 
+    @property
+    def least_steps(self) -> int:
+        """Fewest steps of a run that has the whole curve."""
+        return 1
+
     def at(self, step: int, total_steps: int) -> dict[str, float]:
         """Return `{"lr": .., "momentum": ..}` for `step` in `[0, total_steps)`; momentum only if it changes.
 

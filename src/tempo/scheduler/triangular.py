@@ -32,6 +32,11 @@ class Triangular(Schedule):
         if self.cycles < 1:
             raise UserError(f"scheduler.cycles={self.cycles} leaves no cycle to run; set scheduler.cycles=1")
 
+    @property
+    def least_steps(self) -> int:
+        """Number of steps at which each turn of the curve has a step of its own."""
+        return 2 * self.cycles + 1
+
     def at(self, step: int, total_steps: int) -> dict[str, float]:
         """Return the rate, and momentum if it has bounds; ValueError outside the run."""
         position = self.cycles * progress(step, total_steps)

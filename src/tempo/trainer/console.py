@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,12 @@ def classes_line(data: Data) -> str:
     least, most = min(counts), max(counts)
     ratio = f", {most / least:.3g} times as many" if 0 < 2 * least <= most else ""
     return f"{', '.join(pairs[:_MOST_CLASSES])}{more}; {least:,} to {most:,} training images per class{ratio}"
+
+
+def print_notes(lines: Sequence[str]) -> None:
+    """Print a line each for what the user should know of this run."""
+    for line in lines:
+        console().print(Text.assemble(("note", "cyan"), f"      {line}"))
 
 
 def batch_line(record: RunRecord) -> str:
