@@ -71,7 +71,7 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("resume=", ["resume= does not name a folder"]),
     ("resume=null,x", ["null,x", "has no run.json"]),
     ("resume=/nowhere/at/all", ["/nowhere/at/all has no run.json"]),
-    ("resume=.", ["has no run.json: it is not the folder of a run"]),
+    ("resume=.", ["has no run.json; name the folder of a run"]),
     ("scheduler=onecycle scheduler.max_lr=auto", ["scheduler.range_test=<folder of src/lr_range.py>"]),
     ("scheduler=onecycle scheduler.max_lr=auto scheduler.range_test=/nowhere", ["/nowhere: No such file"]),
     ("scheduler=onecycle scheduler.max_lr=auto scheduler.range_test=.", ["lr_range.json: No such file"]),
@@ -169,7 +169,7 @@ OTHERS: list[tuple[str, list[str]]] = [
     ("evaluate.py run=3", ["run=3 is not text"]),
     ("evaluate.py run=a,b", ["run=a,b has several values; give one"]),
     ("evaluate.py run=/nowhere", ["/nowhere has no run.json"]),
-    ("evaluate.py run=.", ["has no run.json: it is not the folder of a run"]),
+    ("evaluate.py run=.", ["has no run.json; name the folder of a run"]),
     ("evaluate.py sun=x", ["Did you mean 'run'?", "has: accelerator, checkpoint"]),
     ("evaluate.py -m run=a,b", ["one run at a time"]),
     (
