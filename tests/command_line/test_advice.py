@@ -26,7 +26,7 @@ trainer.check_val_every_n_epoch=2 trainer.limit_train_batches=10 trainer.limit_v
 trainer.limit_test_batches=3 trainer.fast_dev_run=true trainer.overfit_batches=1 trainer.strategy=ddp
 trainer.val_check_interval=0.5 trainer.gradient_clip_algorithm=norm trainer.num_sanity_val_steps=0
 trainer.enable_progress_bar=false trainer.benchmark=true trainer.default_root_dir=logs/mine
-trainer.max_epochs=-1 trainer.gradient_clip_val=0 +trainer.max_epochs=5 data.batch_size=64 data.num_workers=4
+trainer.max_epochs=-1 trainer.gradient_clip_val=0 +trainer.max_epochs=5 data.batch_size=64
 data.pin_memory=true data.data_dir=data data.train_val_test_split=[55000,5000,10000] model.optimizer.lr=0.01
 model.lr=0.01 model.optimizer.weight_decay=0.1 model.scheduler.factor=0.1 model.net.lin1_size=64
 model.compile=true logger.wandb.project=mine logger.csv.save_dir=x callbacks.early_stopping.patience=3
@@ -157,15 +157,15 @@ def build_line(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> str
     from tempo.command_line.system_errors import task_line
     from tempo.optimizer.build import build_optimizer
     from tempo.run.build_data import build_data, build_plan
-    from tempo.run.build_module import build_module
+    from tempo.run.build_module import build_task
 
     if (line := line_of(arguments, monkeypatch)) is not None:
         return line
     config = check(composer().values(arguments))
     try:
         data = build_data(config)
-        module = build_module(config, data, build_plan(config, len(data.train), 1, 0))
-        build_optimizer(module.network, config.optimizer.node)
+        task = build_task(config, data, build_plan(config, data, 1, 0))
+        build_optimizer(task.network, config.optimizer.node)
     except (UserError, MemoryError, RuntimeError) as error:
         return task_line(error, None) or repr(error)
     return None

@@ -58,7 +58,7 @@ _ADVICE: dict[str, str] = {
     r"trainer\.gradient_clip_algorithm": "is not a key: trainer.gradient_clip means the norm; leave it out",
     r"trainer\.(num_sanity_val_steps|enable_(checkpointing|progress_bar|model_summary))": _BUILT_IN,
     r"trainer\.benchmark": "depends on one key here; set trainer.deterministic=false",
-    r"data\.(num_workers|pin_memory|persistent_workers|prefetch_factor)": _IN_MEMORY,
+    r"data\.(pin_memory|persistent_workers|prefetch_factor)": _IN_MEMORY,
     r"model\.scheduler\..*": "is a group of its own here; use scheduler=multistep, cosine or onecycle",
     r"model\.net\..*": "is a key of the network itself here; use e.g. model=mlp model.hidden=[64,128]",
     r"callbacks\.(early_stopping|model_checkpoint|model_summary|rich_progress_bar)(\..*)?": _BUILT_IN,

@@ -74,8 +74,8 @@ def _objective(config: RunConfig) -> Rules:
     )
     yield (
         networks and objective not in known,
-        f"objective={objective} is not a metric of a classifier.{nearest(objective, known)} Choose from: "
-        f"{', '.join(known)}",
+        f"objective={objective} is not a metric of a classifier.{nearest(objective, known)} "
+        f"Set e.g. objective=val/accuracy. Known: {', '.join(known)}",
     )
     metric_mode(objective, config.objective_mode)
 
