@@ -167,6 +167,26 @@ def test_tiffs_of_other_values_are_scaled_too(array: np.ndarray, tmp_path: Path)
     assert (pixels[0] == expected).all()
 
 
+@pytest.mark.parametrize("most", [1083, 65535])
+def test_colours_of_16_bits_that_pillow_cuts_are_said_or_refused(most: int, tmp_path: Path) -> None:
+    """A PPM announces 16 bits; of a TIFF the same is true, which Pillow cannot write."""
+
+    def save(path: Path, number: int) -> None:
+        values = RNG.integers(0, most + 1, (8, 8, 3)).astype(">u2")
+        path.with_suffix(".ppm").write_bytes(b"P6 8 8 65535\n" + values.tobytes())
+
+    root = two_classes(tmp_path, save)
+    if most == 1083:
+        with pytest.raises(
+            UserError, match=r"8 colour images of 16 bits .* only 5 levels .* convert them to PNG"
+        ):
+            load(root)
+        return
+    train, _ = load(root)
+    assert train.reading["lost_low_bits"] == 8
+    assert any(line.startswith("colour images of 16 bits: 8, of which the upper 8") for line in train.remarks)
+
+
 def test_a_pixel_that_is_no_number_is_refused(tmp_path: Path) -> None:
     array = np.ones((8, 8), dtype=np.float32)
     array[3, 3] = np.nan

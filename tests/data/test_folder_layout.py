@@ -148,8 +148,12 @@ REFUSED = [
     ("{fold1,fold2,fold3}/{cat,dog}/*4", "nothing says which parts"),
     ("{split_0,split_1}/{cat,dog}/*4", "nothing says which parts"),
     ("{Train,training,test}/{cat,dog}/*4", "are both the train folder"),
-    ("cat/{train,test}/*4 dog/*4", "dog/ is not"),
+    ("cat/{train,test}/*4 dog/*4", "dog/ has not"),
     ("{A,B}/{cat,dog}/*4", "same folders"),
+    ("pets/{cat,dog}/*4 {cat,dog}/*4", "named as those next to it"),
+    ("{small_train,small_test,large_train,large_test}/{cat,dog}/*4", "same folders"),
+    ("cifar10/{train,test}/{cat,dog}/*4 cifar100/{train,test}/{fox,hen}/*4", "data.root='.*cifar10'"),
+    ("train/{cat,dog}/*4 test/test/*4", "no class folders"),
     ("*9 {cat,dog}/*2", "next to the class folders"),
     ("*9", "9 images are in no class folder"),
     ("train/{cat,dog}/*4 test/{cat,dog,fox}/*4", "'fox'"),
@@ -177,6 +181,13 @@ def test_the_key_takes_each_folder_as_a_class(patterns: str, tmp_path: Path) -> 
         load(tmp_path / "pets")
     train, _ = load(tmp_path / "pets", layout="classes")
     assert train.classes == tuple(sorted(path.name for path in (tmp_path / "pets").iterdir()))
+
+
+def test_label_images_next_to_the_splits_are_not_the_splits(tmp_path: Path) -> None:
+    build(tmp_path / "pets", "{train,test}/{cat,dog}/*4", "{train_labels,test_labels}/{cat,dog}/*3")
+    train, test = load(tmp_path / "pets")
+    assert (len(train), len(test), train.classes) == (8, 8, CLASSES)
+    assert train.reading["left_out"] == {"in train_labels/": 6, "in test_labels/": 6}
 
 
 def test_folders_next_to_the_splits_are_said(tmp_path: Path) -> None:

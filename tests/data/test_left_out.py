@@ -56,6 +56,8 @@ def test_files_are_counted_by_reason(root: Path) -> None:
         save(root / "cat" / name / "0.png")
     save(root / "dog" / "thumbs" / "0.png")
     save(root / "beside.png")
+    for name in ("0_mask.png", "0-150x150.png", "1_thumb.png", "7_mask_1.png"):
+        save(root / "dog" / name)
     save(root / "cat" / "._0.png")
     (root / "cat" / "0.xml").write_text("<a/>")
     (root / "dog" / "icon.svg").write_text("<svg/>")
@@ -63,7 +65,7 @@ def test_files_are_counted_by_reason(root: Path) -> None:
     (root / "dog" / "again").symlink_to(root / "cat")
     line, images = left_out(root)
     assert images == 20
-    assert line.startswith("files left out: 10 (")
+    assert line.startswith("files left out: 14 (")
     for part in (
         *(
             "1 in @eaDir",
@@ -72,6 +74,7 @@ def test_files_are_counted_by_reason(root: Path) -> None:
             "1 in folders named thumbs",
             "1 next to the class folders",
         ),
+        "4 masks or thumbnails next to their images",
         *("1 .xml", "1 .svg", "1 links to nothing", "1 links to folders"),
     ):
         assert part in line

@@ -131,16 +131,13 @@ def _decode(opened: Image.Image, path: Path, how: Decoding, values: Range | None
     return Decoded(pixels, None, transparent, _has_more_frames(opened), lost)
 
 
-def _raw_mode(opened: Image.Image) -> str:
-    """Return Pillow's name of the values in the file, such as `RGB;16B`."""
+def _has_16_bits(opened: Image.Image) -> bool:
+    """Whether values in the file have more than 8 bits, by what Pillow tells its decoder about them."""
     tiles = getattr(opened, "tile", None)
     arguments: Any = tiles[0][3] if tiles else ""
-    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
-    return first if isinstance(first, str) else ""
-
-
-def _has_16_bits(opened: Image.Image) -> bool:
-    return ";16" in _raw_mode(opened)
+    parts = arguments if isinstance(arguments, tuple) else (arguments,)
+    largest = parts[1] if opened.format == "PPM" and len(parts) > 1 else 0  # 255 of 8 bits
+    return ";16" in str(parts[0] if parts else "") or (isinstance(largest, int) and largest > 255)
 
 
 def _deep_values(opened: Image.Image, path: Path) -> np.ndarray | None:

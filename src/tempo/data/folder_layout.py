@@ -47,14 +47,9 @@ class LayoutReader:
                 top, "nothing says which parts are for training; name them train, val and test"
             )
         inner = [splits_among(kid.title for kid in folder.with_images()) for folder in kids]
-        if kids and all(inner):
-            return self._splits_of_classes(kids)
         if any(inner):
-            odd = kids[inner.index({})]
-            raise self._not_understood(
-                top,
-                f"some classes are split into train and test, but {odd.name} is not; split it, or {_FORCED}",
-            )
+            self._refuse_several_data_sets(top, kids, inner)
+            return self._splits_of_classes(kids)
         self._refuse_repeated_folders(top, kids)
         return {"train": self.classes_of(top)}
 
@@ -98,8 +93,12 @@ class LayoutReader:
         kids = self._candidates(folder)
         if len(kids) == 1 and not kids[0].images and kids[0].title.lower() in IMAGE_FOLDERS:
             return self._has_classes(kids[0])
-        # An `images` folder of annotated, unsorted images is not a class.
-        return bool(kids) and not all(kid.title.lower() in IMAGE_FOLDERS for kid in kids)
+        # An `images` folder of annotated, unsorted images is not a class, nor is test/test/*.
+        repeated = {folder.title.lower(), *IMAGE_FOLDERS}
+        return bool(kids) and not all(
+            not kid.with_images() and (kid.title.lower() in repeated or is_split_name(kid.title))
+            for kid in kids
+        )
 
     def _classes_in(self, folder: Folder) -> Classes:
         """Return the classes of a split, in a folder inside it if that is all it has."""
@@ -195,8 +194,31 @@ class LayoutReader:
                 f"{_FORCED}"
             )
 
+    def _refuse_several_data_sets(
+        self, top: Folder, kids: list[Folder], inner: list[dict[Split, list[str]]]
+    ) -> None:
+        """Refuse folders of which only some have splits, or whose splits have folders of classes inside."""
+        split = next(kid for kid, splits in zip(kids, inner, strict=True) if splits)
+        alone = (
+            f"set data.root='{self.root / split.name.rstrip('/')}' to read {split.name} alone, or {_FORCED}"
+        )
+        if {} in inner:
+            raise self._not_understood(
+                top,
+                f"{split.name} has train and test, but {kids[inner.index({})].name} has not; {alone}",
+            )
+        if any(_wraps(part) for kid in kids for part in kid.with_images()):
+            raise self._not_understood(top, f"{split.name} may be a data set of its own; {alone}")
+
     def _refuse_repeated_folders(self, top: Folder, kids: list[Folder]) -> None:
-        """Refuse folders that all have the same folders: either of them may be the classes."""
+        """Refuse folders that all have the same folders, or a folder that has those next to it once more."""
+        titles = {kid.title for kid in kids}
+        for kid in kids:
+            if len(titles & {folder.title for folder in kid.with_images()}) > 1:
+                raise self._not_understood(
+                    top,
+                    f"{kid.name} has folders named as those next to it; move it, or {_FORCED}",
+                )
         if len(kids) < 2 or any(kid.images for kid in kids):
             return
         inner = [{folder.title for folder in without_side_folders(kid)} for kid in kids]

@@ -83,18 +83,20 @@ def splits_among(names: Iterable[str]) -> dict[Split, list[str]]:
 
     There must be a training folder and one for test or validation, and apart from these words (any case, any
     of their forms, also as `seg_train`, `TrainingSet` or `test_images`) their names must agree. Folders with
-    other names are not splits. `eval` is the test, or the validation if there is a test folder.
+    other names are not splits, nor are two sets of splits such as `small_train` and `large_train`. `eval` is
+    the test, or the validation if there is a test folder.
     """
     by_rest: dict[tuple[str, ...], dict[str, list[str]]] = {}
     for name in names:
         if (role := _role(name)) is not None:
             by_rest.setdefault(role[1], {}).setdefault(role[0], []).append(name)
-    for found in by_rest.values():
+    complete = {}
+    for rest, found in by_rest.items():
         if "eval" in found:
             found.setdefault("val" if "test" in found else "test", []).extend(found.pop("eval"))
         if "train" in found and len(found) > 1:
-            return {split: found[split] for split in get_args(Split) if split in found}
-    return {}
+            complete[rest] = {split: found[split] for split in get_args(Split) if split in found}
+    return complete.get((), next(iter(complete.values()))) if () in complete or len(complete) == 1 else {}
 
 
 def is_split_name(name: str) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,12 @@ _MOST_LINKED_LEVELS = 3
 """Depth down to which links to folders outside the tree are followed: class folders may be links."""
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"\0\0\0\x0cjP")
 """First bytes of images whose file has no extension; PNM is checked apart."""
+
+
+_REPEATS = re.compile(
+    r"(.+?)[_-](?:(?:mask|segmentation|gt|thumb|thumbnail)(?:[_-]\d+)?|\d+x\d+)$", re.IGNORECASE
+)
+"""Names of files that describe or repeat the image whose name they start with."""
 
 
 class File(NamedTuple):
@@ -91,8 +98,12 @@ class _Scan:
                         self._add_file(entry, found)
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
-        stems = {file.name.rpartition(".")[0] for file in found.images}
-        found.unread = [unread for unread in found.unread if unread.rpartition(".")[0] not in stems]
+        stems = {_stem(file.name) for file in found.images}
+        kept = [file for file in found.images if not _repeats(file, stems)]
+        if len(kept) < len(found.images):
+            found.left_out["masks or thumbnails next to their images"] = len(found.images) - len(kept)
+            found.images = kept
+        found.unread = [unread for unread in found.unread if _stem(unread) not in stems]
         return found
 
     def _is_folder(self, entry: os.DirEntry[str], parent: Folder, depth: int) -> bool:
@@ -132,6 +143,15 @@ class _Scan:
             parent.left_out[shown(suffix) or "no extension"] += 1
             if not describes(suffix):
                 parent.unread.append(parent.name + entry.name)
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _repeats(file: File, stems: Container[str]) -> bool:
+    form = _REPEATS.match(_stem(file.name))
+    return form is not None and form[1] in stems
 
 
 def _is(kind: Callable[[], bool]) -> bool:

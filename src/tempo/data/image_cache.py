@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 _VERSION = 2
 _BLOCK_IMAGES = 64
 _MOST_NAMED = 10
+_DARK = 64
+"""Brightest value (of 255) from which images of 16 bits count as using them: 14 bits or more."""
 _WHOLE_BYTES, _WHOLE_FILES = 1 << 26, 4096
 """Up to so many bytes and files, a start reads the content of all files; otherwise of a sample."""
 _SAMPLED_FILES, _SAMPLED_BYTES = 1024, 1 << 14
@@ -126,6 +128,7 @@ def decode_all(root: Path, names: Sequence[str], how: Decoding) -> Pixels:
         decoder.losses.values = list(values)
         for index in sorted(deep):
             decoder.losses.add("deep", names[index])
+    decoder.refuse_dark()
     for start in range(0, len(names), _BLOCK_IMAGES):
         block = decoder.images[start : start + _BLOCK_IMAGES].reshape(-1, decoder.images[0].size)
         for offset in np.flatnonzero(block.min(axis=1) == block.max(axis=1)):
@@ -140,6 +143,8 @@ class _Decoder:
         self.root, self.names, self.how = root, names, how
         self.losses = Losses()
         self.unreadable: list[tuple[int, str]] = []
+        self.cut: list[int] = []
+        """Images of which only the upper 8 of 16 bits are read."""
         self.images, self.first = self._empty()
 
     def _empty(self) -> tuple[np.ndarray | None, str]:
@@ -205,6 +210,20 @@ class _Decoder:
         ):
             if happened:
                 self.losses.add(kind, self.names[index])
+        if decoded.lost_low_bits:
+            self.cut.append(index)
+
+    def refuse_dark(self) -> None:
+        """Refuse images of 16 bits of which Pillow keeps the upper 8, if nearly all is in the lower ones."""
+        if not self.cut or self.images is None:
+            return
+        brightest = max(int(self.images[index].max()) for index in self.cut)
+        if brightest < _DARK:
+            raise UserError(
+                f"{len(self.cut)} colour images of 16 bits use so few of them that the upper 8, which Pillow "
+                f"reads, have only {brightest + 1} levels (first: {self.losses.first['lost_low_bits']}); "
+                "convert them to PNG, whose 16 bits are scaled by the values they use, or to 8 bits"
+            )
 
     def refusal(self) -> UserError:
         """Return the error that names the first unreadable files."""
