@@ -68,9 +68,11 @@ def train(tmp_path: Path) -> Iterator[Train]:
     """Run a short job in this process: `train("optimizer=adam", folder="a")`; SMALL comes first."""
     import torch
 
-    def run(*overrides: str, folder: str = "run", small: tuple[str, ...] = SMALL) -> Trained:
+    def run(
+        *overrides: str, folder: str = "run", small: tuple[str, ...] = SMALL, pictures: bool = False
+    ) -> Trained:
         path = tmp_path / folder
-        return Trained(path, run_job(path, [*small, *overrides]))
+        return Trained(path, run_job(path, [*small, *overrides], pictures=pictures))
 
     threads = torch.get_num_threads()
     yield run

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -67,19 +68,29 @@ def checked_job(overrides: Sequence[str]) -> tuple[RunConfig, dict[str, str]]:
     return check(values), choices
 
 
-def run_job(folder: Path, overrides: Sequence[str]) -> Any:
-    """Compose, check and run in this process; the record."""
+def run_job(folder: Path, overrides: Sequence[str], *, pictures: bool = False) -> Any:
+    """Compose, check and run in this process; the record.
+
+    Without `pictures` none is drawn: drawing takes half the time and more of so short a run.
+    """
     # torch is imported late: the tests of the configuration must not need it.
+    from tempo.run import train as training
     from tempo.run.run_request import RunRequest
-    from tempo.run.train import run
     from tempo.trainer.optuna_trial import Trial
 
     config, choices = checked_job(overrides)
     folder.mkdir(parents=True, exist_ok=True)
     trial = Trial.from_environment()
-    return run(
-        RunRequest(config=config, folder=folder, overrides=list(overrides), choices=choices, trial=trial)
+    request = RunRequest(
+        config=config, folder=folder, overrides=list(overrides), choices=choices, trial=trial
     )
+    left_out = {} if pictures else {"draw_curves": _nothing, "draw_confusion": _nothing}
+    with patch.multiple(training, **left_out) if left_out else contextlib.nullcontext():
+        return training.run(request)
+
+
+def _nothing(*_: Any) -> None:
+    """Take the place of a function that draws."""
 
 
 def _child(folder: str, overrides: Sequence[str], environment: dict[str, str]) -> None:

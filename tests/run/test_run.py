@@ -101,7 +101,8 @@ def test_a_failed_run_says_why(train: Train, tmp_path: Path) -> None:
 
 
 def test_what_a_run_writes_and_prints(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
-    trained = train("trainer.epochs=2", "trainer.accumulate=2", "scheduler=onecycle", "optimizer.lr=0.01")
+    job = ("trainer.epochs=2", "trainer.accumulate=2", "scheduler=onecycle", "optimizer.lr=0.01")
+    trained = train(*job, pictures=True)
     for name in ("run.json", "metrics.csv", "tensorboard", "checkpoints", "curves.png", "confusion.png"):
         assert (trained.folder / name).exists(), name
     left = [path for path in trained.folder.rglob(".*") if path.name != ".lock"]

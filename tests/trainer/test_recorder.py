@@ -37,7 +37,7 @@ def expected() -> Outcome:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder, threads = tmp_path_factory.mktemp("trained"), torch.get_num_threads()
     job = [f"trainer.max_steps={STEPS}", f"trainer.log_every_n_steps={EVERY}"]
-    record = run_job(folder, [*SMALL, "scheduler=onecycle", "optimizer.lr=0.01", *job])
+    record = run_job(folder, [*SMALL, "scheduler=onecycle", "optimizer.lr=0.01", *job], pictures=True)
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(threads)
     return Trained(folder, record)

@@ -40,5 +40,5 @@ def test_a_signal_in_the_last_moments_completes_the_run_and_stops_the_sweep_arou
 ) -> None:
     monkeypatch.setattr(training, "draw_confusion", lambda *_: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(KeyboardInterrupt):
-        train("trainer.max_steps=1")
+        train("trainer.max_steps=1", pictures=True)
     assert RunRecord.read(tmp_path / "run").status == "completed"
