@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tempo.errors import UserError, printable
+from tempo.record.run_json import RunRecord
 from tempo.report.load_runs import load
 from tests.bad_input.conftest import Refused, assert_refused
 from tests.bad_input.warm import Warm
@@ -104,8 +106,23 @@ RECORDS: list[tuple[str, Callable[[Path], None], str]] = [
 ]
 
 
-BOTH = [(name, "evaluate.py", *rest) for name, *rest in RECORDS]
-BOTH += [(name, "train.py", *rest) for name, *rest in RECORDS[::4]]
+@pytest.mark.parametrize(("name", "damage", "words"), RECORDS[:-1], ids=[case[0] for case in RECORDS[:-1]])
+def test_a_broken_record_is_not_read(
+    name: str, damage: Callable[[Path], None], words: str, run: Path
+) -> None:
+    damage(run / "run.json")
+    with pytest.raises(UserError) as caught:
+        RunRecord.read(run)
+    line = printable(str(caught.value))
+    assert words in line
+    assert len(line) < 3000
+
+
+BOTH = [
+    (name, script, *rest)
+    for name, *rest in RECORDS[::4] + RECORDS[-1:]
+    for script in ("evaluate.py", "train.py")
+]
 
 
 @pytest.mark.parametrize(
