@@ -105,6 +105,9 @@ REFUSED: list[tuple[str, ...]] = [
     ("scheduler=onecycle scheduler.curve=square", "scheduler.curve='square'", "one of linear, cosine"),
     ("scheduler=multistep scheduler.milestones=[1.5]", "milestones", "scheduler.milestones="),
     ("scheduler=triangular scheduler.cycles=0", "scheduler.cycles=0", "scheduler.cycles="),
+    ("data.folds=5", "data.folds=5", "set data.fold=0, or -m data.fold='range(5)'"),
+    ("data.fold=1", "data.fold=1", "data.folds=5"),
+    ("data.folds=3 data.fold=3", "data.fold=3", "0 .. 2"),
     ("data.val_size=0 objective=test/accuracy", "checkpoint.select=best", "checkpoint.select=last"),
     (
         "data.val_size=0 objective=test/loss checkpoint.select=last early_stopping.patience=3",

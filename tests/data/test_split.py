@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tempo.data.images import ImageData
-from tempo.data.split import split, stratified, unused_indices
+from tempo.data.split import split, split_indices, stratified, unused_indices
+from tempo.data.split_and_batch_sizes import split_sizes
 from tempo.errors import UserError
 
 
@@ -121,3 +122,25 @@ def test_impossible_sizes_are_named(val_size: float, train_size: int | None, key
     with pytest.raises(UserError, match=rf"data\.{key}=.*set") as error:
         split(data([0] * 100), val_size=val_size, train_size=train_size, split_seed=0)
     assert "\n" not in str(error.value)
+
+
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=6, max_size=90),
+    folds=st.integers(2, 6),
+    seed=st.integers(0, 99),
+)
+def test_folds_are_equal_parts_of_the_whole_and_of_each_class(
+    labels: list[int], folds: int, seed: int
+) -> None:
+    array = np.array(labels)
+    parts = []
+    for fold in range(folds):
+        sizes = split_sizes(len(labels), val_size=0.1, train_size=None, folds=folds, fold=fold)
+        kept, val = split_indices(array, sizes, seed, folds=folds, fold=fold)
+        assert (len(kept), len(val)) == (sizes.train, sizes.val)
+        assert sorted([*kept, *val]) == list(range(len(labels)))
+        parts.append(val)
+    assert sorted(np.concatenate(parts)) == list(range(len(labels)))
+    for label in set(labels):
+        counts = [int((array[val] == label).sum()) for val in parts]
+        assert max(counts) - min(counts) <= 1

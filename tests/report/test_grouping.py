@@ -10,6 +10,7 @@ import pytest
 from tempo.report.grouping import ABSENT, differing, group, shared, value_of
 from tempo.report.load_runs import load
 from tempo.report.number_format import canonical, duration, human, natural, order, short_keys
+from tempo.report.statistics import statistics
 from tests.report.example_runs import weight_decay_sweep, write_run, write_sweep
 
 
@@ -47,6 +48,15 @@ def grouped(*folders: Path) -> tuple[tuple[str, ...], dict[str, int]]:
     """The keys that tell settings apart, and label -> number of runs."""
     keys, settings = group(load(folders).runs)
     return keys, {setting.label: len(setting.runs) for setting in settings}
+
+
+def test_folds_of_a_cross_validation_are_one_setting(tmp_path: Path) -> None:
+    for fold, accuracy in enumerate((0.5, 0.7, 0.9)):
+        write_run(tmp_path / str(fold), val=accuracy, data__folds=3, data__fold=fold)
+    keys, settings = group(load([tmp_path]).runs)
+    assert keys == ()
+    found = statistics(settings[0], "val/accuracy")
+    assert (found.n, found.mean, found.sd) == (3, pytest.approx(0.7), pytest.approx(0.2))
 
 
 def test_the_seed_is_no_key_and_neither_is_what_follows_another_key(tmp_path: Path) -> None:

@@ -95,13 +95,26 @@ def _devices(config: RunConfig) -> Rules:
 def _batches(config: RunConfig) -> Rules:
     data, trainer = config.data, config.trainer
     check_val_size(data.val_size)
+    yield (
+        data.folds is not None and data.fold is None,
+        f"data.folds={data.folds} does not say which part is validation; set data.fold=0, or "
+        f"-m data.fold='range({data.folds})' for all",
+    )
+    yield (
+        data.fold is not None and data.folds is None,
+        f"data.fold={data.fold} is a part of data.folds, which is not set; set e.g. data.folds=5",
+    )
+    yield (
+        data.folds is not None and data.fold is not None and data.fold >= data.folds,
+        f"data.fold={data.fold} is not a part of data.folds={data.folds}, which are 0 .. "
+        f"{(data.folds or 1) - 1}; set data.fold=0",
+    )
     check_batch_size(
         data.total_batch_size,
         devices=math.prod(trainer.exchange.batch_layout),
         accumulate=trainer.accumulate,
         images=planned_images(config),
     )
-    yield from ()
 
 
 def _compression(config: RunConfig) -> Rules:
@@ -226,7 +239,7 @@ def _averaging_optimizer(config: RunConfig) -> Rules:
 
 
 def _validation(config: RunConfig) -> Rules:
-    if config.data.val_size != 0:
+    if config.data.validates:
         return
     yield (
         config.objective.startswith("val/"),

@@ -20,7 +20,13 @@ def planned_images(config: RunConfig) -> int | None:
     data = config.data
     if data.train_images is None:
         return None
-    sizes = split_sizes(data.train_images, val_size=data.val_size, train_size=data.train_size)
+    sizes = split_sizes(
+        data.train_images,
+        val_size=data.val_size,
+        train_size=data.train_size,
+        folds=data.folds,
+        fold=data.fold,
+    )
     return sizes.train
 
 

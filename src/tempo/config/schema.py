@@ -87,6 +87,13 @@ class DataConfig:
     train_images: int | None = None
     num_workers: int | None = key(None, at_least=0, at_most=1024)
     resume: Literal["exact", "epoch"] = "exact"
+    folds: int | None = key(None, at_least=2, example=5)
+    fold: int | None = key(None, at_least=0, example=0)
+
+    @property
+    def validates(self) -> bool:
+        """Whether a validation split is cut from the training set."""
+        return self.folds is not None or self.val_size != 0
 
 
 @dataclass(frozen=True, kw_only=True)

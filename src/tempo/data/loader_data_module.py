@@ -30,7 +30,7 @@ from tempo.data.loader_order import (
 )
 from tempo.data.own_order import OwnOrder
 from tempo.data.run_data_module import RunDataModule
-from tempo.data.split import stratified
+from tempo.data.split import split_indices, stratified
 from tempo.data.split_and_batch_sizes import split_sizes
 from tempo.errors import UserError
 
@@ -43,7 +43,7 @@ class LoaderSettings:
 
     Attributes:
         seed: the run's seed, which decides the order and what items draw.
-        split_seed, val_size, train_size: as for images; `val_size` is used if the data have no validation
+        split_seed, val_size, train_size, folds, fold: as for images, used if the data have no validation
             split of their own.
         num_workers: processes that read items; None for the loader's own number.
         resume: "exact" remakes the training loader in the run's own order; "epoch" uses it as it is, so a
@@ -56,6 +56,8 @@ class LoaderSettings:
     split_seed: int = 0
     val_size: int | float = 0
     train_size: int | None = None
+    folds: int | None = None
+    fold: int | None = None
     num_workers: int | None = None
     resume: Literal["exact", "epoch"] = "exact"
     max_train_items: int | None = None
@@ -160,7 +162,12 @@ class LoaderDataModule(RunDataModule):
         settings = self.settings
         check_order(train, self.name)
         dataset = train.dataset
-        if not self._val and settings.val_size:
+        if self._val and settings.folds is not None:
+            raise UserError(
+                f"data.folds={settings.folds}: {self.name} has a validation set of its own; set "
+                "data.folds=null data.fold=null"
+            )
+        if not self._val and (settings.val_size or settings.folds is not None):
             dataset, val = _cut(dataset, settings)
             self._val = [with_dataset(train, val, self.loader_batch_size or 1)]
         dataset = _at_most(dataset, settings.max_train_items, settings.split_seed)
@@ -282,13 +289,12 @@ def _overrides(source: pl.LightningDataModule, hook: str) -> bool:
 def _cut(dataset: Any, settings: LoaderSettings) -> tuple[Any, Any]:
     """Return the training and the validation part of a dataset; `targets` are split in proportion."""
     total = len(dataset)
-    sizes = split_sizes(total, val_size=settings.val_size, train_size=settings.train_size)
-    labels = _targets(dataset)
-    val = stratified(labels, sizes.val, settings.split_seed)
-    rest = np.setdiff1d(np.arange(total), val, assume_unique=True)
-    if sizes.train < len(rest):
-        rest = rest[stratified(labels[rest], sizes.train, settings.split_seed)]
-    return Subset(dataset, rest.tolist()), Subset(dataset, val.tolist())
+    folds, fold = settings.folds, settings.fold
+    sizes = split_sizes(
+        total, val_size=settings.val_size, train_size=settings.train_size, folds=folds, fold=fold
+    )
+    kept, val = split_indices(_targets(dataset), sizes, settings.split_seed, folds=folds, fold=fold)
+    return Subset(dataset, kept.tolist()), Subset(dataset, val.tolist())
 
 
 def _targets(dataset: Any) -> np.ndarray:

@@ -15,17 +15,27 @@ class SplitSizes:
     val: int
 
 
-def split_sizes(official: int, *, val_size: int | float, train_size: int | None) -> SplitSizes:
+def split_sizes(
+    official: int,
+    *,
+    val_size: int | float,
+    train_size: int | None,
+    folds: int | None = None,
+    fold: int | None = None,
+) -> SplitSizes:
     """Return the sizes of the splits that are cut from `official` training images.
 
     Args:
         official: images in the source's training set.
         val_size: validation images (int), their fraction of all (float in (0, 1)), or 0 for none.
         train_size: images to keep for training; None keeps all that validation leaves.
+        folds, fold: validation is part `fold` of `folds` equal parts instead of `val_size`.
 
     Raises:
         UserError: a size out of range, or larger than the number of images.
     """
+    if folds is not None and fold is not None:
+        val_size = len(range(fold, official, folds))
     check_val_size(val_size)
     val = round(val_size * official) if isinstance(val_size, float) else val_size
     if val == 0 and val_size > 0:

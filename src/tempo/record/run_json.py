@@ -27,6 +27,8 @@ STATUSES = ("running", "completed", "diverged", "pruned", "interrupted", "failed
 NEWER_KEYS = {
     "data.layout": "auto",
     "data.background": "white",
+    "data.fold": None,
+    "data.folds": None,
     "data.max_megapixels": 89,
     "data.num_workers": None,
     "data.resume": "exact",

@@ -14,7 +14,8 @@ from tempo.report.number_format import ABSENT, canonical, human, order, short_ke
 
 FOLDER = "folder"
 """Key for the folder that the user named; it distinguishes runs of one configuration, e.g. of two commits."""
-NOT_A_SETTING = frozenset({"seed", "name", "resume", "preview"})
+REPEATS = frozenset({"seed", "data.fold"})
+NOT_A_SETTING = frozenset({"seed", "data.fold", "name", "resume", "preview"})
 NOT_A_SETTING_BELOW = ("paper.", "logger.", "hydra.")
 TELLING_GROUPS = ("experiment", "data", "model", "optimizer", "scheduler")
 """Groups whose option is clearer than the keys it sets: `optimizer=nesterov` sets three keys of SGD."""
@@ -22,7 +23,7 @@ TELLING_GROUPS = ("experiment", "data", "model", "optimizer", "scheduler")
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """Runs that differ only in their seed; `values` belong to the keys that distinguish settings."""
+    """Runs that differ only in seed and fold; `values` belong to the keys that distinguish settings."""
 
     label: str
     values: tuple[Any, ...]
@@ -53,7 +54,7 @@ def group(runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[Setting, ...]]:
         label = ", ".join(f"{name}={human(value)}" for name, value in zip(names, values, strict=True))
         if not keys:
             label = members[0].record.name or "all runs"
-        members.sort(key=lambda run: (run.record.seed, str(run.folder)))
+        members.sort(key=lambda run: (run.repeat, str(run.folder)))
         settings.append(Setting(label, values, tuple(members)))
     settings.sort(key=lambda setting: tuple(order(value) for value in setting.values))
     return keys, tuple(settings)
@@ -62,17 +63,17 @@ def group(runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[Setting, ...]]:
 def distinguishing_keys(runs: Sequence[Run]) -> tuple[str, ...]:
     """Return the swept keys, and as many others as needed until each setting has one configuration.
 
-    `seed` is never one of them, as means are taken over it. A key that follows another one (the schedule's
-    `lr` follows the optimizer's) is left out, because it does not split a setting further.
+    `seed` and `data.fold` are never among them, as means are taken over them. A key that follows another one
+    (the schedule's `lr` follows the optimizer's) is left out, because it does not split a setting further.
     """
-    swept = dict.fromkeys(key for run in runs if run.sweep for key in run.sweep.keys if key != "seed")
+    swept = dict.fromkeys(key for run in runs if run.sweep for key in run.sweep.keys if key not in REPEATS)
     keys = [key for key in swept if _varies(runs, key)]
     parts = _parts(runs, keys)
     for key in _candidates(runs):
         if key not in keys and any(_varies(part, key) for part in parts):
             keys.append(key)
             parts = _parts(runs, keys)
-    if any(len({run.given for run in part}) > 1 and _repeats_a_seed(part) for part in parts):
+    if any(len({run.given for run in part}) > 1 and _has_repeats(part) for part in parts):
         keys.append(FOLDER)
     return tuple(keys)
 
@@ -173,5 +174,5 @@ def _parts(runs: Sequence[Run], keys: Sequence[str]) -> list[list[Run]]:
     return list(parts.values())
 
 
-def _repeats_a_seed(runs: Sequence[Run]) -> bool:
-    return len({run.record.seed for run in runs}) < len(runs)
+def _has_repeats(runs: Sequence[Run]) -> bool:
+    return len({run.repeat for run in runs}) < len(runs)

@@ -70,6 +70,12 @@ class Run:
         return flatten(self.record.config)
 
     @property
+    def repeat(self) -> tuple[int, int]:
+        """Fold and seed: what tells the runs of one setting apart. Without cross-validation the fold is 0."""
+        fold = self.flat.get("data.fold")
+        return (fold if isinstance(fold, int) else 0), self.record.seed
+
+    @property
     def smoke(self) -> bool:
         """Whether the run only tests the code path, so that its numbers are not comparable."""
         return self.record.config.get("scale") == "smoke"

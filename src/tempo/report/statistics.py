@@ -179,13 +179,13 @@ def choose_metric(runs: Sequence[Run], asked: str | None = None) -> str:
     return next((metric for metric in PREFERRED_METRICS if metric in known), PREFERRED_METRICS[0])
 
 
-def by_seed(setting: Setting, metric: str) -> dict[int, float]:
-    """Return seed -> final value over completed runs; runs that repeat a seed count as their mean."""
-    values: dict[int, list[float]] = {}
+def by_seed(setting: Setting, metric: str) -> dict[tuple[int, int], float]:
+    """Return (fold, seed) -> final value over completed runs; runs that repeat both count as their mean."""
+    values: dict[tuple[int, int], list[float]] = {}
     for run in setting.completed:
         if math.isfinite(value := run.metric(metric)):
-            values.setdefault(run.record.seed, []).append(value)
-    return {seed: float(np.mean(of_seed)) for seed, of_seed in values.items()}
+            values.setdefault(run.repeat, []).append(value)
+    return {repeat: float(np.mean(of_repeat)) for repeat, of_repeat in values.items()}
 
 
 def statistics(setting: Setting, metric: str) -> Statistics:

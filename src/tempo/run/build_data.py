@@ -91,11 +91,23 @@ def _images(
         )
     Augment(**asdict(node.augment)).check_fits(*train.shape[1:])
     sha256 = _fingerprint(train, test, *own_val)
+    if own_val and node.folds is not None:
+        raise UserError(
+            f"data.folds={node.folds}: {train.name} has a validation set of its own; set data.folds=null "
+            "data.fold=null"
+        )
     cut = replace(node, val_size=0) if own_val else node
     official = len(train)
     # A copy, taken before the split, which reuses the memory of `train`.
     unused = _unused(train, cut, most_unused) if most_unused else None
-    kept, val = split(train, val_size=cut.val_size, train_size=cut.train_size, split_seed=cut.split_seed)
+    kept, val = split(
+        train,
+        val_size=cut.val_size,
+        train_size=cut.train_size,
+        split_seed=cut.split_seed,
+        folds=cut.folds,
+        fold=cut.fold,
+    )
     left = official - len(kept) - (len(val) if val else 0)
     remarks = list(train.remarks)
     if own_val:
@@ -149,6 +161,8 @@ def _loaders(config: RunConfig, source: pl.LightningDataModule) -> LoaderDataMod
         split_seed=node.split_seed,
         val_size=node.val_size,
         train_size=node.train_size,
+        folds=node.folds,
+        fold=node.fold,
         num_workers=node.num_workers,
         resume=node.resume,
         max_train_items=None if limit is None else limit * node.total_batch_size,

@@ -173,7 +173,7 @@ def check_pruner(pruner: str, config: RunConfig) -> None:
     """Raise UserError if a run of this configuration lacks the validation or epochs that the pruner needs."""
     if pruner == "none":
         return
-    if config.data.val_size == 0:
+    if not config.data.validates:
         raise UserError(
             f"hydra.sweeper.pruner={pruner} judges by validation, but data.val_size=0; set "
             "data.val_size=0.1, or hydra.sweeper.pruner=none"
