@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from tempo.command_line.arguments import resumed
 from tempo.errors import UserError
 from tempo.record.run_json import RunRecord
 from tempo.run.build_data import build_data
-from tempo.run.evaluate import evaluate
+from tempo.run.evaluate import evaluate, evaluate_from_hydra
+from tempo.run.reproduce import reproduce_from_hydra
 from tests.conftest import Train, Trained
-from tests.jobs import checked_job
+from tests.jobs import CONF, checked_job
 
 RNG = np.random.default_rng(4)
 JOB = ("model=mlp", "trainer=cpu", "trainer.threads=1", "data=folder", "data.total_batch_size=4")
@@ -146,3 +148,17 @@ def test_a_record_from_before_the_warm_up_has_none(train: Train, tmp_path: Path)
     assert record.config_hash == before
     assert "ema.warmup=false" in resumed([f"resume={run.folder}"])
     assert evaluate(run.folder).against_record == "the record's numbers"
+
+
+def test_both_scripts_take_the_folder_by_the_key_that_errors_name(
+    pets: Path, train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained(train, pets)
+    shutil.move(pets, tmp_path / "there")
+    for script, more in (("evaluate", []), ("reproduce", [f"out={tmp_path / 'again'}"])):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose(script, [f"run={run.folder}", f"data.root={tmp_path / 'there'}", *more])
+        (evaluate_from_hydra if script == "evaluate" else reproduce_from_hydra)(config)
+    said = capsys.readouterr().out
+    assert "the record's numbers" in said
+    assert "verdict   identical" in said

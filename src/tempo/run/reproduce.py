@@ -52,7 +52,7 @@ _MOST_DIFFERENCES = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """The keys of conf/reproduce.yaml; `recorded` stands for the record's value."""
+    """The keys of conf/reproduce.yaml (`data_root`: data.root); `recorded` stands for the record's value."""
 
     run: str
     threads: int | Literal["recorded"] = "recorded"
@@ -67,7 +67,8 @@ def reproduce_from_hydra(config: DictConfig) -> int:
     """Reproduce a record as set in conf/reproduce.yaml and the overrides; return the exit code."""
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
-    asked = {str(key): value for key, value in values.items()}
+    asked = {str(key): value for key, value in values.items() if key != "data"}
+    asked["data_root"] = values["data"]["root"]
     check_types("", asked, field_types(Asked))
     verdict = reproduce(Asked(**asked))
     return INTERRUPTED_CODE if verdict is None else verdict.exit_code
@@ -102,7 +103,7 @@ def reproduce(asked: Asked) -> Verdict | None:
     if record.data.get("sha256") not in (None, sha256):
         differences.append(Difference("data.sha256", record.data["sha256"], sha256))
         verdict = judge(differences, [], asked.tolerance, ["data SHA-256"])
-        _print(f"{verdict.line()}; nothing was trained. Set the folder of the images with data_root=<folder>")
+        _print(f"{verdict.line()}; nothing was trained. Set the folder of the images with data.root=<folder>")
         return verdict
     overrides = [override for override in record.overrides if not override.startswith("resume=")]
     found = _train(
