@@ -58,14 +58,21 @@ def is_alive(process: int) -> bool:
 
 
 def test_jobs_run_at_the_same_time(tmp_path: Path) -> None:
-    waits = [lambda seconds=seconds: time.sleep(seconds) or seconds for seconds in (0.6, 0.0, 0.2)]
-    launcher = Calling(tmp_path, *waits, n_jobs=3)
-    assert [(index, outcome.value) for index, outcome in launcher.run_jobs([()] * 3)] == [
-        (1, 0.0),
-        (2, 0.2),
-        (0, 0.6),
-    ]
-    assert [result.return_value for result in launcher.launch([()] * 3, 0)] == [0.6, 0.0, 0.2]
+    """Job 2 waits for the end of job 1, and job 0 for that of job 2."""
+
+    def after(number: int) -> int:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / f"{number} has ended").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return number
+
+    launcher = Calling(tmp_path, lambda: after(2), lambda: 0, lambda: after(1), n_jobs=3)
+    ended = []
+    for index, outcome in launcher.run_jobs([()] * 3):
+        ended.append((index, outcome.value))
+        (tmp_path / f"{index} has ended").touch()
+    assert ended == [(1, 0), (2, 1), (0, 2)]
+    assert [result.return_value for result in launcher.launch([()] * 3, 0)] == [2, 0, 1]
 
 
 @pytest.mark.parametrize("is_killed", [True, False])
