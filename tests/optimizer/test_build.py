@@ -137,7 +137,7 @@ def test_no_kernel_chosen_fits_a_class_without_a_choice():
             {"momentun": 0.9},
             "optimizer.momentun is not a setting of SGD. Did you mean 'momentum'?",
         ),
-        ("momentum", {"beta2": 0.9}, "Remove it with ~optimizer.beta2"),
+        ("momentum", {"beta2": 0.9}, "Leave it out (or ~optimizer.beta2)"),
         ("adagrad", {"momentum": 0.9}, "optimizer.momentum is not a setting of Adagrad"),
         ("rmsprop", {"fused": True}, "optimizer.fused is not a setting of RMSprop"),
         ("sgd", {"weight_decay": 0.1}, "is called optimizer.wd here"),
