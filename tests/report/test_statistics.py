@@ -184,3 +184,15 @@ def test_equal_means_are_ranked_by_validation_loss(tmp_path: Path) -> None:
     assert summary.ties in content.legend
     by_loss = summary_of(tmp_path, "val/loss")
     assert (by_loss.ranked[0].label, by_loss.ties) == ("wd=1e-3", "")
+
+
+def test_the_records_say_which_values_are_the_best(tmp_path: Path) -> None:
+    for wd, distance in ((1e-4, 3.0), (1e-5, 1.0)):
+        fields = {
+            "objective": {"name": "val/distance", "mode": "min", "value": distance},
+            "metrics": {"val": {"distance": distance}},
+        }
+        write_run(tmp_path / str(wd), optimizer__wd=wd, fields=fields)
+    summary = summarise(load([tmp_path]).runs)
+    assert summary.metric == "val/distance"
+    assert [setting.values for setting in summary.ranked] == [(1e-5,), (1e-4,)]

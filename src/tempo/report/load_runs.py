@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tempo.errors import UserError
+from tempo.record.metric_names import mode_in_name
 from tempo.record.read_file import MOST_TABLE_BYTES, read_text
 from tempo.record.run_json import FILE_NAME, SWEEP_FILE, RunRecord, flatten
 
@@ -98,6 +99,13 @@ class Run:
         """Energy of training, measured or estimated; NaN if the run did not record it."""
         value = self.record.energy.get("joules")
         return float(value) if isinstance(value, (int, float)) else float("nan")
+
+    def more_is_better(self, metric: str) -> bool:
+        """Whether larger values are better, by the record of the objective or by the metric's name."""
+        objective = self.record.objective
+        if objective.get("mode") and objective.get("name", "").partition("/")[2] == metric.partition("/")[2]:
+            return objective["mode"] == "max"
+        return mode_in_name(metric) != "min"
 
     def metric(self, name: str) -> float:
         """Return the final value of `val/accuracy` and the like; NaN if not recorded."""

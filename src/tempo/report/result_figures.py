@@ -32,7 +32,6 @@ from tempo.report.number_format import (
     human,
     mean_and_sd,
     metric_name,
-    more_is_better,
     short_keys,
 )
 from tempo.report.results_table import joules_name
@@ -150,7 +149,7 @@ def heat_map(summary: Summary) -> Figure | None:
     if not np.isfinite(means).any():
         return None
     figure, (axes,) = new_figure(1, 1, max(5.0, 2.2 + 0.95 * len(columns)), max(3.0, 1.4 + 0.55 * len(rows)))
-    colours = "viridis" if more_is_better(summary.metric) else "viridis_r"
+    colours = "viridis" if summary.more_is_better else "viridis_r"
     image = axes.imshow(means, cmap=colours, aspect="auto")
     low, high = float(np.nanmin(means)), float(np.nanmax(means))
     # A grid of equal values gets one colour instead of showing noise in the last bit.

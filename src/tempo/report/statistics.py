@@ -13,7 +13,7 @@ from scipy.special import stdtrit  # type: ignore[import-untyped]
 from tempo.errors import UserError, nearest
 from tempo.report.grouping import Setting, group
 from tempo.report.load_runs import Run
-from tempo.report.number_format import amount, metric_name, more_is_better, points
+from tempo.report.number_format import amount, metric_name, points
 
 CONFIDENCE = 0.95
 EQUAL_BELOW = 1e-9
@@ -111,6 +111,11 @@ class Summary:
         return tuple(run for setting in self.settings for run in setting.runs)
 
     @property
+    def more_is_better(self) -> bool:
+        """Whether larger values of the metric are better."""
+        return all(run.more_is_better(self.metric) for run in self.runs)
+
+    @property
     def ranked(self) -> tuple[Setting, ...]:
         """The settings, best mean first; equal ones by `TIE_BREAKER`, then in the order of their values.
 
@@ -135,7 +140,7 @@ class Summary:
 
     def _rank(self, setting: Setting) -> tuple[bool, bool, float]:
         mean = statistics(setting, self.metric).mean
-        sign = -1 if more_is_better(self.metric) else 1
+        sign = -1 if self.more_is_better else 1
         lost = math.isnan(mean)
         # NaN has no order, so a setting without a result gets a number.
         return (lost, setting.smoke, 0.0 if lost else round(sign * mean, 9))  # EQUAL_BELOW
@@ -217,7 +222,7 @@ def compare(a: Setting, b: Setting, metric: str) -> Comparison:
     else:
         x, y = describe(list(first.values())), describe(list(second.values()))
         difference, half_width, seeds = x.mean - y.mean, _welch(x, y), (x.n, y.n)
-    if not more_is_better(metric):
+    if not all(run.more_is_better(metric) for run in (*a.runs, *b.runs)):
         difference = -difference
     better, other = (a, b) if difference > -EQUAL_BELOW else (b, a)
     if better is b:

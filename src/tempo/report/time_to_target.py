@@ -12,7 +12,7 @@ from tempo.errors import UserError, nearest
 from tempo.record.metric_names import is_share
 from tempo.report.grouping import Setting
 from tempo.report.load_runs import Run
-from tempo.report.number_format import ABSENT, amount, metric_name, more_is_better, unit
+from tempo.report.number_format import ABSENT, amount, metric_name, unit
 from tempo.report.results_table import Cell, Columns, Table, number_cell, setting_columns, table_of
 from tempo.report.statistics import Summary, describe
 
@@ -53,7 +53,7 @@ class Target:
         The moment is known only as finely as the run was evaluated.
         """
         steps, values = run.series(self.metric, "step")
-        good = values >= self.value if more_is_better(self.metric) else values <= self.value
+        good = values >= self.value if run.more_is_better(self.metric) else values <= self.value
         if not good.any():
             return None
         # argmax of booleans is the first that is true.
