@@ -75,6 +75,8 @@ class Choice:
 def early_metric(network: nn.Module) -> str:
     """Return the metric that compares short runs: the network's attribute `early_metric`, or the loss.
 
+    A LightningModule logs what it likes, so `Procedure` takes the objective of its runs instead.
+
     Raises:
         UserError: the attribute is not one of `EARLY_METRICS`.
     """

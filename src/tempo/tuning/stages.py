@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import pytorch_lightning as pl
 from torch import nn
 
 from tempo.config.check import check
@@ -61,7 +62,8 @@ class Procedure:
         of_test = data.sizes["val"] / max(1, data.sizes["test"])
         self.val_share = of_test / self.config.trainer.val_every_n_epochs
         network = build_model(self.config.model, self.config.seed, data.shape, len(data.classes))
-        self.metric = early_metric(network)
+        own = isinstance(network, pl.LightningModule)
+        self.metric = self.config.objective if own else early_metric(network)
         self.layers = sum(isinstance(module, nn.Conv2d | nn.Linear) for module in network.modules())
         self.smoke = self.config.scale == "smoke"
 

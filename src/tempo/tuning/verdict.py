@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tempo.data.run_data_module import RunDataModule
+from tempo.data.run_data_module import ImageDataModule, RunDataModule
 from tempo.errors import UserError
 from tempo.report.grouping import Setting
 from tempo.report.load_runs import Array, Run
@@ -25,8 +25,14 @@ def train_size_for_verdict(data: RunDataModule) -> int:
     """Return the number of training images that leaves at least as many images unused as validation has.
 
     Raises:
-        UserError: fewer images would be left for training than for validation.
+        UserError: the data are not images in memory, or fewer images would be left for training than for
+            validation.
     """
+    if not isinstance(data, ImageDataModule):
+        raise UserError(
+            f"data={data.name}: the verdict needs images of tempo's own that no run uses; set "
+            "tune.compare_seeds=0 for no verdict"
+        )
     images = data.sizes["val"]
     size = data.items - max(0, images - data.unused)
     if size < images:
