@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from tempo.distributed.local_group import join_local_group
 from tempo.distributed.ring import COMPRESSED_DTYPE, Backend, Compress
 
 LEAST_UNIT = 1 << 20
@@ -47,6 +48,11 @@ class ShardedStrategy(ModelParallelStrategy):
             process_group_backend=process_group_backend,
         )
         self.compress = compress
+
+    def setup_environment(self) -> None:
+        """Join the group of this machine, if tempo started it; Lightning would join one over the network."""
+        join_local_group(self.root_device, self.process_group_backend)
+        super().setup_environment()
 
     def shard(self, network: nn.Module) -> None:
         """Split a network's parameters in place, unless they are split already."""

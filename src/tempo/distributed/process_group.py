@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tempo.distributed.gradient_exchange import Exchange
+from tempo.distributed.local_group import STORE
 from tempo.errors import UserError
 
 OURS = "TEMPO_GROUP"
@@ -43,6 +44,8 @@ def started_by_srun() -> bool:
 def cluster_environment() -> Any:
     """Return the environment in which Lightning finds this process's rank: torchrun's, srun's or none.
 
+    A group that tempo started on one machine has torchrun's variables.
+
     Lightning's own choice mistakes any process in a SLURM allocation for a task of srun, warns if srun is
     installed, and would itself requeue a job that the sweep's launcher already requeues.
     """
@@ -51,7 +54,7 @@ def cluster_environment() -> Any:
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-    if TorchElasticEnvironment.detect():
+    if TorchElasticEnvironment.detect() or STORE in os.environ:  # the same variables
         return TorchElasticEnvironment()
     return SLURMEnvironment(auto_requeue=False) if started_by_srun() else LightningEnvironment()
 
@@ -147,13 +150,13 @@ def check_start(exchange: Exchange) -> None:
 
 
 def rendezvous(nodes: int) -> list[str]:
-    """Return the arguments for torchrun that let the nodes of a run find each other.
+    """Return the arguments for torchrun that let the nodes of a run find each other; none for one node.
 
     Raises:
         UserError: there are several nodes, but the address, the port or this node's number is not usable.
     """
     if nodes == 1:
-        return ["--standalone"]
+        return []
     names = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
     if missing := [name for name in names if not os.environ.get(name)]:
         unset = " and ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))

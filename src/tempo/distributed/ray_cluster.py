@@ -27,8 +27,10 @@ SERVER_PATIENCE_SECONDS = 120.0
 
 
 @contextmanager
-def ray_cluster(node_ip: str | None = None, object_store_bytes: int | None = None) -> Iterator[str]:
+def ray_cluster(object_store_bytes: int | None = None) -> Iterator[str]:
     """Run a Ray cluster on this machine during the block; yield its address for the workers.
+
+    It listens on the loopback interface only.
 
     It leaves nothing behind. If this process is killed, the cluster's processes end too, but its folder of
     logs in the system's temporary folder stays. Workers must inherit this process's environment, the only
@@ -36,12 +38,9 @@ def ray_cluster(node_ip: str | None = None, object_store_bytes: int | None = Non
 
     Ray must not have been imported before, because it reads the token on import.
     """
-    os.environ |= {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")])),
-    }
+    keep_to_this_machine()
+    path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path}
     import ray  # only here: it is an optional extra and must see the token
 
     # Not in the run's folder, because the path of a socket may have at most 107 bytes.
@@ -57,7 +56,6 @@ def ray_cluster(node_ip: str | None = None, object_store_bytes: int | None = Non
                 num_cpus=1,
                 num_gpus=0,
                 object_store_memory=object_store_bytes,
-                _node_ip_address=node_ip,
                 _temp_dir=folder,
             )
         yield str(context.address_info["gcs_address"])
@@ -67,12 +65,25 @@ def ray_cluster(node_ip: str | None = None, object_store_bytes: int | None = Non
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def keep_to_this_machine() -> None:
+    """Let the next cluster listen on the loopback interface only, and answer only to this process's token.
+
+    Ray reads these variables on import.
+    """
+    os.environ |= {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        # As on macOS, where the address of Ray's node is 127.0.0.1; ray.init has no argument for it.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    }
+
+
 def variables_of_server(address: str) -> dict[str, str]:
     """Return the environment of a group of workers: the cluster at `address` and a new server's name."""
     return {ADDRESS: address, SERVER: f"parameter_server_{secrets.token_hex(4)}"}
 
 
-def connect(address: str, node_ip: str | None = None) -> None:
+def connect(address: str) -> None:
     """Connect this process to the Ray cluster at `address`, without changing its signal handlers.
 
     Raises:
@@ -89,7 +100,6 @@ def connect(address: str, node_ip: str | None = None) -> None:
                 namespace=NAMESPACE,
                 configure_logging=False,
                 log_to_driver=False,
-                _node_ip_address=node_ip,
             )
     except (ConnectionError, RuntimeError) as error:
         reason = str(error).partition("\n")[0][:200]

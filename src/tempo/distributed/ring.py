@@ -9,6 +9,8 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
+from tempo.distributed.local_group import join_local_group
+
 Compress = Literal["fp16", "bf16"]
 Backend = Literal["gloo", "nccl"]
 COMPRESSED_DTYPE = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -37,6 +39,11 @@ class HookedDDPStrategy(DDPStrategy):
             find_unused_parameters=find_unused_parameters,
         )
         self.compress = compress
+
+    def setup_environment(self) -> None:
+        """Join the group of this machine, if tempo started it; Lightning would join one over the network."""
+        join_local_group(self.root_device, self.process_group_backend)
+        super().setup_environment()
 
     def configure_ddp(self) -> None:
         """Wrap the network and register the hook."""

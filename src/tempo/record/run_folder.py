@@ -33,7 +33,7 @@ FIRST_FILES = re.compile(
     r"|tensorboard/(hparams\.yaml|events\.out\.tfevents\.[^/]+)"
 )
 # Removed only if a rank refused the job, as its message gives the reason; other errors point to these logs.
-FIRST_FILES_OF_RANKS = re.compile(r"job\.json|ranks/(rank\d+\.log|torchrun\.log|error\.json)")
+FIRST_FILES_OF_RANKS = re.compile(r"job\.json|ranks/(rank\d+\.log|(group|torchrun)\.log|error\.json)")
 _FIRST_FOLDERS = {".hydra", "checkpoints", "ranks", "tensorboard"}
 _missing: dict[Path, list[Path]] = {}
 

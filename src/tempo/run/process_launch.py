@@ -1,4 +1,4 @@
-"""Start the processes of a run on several devices, with torchrun and the resolved configuration.
+"""Start the processes of a run on several devices, on the resolved configuration; on several nodes, torchrun.
 
 Lightning's own launcher would run this program's command line again in each rank, including `-m`.
 """
@@ -21,6 +21,8 @@ from tempo.record.run_json import FILE_NAME, RunRecord
 from tempo.run.run_request import RunRequest
 
 JOB_FILE = "job.json"
+GROUP_LOG = "group.log"
+"""File in `ranks/` with what the process that starts the ranks says."""
 ERROR_FILE = "error.json"
 """File in `ranks/` with the error of the first rank that failed."""
 
@@ -58,12 +60,14 @@ def launch_group(request: RunRequest) -> RunRecord:
     threads = config.trainer.threads or max(1, (os.cpu_count() or 1) // devices)
     variables = {"OMP_NUM_THREADS": str(threads), **os.environ, OURS: "1"}
     variables |= request.trial.environment() if request.trial else {}
-    worker = ["-m", "tempo.distributed.child_process", "tempo.run.worker"]
-    starter = ["torch.distributed.run", *meeting, f"--nproc-per-node={devices}", *worker]
+    starter = ["tempo.distributed.local_group", str(devices), "tempo.run.worker"]
+    if meeting:
+        worker = ["-m", "tempo.distributed.child_process", "tempo.run.worker"]
+        starter = ["torch.distributed.run", *meeting, f"--nproc-per-node={devices}", *worker]
     if config.trainer.exchange.is_asynchronous:
         starter = ["tempo.run.async_group", str(devices)]
     before = _content(folder / FILE_NAME)
-    with (logs / "torchrun.log").open("w", encoding="utf-8") as errors:
+    with (logs / GROUP_LOG).open("w", encoding="utf-8") as errors:
         code = ChildProcess.run_module(*starter, str(job_file), environment=variables, stderr=errors).wait()
     if follows():
         return _of_this_node(request, code, logs)
@@ -79,7 +83,7 @@ def launch_group(request: RunRequest) -> RunRecord:
         record.write(folder)
     if "refused" in cause:
         raise UserError(words)
-    unrecorded = f"{exit_reason(code)} before the first record: {last_line(logs / 'torchrun.log')}"
+    unrecorded = f"{exit_reason(code)} before the first record: {last_line(logs / GROUP_LOG)}"
     reason = words or (record.reason if record else unrecorded)
     raise UserError(f"the group of {devices} processes failed: {reason}; see {logs}")
 

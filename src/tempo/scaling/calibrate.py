@@ -125,20 +125,18 @@ def link_of_this_machine(backend: str) -> Link:
     """
     with tempfile.TemporaryDirectory() as folder:
         path, log = Path(folder) / "link.json", Path(folder) / "log"
-        starter = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
-        program = ["tempo.distributed.child_process", "tempo.scaling.network_link", str(path), backend]
+        starter = ["tempo.distributed.local_group", "2", "tempo.scaling.network_link", str(path), backend]
         variables = {**os.environ, "OMP_NUM_THREADS": "1"}
         with log.open("wb") as output:
             code = ChildProcess.run_module(
-                *starter, *program, environment=variables, stdout=output, stderr=output
+                *starter, environment=variables, stdout=output, stderr=output
             ).wait_at_most(_LINK_SECONDS)
         if code is None:
             raise UserError(
                 f"two processes on this machine could not exchange messages over {backend} within "
-                f"{_LINK_SECONDS} s; set the network interface with GLOO_SOCKET_IFNAME=lo"
+                f"{_LINK_SECONDS} s; measure again when the machine is idle"
             )
         if code != 0:
-            # Take the line of the process that failed; torchrun's own report about it is long.
             text = log.read_text(encoding="utf-8", errors="replace")
             reason = re.search(r"^[\w.]*Error: .*", text, re.MULTILINE)
             why = reason[0] if reason else exit_reason(code)

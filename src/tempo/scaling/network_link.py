@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import statistics
 import sys
 import time
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, distributed
 
 from tempo.distributed.child_process import die_with_parent
+from tempo.distributed.local_group import join_local_group
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 from tempo.record.read_file import read_text
@@ -124,10 +126,12 @@ def main() -> None:
     """Measure the link and write the file."""
     die_with_parent()
     path, backend = Path(sys.argv[1]), (sys.argv[2:] or ["gloo"])[0]
-    distributed.init_process_group(backend)
+    rank = int(os.environ["RANK"])
+    device = torch.device("cpu") if backend == "gloo" else torch.device("cuda", rank)
+    join_local_group(device, backend)
+    if not distributed.is_initialized():  # torchrun started this process
+        distributed.init_process_group(backend)
     try:
-        rank = distributed.get_rank()
-        device = torch.device("cpu") if backend == "gloo" else torch.device("cuda", rank)
         link = measure_link(device)
         if rank == 0:
             link.write(path)

@@ -21,6 +21,7 @@ from tempo.config.check import check
 from tempo.config.resolve_interpolations import composed
 from tempo.config.schema import key
 from tempo.distributed.interrupt_counter import StopSignals
+from tempo.distributed.ray_cluster import keep_to_this_machine
 from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides, read_settings
@@ -66,9 +67,11 @@ class RayLauncher(IsolatingLauncher):
         """Connect to the cluster, or start one on this machine that ends with the sweep."""
         # Send no usage statistics, and hide GPUs from jobs that asked for none. Ray reads these on import.
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
+        address, cpus = self.settings.address, self.settings.cpus_per_process
+        if address in (None, "local"):
+            keep_to_this_machine()
         self.ray: Any = importlib.import_module("ray")
         logging.getLogger("ray").setLevel(logging.ERROR)
-        address, cpus = self.settings.address, self.settings.cpus_per_process
         path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
         try:
             self.ray.init(
