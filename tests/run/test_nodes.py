@@ -101,7 +101,7 @@ def test_layouts_that_were_not_meant(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_where_nodes_meet(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert rendezvous(1) == ["--standalone"]
+    assert rendezvous(1) == []
     all_of_them = "trainer.num_nodes=2 needs MASTER_ADDR, MASTER_PORT and NODE_RANK, which are not set"
     with pytest.raises(UserError, match=all_of_them):
         rendezvous(2)
