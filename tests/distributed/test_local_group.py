@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from tempo.paths import ROOT
-from tests.jobs import SMALL, rows_written
+from tests.jobs import rows_written
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-LONG = ("trainer.log_every_n_steps=1", "trainer.steps_per_call=1", "trainer.epochs=100000")
+JOB = ("model=mlp", "trainer=ddp_cpu", "trainer.devices=2", "trainer.threads=1", "data.train_size=320")
+JOB += ("trainer.log_every_n_steps=1", "trainer.steps_per_call=1", "trainer.epochs=100000")
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 90) -> None:
@@ -76,15 +77,7 @@ def test_a_group_listens_on_the_loopback_interface_only(how: str, tmp_path: Path
         pytest.importorskip("ray")
     run, temporary = tmp_path / "run", tmp_path / "t"
     temporary.mkdir()
-    job = [
-        sys.executable,
-        "src/train.py",
-        *SMALL,
-        "trainer=ddp_cpu",
-        "trainer.devices=2",
-        "trainer.threads=1",
-    ]
-    command = [*job, *LONG, how, f"hydra.run.dir={run}"]
+    command = [sys.executable, "src/train.py", *JOB, how, f"hydra.run.dir={run}"]
     environment = {**os.environ, "TMPDIR": str(temporary)} if not how.endswith("async") else {**os.environ}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
         try:

@@ -37,7 +37,14 @@ def free_port() -> str:
 
 def test_two_nodes_each_start_their_part(tmp_path: Path) -> None:
     folder, port = tmp_path / "run", free_port()
-    job = [*SMALL, "trainer=ddp_cpu", "trainer.devices=1", "trainer.num_nodes=2", "trainer.max_steps=6"]
+    job = [
+        *SMALL[:1],
+        *SMALL[2:],
+        "trainer=ddp_cpu",
+        "trainer.devices=1",
+        "trainer.num_nodes=2",
+        "trainer.max_steps=6",
+    ]
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     nodes = [
         ScriptProcess(
@@ -57,7 +64,7 @@ def test_two_nodes_each_start_their_part(tmp_path: Path) -> None:
 
 def test_under_the_users_own_torchrun(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    job = [*SMALL, "trainer=ddp_cpu", "trainer.devices=2", "trainer.max_steps=6"]
+    job = [*SMALL[:1], *SMALL[2:], "trainer=ddp_cpu", "trainer.devices=2", "trainer.max_steps=6"]
     done = subprocess.run(
         [*torchrun, "src/train.py", *job, f"hydra.run.dir={tmp_path}/${{name}}"],
         cwd=ROOT,

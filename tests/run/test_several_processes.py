@@ -192,7 +192,7 @@ def test_a_stop_asked_of_one_rank_stops_both_and_they_resume(tmp_path: Path) -> 
 
 
 def script(folder: Path, *overrides: str) -> ScriptProcess:
-    job = [*SMALL[:1], *SMALL[2:], "trainer=ddp_cpu", *overrides]
+    job = ["model=mlp", "trainer=ddp_cpu", "data.train_size=320", "trainer.threads=1", *overrides]
     return ScriptProcess("train.py", *job, f"hydra.run.dir={folder}")
 
 
