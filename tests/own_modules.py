@@ -16,6 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler
 
+from tempo.data.augment import Preprocess, channel_statistics
+from tempo.data.digits import digits
+from tempo.data.images import ImageData
+from tempo.data.split import split
+
 
 class Drawing(Dataset[Any]):
     """Items that draw from torch, numpy and `random`."""
@@ -249,3 +254,35 @@ class Pairs(Bare):
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         self.log("test/mse", F.mse_loss(self.net(batch[0]), batch[1]))
+
+
+class Digits(pl.LightningDataModule):
+    """The images of data=digits in ordinary loaders, as uint8 or as floats that are normalized already."""
+
+    def __init__(self, form: str = "uint8", num_workers: int = 0, classes: int = 10) -> None:
+        super().__init__()
+        self.form, self.num_workers, self.classes = form, num_workers, [f"digit {n}" for n in range(classes)]
+        train, self.test = digits()
+        kept, val = split(train, val_size=0.1, train_size=320, split_seed=0)
+        assert val is not None
+        self.train, self.val = kept, val
+
+    def loader(self, data: ImageData, batch_size: int) -> DataLoader[Any]:
+        images = data.images if self.form == "uint8" else normalized(data.images, self.train.images)
+        parts = {"labels": (images, F.one_hot(data.labels)), "triple": (images, images, data.labels)}
+        dataset = TensorDataset(*parts.get(self.form, (images, data.labels)))
+        return DataLoader(dataset, batch_size=batch_size, num_workers=self.num_workers)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self.loader(self.train, 16)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self.loader(self.val, 1000)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self.loader(self.test, 1000)
+
+
+def normalized(images: Tensor, train: Tensor) -> Tensor:
+    """The images as tempo's preprocessing without augmentation makes them."""
+    return Preprocess(None, *channel_statistics(train), channels_last=False)(images)

@@ -134,6 +134,54 @@ def test_a_module_of_a_user_trains_on_images_of_tempo(train_own: Train) -> None:
     assert trained.record.metrics["test"]["acc"] > 0.5
 
 
+NETWORK = ("optimizer=momentum", "scheduler=onecycle", "trainer.accumulate=2", "trainer.epochs=2")
+
+
+def test_a_network_learns_a_user_s_images_to_the_bits_of_the_same_images_in_memory(
+    train_own: Train, train: Train
+) -> None:
+    flip = "data.augment.flip=true"
+    fixed = ("trainer.epochs=2", "data.total_batch_size=16", "trainer.log_every_n_steps=7")
+    for changes in ((), (flip,)):
+        wanted = train(*NETWORK, *fixed, *changes, folder=f"memory{len(changes)}").record
+        model = {**wanted.config["model"]}
+        forms = ("uint8", "float") if not changes else ("uint8",)
+        for form in forms:
+            data = {"_target_": "tests.own_modules.Digits", "form": form}
+            found = train_own(model, data, *NETWORK, *changes, folder=f"{form}{len(changes)}")
+            assert found.record.weights_sha256 == wanted.weights_sha256
+            assert found.record.metrics == wanted.metrics
+            assert found.record.data["class_names"][3] == "digit 3"
+        if not changes:  # stopped within an epoch, and gone on with in two workers
+            stopped = train_own(
+                model, {"_target_": "tests.own_modules.Digits"}, *NETWORK, folder="stop", stop_after=7
+            )
+            assert stopped.record.status == "interrupted"
+            data = {"_target_": "tests.own_modules.Digits"}
+            ended = train_own(model, data, *NETWORK, folder="stop")
+            assert ended.record.weights_sha256 == wanted.weights_sha256
+
+
+@pytest.mark.parametrize(
+    ("data", "overrides", "line"),
+    [
+        ({"form": "labels"}, (), "data: labels are int64 [8, 10]; a network needs (images, labels): uint8"),
+        ({"form": "triple"}, (), "data: a batch is a list of 3 (float32 [8, 1, 8, 8], float32"),
+        ({"classes": 4}, (), "but the data name 4 classes, 0 .. 3"),
+        ({"form": "float"}, ("data.augment.flip=true",), "data.augment changes uint8 images"),
+        ({}, ("trainer.test_every_n_epochs=1",), "set trainer.test_every_n_epochs=null"),
+    ],
+)
+def test_batches_that_a_network_cannot_learn_are_one_line(
+    train_own: Train, train_config: Callable[..., dict[str, Any]], data: Any, overrides: tuple[str], line: str
+) -> None:
+    node = {"_target_": "tests.own_modules.Digits", **data}
+    with pytest.raises(UserError) as refused:
+        train_own(train_config("model=mlp")["model"], node, *NETWORK, *overrides)
+    assert line in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 def test_a_function_may_return_datasets_and_validation_is_cut_from_them(train_own: Train) -> None:
     trained = train_own(
         "Pairs", {"_target_": "tests.own_modules.datasets"}, "optimizer=adam", "objective=val/mse"

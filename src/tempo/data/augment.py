@@ -107,9 +107,14 @@ class Preprocess:
     def __call__(self, images: Tensor, draws: Tensor | None = None) -> Tensor:
         """Return float32 `[B, C, H, W]` for uint8 `[B, C, H, W]` and `draws` `[B, 5]` of `Augment.draw`.
 
+        Images of floats are used as they come.
+
         Raises:
+            UserError: augmentation is on and the images are floats.
             ValueError: augmentation is on and `draws` is None.
         """
+        if images.is_floating_point():
+            return self._as_they_come(images)
         if self.augment is None:
             return self._normalize(images)
         if draws is None:
@@ -119,6 +124,15 @@ class Preprocess:
         if self.augment.cutout:
             _cut_out(batch, draws, self.augment.cutout)
         return batch
+
+    def _as_they_come(self, images: Tensor) -> Tensor:
+        if self.augment is not None:
+            raise UserError(
+                "data.augment changes uint8 images, but these are floats; set data.augment.flip=false "
+                "data.augment.crop_padding=0 data.augment.cutout=0"
+            )
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return images.to(torch.float32, memory_format=layout)
 
     def _normalize(self, images: Tensor) -> Tensor:
         if (
@@ -197,11 +211,16 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     Raises:
         ZeroDivisionError: no images.
     """
+    return statistics_of(images.split(_STATISTICS_BLOCK_IMAGES))
+
+
+def statistics_of(blocks: Sequence[Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return `channel_statistics` of blocks of images; each block may have images of another size."""
     mean, std = [], []
     values = np.arange(256)
-    for channel in range(images.shape[1]):
+    for channel in range(blocks[0].shape[1]):
         histogram = np.zeros(256, dtype=np.int64)
-        for block in images.split(_STATISTICS_BLOCK_IMAGES):
+        for block in blocks:
             histogram += torch.bincount(block[:, channel].reshape(-1), minlength=256).cpu().numpy()
         # Python's integers, because a count times a sum of squares can exceed 2**63.
         count, total, squares = (int(histogram @ values**power) for power in (0, 1, 2))

@@ -127,15 +127,16 @@ class Chunk(NamedTuple):
     A trainer's cost per batch can be several times the step of a small network, so it gets several at once.
 
     Attributes:
-        images: uint8 `[steps * accumulate * per_device, C, H, W]`, on the data's device.
+        images: uint8 `[steps * accumulate * per_device, C, H, W]`, on the data's device; those of a user's
+            loader may be floats.
         labels: int64 `[same]`.
-        draws: int16 `[same, 5]`, columns as in `Augment.draw`.
+        draws: int16 `[same, 5]`, columns as in `Augment.draw`; None if nothing is random.
         steps: optimizer steps in the chunk.
     """
 
     images: Tensor
     labels: Tensor
-    draws: Tensor
+    draws: Tensor | None
     steps: int
 
 

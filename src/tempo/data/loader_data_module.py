@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -11,15 +12,14 @@ from typing import Any, Literal
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import (
-    DataLoader,
-    IterableDataset,
-    Subset,
-)
+from torch.utils.data import DataLoader, IterableDataset, Subset
 
+from tempo.data.augment import Augment, statistics_of
 from tempo.data.batches import BatchPlan
+from tempo.data.dataset_split import at_most, cut
+from tempo.data.datasets_module import DatasetsModule
 from tempo.data.identity import identity
-from tempo.data.keyed_loader import KeyedLoader, evaluation_keys, training_keys
+from tempo.data.keyed_loader import EVALUATION, KeyedDataset, KeyedLoader, evaluation_keys, training_keys
 from tempo.data.loader_order import (
     batches_of,
     check_order,
@@ -30,11 +30,10 @@ from tempo.data.loader_order import (
 )
 from tempo.data.own_order import OwnOrder
 from tempo.data.run_data_module import RunDataModule
-from tempo.data.split import split_indices, stratified
-from tempo.data.split_and_batch_sizes import split_sizes
+from tempo.data.step_chunks import ImageBatches, StepChunks
 from tempo.errors import UserError
 
-_SPLITS = ("train", "val", "test")
+_MEASURED_ITEMS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +44,7 @@ class LoaderSettings:
         seed: the run's seed, which decides the order and what items draw.
         split_seed, val_size, train_size, folds, fold: as for images, used if the data have no validation
             split of their own.
+        normalize: how a classifier normalizes uint8 images.
         num_workers: processes that read items; None for the loader's own number.
         resume: "exact" remakes the training loader in the run's own order; "epoch" uses it as it is, so a
             resumed run starts the interrupted epoch again.
@@ -58,53 +58,12 @@ class LoaderSettings:
     train_size: int | None = None
     folds: int | None = None
     fold: int | None = None
+    normalize: Literal["channel", "unit"] = "channel"
     num_workers: int | None = None
     resume: Literal["exact", "epoch"] = "exact"
     max_train_items: int | None = None
     max_eval_items: int | None = None
     steps_per_epoch: int | None = None
-
-
-class DatasetsModule(pl.LightningDataModule):
-    """The datasets that a function returned, by split, in DataLoaders with default settings."""
-
-    def __init__(self, datasets: Mapping[str, Any], eval_batch_size: int, num_workers: int | None) -> None:
-        super().__init__()
-        self.datasets = datasets
-        self.eval_batch_size = eval_batch_size
-        self.num_workers = num_workers or 0
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Return a loader whose batch size the run replaces."""
-        return DataLoader(self.datasets["train"], num_workers=self.num_workers)
-
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Return a loader of the validation set, or none."""
-        return self._evaluation("val")
-
-    def test_dataloader(self) -> DataLoader[Any] | list[Any]:
-        """Return a loader of the test set, or none."""
-        return self._evaluation("test")
-
-    def _evaluation(self, split: str) -> DataLoader[Any] | list[Any]:
-        if split not in self.datasets:
-            return []
-        return DataLoader(self.datasets[split], batch_size=self.eval_batch_size, num_workers=self.num_workers)
-
-
-def datasets_of(returned: Any) -> dict[str, Any] | None:
-    """Return the datasets by split that a function under `data` returned; None if it returned none.
-
-    It may return a dataset (train), a pair (train, test), a triple (train, val, test), or a dict with these
-    names.
-    """
-    if isinstance(returned, Mapping):
-        found = {split: returned[split] for split in _SPLITS if returned.get(split) is not None}
-        return found if "train" in found and len(found) == len(returned) else None
-    if isinstance(returned, (tuple, list)) and len(returned) in (2, 3):
-        names = ("train", "test") if len(returned) == 2 else _SPLITS
-        return {split: dataset for split, dataset in zip(names, returned, strict=True) if dataset is not None}
-    return {"train": returned} if hasattr(returned, "__getitem__") and hasattr(returned, "__len__") else None
 
 
 class LoaderDataModule(RunDataModule):
@@ -134,6 +93,8 @@ class LoaderDataModule(RunDataModule):
         if isinstance(source, DatasetsModule):
             self._has_test = "test" in source.datasets
         self._train: Any = train
+        self._train_batches: Any = None
+        self._gives_images = False
         self.own: OwnOrder | None = None
         if settings.resume == "epoch" or is_stateful_stream(train):
             self._take_as_it_is(train)
@@ -168,9 +129,16 @@ class LoaderDataModule(RunDataModule):
                 "data.folds=null data.fold=null"
             )
         if not self._val and (settings.val_size or settings.folds is not None):
-            dataset, val = _cut(dataset, settings)
+            dataset, val = cut(
+                dataset,
+                val_size=settings.val_size,
+                train_size=settings.train_size,
+                split_seed=settings.split_seed,
+                folds=settings.folds,
+                fold=settings.fold,
+            )
             self._val = [with_dataset(train, val, self.loader_batch_size or 1)]
-        dataset = _at_most(dataset, settings.max_train_items, settings.split_seed)
+        dataset = at_most(dataset, settings.max_train_items, settings.split_seed)
         self._val = self._limited(self._val)
         self._train = with_dataset(train, dataset)
         sizes = [count_items(loader) for loader in self._val]
@@ -183,7 +151,7 @@ class LoaderDataModule(RunDataModule):
         if most is None:
             return loaders
         return [
-            with_dataset(loader, _at_most(loader.dataset, most, settings.split_seed))
+            with_dataset(loader, at_most(loader.dataset, most, settings.split_seed))
             if isinstance(loader, DataLoader)
             else loader
             for loader in loaders
@@ -205,6 +173,22 @@ class LoaderDataModule(RunDataModule):
                 first = item[0] if isinstance(item, (tuple, list)) else None
                 self.shape = tuple(first.shape) if isinstance(first, torch.Tensor) else None
 
+    @functools.cached_property
+    def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel, in [0, 1], that normalize uint8 images.
+
+        Those of up to 512 training items, evenly spaced: reading all might take hours.
+        """
+        count, channels = self.sizes["train"], self.shape[0] if self.shape else 0
+        plain = (0.0,) * channels, (1.0,) * channels
+        if self.settings.normalize == "unit" or self.own is not None:
+            return plain
+        items = KeyedDataset(self._train.dataset, self.settings.seed, "training")
+        chosen = np.unique(np.linspace(0, count - 1, min(count, _MEASURED_ITEMS)).astype(int))
+        images = (item[0] for item in (items[EVALUATION, int(index)] for index in chosen) if len(item) == 2)
+        measured = [image[None] for image in images if getattr(image, "dtype", None) == torch.uint8]
+        return statistics_of(measured) if measured else plain
+
     @property
     def has_val(self) -> bool:
         """Whether there is a validation split."""
@@ -215,12 +199,35 @@ class LoaderDataModule(RunDataModule):
         """Whether there is a test set."""
         return self._has_test
 
-    def connect(self, plan: BatchPlan, steps_done: Any, last_step: int) -> None:
-        """Set the plan of batches; `steps_done()` is the number of optimizer steps taken so far."""
+    def connect(
+        self,
+        plan: BatchPlan,
+        steps_done: Callable[[], int],
+        last_step: int,
+        *,
+        augment: Augment | None = None,
+    ) -> None:
+        """Set the plan of batches; `steps_done()` is the number of optimizer steps taken so far.
+
+        With `augment`, training batches are chunks of one step and evaluated batches are pairs of images and
+        labels, as a classifier takes them.
+        """
+        self._connect(plan, steps_done, last_step)
+        self._gives_images = augment is not None
+        if augment is not None:
+            self._train_batches = StepChunks(
+                self._train_batches,
+                plan=plan,
+                augment=augment,
+                classes=len(self.classes),
+                next_step=steps_done,
+            )
+
+    def _connect(self, plan: BatchPlan, steps_done: Callable[[], int], last_step: int) -> None:
         self.plan = plan
         if self.own is not None:
             self.own.connect(plan.accumulate, steps_done, last_step)
-            self._train_batches: Any = self.own
+            self._train_batches = self.own
             return
         self._train_batches = KeyedLoader(
             self._train,
@@ -257,7 +264,7 @@ class LoaderDataModule(RunDataModule):
 
     def val_dataloader(self) -> list[Any]:
         """Return a loader for each of the user's validation loaders."""
-        return [self._evaluation(loader, "validation") for loader in self._val]
+        return [self._images(self._evaluation(loader, "validation")) for loader in self._val]
 
     def test_dataloader(self) -> list[Any]:
         """Return a loader for each of the user's test loaders, which are asked for once."""
@@ -265,7 +272,10 @@ class LoaderDataModule(RunDataModule):
             self.source.setup("test")
             self._test = self._limited(listed(self.source.test_dataloader()))
             self.sizes["test"] = sum(map(count_items, self._test))
-        return [self._evaluation(loader, "test") for loader in self._test]
+        return [self._images(self._evaluation(loader, "test")) for loader in self._test]
+
+    def _images(self, batches: Any) -> Any:
+        return ImageBatches(batches, len(self.classes)) if self._gives_images else batches
 
     def _evaluation(self, loader: Any, split: str) -> Any:
         if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
@@ -284,32 +294,3 @@ class LoaderDataModule(RunDataModule):
 
 def _overrides(source: pl.LightningDataModule, hook: str) -> bool:
     return getattr(type(source), hook, None) is not getattr(pl.LightningDataModule, hook, None)
-
-
-def _cut(dataset: Any, settings: LoaderSettings) -> tuple[Any, Any]:
-    """Return the training and the validation part of a dataset; `targets` are split in proportion."""
-    total = len(dataset)
-    folds, fold = settings.folds, settings.fold
-    sizes = split_sizes(
-        total, val_size=settings.val_size, train_size=settings.train_size, folds=folds, fold=fold
-    )
-    kept, val = split_indices(_targets(dataset), sizes, settings.split_seed, folds=folds, fold=fold)
-    return Subset(dataset, kept.tolist()), Subset(dataset, val.tolist())
-
-
-def _targets(dataset: Any) -> np.ndarray:
-    """Return the labels that torchvision's datasets have as `targets`; one class if there are none."""
-    found = getattr(dataset, "targets", None)
-    try:
-        labels = np.asarray(found, dtype=np.int64)
-    except (TypeError, ValueError):
-        labels = np.empty(0, dtype=np.int64)
-    if labels.shape != (len(dataset),) or labels.min() < 0:
-        return np.zeros(len(dataset), dtype=np.int64)
-    return labels
-
-
-def _at_most(dataset: Any, items: int | None, split_seed: int) -> Any:
-    if items is None or items >= len(dataset):
-        return dataset
-    return Subset(dataset, stratified(_targets(dataset), items, split_seed).tolist())

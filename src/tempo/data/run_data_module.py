@@ -48,6 +48,11 @@ class RunDataModule(pl.LightningDataModule):
         return self.sizes["train"]
 
     @property
+    def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel, in [0, 1], that normalize uint8 images."""
+        raise NotImplementedError
+
+    @property
     def has_val(self) -> bool:
         """Whether there is a validation split."""
         return self.sizes["val"] > 0

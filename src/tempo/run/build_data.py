@@ -16,8 +16,9 @@ from tempo.config.schema import DataConfig, RunConfig
 from tempo.data.augment import Augment
 from tempo.data.batches import BatchPlan, TrainBatches
 from tempo.data.class_counts import check_learnable, counts_of_sets, missing_classes
+from tempo.data.datasets_module import DatasetsModule, datasets_of
 from tempo.data.images import ImageData
-from tempo.data.loader_data_module import DatasetsModule, LoaderDataModule, LoaderSettings, datasets_of
+from tempo.data.loader_data_module import LoaderDataModule, LoaderSettings
 from tempo.data.run_data_module import ImageDataModule, RunDataModule
 from tempo.data.split import split, stratified, unused_indices
 from tempo.errors import UserError
@@ -163,6 +164,7 @@ def _loaders(config: RunConfig, source: pl.LightningDataModule) -> LoaderDataMod
         train_size=node.train_size,
         folds=node.folds,
         fold=node.fold,
+        normalize=node.normalize,
         num_workers=node.num_workers,
         resume=node.resume,
         max_train_items=None if limit is None else limit * node.total_batch_size,

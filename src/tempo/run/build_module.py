@@ -61,7 +61,6 @@ def build_task(config: RunConfig, data: RunDataModule, plan: BatchPlan) -> Task:
     if isinstance(model, pl.LightningModule):
         return _own_module(config, data, plan, model)
     check_network(config, data)
-    assert isinstance(data, ImageDataModule)
     classifier = build_classifier(config, data, plan, model)
     return Task(classifier, classifier.progress, classifier.network, classifier.first_callbacks())
 
@@ -87,8 +86,10 @@ def connect_data(config: RunConfig, data: RunDataModule, task: Task) -> None:
     """Let the data give the batches that the module takes, from the run's current step on."""
     module, progress = task.module, task.progress
     plan, size = progress.plan, config.data.eval_batch_size
+    augment = Augment(**asdict(config.data.augment))
     if isinstance(data, LoaderDataModule):
-        data.connect(plan, lambda: progress.steps_done, progress.total_steps)
+        taken = augment if isinstance(module, Classifier) else None
+        data.connect(plan, lambda: progress.steps_done, progress.total_steps, augment=taken)
         return
     assert isinstance(data, ImageDataModule)
     if isinstance(module, Classifier):
@@ -96,14 +97,14 @@ def connect_data(config: RunConfig, data: RunDataModule, task: Task) -> None:
         data.connect(module.loader(batches), plan, size)
         return
     preprocess = _preprocess(config, data)
-    pair = preprocess(Augment(**asdict(config.data.augment))), preprocess(None)
+    pair = preprocess(augment), preprocess(None)
     data.connect(build_train_batches(config, data, progress), plan, size, pair)
 
 
 def build_classifier(
-    config: RunConfig, data: ImageDataModule, plan: BatchPlan, network: nn.Module
+    config: RunConfig, data: RunDataModule, plan: BatchPlan, network: nn.Module
 ) -> Classifier:
-    """Build a classifier of images in memory: network, optimizer, schedule and preprocessing."""
+    """Build a classifier of images: network, optimizer, schedule and preprocessing."""
     trainer = config.trainer
     if config.ema.decay is not None and trainer.precision == "bf16-true":
         raise UserError(
@@ -125,6 +126,7 @@ def build_classifier(
         total_steps=total_steps(config, plan.steps_per_epoch),
         schedule=schedule_of(config),
         window=StepWindow(trainer.log_every_n_steps, ("loss", "accuracy")),
+        is_exact=data.order == "exact",
     )
     return classifier(
         network=network,
@@ -141,7 +143,7 @@ def build_classifier(
     )
 
 
-def _preprocess(config: RunConfig, data: ImageDataModule) -> Callable[[Augment | None], Preprocess]:
+def _preprocess(config: RunConfig, data: RunDataModule) -> Callable[[Augment | None], Preprocess]:
     mean, std = data.mean_and_std
     return partial(Preprocess, mean=mean, std=std, channels_last=config.trainer.channels_last)
 

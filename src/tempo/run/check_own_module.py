@@ -23,10 +23,18 @@ def check_network(config: RunConfig, data: RunDataModule) -> None:
                 f"{group}=own: the network of model={config.model.name} brings none of its own; set "
                 "optimizer=momentum scheduler=constant"
             )
-    if not isinstance(data, ImageDataModule):
+    if isinstance(data, ImageDataModule):
+        return
+    trainer, name = config.trainer, config.data.source.name
+    if trainer.exchange.is_asynchronous:
         raise UserError(
-            f"data={config.data.source.name} gives batches of its own, and a network alone does not say what "
-            "to do with them; set model=<option with a LightningModule>, or data=<option with images>"
+            f"trainer.method={trainer.method} gives out batches of images in memory, but data={name} reads "
+            "its own; set trainer.method=ring"
+        )
+    if trainer.test_every_n_epochs is not None:
+        raise UserError(
+            f"trainer.test_every_n_epochs={trainer.test_every_n_epochs} would test data={name} before "
+            "a state is chosen; set trainer.test_every_n_epochs=null"
         )
 
 

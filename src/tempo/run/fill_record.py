@@ -29,6 +29,7 @@ from tempo.record.metric_names import metric_mode
 from tempo.record.read_file import read_start
 from tempo.record.run_json import RUN_ID, RunRecord, config_hash
 from tempo.run.build_run import RunParts
+from tempo.task.classifier import Classifier
 from tempo.trainer.checkpoint_file import weights_sha256
 from tempo.trainer.checkpoints import ChosenState, evaluated_value
 from tempo.trainer.stop_ranks_on_signal import Interrupted
@@ -89,12 +90,12 @@ def record_parts(record: RunRecord, parts: RunParts, world_size: int) -> None:
     if data.classes:
         record.data["classes"] = len(data.classes)
         record.data["class_names"] = [printable(name) for name in data.classes]
-    if isinstance(data, ImageDataModule):
+    if isinstance(data, ImageDataModule) or isinstance(parts.task.module, Classifier):
         mean, std = data.mean_and_std
+        record.data |= {"mean": list(mean), "std": list(std)}
+    if isinstance(data, ImageDataModule):
         record.data |= {
             "class_counts": data.class_counts,
-            "mean": list(mean),
-            "std": list(std),
             "remarks": list(data.remarks),
             "reading": dict(data.train.reading),
         }

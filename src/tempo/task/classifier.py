@@ -255,8 +255,8 @@ class Classifier(pl.LightningModule):
         block = getattr(strategy, "block_backward_sync", None)
         return _NOTHING if block is None else block()
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Add one batch to the sums of loss and hits."""
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Add one batch to the sums of loss and hits; several loaders count as one set."""
         images, labels = batch
         self.sums.add(self.tested_network(self.eval_preprocess(images).to(self.dtype)).float(), labels)
 
