@@ -20,6 +20,7 @@ RUNS: list[tuple[str, list[str]]] = [
         "model=mlp model.hidden=[100000000000]",
         ["not enough memory for the weights", "model=mlp model.hidden=[64]"],
     ),
+    ("model.depth=2000000", ["must be at most 10000 layers; set model.depth=9998 or less"]),
     ("model=cnn3 model.widths=[0,0,0]", ["model.widths=[32,64,128]"]),
     ("model=torchvision model.name=nothing", ["model.name=resnet50"]),
     ("model=torchvision model.name=vgg16 data=synthetic data.image_size=8", ["8x8", "data.image_size"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ def remedies(line: str, arguments: Sequence[str]) -> list[Remedy]:
     end = None
     advice = re.sub(r"\bleave (?:out )?\S+ out", "", advice)
     for token in _TOKEN.finditer(advice):
-        text = token[0].strip("'").rstrip(".,;:")
+        text = shlex.split(token[0].rstrip(".,;:"))[0] if "'" in token[0] else token[0].rstrip(".,;:")
         for placeholder, example in _STANDS_FOR.items():
             text = text.replace(placeholder, example)
         if "<" in text or text.endswith("=") or text == "key=value":
@@ -140,7 +141,7 @@ def remedies(line: str, arguments: Sequence[str]) -> list[Remedy]:
         else:
             found.append(Remedy((text,), left))
         end = token.start() + len(token[0].rstrip(".,;:"))
-        if other := re.match(r"'?,? or (?:at most )?([-\d.e]+|null)\b", advice[end:]):
+        if other := re.match(r"'?,? or (?:at most )?(-?\d[\d.e-]*|null)\b", advice[end:]):
             found.append(Remedy((f"{text.partition('=')[0]}={other[1]}",), left))
     if re.search(r"\b(?:leave|Leave) (?:it|one of them) out|Remove it\b|leave out what deletes", line):
         found.append(Remedy(left_out=(wrong,)))

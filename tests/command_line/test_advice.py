@@ -144,7 +144,6 @@ BUILDS = [
     "model=mlp data=synthetic data.test_images=0",
     "model=mlp data=synthetic data.classes=1 data.train_images=200 data.test_images=8",
     "model.depth=21",
-    "model.depth=2000000",
     "optimizer=bfgs",
     "model=cnn3 model.widths=[0,0,0]",
     "model=cnn3 model.dropout=1.0",
