@@ -237,6 +237,19 @@ def test_what_cannot_work_is_one_line_before_a_run(
     assert times_run(tmp_path) == {}
 
 
+def test_a_damaged_study_is_drawn_anew_from_the_records(tmp_path: Path) -> None:
+    values = search(tmp_path, run, FINITE)
+    study = tmp_path / "study.db"
+    study.write_bytes(b"damaged" * 1000)
+    with pytest.raises(
+        UserError, match=r"study\.db cannot be used: .*; delete the file and rerun the command"
+    ):
+        search(tmp_path, run, FINITE)
+    study.unlink()
+    assert search(tmp_path, run, FINITE) == values
+    assert set(times_run(tmp_path).values()) == {1}
+
+
 def test_a_password_on_the_command_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = "hydra.sweeper.storage=postgresql://me:secret@db/x"
     monkeypatch.setattr(sys, "argv", ["src/train.py", url])

@@ -86,9 +86,13 @@ class SearchStudy:
         except Exception as error:  # every database and driver has its own exceptions
             first_line = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
             why = without_password(f"{plan.storage} cannot be used: {first_line}")
-            raise UserError(
-                f"hydra.sweeper.storage={why}; hydra.sweeper.storage=sqlite is a file in the sweep's folder"
-            ) from error
+            remedy = "hydra.sweeper.storage=sqlite is a file in the sweep's folder"
+            if plan.folder in plan.storage:
+                remedy = (
+                    "delete the file and rerun the command: it draws its trials anew, and a point that has a "
+                    "result is not trained again"
+                )
+            raise UserError(f"hydra.sweeper.storage={why}; {remedy}") from error
 
     def close(self) -> None:
         """Close the connection to the storage."""
