@@ -37,7 +37,7 @@ def test_the_cause_is_named_and_the_next_job_runs(tmp_path: Path) -> None:
     (tmp_path / "conf" / "model").mkdir(parents=True)
     option = "_target_: fragile.Fragile\nbreaks: false\n"
     (tmp_path / "conf" / "model" / "fragile.yaml").write_text(option, encoding="utf-8")
-    job = ["model=fragile", *SMALL[1:], "trainer=ddp_cpu", "trainer.max_steps=8"]
+    job = ["model=fragile", *SMALL[2:], "trainer=ddp_cpu", "trainer.max_steps=8"]
     given = [f"hydra.searchpath=[file://{tmp_path}/conf]", f"hydra.sweep.dir={tmp_path}/sweep"]
     given += ["hydra/launcher=local", "model.breaks=true,false", "-m"]
     done = run_script("train.py", *job, *given, environment={"PYTHONPATH": str(tmp_path)})

@@ -92,7 +92,14 @@ def test_the_source_says_what_was_added_up() -> None:
 
 def test_estimates_add_up_over_ranks_and_counters_are_read_once_per_node(tmp_path: Path) -> None:
     (tmp_path / "codecarbon.py").write_text(METER, encoding="utf-8")
-    job = [*SMALL, "trainer=ddp_cpu", "trainer.energy=true", "trainer.epochs=2", "trainer.threads=1"]
+    job = [
+        SMALL[0],
+        *SMALL[2:],
+        "trainer=ddp_cpu",
+        "trainer.energy=true",
+        "trainer.epochs=2",
+        "trainer.threads=1",
+    ]
     done = run_script(
         "train.py", *job, f"hydra.run.dir={tmp_path}/run", environment={"PYTHONPATH": str(tmp_path)}
     )
