@@ -12,7 +12,7 @@ from typing import NoReturn
 from tempo.command_line.output_streams import keep_streams_open
 from tempo.command_line.start_up import importing
 from tempo.errors import UserError
-from tempo.paths import ROOT
+from tempo.paths import root
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,7 +52,7 @@ def default_out(folders: Sequence[Path]) -> Path:
         return folders[0] / "report"
     name = "_and_".join(re.sub(r"[^\w=.,-]", "_", folder.resolve().name) for folder in folders[:3])
     more = f"_and_{len(folders) - 3}_more" if len(folders) > 3 else ""
-    return ROOT / "logs" / "reports" / (name[:120] + more)
+    return Path(root("logs", "reports", name[:120] + more))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -67,8 +67,9 @@ def test_the_longest_chain_of_rooms_is_short() -> None:
 
 
 def test_plugins_name_what_the_sweep_room_holds_and_import_nothing_of_it() -> None:
-    """Hydra imports them at each start, also for --help."""
-    assert [place(source, found) for source in PLUGINS for found in ours(source)] == []
+    """Hydra imports them at each start, also for --help; every script has `tempo.paths` by then."""
+    imported = [(source, found) for source in PLUGINS for found in ours(source)]
+    assert [place(source, found) for source, found in imported if found.module != "tempo.paths"] == []
 
 
 def test_nothing_imports_a_script() -> None:

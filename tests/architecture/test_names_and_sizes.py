@@ -18,6 +18,7 @@ OTHER_TESTS = {
     "bad_input",
     "architecture",
     "conf",
+    "examples",
     "experiment",
     "hydra_plugins",
     "readme",

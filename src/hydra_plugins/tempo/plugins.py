@@ -1,4 +1,4 @@
-"""Names of the sweepers and launchers for Hydra, whose code is imported when one of them is used.
+"""Names of the sweepers and launchers for Hydra, imported when one is used; and the conf/ of a project.
 
 At each start, even for --help, Hydra imports every module here whose name does not begin with `_`.
 """
@@ -8,8 +8,12 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
+
+from tempo.paths import CONF, conf_folders
 
 
 def _late(plugin: type, name: str, home: str) -> type:
@@ -31,3 +35,13 @@ InProcessLauncher = _late(Launcher, "InProcessLauncher", "launcher.in_process_la
 LocalLauncher = _late(Launcher, "LocalLauncher", "launcher.local_launcher")
 SlurmLauncher = _late(Launcher, "SlurmLauncher", "launcher.slurm_launcher")
 RayLauncher = _late(Launcher, "RayLauncher", "launcher.ray_launcher")
+
+
+class ProjectSearchPath(SearchPathPlugin):
+    """Lets Hydra search the conf/ of a project outside the repository before tempo's own."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Put the project's conf/ in front of tempo's."""
+        for folder in conf_folders():
+            if folder != CONF:
+                search_path.prepend("project", f"file://{folder}", SearchPathQuery("main", None))

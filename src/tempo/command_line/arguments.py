@@ -16,7 +16,7 @@ from tempo.command_line.error_messages import NO_SWEEP, ONE_RUN, listed, options
 from tempo.config.schema import SEARCH_KEYS
 from tempo.distributed.process_group import follows
 from tempo.errors import UserError, nearest
-from tempo.paths import CONF
+from tempo.paths import conf_folders, is_group
 from tempo.record.foreign_folder import foreign_overrides, note_foreign
 from tempo.record.read_file import read_text
 from tempo.record.run_folder import has_checkpoint, named_run, quoted
@@ -101,7 +101,7 @@ def _check_options(arguments: list[str]) -> None:
     """Raise UserError for an option that cannot be a file; Hydra 1.3 crashes on some of these."""
     for argument in arguments:
         group, _, option = argument.lstrip("+").partition("=")
-        if group and _NO_OPTION.fullmatch(option) and (CONF / group).is_dir():
+        if group and _NO_OPTION.fullmatch(option) and is_group(group):
             options = options_of(group)
             near = nearest(Path(option).stem, options)
             raise UserError(
@@ -138,7 +138,8 @@ def check_flags(arguments: list[str], config_name: str = "train") -> None:
             raise UserError(f"-m: src/{config_name}.py takes one run at a time; leave it out")
     if known.config_dir and not Path(known.config_dir).is_dir():
         raise UserError(f"--config-dir={known.config_dir} is not a folder; name one, or leave it out")
-    name, ours = known.config_name, {path.stem for path in CONF.glob("*.yaml")}
+    name = known.config_name
+    ours = {path.stem for folder in conf_folders() for path in folder.glob("*.yaml")}
     if name in ours - {config_name}:
         raise UserError(f"--config-name={name} belongs to another script; leave it out")
     if name and name not in ours and not known.config_dir and not known.config_path:

@@ -18,7 +18,7 @@ from tempo.config.keys_elsewhere import key_here, option_here
 from tempo.config.schema import SEARCH_KEYS
 from tempo.errors import UserError, nearest
 from tempo.optimizer.knobs import our_name_for
-from tempo.paths import CONF
+from tempo.paths import CONF, conf_folders, is_group
 
 ONE_RUN = ("evaluate", "reproduce")
 """Scripts that take one run and cannot be swept."""
@@ -74,8 +74,9 @@ def before_task(error: Exception) -> str:
 
 def options_of(group: str) -> list[str]:
     """Return the options of `conf/<group>`, including those in subfolders."""
-    base = CONF / group
-    return sorted(path.relative_to(base).with_suffix("").as_posix() for path in base.rglob("*.yaml"))
+    bases = [folder / group for folder in conf_folders()]
+    files = {path.relative_to(base).with_suffix("") for base in bases for path in base.rglob("*.yaml")}
+    return sorted(path.as_posix() for path in files)
 
 
 def listed(names: list[str]) -> str:
@@ -184,7 +185,8 @@ def _value_given(key: str) -> str | None:
 def _known_keys(config_name: str) -> list[str]:
     """Return the groups, and the dotted keys that the command composes without the wrong override."""
     config = _composed(config_name)
-    groups = [path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"]
+    entries = [path for folder in conf_folders() for path in folder.iterdir()]
+    groups = [path.name for path in entries if path.is_dir() and path.name != "hydra"]
     return [
         *_dotted(OmegaConf.to_container(config, resolve=False), ""),
         *(groups if "model" in config else []),
@@ -201,7 +203,7 @@ def _is_list(key: str, config_name: str) -> bool:
 def _composed(config_name: str) -> DictConfig:
     """Return the configuration with the options that the command chooses, but without its values."""
     choices = [argument for argument in sys.argv[1:] if re.fullmatch(r"[a-z_/]+=[\w/]+", argument)]
-    choices = [choice for choice in choices if (CONF / choice.partition("=")[0]).is_dir()]
+    choices = [choice for choice in choices if is_group(choice.partition("=")[0])]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tempo.config.schema import OWN
 from tempo.errors import UserError
-from tempo.paths import CONF, ROOT
+from tempo.paths import ROOT, option_files, use_project
 from tempo.record.foreign_folder import check_plain
 
 EXTRAS = {
@@ -73,6 +73,7 @@ def check_installed(target: Any) -> None:
 
 def instantiated(group: str, node: Mapping[str, Any], **arguments: Any) -> Any:
     """Build the object of a node; errors from its constructor become one line."""
+    use_project()
     check_plain(group, node)  # Hydra would resolve an interpolation and could then call anything
     try:
         built = instantiate(dict(node), **arguments, _convert_="all")
@@ -93,10 +94,11 @@ def instantiated(group: str, node: Mapping[str, Any], **arguments: Any) -> Any:
 def signature_of(target: str) -> dict[str, str] | None:
     """Return the keyword parameters of a class or function of this project, with their annotations as text.
 
-    The source is parsed, so nothing is imported. Return None for a target of another package.
+    The source is parsed, so nothing is imported. Return None for a target of another package, and for one
+    whose source does not list all parameters: it takes `**kwargs`, or inherits its `__init__`.
 
     Raises:
-        UserError: the module is one of ours but does not define the name.
+        UserError: the module is one of ours but neither defines nor imports the name.
     """
     found = _parameters_of(target)
     return None if found is None else found[0]
@@ -116,7 +118,7 @@ def parameters_of(target: str) -> dict[str, str]:
 
 def option_values(group: str, target: str) -> dict[str, Any]:
     """Return the values of the first option of `conf/<group>` that has this target; none if no option has."""
-    for path in sorted((CONF / group).glob("*.yaml")):
+    for path in option_files(group):
         node = OmegaConf.load(path)
         if isinstance(node, DictConfig) and node.get("_target_") == target:
             return {str(key): node[key] for key in node if not OmegaConf.is_interpolation(node, str(key))}
@@ -131,6 +133,7 @@ def required_by(target: str) -> frozenset[str]:
 
 def _find(target: str) -> Any:
     """Import what a dotted name stands for."""
+    use_project()
     first, *others = target.split(".")
     found, path = importlib.import_module(first), first
     for name in others:
@@ -153,12 +156,16 @@ def _parameters_of(target: str) -> tuple[dict[str, str], frozenset[str]] | None:
             return _parameters(node)
         if isinstance(node, ast.ClassDef) and node.name == name:
             return _class_parameters(node)
+        if isinstance(node, ast.ImportFrom) and name in (alias.asname or alias.name for alias in node.names):
+            return None
     raise UserError(
         f"_target_ {target}: {path.name} defines no '{name}'; leave it out, or name a class or function there"
     )
 
 
-def _parameters(node: ast.FunctionDef) -> tuple[dict[str, str], frozenset[str]]:
+def _parameters(node: ast.FunctionDef) -> tuple[dict[str, str], frozenset[str]] | None:
+    if node.args.kwarg is not None:
+        return None
     ordered, named = node.args.args, node.args.kwonlyargs
     without_default = [
         *ordered[: len(ordered) - len(node.args.defaults)],
@@ -172,11 +179,13 @@ def _parameters(node: ast.FunctionDef) -> tuple[dict[str, str], frozenset[str]]:
     return annotations, frozenset(arg.arg for arg in without_default) - {"self"}
 
 
-def _class_parameters(node: ast.ClassDef) -> tuple[dict[str, str], frozenset[str]]:
-    """Return the parameters of `__init__`, or the fields of a dataclass."""
+def _class_parameters(node: ast.ClassDef) -> tuple[dict[str, str], frozenset[str]] | None:
+    """Return the parameters of `__init__`, or the fields of a dataclass; None if `__init__` is inherited."""
     for statement in node.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
             return _parameters(statement)
+    if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        return None
     fields = {
         statement.target.id: statement
         for statement in node.body

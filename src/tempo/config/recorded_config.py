@@ -16,7 +16,7 @@ from tempo.config.check import select
 from tempo.config.resolve_interpolations import chosen_options, composed
 from tempo.config.schema import SECTIONS
 from tempo.errors import UserError
-from tempo.paths import CONF, register_resolvers
+from tempo.paths import CONF, conf_folders, register_resolvers
 from tempo.record.foreign_folder import check_foreign_config, foreign_overrides, without_foreign_places
 from tempo.record.run_json import FILE_NAME, NEWER_KEYS, RunRecord
 
@@ -50,7 +50,7 @@ def completed(record: RunRecord, folder: Path) -> dict[str, Any]:
         known = [
             f"{group}={option}"
             for group, option in record.choices.items()
-            if (CONF / group / f"{option}.yaml").exists()
+            if any((folder / group / f"{option}.yaml").exists() for folder in conf_folders())
         ]
         today = _compose("train", foreign_overrides(known, folder / FILE_NAME)) or {}
     config = _with_missing_keys(_with_newer_keys(record.config), today)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tempo.paths import ROOT
+from tempo.paths import ROOT, project
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
 LOCK = ROOT / "requirements.lock"
@@ -22,6 +22,8 @@ DIFF_FILE = "git.diff"
 LARGEST_DIFF = 1 << 20
 """Largest number of bytes of a diff kept next to the record; its SHA-256 covers the whole diff."""
 _MOST_FILES = 50
+_NO_CODE = {"logs", "data", "outputs", "node_modules"}
+"""Folders of a project that hold no code of its runs."""
 _SOURCES = ("src", "conf", "requirements.lock", "pyproject.toml")
 # By name, never by prefix: other variables may hold secrets.
 SWITCHES = (
@@ -49,11 +51,26 @@ def versions() -> dict[str, str]:
 
 def surroundings() -> dict[str, Any]:
     """Return the platform, lock file and environment variables; details from torch are added later."""
-    return {
+    found = {
         "platform": f"{platform.system()} {platform.machine()}".strip(),
         "lock": lock_state(LOCK),
         "variables": switches(),
     }
+    return found if project() == ROOT else {**found, "project": {"sources_sha256": sources_sha256(project())}}
+
+
+def sources_sha256(folder: Path) -> str:
+    """Return a SHA-256 of the Python and YAML files of a project, without those of its runs and data."""
+    digest = hashlib.sha256()
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(
+            name for name in folders if not name.startswith((".", "__")) and name not in _NO_CODE
+        )
+        for name in sorted(names):
+            if name.endswith((".py", ".yaml", ".yml")):
+                path = Path(place, name)
+                digest.update(f"{path.relative_to(folder).as_posix()} {_file_sha256(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def switches() -> dict[str, str]:
@@ -102,15 +119,17 @@ def _normal(package: str) -> str:
 def git_state() -> tuple[dict[str, Any], bytes]:
     """Return the state of the checkout and the diff of uncommitted changes; empty outside a checkout.
 
-    The state is `{"commit", "dirty"}`. A dirty checkout also has `diff_sha256`, `diff_bytes` and `untracked`:
-    source files that git does not track, with their SHA-256.
+    The state is `{"commit", "dirty"}`, and `project_commit` for a project outside this checkout. A dirty
+    checkout also has `diff_sha256`, `diff_bytes` and `untracked`: source files that git does not track, with
+    their SHA-256.
     """
     lines = _git("status", "--porcelain=v2", "--branch").decode("utf-8", "replace").splitlines()
     commit = next((line.split()[2] for line in lines if line.startswith("# branch.oid ")), "")
+    of_project = _commit_of_project()
     if not commit or commit == "(initial)":
-        return {}, b""
+        return of_project, b""
     changes = [line for line in lines if not line.startswith("#")]
-    state: dict[str, Any] = {"commit": commit, "dirty": bool(changes)}
+    state: dict[str, Any] = {"commit": commit, "dirty": bool(changes), **of_project}
     diff = b""
     if any(not line.startswith("?") for line in changes):
         diff = _git("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--binary", "HEAD")
@@ -121,6 +140,12 @@ def git_state() -> tuple[dict[str, Any], bytes]:
         if found:
             state["untracked"] = {name: _file_sha256(ROOT / name) for name in sorted(found)[:_MOST_FILES]}
     return state, diff
+
+
+def _commit_of_project() -> dict[str, Any]:
+    if project() == ROOT or not (commit := _git("rev-parse", "HEAD", folder=project()).decode().strip()):
+        return {}
+    return {"project_commit": commit}
 
 
 def same_source(one: str, two: str) -> bool:
@@ -151,11 +176,11 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _git(*arguments: str) -> bytes:
+def _git(*arguments: str, folder: Path = ROOT) -> bytes:
     if shutil.which("git") is None:
         return b""
     try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, timeout=10, check=False)
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return b""
     return done.stdout if done.returncode == 0 else b""

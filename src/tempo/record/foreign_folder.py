@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +13,17 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from yaml import YAMLError, safe_load
 
 from tempo.errors import UserError
-from tempo.paths import ROOT, data_root, root
+from tempo.paths import PROJECT, conf_folders, data_root, is_group, option_files, root
 
 _INTERPOLATION = "${"
 """Start of an OmegaConf interpolation, which can read the environment (`oc.env`) and create nodes."""
 _LOGGER_WORDS = {"_target_", "project", "name", "experiment_name", "run_name", "offline", "group", "tags"}
 """Keys of a logger that do not decide where it writes or sends data."""
+_NESTED_TORCH = re.compile(r"torch\.(nn|optim|optim\.lr_scheduler)\.[A-Z]\w*")
+"""Classes that only compute, as arguments of a class that conf/ names."""
 _OPTION = re.compile(r"[\w-]+(/[\w-]+)*")
 
 _typed: list[frozenset[str]] = []
@@ -54,22 +59,40 @@ def check_foreign_config(config: Mapping[str, Any]) -> None:
 
     Raises:
         UserError: the configuration has an interpolation, or a `_target_` that is neither named in conf/ at
-            the same place nor a torch optimizer.
+            the same place, nor a torch optimizer, nor a part from torch within a node that is named.
     """
     check_plain("config", config)
-    for where, target in _targets(config, ""):
-        group = where.partition(".")[0]
-        known = [
-            str(found)
-            for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
-            for found in re.findall(r"^_target_: (\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-        ]
-        optimizer = group == "optimizer" and re.fullmatch(r"torch\.optim\.[A-Z]\w*", str(target))
-        if where != f"{group}._target_" or not (optimizer or target in known):
+    for where, node in _nodes_with_target(config, ()):
+        target, group, key = str(node["_target_"]), where[0], ".".join((*where, "_target_"))
+        if _NESTED_TORCH.fullmatch(target) if len(where) > 1 else _is_torch_optimizer(group, target):
+            continue
+        if not any(_names(path, where, node) for path in (*option_files(group), *option_files("experiment"))):
             raise UserError(
-                f"config.{where}={target} is not named in conf/{group}/*.yaml, and a run's folder may not "
-                "name other code; if you trust it, add a file there that names it"
+                f"config.{key}={target} is not named in conf/{group}/*.yaml, and a run's folder may not "
+                "name other code; if you trust it, add a file there that names it, or set "
+                f"{PROJECT}=<folder of the project> if that is where the run is from"
             )
+
+
+def _is_torch_optimizer(group: str, target: str) -> bool:
+    return group == "optimizer" and re.fullmatch(r"torch\.optim\.[A-Z]\w*", target) is not None
+
+
+def _names(path: Path, where: tuple[str, ...], node: Mapping[str, Any]) -> bool:
+    """Whether a file of conf/ has a node with the same `_target_` at the same place.
+
+    Of Python and Hydra, which have functions that find or call any other, the whole node must be there.
+    """
+    target, text = str(node["_target_"]), path.read_text(encoding="utf-8")
+    if not re.search(rf"_target_['\"]?: *['\"]?{re.escape(target)}['\"]?\s", f"{text}\n"):
+        return False
+    with contextlib.suppress(YAMLError):
+        is_experiment = any(path.is_relative_to(folder / "experiment") for folder in conf_folders())
+        for found in _at(safe_load(text), where if is_experiment else where[1:]):
+            if isinstance(found, Mapping) and found.get("_target_") == target:
+                package = target.partition(".")[0]
+                return found == node or package not in {"hydra", *sys.stdlib_module_names}
+    return False
 
 
 def check_foreign_places(config: Mapping[str, Any]) -> None:
@@ -155,9 +178,14 @@ def _value(override: Override) -> Any:
     if re.split(r"[./]", group)[0] == "hydra" or override.package is not None or override.is_sweep_override():
         raise ValueError
     value = override.value()
-    is_group = "/" in group or (ROOT / "conf" / group).is_dir()
+    names_option = "/" in group or is_group(group)
     # Given a path, Hydra would read that file, including any callbacks in it.
-    if is_group and isinstance(value, str) and _INTERPOLATION not in value and not _OPTION.fullmatch(value):
+    if (
+        names_option
+        and isinstance(value, str)
+        and _INTERPOLATION not in value
+        and not _OPTION.fullmatch(value)
+    ):
         raise ValueError
     return value
 
@@ -188,15 +216,24 @@ def _texts(node: Any, where: str) -> Iterator[tuple[str, str]]:
             yield from _texts(value, f"{where}.{index}" if where else str(index))
 
 
-def _targets(node: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """Yield each `_target_` of a configuration with its dotted key."""
-    prefix = f"{where}." if where else ""
+def _at(node: Any, where: tuple[str, ...]) -> Iterator[Any]:
+    """Yield the nodes at a place; where it goes through a list, those of each entry."""
+    if isinstance(node, list) and where:
+        for entry in node:
+            yield from _at(entry, where[1:])
+    elif not where:
+        yield node
+    elif isinstance(node, Mapping) and where[0] in node:
+        yield from _at(node[where[0]], where[1:])
+
+
+def _nodes_with_target(node: Any, where: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the place of each node with a `_target_`, and the node."""
     if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield where, node
         for key, value in node.items():
-            if key == "_target_":
-                yield f"{prefix}_target_", value
-            else:
-                yield from _targets(value, f"{prefix}{key}")
+            yield from _nodes_with_target(value, (*where, str(key)))
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            yield from _targets(value, f"{prefix}{index}")
+            yield from _nodes_with_target(value, (*where, str(index)))

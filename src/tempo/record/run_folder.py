@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tempo.errors import UserError
-from tempo.paths import ROOT
+from tempo.paths import ROOT, project, root
 from tempo.record.folder_lock import LOCK_FILE
 from tempo.record.foreign_folder import are_foreign
 from tempo.record.read_file import MOST_TABLE_BYTES, read_text
@@ -77,9 +77,11 @@ def named_folder(key: str, text: str) -> Path:
     if not text.strip():
         raise UserError(f"{key}={text!r} does not name a folder; set {key}=<folder>, or leave it out")
     folder = Path(text).expanduser()
-    if ROOT.is_relative_to(folder.resolve()):
+    for home, name in ((ROOT, "this checkout"), (project(), "your project")):
+        if not home.resolve().is_relative_to(folder.resolve()):
+            continue
         raise UserError(
-            f"{key}={text} is this checkout or a folder above it; choose another folder, or leave it out"
+            f"{key}={text} is {name} or a folder above it; choose another folder, or leave it out"
         )
     if any(folder.resolve().is_relative_to(ROOT / name) for name in _PROJECT_FOLDERS):
         raise UserError(
@@ -247,7 +249,7 @@ def _has_our_lock(folder: Path) -> bool:
 
 def point_latest_at(folder: Path) -> None:
     """Make `logs/latest` a link to the newest run; ignore failures, since it is only a convenience."""
-    latest = ROOT / "logs" / "latest"
+    latest = Path(root("logs", "latest"))
     temporary = latest.with_name(f".latest.{os.getpid()}")
     with contextlib.suppress(OSError):
         if latest.is_symlink() or not latest.exists():

@@ -21,7 +21,7 @@ from tempo.config.recorded_config import command_config, completed, with_data_ro
 from tempo.config.schema import RunConfig, field_types
 from tempo.config.value_types import check_types
 from tempo.errors import INTERRUPTED_CODE, UserError
-from tempo.paths import ROOT
+from tempo.paths import root
 from tempo.record.atomic_write import write_atomically
 from tempo.record.compare_records import (
     Curves,
@@ -92,7 +92,7 @@ def reproduce(asked: Asked) -> Verdict | None:
     check_foreign_config(record.config)
     stop_after = _stop_after(record, curves, folder)
     config, changes = _config(record, folder, asked)
-    out = Path(asked.out or new_folder(str(ROOT / "logs" / "reproductions"), folder.name))
+    out = Path(asked.out or new_folder(root("logs", "reproductions"), folder.name))
     out = out.expanduser().absolute()
     if out.resolve() == folder.resolve():
         raise UserError(f"out={asked.out} is the recorded run itself; choose another folder, or remove out=")

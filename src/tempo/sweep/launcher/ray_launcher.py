@@ -23,7 +23,7 @@ from tempo.config.schema import key
 from tempo.distributed.interrupt_counter import StopSignals
 from tempo.distributed.ray_cluster import keep_to_this_machine
 from tempo.errors import UserError
-from tempo.paths import ROOT
+from tempo.paths import PROJECT, ROOT
 from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides, read_settings
 from tempo.sweep.launcher.job_process import GRACE_SECONDS, JobProcess, PackedJob
 
@@ -80,7 +80,7 @@ class RayLauncher(IsolatingLauncher):
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 configure_logging=False,
-                runtime_env={"env_vars": {"PYTHONPATH": path}},
+                runtime_env={"env_vars": {"PYTHONPATH": path, PROJECT: os.environ.get(PROJECT, "")}},
             )
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             raise UserError(
