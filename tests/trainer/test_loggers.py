@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tempo.trainer.loggers import FOLDER, TensorBoardLog
@@ -31,3 +33,17 @@ def test_a_run_resumed_within_its_first_second_is_read_after_its_beginning(tmp_p
 def test_fit_validation_and_test_write_one_file(train: Train) -> None:
     folder = train("trainer.max_steps=7").folder
     assert len(list((folder / FOLDER).glob("events.*"))) == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_folder_that_was_removed_is_an_error_of_the_folder(tmp_path: Path) -> None:
+    """The writer's thread fails first, and Lightning would call the value unsupported."""
+    log = TensorBoardLog(tmp_path / "run", None)
+    log.log_metrics({"x": 1.0}, 1)
+    log.experiment.flush()
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(FileNotFoundError) as caught:
+        for step in range(10_000):
+            log.log_metrics({"x": 1.0}, step)
+            log.experiment.flush()
+    assert str(tmp_path / "run") in str(caught.value.filename)

@@ -76,8 +76,8 @@ def storage_line(error: OSError, folder: Path | None) -> str | None:
 
 
 def thread_error(found: threading.ExceptHookArgs) -> None:
-    """Print a thread's error, except a full disk, which the run itself reports."""
-    if not (isinstance(found.exc_value, OSError) and found.exc_value.errno in NO_ROOM):
+    """Print a thread's error, except a full disk or a removed folder, which the run itself reports."""
+    if not (isinstance(found.exc_value, OSError) and found.exc_value.errno in (*NO_ROOM, errno.ENOENT)):
         threading.__excepthook__(found)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
@@ -32,6 +33,15 @@ class TensorBoardLog(TensorBoardLogger):
         )
         while any((folder / FOLDER).glob(f"events.out.tfevents.{int(time.time())}.*")):
             time.sleep(0.05)
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        """Write values; OSError if the file cannot be written, which Lightning would call a wrong value."""
+        try:
+            super().log_metrics(metrics, step)
+        except ValueError as error:
+            if isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None
+            raise
 
     def finalize(self, status: str) -> None:
         """Write pending events but keep the file open: Lightning calls this after each fit and test."""
