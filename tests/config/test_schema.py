@@ -9,8 +9,17 @@ import pytest
 from omegaconf import OmegaConf
 
 from tempo.config.check import check
-from tempo.config.schema import COMMON_DATA_KEYS, ROOT_KEYS, SECTIONS, AugmentConfig, DataConfig, RunConfig
+from tempo.config.schema import (
+    COMMON_DATA_KEYS,
+    ROOT_KEYS,
+    SECTIONS,
+    AugmentConfig,
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+)
 from tempo.errors import UserError
+from tempo.optimizer.knobs import RATE_KEYS
 from tempo.paths import CONF
 from tempo.record.run_json import NEWER_KEYS, config_hash, flatten, without_newer_keys
 from tests.jobs import checked_job, compose_job
@@ -36,6 +45,8 @@ def test_defaults_of_data_and_root_are_those_of_train_yaml() -> None:
     common = {key: TRAIN_YAML["data"][key] for key in COMMON_DATA_KEYS - {"augment"}}
     assert common.items() <= defaults_of(DataConfig).items()
     assert TRAIN_YAML["data"]["augment"] == defaults_of(AugmentConfig)
+    assert TRAIN_YAML["model"] == defaults_of(ModelConfig)
+    assert TRAIN_YAML["optimizer"] == dict.fromkeys(RATE_KEYS)
     root = {key: TRAIN_YAML[key] for key in ROOT_KEYS - CHOSEN_BY_A_GROUP}
     assert root.items() <= defaults_of(RunConfig).items()
 
@@ -57,7 +68,7 @@ def test_the_typed_configuration_holds_what_was_composed() -> None:
     config, _ = checked_job(["model=mlp", "data=synthetic", "trainer.epochs=3", "optimizer.lr=0.3"])
     assert (config.trainer.epochs, config.optimizer.arguments["lr"]) == (3, 0.3)
     assert config.data.source.target == "tempo.data.synthetic.synthetic"
-    assert config.model.node == config.values["model"]
+    assert config.model.node.items() <= config.values["model"].items()
     changed = config.with_trainer(epochs=4)
     assert (changed.trainer.epochs, changed.values["trainer"]["epochs"]) == (4, 4)
     assert (config.trainer.epochs, config.values["trainer"]["epochs"]) == (3, 3)

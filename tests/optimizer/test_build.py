@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from tempo.errors import UserError
-from tempo.optimizer.build import build_optimizer, parameter_groups, torch_arguments
+from tempo.optimizer.build import build_optimizer, torch_arguments
 from tempo.optimizer.capabilities import traits_of_class
+from tempo.optimizer.parameter_groups import parameter_groups
 from tests.optimizer.options import OPTIONS, settings, training_mode
 
 TORCH_CLASSES = ["ASGD", "Adadelta", "Adafactor", "Adamax", "LBFGS", "Muon", "RAdam", "Rprop", "SparseAdam"]

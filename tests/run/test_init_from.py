@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ STILL = ["trainer.max_steps=1", "optimizer.lr=1e-12", "optimizer.wd=0"]
 def test_it_begins_where_the_test_of_the_other_stood(more: list[str], train: Train) -> None:
     other = train("trainer.epochs=3", *more, folder="other")
     begun = train(*STILL, f"init_from={other.folder}", folder="begun")
+    best = (other.folder / "checkpoints" / "best.ckpt").read_bytes()
     assert begun.record.init_from == {
         "path": str(other.folder),
+        "file_sha256": hashlib.sha256(best).hexdigest(),
         "weights_sha256": other.record.weights_sha256,
     }
     found, expected = (trained.record.metrics["test"] for trained in (begun, other))

@@ -6,17 +6,26 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from tempo.config.hydra_targets import check_installed, check_target, option_values, required_by, signature_of
+from tempo.config.hydra_targets import (
+    check_installed,
+    check_target,
+    option_values,
+    parameters_of,
+    required_by,
+    signature_of,
+)
 from tempo.config.keys_elsewhere import key_here
 from tempo.config.rules import check_rules
 from tempo.config.schema import (
     COMMON_DATA_KEYS,
+    COMMON_MODEL_KEYS,
     GROUPS,
     OWN,
     ROOT_KEYS,
     SECTIONS,
     AugmentConfig,
     DataConfig,
+    ModelConfig,
     RunConfig,
     Target,
     defaults_of,
@@ -52,8 +61,9 @@ def check(values: Mapping[str, Any]) -> RunConfig:
         "",
         {name: value for name, value in values.items() if name in ROOT_KEYS},
         **{name: read_section(section, name, select(values, name)) for name, section in SECTIONS.items()},
-        **{name: as_target(values[name]) for name in GROUPS if name != "data"},
+        **{name: as_target(values[name]) for name in ("optimizer", "scheduler")},
         data=_read_data(values["data"]),
+        model=read_model(values["model"]),
         logger=as_target(logger) if isinstance(logger, Mapping) and "_target_" in logger else None,
         values=values,
     )
@@ -91,6 +101,13 @@ def _read_data(node: Mapping[str, Any]) -> DataConfig:
     return read_section(DataConfig, "data", common, augment=augment, source=as_target(source_keys(node)))
 
 
+def read_model(node: Mapping[str, Any]) -> ModelConfig:
+    """Return the model's node as an object; a common key that its class takes itself is the class's."""
+    arguments = model_arguments(node)
+    common = {name: value for name, value in node.items() if name in COMMON_MODEL_KEYS - arguments.keys()}
+    return read_section(ModelConfig, "model", common, target=node["_target_"], arguments=arguments)
+
+
 def as_target(node: Mapping[str, Any]) -> Target:
     """Return a node with a `_target_` as a `Target`."""
     arguments = {name: value for name, value in node.items() if name != "_target_"}
@@ -114,7 +131,7 @@ def _check_target(group: str, node: Mapping[str, Any]) -> None:
         )
     check_target(group, node["_target_"])
     if node["_target_"] == OWN:
-        for name in node.keys() - {"_target_"}:
+        for name in [name for name, value in node.items() if name != "_target_" and value is not None]:
             raise UserError(
                 f"{group}.{name}={node[name]}: with {group}=own the LightningModule sets it; remove the key, "
                 f"and set it under model, e.g. model.{name}={node[name]}"
@@ -124,14 +141,22 @@ def _check_target(group: str, node: Mapping[str, Any]) -> None:
     if known is None:
         return
     known = knob_types(known) if group == "optimizer" else known
-    arguments = source_keys(node) if group == "data" else node
-    arguments = {name: value for name, value in arguments.items() if name != "_target_"}
+    own_keys = {"data": source_keys, "model": model_arguments}.get(group, dict)
+    arguments = {name: value for name, value in own_keys(node).items() if name != "_target_"}
     examples = partial(option_values, group, node["_target_"])
     annotations = {name: kind for name, kind in known.items() if name not in _PASSED[group]}
     if group == "data":  # named beside the source's own keys, and checked with their types elsewhere
         annotations = dict.fromkeys(COMMON_DATA_KEYS, "Any") | annotations
     check_types(group, arguments, annotations, examples)
     check_present(group, arguments, required_by(node["_target_"]) - _PASSED[group], examples)
+
+
+def model_arguments(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the class's arguments: its own keys, and common keys that are set and that it names."""
+    common = [name for name in COMMON_MODEL_KEYS & node.keys() if node[name] is not None]
+    named = parameters_of(str(node["_target_"])) if common else {}
+    left_out = {"_target_", *COMMON_MODEL_KEYS} - {name for name in common if name in named}
+    return {name: value for name, value in node.items() if name not in left_out}
 
 
 def source_keys(node: Mapping[str, Any]) -> dict[str, Any]:

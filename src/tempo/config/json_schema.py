@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from tempo.config.hydra_targets import signature_of
-from tempo.config.schema import GROUPS, SECTIONS, AugmentConfig, DataConfig, RunConfig
+from tempo.config.schema import (
+    COMMON_MODEL_KEYS,
+    GROUPS,
+    SECTIONS,
+    AugmentConfig,
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+)
 from tempo.config.value_types import Range
 from tempo.optimizer.knobs import knob_types
 from tempo.paths import CONF, ROOT
@@ -41,7 +49,9 @@ def schemas() -> dict[str, Schema]:
     common = _section(DataConfig, "data", comments)["properties"]
     common["augment"] = _section(AugmentConfig, "data.augment", comments)
     del common["source"]
-    groups = {name: _group(name, common if name == "data" else {}) for name in GROUPS}
+    of_models = _section(ModelConfig, "model", comments)["properties"]
+    shared = {"data": common, "model": {name: of_models[name] for name in COMMON_MODEL_KEYS}}
+    groups = {name: _group(name, shared.get(name, {})) for name in GROUPS}
     options = {name: _any_option(schema, _keys_of_options(name)) for name, schema in groups.items()}
     root = _section(RunConfig, "", comments)["properties"]
     del root["values"]

@@ -60,6 +60,11 @@ def _names(config: RunConfig) -> Rules:
         start is not None and not start.strip(),  # a shell variable that was not set
         "init_from= does not name a folder; set init_from=<folder of a run>, or leave it out",
     )
+    yield (
+        config.init.ignore is not None and start is None,
+        f"init.ignore={config.init.ignore} has no effect without init_from; set init_from=<file or folder>, "
+        "or init.ignore=null",
+    )
 
 
 def _objective(config: RunConfig) -> Rules:

@@ -73,6 +73,13 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelConfig(Target):
+    """The network or LightningModule, and the keys common to all of them."""
+
+    freeze: list[str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Keys common to all data sets; `source` is the data set itself with its own keys."""
 
@@ -141,6 +148,13 @@ class TrainerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InitConfig:
+    """What is taken from the weights that `init_from` names."""
+
+    ignore: list[str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServerConfig:
     """The parameter server: `max_staleness` belongs to ps_async, the other keys to ps_sync."""
 
@@ -197,10 +211,11 @@ class RunConfig:
     scale: Literal["full", "smoke"] = "full"
     paper: Mapping[str, Any] | None = None
     data: DataConfig
-    model: Target
+    model: ModelConfig
     optimizer: Target
     scheduler: Target
     logger: Target | None = None
+    init: InitConfig = InitConfig()
     trainer: TrainerConfig = TrainerConfig()
     server: ServerConfig = ServerConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -217,6 +232,7 @@ class RunConfig:
 
 
 SECTIONS: dict[str, type] = {
+    "init": InitConfig,
     "trainer": TrainerConfig,
     "server": ServerConfig,
     "checkpoint": CheckpointConfig,
@@ -231,6 +247,8 @@ GROUPS = ("data", "model", "optimizer", "scheduler")
 """Groups that every run chooses one option from."""
 COMMON_DATA_KEYS = frozenset(key.name for key in dataclasses.fields(DataConfig)) - {"source"}
 """Keys of the data node that do not belong to the data set itself."""
+COMMON_MODEL_KEYS = frozenset(key.name for key in dataclasses.fields(ModelConfig)) - {"target", "arguments"}
+"""Keys of the model's node that do not belong to its class."""
 _BUILT = {*SECTIONS, *GROUPS, "logger", "values"}
 ROOT_KEYS = frozenset(key.name for key in dataclasses.fields(RunConfig)) - _BUILT
 """Root keys that hold a value, not a node."""

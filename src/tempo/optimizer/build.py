@@ -11,7 +11,11 @@ import torch
 from torch import nn
 
 from tempo.errors import UserError, nearest
-from tempo.optimizer.knobs import check_names
+from tempo.optimizer.capabilities import traits_of_class
+from tempo.optimizer.knobs import RATE_KEYS, check_names
+from tempo.optimizer.parameter_groups import parameter_groups
+
+_NOT_SHOWN = ("_target_", *RATE_KEYS)
 
 
 def build_optimizer(model: nn.Module, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
@@ -20,8 +24,8 @@ def build_optimizer(model: nn.Module, settings: Mapping[str, Any]) -> torch.opti
     Args:
         model: the network to train.
         settings: `_target_` (dotted path of a class) and its settings: `lr`, `wd`, `momentum`, `beta2` if the
-            class has them, `decay_norm_and_bias` (default true), and further arguments by the class's own
-            names.
+            class has them, `decay_norm_and_bias` (default true), `layer_decay` and `lr_of` (see
+            `parameter_groups`), and further arguments by the class's own names.
 
     Raises:
         UserError: the path does not lead to an optimizer, the class does not have or refuses a setting, or
@@ -34,12 +38,20 @@ def build_optimizer(model: nn.Module, settings: Mapping[str, Any]) -> torch.opti
         model,
         wd=arguments.get("weight_decay"),
         decay_norm_and_bias=bool(settings.get("decay_norm_and_bias", True)),
+        **{key: settings.get(key) for key in RATE_KEYS},
     )
+    if any("lr_scale" in group for group in groups) and traits_of_class(optimizer_class).needs_closure:
+        raise UserError(
+            f"{optimizer_class.__name__} searches one step length for all parameters, which cannot have "
+            "rates of their own; set optimizer.layer_decay=null optimizer.lr_of=null, or optimizer=adamw"
+        )
     try:
         return optimizer_class(groups, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         # Foreign classes word their refusals in their own names, so all settings are shown in ours.
-        given = " ".join(f"optimizer.{key}={value}" for key, value in settings.items() if key != "_target_")
+        given = " ".join(
+            f"optimizer.{key}={value}" for key, value in settings.items() if key not in _NOT_SHOWN
+        )
         raise UserError(f"{target} refuses its settings: {error}; change one of {given}") from error
 
 
@@ -83,7 +95,7 @@ def torch_arguments(
     given = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in settings.items()
-        if name not in ("_target_", "decay_norm_and_bias")
+        if name not in ("_target_", "decay_norm_and_bias", *RATE_KEYS)
     }
     if "fused" not in accepted and given.get("fused", False) is None:
         del given["fused"]  # null leaves the choice to us, and this class has none
@@ -108,34 +120,3 @@ def _check_known(class_name: str, given: Mapping[str, Any], accepted: set[str]) 
             f"optimizer.{name} is not a setting of {class_name}.{nearest(name, known)} "
             f"Leave it out (or ~optimizer.{name}). Known: {', '.join(sorted(known))}"
         )
-
-
-def parameter_groups(
-    model: nn.Module, *, wd: float | None, decay_norm_and_bias: bool
-) -> list[dict[str, Any]]:
-    """Return the trained parameters in torch's groups, each with its own `weight_decay`.
-
-    All parameters decay by default, as in the papers. Frozen parameters are left out; one that two modules
-    share appears once.
-
-    Args:
-        model: the network to train.
-        wd: weight decay, or None for an optimizer without.
-        decay_norm_and_bias: False spares parameters of at most one dimension: biases and weights of norms.
-
-    Raises:
-        UserError: the model has no parameter to train.
-    """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not trained:
-        raise UserError(
-            "the model has no parameter to train: all are frozen, or it has none; set model=resnet20"
-        )
-    if wd is None:
-        return [{"params": trained}]
-    if decay_norm_and_bias:
-        return [{"params": trained, "weight_decay": wd}]
-    decayed = [parameter for parameter in trained if parameter.ndim > 1]
-    spared = [parameter for parameter in trained if parameter.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": wd}, {"params": spared, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]

@@ -17,10 +17,14 @@ _OUR_NAMES = {
 }
 """Names in torch or in textbooks of settings that have another name in a configuration."""
 
+RATE_KEYS = ("layer_decay", "lr_of")
+"""Settings of every optimizer that give groups of parameters rates of their own."""
+
 # setting: (whether a value is in range, the range in words, an example)
 _RANGES: dict[str, tuple[Callable[[float], bool], str, str]] = {
     "lr": (lambda x: 0 < x < inf, "above 0", "0.1"),
     "wd": (lambda x: 0 <= x < inf, "0 or more", "1e-4"),
+    "layer_decay": (lambda x: 0 < x <= 1, "in (0, 1], or null", "0.7"),
     "momentum": (lambda x: 0 <= x < 1, "in [0, 1)", "0.9"),
     "adamw_momentum": (lambda x: 0 <= x < 1, "in [0, 1)", "0.9"),
     "beta2": (lambda x: 0 <= x < 1, "in [0, 1)", "0.999"),
@@ -75,7 +79,11 @@ def knob_types(signature: Mapping[str, str]) -> dict[str, str]:
     """Return the parameters of an optimizer class of ours, under the names that its node has."""
     named = {"weight_decay": "wd"}
     types = {named.get(name, name): annotation for name, annotation in signature.items() if name != "params"}
-    return types | {"decay_norm_and_bias": "bool"}
+    return types | {
+        "decay_norm_and_bias": "bool",
+        "layer_decay": "float | None",
+        "lr_of": "Mapping[str, float] | None",
+    }
 
 
 def check_knobs(optimizer: Mapping[str, Any]) -> None:
@@ -84,7 +92,7 @@ def check_knobs(optimizer: Mapping[str, Any]) -> None:
     for key, value in optimizer.items():
         if key in _FLAGS and not (value is None or isinstance(value, bool)):
             raise UserError(f"optimizer.{key}={value!r} is not true, false or null; set optimizer.{key}=null")
-        if key not in _RANGES or (value is None and key == "max_eval"):
+        if key not in _RANGES or (value is None and key in ("max_eval", "layer_decay")):
             continue
         in_range, words, example = _RANGES[key]
         remedy = f"must be {words}; set e.g. optimizer.{key}={example}"
@@ -92,3 +100,17 @@ def check_knobs(optimizer: Mapping[str, Any]) -> None:
             raise UserError(f"optimizer.{key}={value!r} is not a number: it {remedy}")
         if not in_range(value):
             raise UserError(f"optimizer.{key}={value} {remedy}")
+    _check_rates(optimizer.get("lr_of"))
+
+
+def _check_rates(lr_of: Any) -> None:
+    remedy = "set e.g. 'optimizer.lr_of={backbone: 0.1}'"
+    if lr_of is not None and not isinstance(lr_of, Mapping):
+        raise UserError(f"optimizer.lr_of={lr_of!r} does not name parameters and their factors; {remedy}")
+    for prefix, factor in (lr_of or {}).items():
+        is_number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
+        if not is_number or not 0 < factor < inf:
+            raise UserError(
+                f"optimizer.lr_of={{{prefix}: {factor}}} must be a factor above 0; {remedy}, or freeze them: "
+                f"model.freeze=[{prefix}]"
+            )

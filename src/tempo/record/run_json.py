@@ -33,6 +33,10 @@ NEWER_KEYS = {
     "data.num_workers": None,
     "data.resume": "exact",
     "ema.warmup": False,
+    "init.ignore": None,
+    "model.freeze": None,
+    "optimizer.layer_decay": None,
+    "optimizer.lr_of": None,
     "objective_mode": "auto",
 }
 """Keys that records of earlier versions lack, and the value that their absence means."""
@@ -79,10 +83,11 @@ class Batch(TypedDict, total=False):
 
 
 class Parameters(TypedDict, total=False):
-    """Number of parameters of the network."""
+    """Number of parameters of the network; `groups` if their learning rates differ by a factor `lr_scale`."""
 
     total: int
     trainable: int
+    groups: list[dict[str, float]]
 
 
 class Data(TypedDict, total=False):
@@ -165,8 +170,9 @@ class RunRecord:
     """Commit; for a dirty checkout also the SHA-256 of its diff, which is kept next to the record."""
     environment: dict[str, Any] = field(default_factory=dict)
     """Lock file, environment variables, threads, precision and libraries, which may change results."""
-    init_from: dict[str, str] = field(default_factory=dict)
-    """`{"path", "weights_sha256"}` of the weights a run started from, if `init_from` was set."""
+    init_from: dict[str, Any] = field(default_factory=dict)
+    """Weights that a run started from, if `init_from` was set: `path`, `file_sha256` of the file,
+    `weights_sha256` of the network at its start, and `ignored`, the names that were not loaded."""
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -265,6 +271,8 @@ def without_newer_keys(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(node, Mapping) and key in node and (unused or node[key] == value):
             kept = {inner: kept for inner, kept in node.items() if inner != key}
             result = {**result, name: kept} if name else kept
+            if not result.get(name, True):  # a section that is newer as a whole
+                del result[name]
     return result
 
 

@@ -1,9 +1,9 @@
-"""Build the network or LightningModule of conf/model, and load weights from another run."""
+"""Build the network or LightningModule of conf/model, and freeze parts of it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -13,14 +13,15 @@ from tempo.command_line.system_errors import enough_memory
 from tempo.config.check import check
 from tempo.config.hydra_targets import instantiated, parameters_of, signature_of
 from tempo.config.recorded_config import completed
-from tempo.config.schema import Target
+from tempo.config.schema import ModelConfig
 from tempo.errors import UserError
+from tempo.optimizer.parameter_groups import check_prefixes, is_below
 from tempo.record.foreign_folder import check_foreign_config
 from tempo.record.run_json import RunRecord
-from tempo.trainer.checkpoint_file import network_weights, tested_weights, weights_sha256
+from tempo.trainer.checkpoint_file import tested_weights, weights_sha256
 
 
-def build_model(model: Target, seed: int, shape: tuple[int, ...] | None, num_classes: int) -> nn.Module:
+def build_model(model: ModelConfig, seed: int, shape: tuple[int, ...] | None, num_classes: int) -> nn.Module:
     """Build the network or the LightningModule of conf/model; its weights depend only on the seed.
 
     A class whose parameters include `input_shape` and `num_classes` is a network, and gets those of the data.
@@ -36,6 +37,7 @@ def build_model(model: Target, seed: int, shape: tuple[int, ...] | None, num_cla
     torch.manual_seed(seed)
     module = instantiated("model", model.node)
     if isinstance(module, pl.LightningModule):
+        freeze(module, model.freeze or ())
         return module
     kind = type(module).__name__
     if isinstance(module, nn.Module):
@@ -46,7 +48,9 @@ def build_model(model: Target, seed: int, shape: tuple[int, ...] | None, num_cla
     )
 
 
-def build_network(model: Target, seed: int, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+def build_network(
+    model: ModelConfig, seed: int, input_shape: tuple[int, int, int], num_classes: int
+) -> nn.Module:
     """Build the network of conf/model for images `[C, H, W]`; its weights depend only on the seed."""
     behind = {}
     if "network" in (signature_of(model.target) or {}):
@@ -61,41 +65,27 @@ def build_network(model: Target, seed: int, input_shape: tuple[int, int, int], n
         raise UserError(
             f"model._target_={model.target} does not return a torch.nn.Module; choose another model=..."
         )
+    freeze(network, model.freeze or ())
     return network
 
 
-def start_from(network: nn.Module, source: str) -> dict[str, str]:
-    """Load the weights that a run tested, or those of a checkpoint; return their entry in the record.
+def freeze(network: nn.Module, prefixes: Sequence[str]) -> None:
+    """Freeze the parameters below each prefix, and keep the modules there in evaluation mode.
+
+    So their batch normalization keeps its running statistics, and their dropout is off. Lightning leaves a
+    module in the mode that it has when the fit begins.
 
     Raises:
-        UserError: there are no weights, or they belong to another network.
+        UserError: a prefix names no parameter.
     """
-    path = Path(source).expanduser().absolute()
-    if path.is_file():
-        weights = network_weights(path)
-    else:
-        record = RunRecord.read(path)
-        check_foreign_config(record.config)
-        weights = tested_weights(path, record)
-    wanted = network.state_dict()
-    for name in sorted(wanted.keys() | weights.keys()):
-        here, there = _shape(wanted.get(name)), _shape(weights.get(name))
-        if here != there:
-            raise UserError(
-                f"init_from={source}: {name} is {there} there and {here} in this model; choose the model=... "
-                "and the classes that those weights were trained with"
-            )
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:  # a stem's weights name the network behind it, and this one has another
-        raise UserError(f"init_from={source}: {error}; choose another model=...") from error
-    return {"path": source, "weights_sha256": weights_sha256(network)}
-
-
-def _shape(value: torch.Tensor | dict[str, Any] | None) -> str:
-    if isinstance(value, torch.Tensor):
-        return f"of shape {tuple(value.shape)}"
-    return "absent" if value is None else "not a tensor"
+    check_prefixes("model.freeze", prefixes, [name for name, _ in network.named_parameters()])
+    for prefix in prefixes:
+        for name, parameter in network.named_parameters():
+            if is_below(prefix, name):
+                parameter.requires_grad_(False)
+        for name, module in network.named_modules():
+            if is_below(prefix, name):
+                module.eval()
 
 
 def network_of_run(folder: Path, input_shape: tuple[int, int, int], num_classes: int) -> nn.Module:

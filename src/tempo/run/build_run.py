@@ -11,12 +11,12 @@ from tempo.data.run_data_module import RunDataModule
 from tempo.record.run_json import RunRecord
 from tempo.run.build_data import build_data, build_plan, check_every_rank_has_images, move_to_best_device
 from tempo.run.build_module import Task, build_task, connect_data
-from tempo.run.build_network import start_from
 from tempo.run.build_trainer import build_loggers, build_trainer
 from tempo.run.callbacks import build_callbacks
 from tempo.run.check_own_module import overrides_hook
 from tempo.run.resume import Start, check_same_images
 from tempo.run.run_request import RunRequest
+from tempo.run.start_weights import start_from
 from tempo.trainer.checkpoints import Checkpoints
 from tempo.trainer.recorder import Recorder
 from tempo.trainer.stop_ranks_on_signal import StopOnSignal
@@ -60,7 +60,7 @@ def build_run(
     plan = build_plan(config, data, world_size, rank)
     task = build_task(config, data, plan)
     if config.init_from and start.checkpoint is None:  # a checkpoint would overwrite these weights
-        record.init_from = start_from(task.network, config.init_from)
+        record.init_from = start_from(task.network, config.init_from, config.init.ignore or ())
     callbacks = build_callbacks(
         config,
         request.folder,

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tempo.config.schema import RunConfig
+from tempo.config.schema import OWN, RunConfig
 from tempo.data.run_data_module import ImageDataModule
 from tempo.errors import printable
+from tempo.optimizer.knobs import RATE_KEYS
+from tempo.optimizer.parameter_groups import parameter_groups
 from tempo.record.atomic_write import write_atomically
 from tempo.record.environment import (
     DIFF_FILE,
@@ -105,6 +107,8 @@ def record_parts(record: RunRecord, parts: RunParts, world_size: int) -> None:
         "total": sum(parameter.numel() for parameter in parameters),
         "trainable": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
     }
+    if groups := _rate_groups(record.config["optimizer"], parts.task.network):
+        record.parameters["groups"] = groups
     record.batch = {
         "total": plan.total_batch_size,
         "per_device": plan.per_device,
@@ -113,6 +117,20 @@ def record_parts(record: RunRecord, parts: RunParts, world_size: int) -> None:
     record.environment |= _numerics(device)
     objective, mode = record.config["objective"], record.config.get("objective_mode", "auto")
     record.objective = {"name": objective, "mode": metric_mode(objective, mode)}
+
+
+def _rate_groups(optimizer: Mapping[str, Any], network: torch.nn.Module) -> list[dict[str, float]]:
+    """Return the number of trained parameters for each factor of the learning rate; empty if all have 1."""
+    if optimizer["_target_"] == OWN:
+        return []
+    rates = {key: optimizer.get(key) for key in RATE_KEYS}
+    groups = parameter_groups(network, wd=None, decay_norm_and_bias=True, **rates)
+    if not any("lr_scale" in group for group in groups):
+        return []
+    return [
+        {"lr_scale": group.get("lr_scale", 1.0), "total": sum(value.numel() for value in group["params"])}
+        for group in groups
+    ]
 
 
 def _numerics(device: torch.device) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tempo.config.check import as_target
+from tempo.config.check import read_model
 from tempo.model.argument_checks import SIZE_ERRORS
 from tempo.run.build_network import build_network
 from tempo.scaling.model_table import PUBLISHED_SIDE, ModelSize
@@ -48,7 +48,7 @@ def flops(network: nn.Module, side: int) -> int | None:
 
 
 def _on_meta(network: Network, side: int, classes: int) -> nn.Module:
-    model, shape = as_target(network.node), (CHANNELS, side, side)
+    model, shape = read_model(network.node), (CHANNELS, side, side)
     try:
         with torch.device("meta"):
             return build_network(model, 0, shape, classes)

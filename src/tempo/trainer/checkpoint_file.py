@@ -62,10 +62,26 @@ class CheckpointFiles(CheckpointIO):
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Return a checkpoint's content: plain values and tensors only, so the file cannot run code.
+    """Return the content of a run's checkpoint; see `read_content`.
 
     Raises:
-        UserError: the file is missing, truncated, damaged or not a checkpoint.
+        UserError: the file is missing, truncated, damaged or not a checkpoint of a run.
+    """
+    content = read_content(path)
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    # A network may also keep a dict (`get_extra_state`).
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor | dict) for name, value in state.items()
+    ):
+        raise UserError(f"{path} is not a checkpoint of a run: it has no state_dict of tensors")
+    return dict(content)
+
+
+def read_content(path: Path) -> Any:
+    """Return what `torch.save` wrote: plain values and tensors only, so the file cannot run code.
+
+    Raises:
+        UserError: the file is missing, truncated, damaged or of another kind.
     """
     if not path.exists():
         raise UserError(f"{path} does not exist: the run has saved no such checkpoint")
@@ -88,13 +104,7 @@ def load(path: Path) -> dict[str, Any]:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} is damaged or not a checkpoint ({type(error).__name__})") from error
-    state = content.get("state_dict") if isinstance(content, dict) else None
-    # A network may also keep a dict (`get_extra_state`).
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor | dict) for name, value in state.items()
-    ):
-        raise UserError(f"{path} is not a checkpoint of a run: it has no state_dict of tensors")
-    return dict(content)
+    return content
 
 
 def _seal(file: IO[bytes]) -> None:
@@ -157,6 +167,12 @@ def _sha256(file: IO[bytes], size: int) -> bytes:
     for start in range(0, size, _BLOCK_BYTES):
         digest.update(file.read(min(_BLOCK_BYTES, size - start)))
     return digest.hexdigest().encode()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hex digits."""
+    with path.open("rb") as file:
+        return _sha256(file, file.seek(0, os.SEEK_END)).decode()
 
 
 def link(source: Path, target: Path) -> None:

@@ -249,11 +249,13 @@ class CurveOnTest(pl.Callback):
         self.recorder.pause()
         pl_module.synchronize()
         pl_module.on_test_epoch_start()
+        trained = [part for part in pl_module.modules() if part.training]  # frozen parts are not
         pl_module.eval()
         with torch.no_grad(), precision_of_tests(trainer):
             for index, (images, labels) in enumerate(self.data.test_dataloader()):
                 pl_module.test_step((images.to(pl_module.device), labels.to(pl_module.device)), index)
-        pl_module.train()
+        for part in trained:
+            part.training = True
         values = {f"test/{name}": value for name, value in pl_module.sums.close().items()}
         self.recorder.write_row(trainer, self.recorder.progress.steps_done, values)
         self.recorder.resume()
