@@ -17,6 +17,7 @@ from typing import Any
 import command_line
 import layouts
 import memory
+import own_module
 import torch
 import training
 from measurement import ROOT, Row, Section, add_section, new_table, stamp
@@ -25,7 +26,7 @@ from rich.console import Console
 from tempo.record.atomic_write import write_atomically
 
 SECTIONS: list[Section] = [
-    section for part in (training, command_line, memory, layouts) for section in part.SECTIONS
+    section for part in (training, own_module, command_line, memory, layouts) for section in part.SECTIONS
 ]
 FOLDER = ROOT / "docs" / "results" / "bench"
 

@@ -249,9 +249,9 @@ def train(config: Config, *callbacks: pl.Callback) -> RunRecord:
     build_trainer = build_run.build_trainer
 
     def with_callbacks(
-        config: Config, folder: Path, plan: Any, own: list[pl.Callback], loggers: Any
+        config: Config, folder: Path, plan: Any, own: list[pl.Callback], *others: Any, **how: Any
     ) -> pl.Trainer:
-        return build_trainer(config, folder, plan, [own[0], *callbacks, *own[1:]], loggers)
+        return build_trainer(config, folder, plan, [own[0], *callbacks, *own[1:]], *others, **how)
 
     with (
         temporary_folder() as folder,
