@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tempo.data import image_cache
+from tempo.data import decode_files, image_cache
 from tempo.data.decode_image import Decoding
 from tempo.data.folder import folder
 from tempo.data.folder_scan import File
@@ -244,10 +244,11 @@ def test_a_cache_that_cannot_be_written_is_done_without(root: Path, caplog: pyte
 
 def test_many_files_keep_their_order(tmp_path: Path) -> None:
     expected = [
-        save(tmp_path / f"{index:04d}.png", (3, 2)) for index in range(3 * image_cache._BLOCK_IMAGES + 1)
+        save(tmp_path / f"{index:04d}.png", (3, 2)) for index in range(3 * decode_files._BLOCK_IMAGES + 1)
     ]
     names = sorted(path.name for path in tmp_path.iterdir())
-    found = image_cache.decode_all(tmp_path, names, Decoding(3, None, (255, 255, 255), 10**6)).images
+    how = Decoding(3, None, (255, 255, 255), 10**6)
+    found = decode_files.decode_all(tmp_path, names, how, decode_files.empty_array).images
     assert (found == np.stack(expected).transpose(0, 3, 1, 2)).all()
 
 

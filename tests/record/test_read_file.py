@@ -19,7 +19,9 @@ READ_OTHER_FILES = {
     "data/archive.py",
     "data/cifar.py",
     "data/decode_image.py",
+    "data/free_space.py",  # /proc and the container's limits
     "data/image_cache.py",
+    "data/mapped_images.py",  # the cache's own table
     "distributed/child_process.py",  # the log of a process that has just ended
     "optimizer/capabilities.py",  # the sources of a class
     "record/environment.py",  # the lock file, conf/ and /proc

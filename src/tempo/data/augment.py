@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tempo.data.mapped_images import MappedImages
 from tempo.errors import UserError
 
 # Columns of a draw.
@@ -203,7 +204,7 @@ def _cut_out(batch: Tensor, draws: Tensor, side: int) -> None:
     batch.masked_fill_((in_rows[:, :, None] & in_columns[:, None, :])[:, None], 0.0)
 
 
-def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(images: Tensor | MappedImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and population standard deviation of each channel of uint8 `[N, C, H, W]`, in [0, 1].
 
     Exact up to the last rounding, by a histogram.
@@ -211,17 +212,26 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     Raises:
         ZeroDivisionError: no images.
     """
+    if isinstance(images, MappedImages):
+        mean, std = images.remembered("mean_and_std", lambda: _statistics_of_mapped(images))
+        return tuple(mean), tuple(std)
     return statistics_of(images.split(_STATISTICS_BLOCK_IMAGES))
 
 
-def statistics_of(blocks: Sequence[Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics_of_mapped(images: MappedImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return statistics_of(images.split(_STATISTICS_BLOCK_IMAGES))
+
+
+def statistics_of(blocks: Iterable[Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return `channel_statistics` of blocks of images; each block may have images of another size."""
+    histograms: list[np.ndarray] = []
+    for block in blocks:
+        histograms = histograms or [np.zeros(256, dtype=np.int64) for _ in range(block.shape[1])]
+        for channel, histogram in enumerate(histograms):
+            histogram += torch.bincount(block[:, channel].reshape(-1), minlength=256).cpu().numpy()
     mean, std = [], []
     values = np.arange(256)
-    for channel in range(blocks[0].shape[1]):
-        histogram = np.zeros(256, dtype=np.int64)
-        for block in blocks:
-            histogram += torch.bincount(block[:, channel].reshape(-1), minlength=256).cpu().numpy()
+    for histogram in histograms:
         # Python's integers, because a count times a sum of squares can exceed 2**63.
         count, total, squares = (int(histogram @ values**power) for power in (0, 1, 2))
         mean.append(total / (255 * count))
@@ -230,7 +240,7 @@ def statistics_of(blocks: Sequence[Tensor]) -> tuple[tuple[float, ...], tuple[fl
 
 
 def normalization(
-    normalize: Literal["channel", "unit"], images: Tensor
+    normalize: Literal["channel", "unit"], images: Tensor | MappedImages
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and std per channel: those of the training `images` for `channel`, 0 and 1 for `unit`."""
     if normalize == "unit":

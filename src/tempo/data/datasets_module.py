@@ -22,7 +22,7 @@ class DatasetsModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return a loader whose batch size the run replaces."""
-        return DataLoader(self.datasets["train"], num_workers=self.num_workers)
+        return self._loader("train", batch_size=1)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Return a loader of the validation set, or none."""
@@ -35,7 +35,16 @@ class DatasetsModule(pl.LightningDataModule):
     def _evaluation(self, split: str) -> DataLoader[Any] | list[Any]:
         if split not in self.datasets:
             return []
-        return DataLoader(self.datasets[split], batch_size=self.eval_batch_size, num_workers=self.num_workers)
+        return self._loader(split, self.eval_batch_size)
+
+    def _loader(self, split: str, batch_size: int) -> DataLoader[Any]:
+        dataset = self.datasets[split]
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            num_workers=self.num_workers,
+            collate_fn=getattr(dataset, "collate", None),
+        )
 
 
 def datasets_of(returned: Any) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,10 +23,10 @@ class Duplicates:
     first_of_two_classes: tuple[int, int] | None = None
 
 
-def find_duplicates(images: np.ndarray, labels: np.ndarray, is_train: np.ndarray) -> Duplicates:
-    """Compare all images uint8 `[N, C, H, W]`; `is_train` is a boolean `[N]`."""
+def find_duplicates(digests: np.ndarray, labels: np.ndarray, is_train: np.ndarray) -> Duplicates:
+    """Compare all images by the digests of their pixels, uint64 `[N, 2]`; `is_train` is a boolean `[N]`."""
     found = Duplicates()
-    for group in _equal_groups(images):
+    for group in _equal_groups(digests):
         train = [index for index in group if is_train[index]]
         others = [index for index in group if not is_train[index]]
         if train and others:
@@ -41,16 +40,9 @@ def find_duplicates(images: np.ndarray, labels: np.ndarray, is_train: np.ndarray
     return found
 
 
-def _equal_groups(images: np.ndarray) -> list[Sequence[int]]:
-    """Return the indices of equal images, in ascending order, for each image that occurs more than once."""
-    checksums = np.fromiter((zlib.crc32(image) for image in images), dtype=np.uint32, count=len(images))
-    order = np.argsort(checksums, kind="stable")
-    edges = np.flatnonzero(np.diff(checksums[order])) + 1
-    groups: list[Sequence[int]] = []
-    for same in np.split(order, edges):
-        if len(same) > 1:
-            by_pixels: dict[bytes, list[int]] = {}  # two images may have one checksum by chance
-            for index in same:
-                by_pixels.setdefault(images[index].tobytes(), []).append(int(index))
-            groups += [group for group in by_pixels.values() if len(group) > 1]
-    return groups
+def _equal_groups(digests: np.ndarray) -> list[Sequence[int]]:
+    """Return the indices of equal digests, in ascending order, for each that occurs more than once."""
+    order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable
+    edges = np.flatnonzero((np.diff(digests[order], axis=0) != 0).any(axis=1)) + 1
+    groups = [same.tolist() for same in np.split(order, edges) if len(same) > 1]
+    return sorted(groups, key=lambda group: group[0])

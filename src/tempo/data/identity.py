@@ -18,8 +18,9 @@ _SAMPLED_ITEMS = 16
 def identity(source: Any, dataset: Any) -> tuple[str, str]:
     """Return the SHA-256 that stands for a data set, and what it covers.
 
-    `declared`: the data module's own attribute `sha256`. `whole`: all values of a TensorDataset. `sampled`:
-    the number of items and 16 of them, evenly spaced; a change to another item is not seen.
+    `declared`: the attribute `sha256` of the data module or of its data set. `whole`: all values of a
+    TensorDataset. `sampled`: the number of items and 16 of them, evenly spaced; a change to another item is
+    not seen.
     """
     declared = getattr(source, "sha256", None)
     if isinstance(declared, str) and declared:
@@ -30,6 +31,9 @@ def identity(source: Any, dataset: Any) -> tuple[str, str]:
         chosen = np.asarray(inner.indices)
         indices = chosen if indices is None else chosen[indices]
         inner = inner.dataset
+    if isinstance(declared := getattr(inner, "sha256", None), str) and declared:
+        digest.update(declared.encode() + (b"" if indices is None else indices.tobytes()))
+        return digest.hexdigest(), "declared"
     if isinstance(inner, TensorDataset):
         for tensor in inner.tensors:
             _add(digest, tensor)

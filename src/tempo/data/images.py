@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tempo.data.mapped_images import MappedImages
+
 _BLOCK_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """Images and their labels, all in memory.
+    """Images and their labels, in memory or in a mapped file.
 
     Attributes:
         images: uint8 `[N, C, H, W]`, 0..255.
@@ -31,7 +33,7 @@ class ImageData:
         ValueError: other types or shapes.
     """
 
-    images: Tensor
+    images: Tensor | MappedImages
     labels: Tensor
     classes: tuple[str, ...]
     name: str
@@ -58,14 +60,17 @@ class ImageData:
         return channels, height, width
 
     def take(self, indices: Sequence[int] | np.ndarray | Tensor) -> ImageData:
-        """Return a copy of the images at `indices`, in that order."""
+        """Return the images at `indices`, in that order: a copy, unless they are mapped."""
         index = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
-        return replace(
-            self, images=self.images.index_select(0, index), labels=self.labels.index_select(0, index)
-        )
+        labels = self.labels.index_select(0, index)
+        if isinstance(self.images, MappedImages):
+            return replace(self, images=self.images.at(index), labels=labels)
+        return replace(self, images=self.images.index_select(0, index), labels=labels)
 
     def between(self, start: int, end: int) -> ImageData:
         """Return the images from `start` up to `end` without a copy."""
+        if isinstance(self.images, MappedImages):
+            return self.take(np.arange(start, end))
         return replace(self, images=self.images[start:end], labels=self.labels[start:end])
 
     def parted(self, first: np.ndarray, rest: np.ndarray) -> tuple[ImageData, ImageData]:
@@ -73,6 +78,8 @@ class ImageData:
 
         Both reuse the memory of `self`, so that no image is held twice: do not use `self` afterwards.
         """
+        if isinstance(self.images, MappedImages):
+            return self.take(first), self.take(rest)
         images, block = self.images, _items_of_a_block(self.images)
         behind = images.index_select(0, torch.from_numpy(rest))
         start = 0
@@ -92,12 +99,19 @@ class ImageData:
 
     def sha256(self) -> str:
         """Return the hexadecimal SHA-256 of shapes, class names, labels and images, not of the name."""
+        if isinstance(self.images, MappedImages):
+            labels = repr(self.classes).encode() + self.labels.numpy().tobytes()
+            name = f"sha256-{hashlib.sha256(labels).hexdigest()[:16]}"
+            return str(self.images.remembered(name, self._sha256))
+        return self._sha256()
+
+    def _sha256(self) -> str:
         digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
         for tensor in (self.labels, self.images):
             for part in tensor.split(_items_of_a_block(tensor)):
-                digest.update(part.cpu().contiguous().numpy())
+                digest.update(part.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
 
-def _items_of_a_block(tensor: Tensor) -> int:
-    return max(1, _BLOCK_BYTES * len(tensor) // max(1, tensor.numel() * tensor.element_size()))
+def _items_of_a_block(tensor: Tensor | MappedImages) -> int:
+    return max(1, _BLOCK_BYTES * len(tensor) // max(1, tensor.nbytes))

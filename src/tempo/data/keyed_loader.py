@@ -20,6 +20,7 @@ class FailedItem(NamedTuple):
     """An item that could not be read: what a worker sends instead of a batch."""
 
     message: str
+    remedy: str = "mend or leave out that item"
 
 
 class KeyedDataset(Dataset[Any]):
@@ -55,6 +56,8 @@ class CollateWhole:
             return failed
         try:
             return self.collate(items)
+        except UserError as error:
+            return FailedItem(*str(error).rsplit("; ", 1))
         except Exception as error:  # noqa: BLE001 - items of different shapes, or a user's function
             return FailedItem(
                 f"a batch of {len(items)} items cannot be collated: {type(error).__name__}: {error}"
@@ -107,7 +110,7 @@ class KeyedLoader:
         try:
             for batch in self.loader:
                 if isinstance(batch, FailedItem):
-                    raise UserError(f"{batch.message}; mend or leave out that item, then resume the run")
+                    raise UserError(f"{batch.message}; {batch.remedy}, then resume the run")
                 yield batch
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):

@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from tempo.data.augment import Augment, statistics_of
 from tempo.data.batches import BatchPlan
-from tempo.data.dataset_split import at_most, cut
+from tempo.data.dataset_split import at_most, cut, targets
 from tempo.data.datasets_module import DatasetsModule
 from tempo.data.identity import identity
+from tempo.data.image_files import ImageFiles
 from tempo.data.keyed_loader import EVALUATION, KeyedDataset, KeyedLoader, evaluation_keys, training_keys
 from tempo.data.loader_order import (
     batches_of,
@@ -161,6 +162,8 @@ class LoaderDataModule(RunDataModule):
         dataset = getattr(self._train, "dataset", None)
         while isinstance(dataset, Subset):
             dataset = dataset.dataset
+        if isinstance(dataset, ImageFiles):
+            self.remarks, self.reading = dataset.remarks, dataset.reading
         names = getattr(self.source, "classes", None) or getattr(dataset, "classes", None)
         count = getattr(self.source, "num_classes", None)
         if isinstance(names, (list, tuple)):
@@ -172,6 +175,20 @@ class LoaderDataModule(RunDataModule):
                 item = self._train.dataset[0]
                 first = item[0] if isinstance(item, (tuple, list)) else None
                 self.shape = tuple(first.shape) if isinstance(first, torch.Tensor) else None
+
+    @property
+    def class_counts(self) -> dict[str, list[int]] | None:
+        """Number of images of each class in each set; None unless all are labelled files."""
+        sets = self.source.datasets if isinstance(self.source, DatasetsModule) else {}
+        if not sets or not all(isinstance(dataset, ImageFiles) for dataset in sets.values()):
+            return None
+        parts = {"train": self._train.dataset, "val": self._val[0].dataset if self._val else None}
+        parts["test"] = sets.get("test")
+        return {
+            name: np.bincount(targets(part), minlength=len(self.classes)).tolist()
+            for name, part in parts.items()
+            if part is not None
+        }
 
     @functools.cached_property
     def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:

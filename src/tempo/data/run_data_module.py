@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -28,6 +28,8 @@ class RunDataModule(pl.LightningDataModule):
         classes: names of the classes, if the data have any.
         shape: shape of one input, if all have the same.
         unused: official training items that are in no split.
+        remarks: lines about the images for the screen and the record.
+        reading: the same as plain values.
     """
 
     def __init__(self) -> None:
@@ -41,11 +43,18 @@ class RunDataModule(pl.LightningDataModule):
         self.shape: tuple[int, ...] | None = None
         self.order: Order = "exact"
         self.unused = 0
+        self.remarks: tuple[str, ...] = ()
+        self.reading: Mapping[str, Any] = {}
 
     @property
     def items(self) -> int:
         """Number of training items."""
         return self.sizes["train"]
+
+    @property
+    def class_counts(self) -> dict[str, list[int]] | None:
+        """Number of images of each class in each set, if the data say it."""
+        return None
 
     @property
     def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -84,8 +93,7 @@ class ImageDataModule(RunDataModule):
     ) -> None:
         super().__init__()
         self.unused, self.normalize = unused, normalize
-        self.remarks = remarks
-        """Lines about the images for the screen and the record."""
+        self.remarks, self.reading = remarks, train.reading
         self.train, self.val, self.test = train, val, test
         self.name, self.note, self.sha256 = train.name, train.note, sha256
         self.classes, self.shape = train.classes, train.shape
@@ -94,7 +102,7 @@ class ImageDataModule(RunDataModule):
         self._evaluation: Callable[[ImageData], Iterable[Any]]
 
     @property
-    def class_counts(self) -> dict[str, list[int]]:
+    def class_counts(self) -> dict[str, list[int]] | None:
         """Number of images of each class in each set."""
         return counts_of_sets(self.train, self.val, self.test)
 

@@ -31,6 +31,7 @@ NEWER_KEYS = {
     "data.folds": None,
     "data.max_megapixels": 89,
     "data.num_workers": None,
+    "data.store": "memory",
     "data.resume": "exact",
     "ema.warmup": False,
     "init.ignore": None,

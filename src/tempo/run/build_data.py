@@ -17,6 +17,7 @@ from tempo.data.augment import Augment
 from tempo.data.batches import BatchPlan, TrainBatches
 from tempo.data.class_counts import check_learnable, counts_of_sets, missing_classes
 from tempo.data.datasets_module import DatasetsModule, datasets_of
+from tempo.data.image_files import ImageFiles
 from tempo.data.images import ImageData
 from tempo.data.loader_data_module import LoaderDataModule, LoaderSettings
 from tempo.data.run_data_module import ImageDataModule, RunDataModule
@@ -47,9 +48,11 @@ def build_data(config: RunConfig) -> RunDataModule:
             "LightningDataModule, datasets (train, test) or (train, val, test), or two "
             "tempo.data.images.ImageData; choose another data=<option of conf/data>"
         )
+    if isinstance(datasets["train"], ImageFiles) and not config.data.val_size:
+        datasets.pop("val", None)
     module = DatasetsModule(datasets, config.data.eval_batch_size, config.data.num_workers)
     data = _loaders(config, module)
-    data.name = config.data.source.name
+    data.name = getattr(datasets["train"], "name", config.data.source.name)
     return data
 
 

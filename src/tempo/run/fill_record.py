@@ -95,13 +95,13 @@ def record_parts(record: RunRecord, parts: RunParts, world_size: int) -> None:
     if isinstance(data, ImageDataModule) or isinstance(parts.task.module, Classifier):
         mean, std = data.mean_and_std
         record.data |= {"mean": list(mean), "std": list(std)}
-    if isinstance(data, ImageDataModule):
+    if (counts := data.class_counts) is not None:
         record.data |= {
-            "class_counts": data.class_counts,
+            "class_counts": counts,
             "remarks": list(data.remarks),
-            "reading": dict(data.train.reading),
+            "reading": dict(data.reading),
         }
-    else:
+    if not isinstance(data, ImageDataModule):
         record.data |= {"identity": data.identity, "batches": data.order}
     record.parameters = {
         "total": sum(parameter.numel() for parameter in parameters),
