@@ -105,9 +105,8 @@ def tempo_speed(workers: int) -> float:
         {
             **values,
             "data": {
-                **values["data"],
+                **common,
                 "_target_": f"{__name__}.Flipped",
-                "train_images": None,
                 "workers": workers,
             },
             "model": {"_target_": f"{__name__}.Plain"},

@@ -44,8 +44,8 @@ def trains(experiment: Path) -> bool:
 
 
 def options(group: str) -> list[str]:
-    """The options of conf/<group>."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    """The options of conf/<group> for tempo's own networks, which cannot have `own`."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "own")
 
 
 def compose_job(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -1,4 +1,4 @@
-"""What users of Lightning have at hand, and tempo does not train: test_builds.py names them as targets."""
+"""A LightningModule and a LightningDataModule without what training needs: targets of test_builds.py."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ import pytorch_lightning as pl
 
 
 class OwnModule(pl.LightningModule):
-    """With a loss of its own."""
+    """Without training_step."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
-
-
-class OwnSubclass(OwnModule):
-    """Of a module of one's own."""
 
 
 def own_module(**settings: Any) -> pl.LightningModule:
@@ -24,7 +20,7 @@ def own_module(**settings: Any) -> pl.LightningModule:
 
 
 class OwnData(pl.LightningDataModule):
-    """With loaders of its own."""
+    """Without loaders."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()

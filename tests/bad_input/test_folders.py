@@ -12,7 +12,6 @@ import pytest
 
 from tempo.errors import UserError, printable
 from tempo.record.run_json import RunRecord
-from tempo.report.load_runs import load
 from tests.bad_input.conftest import Refused, assert_refused
 from tests.bad_input.warm import Warm
 
@@ -165,7 +164,7 @@ CONFIGURATIONS: list[tuple[Callable[[Path], None], str]] = [
     (changed(config__seed=-1), "seed=-1"),
     (changed(config__data__augment="none"), "data.augment='none'"),
     (changed(config__model__hidden=[32, 32]), "the checkpoint does not fit model"),
-    (changed(data__sha256="0" * 64), "the images are not those of the run"),
+    (changed(data__sha256="0" * 64), "the data are not those of the run"),
     (changed(overrides=["model=mlp", "\x1b[2J=1"]), "which no run records"),
 ]
 
@@ -310,14 +309,3 @@ def test_garbage_beside_a_run_does_not_stop_its_report(run: Path, light: Warm, t
     assert done.code == 0, done.err
     assert done.err == ""
     assert (tmp_path / "report" / "report.html").exists()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"\xff\xfe", b"[]", b'{"command": 3}', b'{"jobs": [3], "command": [], "keys": []}', b"null"],
-)
-def test_a_damaged_file_of_a_sweep_loses_no_run(content: bytes, run: Path, tmp_path: Path) -> None:
-    (tmp_path / "sweep.json").write_bytes(content)
-    found = load([tmp_path])
-    assert [found_run.folder for found_run in found.runs] == [run.resolve()]
-    assert "sweep.json is damaged" in found.unreadable[0].why

@@ -48,8 +48,7 @@ NEEDS = {
     "schedule_free": "schedulefree",
 }
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and options(path.name))
-CASES = [(group, option) for group in GROUPS for option in options(group) if option != "own"]
-"""Every option that a network of ours can have; tests/run/test_own_module.py has the others."""
+CASES = [(group, option) for group in GROUPS for option in options(group)]
 
 
 @pytest.fixture(autouse=True)

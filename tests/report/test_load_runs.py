@@ -119,3 +119,15 @@ def test_a_step_written_twice_by_a_resumed_run_counts_once(tmp_path: Path) -> No
     np.testing.assert_array_equal(x, [0.5, 1.0])
     np.testing.assert_array_equal(y, [2.0, 0.9])
     assert len(run.series("no such column")[0]) == 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfe", b"[]", b'{"command": 3}', b'{"jobs": [3], "command": [], "keys": []}', b"null"],
+)
+def test_a_damaged_file_of_a_sweep_loses_no_run(content: bytes, tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    (tmp_path / "sweep.json").write_bytes(content)
+    found = load([tmp_path])
+    assert [run.folder for run in found.runs] == [(tmp_path / "run").resolve()]
+    assert "sweep.json is damaged" in found.unreadable[0].why

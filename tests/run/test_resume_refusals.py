@@ -16,7 +16,7 @@ def test_other_images_are_refused(train: Train, trained_once: Train) -> None:
     done = trained_once("trainer.epochs=1", folder="done")
     folder = copy_as_running(done, "running", data={**done.record.data, "sha256": "0" * 64})
     for _ in range(2):  # a refusal does not forget what the images were
-        with pytest.raises(UserError, match="the images are not those that the run started with"):
+        with pytest.raises(UserError, match="the data are not those that the run started with"):
             train("trainer.epochs=1", f"resume={folder}", folder="running")
 
 

@@ -9,8 +9,9 @@ from omegaconf import OmegaConf
 
 from tempo.paths import ROOT, register_resolvers
 from tempo.scheduler.schedule import Schedule
+from tests.jobs import options
 
-OPTIONS = sorted(path.stem for path in (ROOT / "conf" / "scheduler").glob("*.yaml"))
+OPTIONS = options("scheduler")
 
 
 def settings(option: str, **overrides: Any) -> dict[str, Any]:

@@ -83,6 +83,11 @@ class LoaderDataModule(RunDataModule):
         for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
             if _overrides(source, hook):
                 setattr(self, hook, getattr(source, hook))
+        if not _overrides(source, "train_dataloader"):
+            raise UserError(
+                f"data={self.name} has no train_dataloader, so there is nothing to train on; write one, or set "
+                "data=<option of conf/data>"
+            )
         source.prepare_data()
         source.setup("fit")
         train = source.train_dataloader()
