@@ -85,7 +85,7 @@ class LoaderDataModule(RunDataModule):
                 setattr(self, hook, getattr(source, hook))
         if not _overrides(source, "train_dataloader"):
             raise UserError(
-                f"data={self.name} has no train_dataloader, so there is nothing to train on; write one, or set "
+                f"data={self.name} has no train_dataloader, so nothing would be trained; write one, or set "
                 "data=<option of conf/data>"
             )
         source.prepare_data()
