@@ -163,6 +163,13 @@ class Regression(Bare):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val/mse"}}
 
 
+class Predicting(Regression):
+    """The same that predicts."""
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        return self.net(batch["x"])[:, 0]
+
+
 class Idle(pl.LightningModule):
     """A module without training_step."""
 

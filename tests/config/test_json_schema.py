@@ -15,7 +15,7 @@ from tempo.config.json_schema import FOLDER, as_text, schemas
 from tempo.paths import CONF
 
 MODELINE = re.compile(r"^# yaml-language-server: \$schema=(\S+)$", re.MULTILINE)
-WITHOUT_SCHEMA = {"evaluate", "reproduce", "measuring"}
+WITHOUT_SCHEMA = {"evaluate", "export", "measuring", "predict", "reproduce"}
 """Root files with a few keys of their own."""
 FILES = [
     path

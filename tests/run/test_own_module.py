@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+import tempo
 from tempo.config.check import check
 from tempo.config.run_length import schedule_of
 from tempo.config.schema import RunConfig
@@ -17,6 +18,8 @@ from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.record.run_json import RunRecord
 from tempo.run.evaluate import evaluate
+from tempo.run.export import export
+from tempo.run.predict import predict
 from tempo.run.run_request import RunRequest
 from tempo.run.train import run
 from tests import own_modules
@@ -262,3 +265,19 @@ def test_two_processes_see_the_items_of_one(
     assert [sorted([*first, *second]) for first, second in zip(*of_both, strict=True)] == list(
         map(sorted, alone)
     )
+
+
+def test_a_users_module_predicts_on_its_own_data(train_own: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = train_own("Predicting", "Tabular", *OWN, "trainer.epochs=1")
+    for reader in ("tempo.run.load_run", "tempo.config.recorded_config"):  # as if conf/ named both classes
+        monkeypatch.setattr(f"{reader}.check_foreign_config", lambda config: None)
+    table = predict(trained.folder, None, accelerator="cpu")
+    module = tempo.load(trained.folder)
+    assert type(module).__name__ == "Predicting"
+    assert table.header == ["item", "prediction"]
+    assert len(table.rows) == trained.record.data["test"]
+    with pytest.raises(UserError, match="leave input out"):
+        predict(trained.folder, "x.png", accelerator="cpu")
+    with pytest.raises(UserError, match="set format=state_dict"):
+        export(trained.folder, "onnx")
+    assert export(trained.folder, "state_dict").path == trained.folder / "model.pt"

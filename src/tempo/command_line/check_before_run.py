@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tempo.command_line.error_messages import one_line
 from tempo.config.check import check
 from tempo.config.resolve_interpolations import announced, composed, hydra_knows
+from tempo.config.schema import RunConfig
 from tempo.distributed.process_group import check_start, follows
 from tempo.errors import UserError
 from tempo.record.foreign_folder import are_foreign, check_foreign_config, check_foreign_places
@@ -27,17 +28,7 @@ class CheckBeforeRun(Callback):
         """End the process with one line if the configuration cannot work."""
         try:
             _check_not_a_table(config)
-            values = composed(config)
-            if values.get("resume") or are_foreign():
-                check_foreign_config(values)
-            checked = check(values)
-            if are_foreign():
-                check_foreign_places(values)
-            check_start(checked.trainer.exchange)
-            folder = _folder_of(config)
-            note_folder(folder)
-            if not checked.preview:
-                check_folder(values, folder)
+            checked_run(config)
             _say_what_is_not_swept(config)
         except (UserError, OmegaConfBaseException) as error:
             # Hydra turns exceptions of callbacks into warnings, but not SystemExit.
@@ -47,6 +38,26 @@ class CheckBeforeRun(Callback):
         except Exception:  # noqa: BLE001 - Hydra would only warn, and the run could overwrite a finished one
             traceback.print_exc()
             sys.exit(1)
+
+
+def checked_run(config: DictConfig) -> tuple[RunConfig, Path]:
+    """Check a composed configuration and the folder that it names; return both. No folder is created.
+
+    Raises:
+        UserError: the configuration cannot work, or the folder cannot be used.
+    """
+    values = composed(config)
+    if values.get("resume") or are_foreign():
+        check_foreign_config(values)
+    checked = check(values)
+    if are_foreign():
+        check_foreign_places(values)
+    check_start(checked.trainer.exchange)
+    folder = _folder_of(config)
+    note_folder(folder)
+    if not checked.preview:
+        check_folder(values, folder)
+    return checked, folder
 
 
 def _folder_of(config: DictConfig) -> Path:

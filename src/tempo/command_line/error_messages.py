@@ -20,7 +20,7 @@ from tempo.errors import UserError, nearest
 from tempo.optimizer.knobs import our_name_for
 from tempo.paths import CONF, conf_folders, is_group
 
-ONE_RUN = ("evaluate", "reproduce")
+ONE_RUN = ("evaluate", "reproduce", "predict", "export")
 """Scripts that take one run and cannot be swept."""
 NO_SWEEP = (*ONE_RUN, "tune", "scaling")
 """Scripts that refuse -m themselves, with a reason of their own."""

@@ -66,7 +66,7 @@ def experiment_config(
     Return None if it cannot be composed.
     """
     register_resolvers()
-    with _hydra_on_conf(), contextlib.suppress(*_REFUSED):
+    with hydra_on_conf(), contextlib.suppress(*_REFUSED):
         made = compose("train", [f"experiment={experiment}", *overrides], return_hydra_config=True)
         return composed(made), chosen_options(made.hydra)
     return None
@@ -105,13 +105,13 @@ def _with_missing_keys(config: Mapping[str, Any], today: Mapping[str, Any]) -> d
 
 
 def _compose(name: str, overrides: Sequence[str]) -> dict[str, Any] | None:
-    with _hydra_on_conf(), contextlib.suppress(*_REFUSED):
+    with hydra_on_conf(), contextlib.suppress(*_REFUSED):
         return composed(compose(name, overrides=list(overrides), return_hydra_config=True))
     return None
 
 
 @contextlib.contextmanager
-def _hydra_on_conf() -> Iterator[None]:
+def hydra_on_conf() -> Iterator[None]:
     """Initialize Hydra on conf/, even if a script has initialized it already."""
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()

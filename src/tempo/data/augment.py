@@ -156,13 +156,21 @@ class Preprocess:
 
     def _scale_and_shift(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return both for every pixel: with one number per channel, channels_last would not be vectorized."""
-        std = [value if value > 0 else 1.0 for value in self.std]
-        scale = torch.tensor([1 / (255 * s) for s in std], device=images.device)
-        shift = torch.tensor([-m / s for m, s in zip(self.mean, std, strict=True)], device=images.device)
+        pair = [values.to(images.device) for values in scale_and_shift(self.mean, self.std)]
         shape = (1, *images.shape[1:])
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        full = [t.view(1, -1, 1, 1).expand(shape).contiguous(memory_format=layout) for t in (scale, shift)]
+        full = [t.view(1, -1, 1, 1).expand(shape).contiguous(memory_format=layout) for t in pair]
         return full[0], full[1]
+
+
+def scale_and_shift(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Return float32 [C] a and b so that a x + b normalizes uint8 values x: (x / 255 - mean) / std.
+
+    A channel of std 0 is only centred.
+    """
+    spread = [value if value > 0 else 1.0 for value in std]
+    scale = torch.tensor([1 / (255 * s) for s in spread])
+    return scale, torch.tensor([-m / s for m, s in zip(mean, spread, strict=True)])
 
 
 def _crop_and_flip(images: Tensor, draws: Tensor, augment: Augment) -> Tensor:

@@ -35,6 +35,11 @@ def note_foreign(arguments: Iterable[str]) -> frozenset[str]:
     return _typed[-1]
 
 
+def forget_foreign() -> None:
+    """Begin anew in a process that starts one run after another."""
+    _typed.clear()
+
+
 def are_foreign() -> bool:
     """Whether overrides of this process come from a folder."""
     return bool(_typed)

@@ -16,7 +16,7 @@ from tempo.config.check import check
 from tempo.config.recorded_config import completed, with_data_root
 from tempo.config.schema import RunConfig
 from tempo.data.run_data_module import RunDataModule
-from tempo.errors import UserError, nearest
+from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 from tempo.record.foreign_folder import check_foreign_config
 from tempo.record.metric_names import is_share
@@ -26,7 +26,7 @@ from tempo.run.build_module import build_task, connect_data
 from tempo.run.build_trainer import build_trainer, check_devices
 from tempo.run.check_own_module import overrides_hook
 from tempo.task.progress import steps_in
-from tempo.trainer.checkpoint_file import load, tested_checkpoint, weights_sha256
+from tempo.trainer.checkpoint_file import load, named_checkpoint, tested_checkpoint, weights_sha256
 from tempo.trainer.console import console
 from tempo.trainer.process_settings import quiet
 
@@ -83,7 +83,7 @@ def evaluate(
         raise UserError(f"accelerator={accelerator} is unknown; choose from: auto, cpu, gpu, mps")
     record = RunRecord.read(folder)
     config = _config_for_a_test(folder, record, accelerator, data_root)
-    content = load(_checkpoint_file(folder, checkpoint, record))
+    content = load(named_checkpoint(folder, checkpoint, record))
     data = build_data(config)
     _check_same_images(record, data)
     found, fingerprint = _test(folder, content, config, data)
@@ -181,15 +181,3 @@ def _against_record(record: RunRecord, found: Mapping[str, float], fingerprint: 
         others = " and ".join(name for name in found if name != "loss")
         return f"the record's {others}; its loss to {_LOSS_TOLERANCE:g}, computed in other batches"
     return "NOT the record's numbers"
-
-
-def _checkpoint_file(folder: Path, checkpoint: str, record: RunRecord) -> Path:
-    if checkpoint == "tested":
-        return tested_checkpoint(folder, record)
-    if checkpoint in ("best", "last"):
-        return folder / "checkpoints" / f"{checkpoint}.ckpt"
-    path = Path(checkpoint).expanduser()
-    if not path.exists():
-        hint = nearest(checkpoint, ("tested", "best", "last"))
-        raise UserError(f"checkpoint={checkpoint} is not a file; choose tested, best, last or a file.{hint}")
-    return path

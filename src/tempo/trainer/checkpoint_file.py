@@ -15,7 +15,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from tempo.config.check import select
 from tempo.distributed.fsdp2 import whole
-from tempo.errors import UserError
+from tempo.errors import UserError, nearest
 from tempo.record.run_folder import BEST, LAST
 from tempo.record.run_json import RunRecord
 
@@ -208,6 +208,23 @@ def tested_checkpoint(folder: Path, record: RunRecord) -> Path:
         return best if chosen == "best" and best.exists() else best.with_name(LAST)
     except PermissionError as error:
         raise UserError(f"{best.parent} cannot be read: {error.strerror}; check its permissions") from error
+
+
+def named_checkpoint(folder: Path, checkpoint: str, record: RunRecord) -> Path:
+    """Return the checkpoint of a run that a user names: tested, best, last, or a file.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    if checkpoint == "tested":
+        return tested_checkpoint(folder, record)
+    if checkpoint in ("best", "last"):
+        return folder / "checkpoints" / f"{checkpoint}.ckpt"
+    path = Path(checkpoint).expanduser()
+    if not path.exists():
+        hint = nearest(checkpoint, ("tested", "best", "last"))
+        raise UserError(f"checkpoint={checkpoint} is not a file; choose tested, best, last or a file.{hint}")
+    return path
 
 
 def tested_weights(folder: Path, record: RunRecord) -> dict[str, Any]:
