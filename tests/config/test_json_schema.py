@@ -20,7 +20,8 @@ WITHOUT_SCHEMA = {"evaluate", "export", "measuring", "predict", "reproduce"}
 FILES = [
     path
     for path in sorted(CONF.rglob("*.yaml"))
-    if path.relative_to(CONF).parts[0] not in ("hydra", "logger") and path.stem not in WITHOUT_SCHEMA
+    if path.relative_to(CONF).parts[0] not in ("hydra", "logger", "callbacks")
+    and path.stem not in WITHOUT_SCHEMA
 ]
 
 

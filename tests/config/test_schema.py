@@ -98,6 +98,8 @@ def test_a_number_out_of_range_is_refused_with_one_in_range(override: str, line:
 def test_newer_keys_at_their_old_meaning_do_not_change_the_hash() -> None:
     values, _ = compose_job([])
     older = without_newer_keys(values)
-    assert flatten(older).keys() == flatten(values).keys() - NEWER_KEYS.keys()
+    groups = ("loss",)
+    newer = {key for key in flatten(values) if key in NEWER_KEYS or key.partition(".")[0] in groups}
+    assert flatten(older).keys() == flatten(values).keys() - newer
     assert config_hash(older) == config_hash(values)
     assert config_hash({**values, "objective_mode": "min"}) != config_hash(values)

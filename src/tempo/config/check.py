@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from tempo.config.callback_targets import check_callbacks
 from tempo.config.hydra_targets import (
     check_installed,
     check_target,
@@ -56,12 +57,13 @@ def check(values: Mapping[str, Any]) -> RunConfig:
     logger = values.get("logger")
     if isinstance(logger, Mapping) and "_target_" in logger:
         check_installed(logger["_target_"])
+    check_callbacks(values.get("callbacks"))
     config = read_section(
         RunConfig,
         "",
         {name: value for name, value in values.items() if name in ROOT_KEYS},
         **{name: read_section(section, name, select(values, name)) for name, section in SECTIONS.items()},
-        **{name: as_target(values[name]) for name in ("optimizer", "scheduler")},
+        **{name: as_target(values[name]) for name in ("loss", "optimizer", "scheduler")},
         data=_read_data(values["data"]),
         model=read_model(values["model"]),
         logger=as_target(logger) if isinstance(logger, Mapping) and "_target_" in logger else None,
@@ -117,6 +119,7 @@ def as_target(node: Mapping[str, Any]) -> Target:
 _PASSED = {
     "data": frozenset[str](),
     "model": frozenset({"input_shape", "num_classes", "network", "network_sha256"}),
+    "loss": frozenset({"num_classes", "class_counts"}),
     "scheduler": frozenset[str](),
     "optimizer": frozenset({"params"}),
 }

@@ -17,7 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from tempo.config.schema import OWN
-from tempo.errors import UserError
+from tempo.errors import UserError, nearest
 from tempo.paths import ROOT, option_files, use_project
 from tempo.record.foreign_folder import check_plain
 
@@ -31,15 +31,20 @@ EXTRAS = {
 """Targets that need an optional package: the package, and the extra that installs it."""
 
 
-def check_target(group: str, target: Any) -> None:
-    """Look up a target: in the source if it belongs to this project, otherwise by importing it.
+_SLOW_TO_IMPORT = ("torch", "pytorch_lightning", "lightning", "torchmetrics", "torchvision")
+
+
+def check_target(group: str, target: Any, where: str = "") -> None:
+    """Look up a target: in the source if it belongs to this project or is slow to import, else by importing.
+
+    `where` is the dotted key of its node, if that is not the group.
 
     Raises:
         UserError: no class or function has that name, or it belongs to Python's standard library.
     """
     if target == OWN and group in ("optimizer", "scheduler"):
         return
-    where = f"{group}._target_={target}"
+    where = f"{where or group}._target_={target}"
     remedy = (
         f"leave {group}._target_ out and set {group}=<option of conf/{group}>, or give the full name of a "
         "class or function"
@@ -52,6 +57,11 @@ def check_target(group: str, target: Any) -> None:
     if signature_of(target) is not None or group == "optimizer":
         return
     package = module.partition(".")[0]
+    if package in _SLOW_TO_IMPORT and group in ("loss", "callbacks"):
+        names = _names_in_source(module)
+        if names is not None and name not in names:
+            raise UserError(f"{where} cannot be found.{nearest(name, names)} To mend it, {remedy}")
+        return
     if package in sys.stdlib_module_names:
         raise UserError(f"{where} belongs to Python itself and builds no {group}; {remedy}")
     if package == "tempo":
@@ -142,6 +152,30 @@ def _find(target: str) -> Any:
             importlib.import_module(path)
         found = getattr(found, name)
     return found
+
+
+def _names_in_source(module: str) -> set[str] | None:
+    """Return the names that a module of another package defines, or None if the source alone does not say.
+
+    Nothing is imported. A module that does not exist defines no names.
+    """
+    first, *others = module.split(".")
+    found = importlib.util.find_spec(first)
+    if found is None or not found.submodule_search_locations:
+        return set()
+    base = Path(found.submodule_search_locations[0], *others)
+    path = next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
+    if path is None:
+        return set()
+    names = set[str]()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.ImportFrom, ast.Import)):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            names |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    return None if names & {"*", "__getattr__"} else names
 
 
 @functools.cache

@@ -38,7 +38,7 @@ _TYPES: dict[str, Schema] = {
     "str": {"type": "string"},
     "None": {"type": "null"},
 }
-_PASSED = {"self", "params", "input_shape", "num_classes", "network", "network_sha256"}
+_PASSED = {"self", "params", "input_shape", "num_classes", "class_counts", "network", "network_sha256"}
 """Arguments that a run passes itself."""
 
 

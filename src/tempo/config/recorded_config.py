@@ -81,12 +81,14 @@ def with_data_root(config: Mapping[str, Any], record: RunRecord, root: str) -> d
 
 
 def _with_newer_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record's configuration with the newer keys of its sections, at their old meaning."""
+    """Return a record's configuration with newer keys of the root and its sections, at their old meaning."""
     result = dict(config)
     for dotted, value in NEWER_KEYS.items():
         name, _, key = dotted.partition(".")
         if name in SECTIONS and isinstance(node := result.get(name), Mapping):
             result[name] = {key: value, **node}
+        elif not key:
+            result.setdefault(name, value)
     return result
 
 

@@ -11,10 +11,11 @@ from tempo.config import rules_for_processes
 from tempo.config.hydra_targets import signature_of
 from tempo.config.run_length import check_length, planned_images, planned_steps
 from tempo.config.schema import RunConfig
+from tempo.config.trainer_flags import broken_flags
 from tempo.data.split_and_batch_sizes import check_batch_size, check_val_size
 from tempo.errors import UserError, nearest
 from tempo.optimizer.capabilities import traits_of
-from tempo.record.metric_names import SPLITS, metric_mode
+from tempo.record.metric_names import CLASSIFICATION_METRICS, SPLITS, metric_mode
 from tempo.scheduler.build import build_schedule
 from tempo.scheduler.schedule import MOMENTUM_OFF, check_momentum
 
@@ -29,8 +30,10 @@ def check_rules(config: RunConfig) -> None:
     """Raise UserError for the first rule that a correctly typed configuration breaks."""
     for rules in (
         _names,
+        _metrics,
         _objective,
         _devices,
+        _flags,
         _batches,
         rules_for_processes.sharding,
         _compression,
@@ -67,15 +70,39 @@ def _names(config: RunConfig) -> Rules:
     )
 
 
+def _metrics(config: RunConfig) -> Rules:
+    names = config.metrics or ()
+    for name in names:
+        yield (
+            name in ("loss", "accuracy"),
+            f"metrics has {name}, which a classifier always has; leave it out, e.g. metrics=[f1]",
+        )
+        yield (
+            name not in CLASSIFICATION_METRICS,
+            f"metrics has {name!r}, which is unknown.{nearest(name.lower(), CLASSIFICATION_METRICS)} Choose "
+            f"from: {', '.join(CLASSIFICATION_METRICS)}; e.g. metrics=[f1]",
+        )
+    once = list(dict.fromkeys(names))
+    yield (
+        len(once) < len(names),
+        f"metrics=[{', '.join(names)}] has a metric twice; set metrics=[{','.join(once)}]",
+    )
+
+
 def _objective(config: RunConfig) -> Rules:
     objective = config.objective
     split, _, name = objective.partition("/")
     networks = {"input_shape", "num_classes"} <= (signature_of(config.model.target) or {}).keys()
     known = [f"{of}/{metric}" for of in SPLITS for metric in ("loss", "accuracy")]
+    known += [f"{of}/{metric}" for of in ("val", "test") for metric in config.metrics or ()]
     yield (
         split not in SPLITS or not name or not name.isprintable() or name != name.strip(),
         f"objective={objective!r} is not <split>/<metric>, with a split of {', '.join(SPLITS)}."
         f"{nearest(objective, known)} Set e.g. objective=val/loss",
+    )
+    yield (
+        networks and split != "train" and name in CLASSIFICATION_METRICS and objective not in known,
+        f"objective={objective} is not computed; add metrics=[{', '.join([*(config.metrics or ()), name])}]",
     )
     yield (
         networks and objective not in known,
@@ -95,6 +122,10 @@ def _devices(config: RunConfig) -> Rules:
         trainer.backend == "nccl" and trainer.accelerator == "cpu",
         "trainer.backend=nccl needs GPUs, but trainer.accelerator=cpu; set trainer.backend=gloo",
     )
+
+
+def _flags(config: RunConfig) -> Rules:
+    yield from broken_flags(config.trainer.flags, config.trainer.accelerator)
 
 
 def _batches(config: RunConfig) -> Rules:

@@ -135,6 +135,7 @@ class TrainerConfig:
     profiler: Literal["simple", "advanced", "pytorch"] | None = None
     limit_train_steps: int | None = key(None, at_least=1)
     limit_eval_batches: int | None = key(None, at_least=1)
+    flags: Mapping[str, Any] | None = None
 
     @property
     def processes(self) -> int:
@@ -205,13 +206,16 @@ class RunConfig:
     name: str
     objective: str = "val/accuracy"
     objective_mode: Literal["auto", "min", "max"] = "auto"
+    metrics: list[str] | None = None
     resume: str | None = None
     init_from: str | None = None
     preview: bool = False
     scale: Literal["full", "smoke"] = "full"
     paper: Mapping[str, Any] | None = None
+    callbacks: Mapping[str, Any] | list[Any] | None = None
     data: DataConfig
     model: ModelConfig
+    loss: Target
     optimizer: Target
     scheduler: Target
     logger: Target | None = None
@@ -243,7 +247,7 @@ SECTIONS: dict[str, type] = {
 """Root nodes whose keys are all declared in this file."""
 SMOKE = "SMOKE: not comparable"
 """Label of everything that a run with `scale=smoke` prints, draws or writes."""
-GROUPS = ("data", "model", "optimizer", "scheduler")
+GROUPS = ("data", "model", "loss", "optimizer", "scheduler")
 """Groups that every run chooses one option from."""
 COMMON_DATA_KEYS = frozenset(key.name for key in dataclasses.fields(DataConfig)) - {"source"}
 """Keys of the data node that do not belong to the data set itself."""

@@ -21,6 +21,7 @@ _WORDS = {
     "bool": "true or false",
     "str": "text",
     "None": "null",
+    "list[str]": "a list such as [first, second]",
 }
 
 

@@ -64,12 +64,13 @@ def check_foreign_config(config: Mapping[str, Any]) -> None:
 
     Raises:
         UserError: the configuration has an interpolation, or a `_target_` that is neither named in conf/ at
-            the same place, nor a torch optimizer, nor a part from torch within a node that is named.
+            the same place, nor an optimizer or loss of torch, nor a part from torch within such a node.
     """
     check_plain("config", config)
     for where, node in _nodes_with_target(config, ()):
         target, group, key = str(node["_target_"]), where[0], ".".join((*where, "_target_"))
-        if _NESTED_TORCH.fullmatch(target) if len(where) > 1 else _is_torch_optimizer(group, target):
+        only_computes = len(where) > 1 or group == "loss"
+        if _NESTED_TORCH.fullmatch(target) if only_computes else _is_torch_optimizer(group, target):
             continue
         if not any(_names(path, where, node) for path in (*option_files(group), *option_files("experiment"))):
             raise UserError(
@@ -185,13 +186,10 @@ def _value(override: Override) -> Any:
     value = override.value()
     names_option = "/" in group or is_group(group)
     # Given a path, Hydra would read that file, including any callbacks in it.
-    if (
-        names_option
-        and isinstance(value, str)
-        and _INTERPOLATION not in value
-        and not _OPTION.fullmatch(value)
-    ):
-        raise ValueError
+    options = value if isinstance(value, list) else [value]
+    for option in options if names_option else ():
+        if isinstance(option, str) and _INTERPOLATION not in option and not _OPTION.fullmatch(option):
+            raise ValueError
     return value
 
 

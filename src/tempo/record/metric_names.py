@@ -1,9 +1,9 @@
-"""What the name of a metric says: its split, whether low values are good, whether it is a share."""
+"""What the name of a metric says: its split, its best value, and which class of torchmetrics computes it."""
 
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from tempo.errors import UserError
 
@@ -19,6 +19,33 @@ _HIGH_IS_GOOD = frozenset(
     | {"top1", "top5", "score", "spearman", "pearson", "reward", "return"}
 )
 _SHARES = frozenset({"accuracy", "acc", "top1", "top5"})
+
+
+class ClassificationMetric(NamedTuple):
+    """A class of `torchmetrics.classification`, its arguments, and whether it takes probabilities."""
+
+    kind: str
+    arguments: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    of_probabilities: bool = False
+
+
+_MACRO, _EACH = {"average": "macro"}, {"average": "none"}
+CLASSIFICATION_METRICS = {
+    "f1": ClassificationMetric("MulticlassF1Score", _MACRO),
+    "precision": ClassificationMetric("MulticlassPrecision", _MACRO),
+    "recall": ClassificationMetric("MulticlassRecall", _MACRO),
+    "specificity": ClassificationMetric("MulticlassSpecificity", _MACRO),
+    "balanced_accuracy": ClassificationMetric("MulticlassAccuracy", _MACRO),
+    "jaccard": ClassificationMetric("MulticlassJaccardIndex", _MACRO),
+    "top5": ClassificationMetric("MulticlassAccuracy", {"average": "micro", "top_k": 5}),
+    "kappa": ClassificationMetric("MulticlassCohenKappa"),
+    "mcc": ClassificationMetric("MulticlassMatthewsCorrCoef"),
+    "auroc": ClassificationMetric("MulticlassAUROC", _EACH, of_probabilities=True),
+    "average_precision": ClassificationMetric("MulticlassAveragePrecision", _EACH, of_probabilities=True),
+    "ece": ClassificationMetric("MulticlassCalibrationError", of_probabilities=True),
+}
+"""Metrics that `metrics=[..]` adds to loss and accuracy. Those of single classes are averaged
+over the classes that have images, each counting the same."""
 
 
 def metric_mode(metric: str, asked: str = "auto") -> Mode:

@@ -39,6 +39,10 @@ NEWER_KEYS = {
     "optimizer.layer_decay": None,
     "optimizer.lr_of": None,
     "objective_mode": "auto",
+    "metrics": None,
+    "callbacks": None,
+    "trainer.flags": None,
+    "loss": {"_target_": "tempo.task.losses.CrossEntropy", "label_smoothing": 0.0, "weights": None},
 }
 """Keys that records of earlier versions lack, and the value that their absence means."""
 _MOST_LEVELS = 40

@@ -243,15 +243,21 @@ def _check_own_order(config: RunConfig, data: LoaderDataModule) -> None:
 
 
 def build_train_batches(
-    config: RunConfig, data: ImageDataModule, progress: Progress, parameters: int = 0
+    config: RunConfig,
+    data: ImageDataModule,
+    progress: Progress,
+    parameters: int = 0,
+    *,
+    one_step: bool = False,
 ) -> TrainBatches:
     """Build chunks of training steps, starting at the run's current step.
 
-    A chunk has one step if `parameters`, the size of the network that takes whole chunks, is 0.
+    A chunk has one step if `parameters`, the size of the network that takes whole chunks, is 0, or if
+    `one_step` is set.
     """
     asked = config.trainer.steps_per_call
     steps = _steps_per_chunk(data.train, progress.plan, parameters) if asked == "auto" else asked
-    if not parameters:
+    if not parameters or one_step:
         steps = 1
     if config.checkpoint.every_n_steps is not None:
         steps = min(steps, config.checkpoint.every_n_steps)

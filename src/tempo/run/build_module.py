@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from tempo.config.hydra_targets import instantiated, signature_of
 from tempo.config.rules_for_processes import fused_for_parts
 from tempo.config.run_length import check_length, schedule_of
 from tempo.config.schema import RunConfig
@@ -28,6 +29,7 @@ from tempo.run.check_own_module import check_network, check_own_module
 from tempo.task.async_classifier import AsyncClassifier
 from tempo.task.classifier import Classifier
 from tempo.task.loss_window import StepWindow
+from tempo.task.losses import as_loss
 from tempo.task.progress import Progress
 from tempo.task.step_by_step import StepByStep
 
@@ -82,8 +84,11 @@ def _own_module(config: RunConfig, data: RunDataModule, plan: BatchPlan, module:
     return Task(module, progress, module, [StepByStep(progress)])
 
 
-def connect_data(config: RunConfig, data: RunDataModule, task: Task) -> None:
-    """Let the data give the batches that the module takes, from the run's current step on."""
+def connect_data(config: RunConfig, data: RunDataModule, task: Task, *, one_step: bool = False) -> None:
+    """Let the data give the batches that the module takes, from the run's current step on.
+
+    `one_step`: a callback wants to see each step, so a classifier takes one per call.
+    """
     module, progress = task.module, task.progress
     plan, size = progress.plan, config.data.eval_batch_size
     augment = Augment(**asdict(config.data.augment))
@@ -93,7 +98,7 @@ def connect_data(config: RunConfig, data: RunDataModule, task: Task) -> None:
         return
     assert isinstance(data, ImageDataModule)
     if isinstance(module, Classifier):
-        batches = build_train_batches(config, data, progress, module.parameter_count)
+        batches = build_train_batches(config, data, progress, module.parameter_count, one_step=one_step)
         data.connect(module.loader(batches), plan, size)
         return
     preprocess = _preprocess(config, data)
@@ -117,6 +122,7 @@ def build_classifier(
         torch.compiler.reset()  # torch keeps eight compiled networks per process; a ninth runs uncompiled
         network.compile()  # in place, which keeps the names in the state dict
     preprocess = _preprocess(config, data)
+    loss = as_loss(instantiated("loss", config.loss.node, **_loss_arguments(config, data)))
     classifier: Callable[..., Classifier] = Classifier
     if trainer.exchange.is_asynchronous and (here := position()) is not None:
         bound = config.server.max_staleness
@@ -135,12 +141,22 @@ def build_classifier(
         train_preprocess=preprocess(Augment(**asdict(config.data.augment))),
         eval_preprocess=preprocess(None),
         num_classes=len(data.classes),
+        loss=loss,
+        metrics=config.metrics or (),
         gradient_clip=trainer.gradient_clip,
         ema_decay=config.ema.decay,
         ema_warmup=config.ema.warmup,
         optimizer_averages=traits_of(config.optimizer.target).averages_weights,
         cuda_graph=trainer.cuda_graph,
     )
+
+
+def _loss_arguments(config: RunConfig, data: RunDataModule) -> dict[str, Any]:
+    """Return the arguments of tempo's losses; one of another package does not take them."""
+    if "class_counts" not in (signature_of(config.loss.target) or ()):
+        return {}
+    counts = data.class_counts
+    return {"num_classes": len(data.classes), "class_counts": None if counts is None else counts["train"]}
 
 
 def _preprocess(config: RunConfig, data: RunDataModule) -> Callable[[Augment | None], Preprocess]:

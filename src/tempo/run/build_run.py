@@ -71,12 +71,12 @@ def build_run(
         trial=request.trial,
     )
     steps_done = start.step if config.resume else None
-    loggers = build_loggers(config, request.folder, steps_done) if rank == 0 else []
+    loggers = build_loggers(config, request.folder, steps_done, rank)
     trainer = build_trainer(
         config, request.folder, plan, callbacks.in_order, loggers, task.module, validates=data.has_val
     )
     move_to_best_device(data, trainer.strategy.root_device)
-    connect_data(config, data, task)
+    connect_data(config, data, task, one_step=callbacks.one_step)
     return RunParts(
         data=data,
         plan=plan,

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers.logger import DummyLogger
 from pytorch_lightning.plugins.precision import DoublePrecision
 
 from tempo.config.hydra_targets import instantiated
@@ -50,8 +52,13 @@ def check_devices(config: RunConfig) -> None:
         raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU, set trainer.precision=bf16-mixed")
 
 
-def build_loggers(config: RunConfig, folder: Path, steps_done: int | None) -> list[Logger]:
-    """Build TensorBoard's logger and the one from conf/logger; `steps_done` is None in a new run."""
+def build_loggers(config: RunConfig, folder: Path, steps_done: int | None, rank: int) -> list[Logger]:
+    """Build TensorBoard's logger and the one from conf/logger; `steps_done` is None in a new run.
+
+    On other ranks than 0 they are none, or one that writes nothing if a callback may ask for a logger.
+    """
+    if rank != 0:
+        return [DummyLogger()] if config.callbacks else []
     loggers: list[Logger] = [TensorBoardLog(folder, steps_done)]
     if config.logger is not None:
         loggers.append(instantiated("logger", config.logger.node))
@@ -80,7 +87,7 @@ def build_trainer(
     double = node.precision == "64-true" and isinstance(strategy, ShardedStrategy)
     is_own = not isinstance(module, Classifier)
     automatic = is_own and module.automatic_optimization
-    trainer = pl.Trainer(
+    arguments: dict[str, Any] = dict(
         accelerator=node.accelerator,
         devices=_devices(config),
         num_nodes=node.num_nodes,
@@ -107,7 +114,15 @@ def build_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        **(node.flags or {}),
     )
+    try:
+        trainer = pl.Trainer(**arguments)
+    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+        if not node.flags and not config.callbacks:
+            raise
+        what = "trainer.flags" if node.flags else "callbacks"
+        raise UserError(f"{what}: Lightning refuses it: {error}; change it, or set {what}=null") from error
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     return trainer

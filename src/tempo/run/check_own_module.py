@@ -10,6 +10,7 @@ from tempo.config.schema import RunConfig
 from tempo.data.run_data_module import ImageDataModule, RunDataModule
 from tempo.errors import UserError
 from tempo.optimizer.capabilities import traits_of
+from tempo.record.run_json import NEWER_KEYS
 
 Rules = Iterator[tuple[bool, str]]
 _OWN = "optimizer=own scheduler=own"
@@ -78,6 +79,16 @@ def _unsupported(config: RunConfig, name: str) -> Rules:
     """Yield what only tempo's own networks can do."""
     trainer, optimizer = config.trainer, config.optimizer
     ours = "works with tempo's own networks only"
+    yield (
+        config.loss.node != NEWER_KEYS["loss"],
+        f"loss={config.loss.name} has no effect, because {name} computes its own loss; set "
+        "loss=cross_entropy, or change the loss in its training_step",
+    )
+    yield (
+        bool(config.metrics),
+        f"metrics={config.metrics} has no effect on {name}, which logs its own metrics with self.log; set "
+        "metrics=null",
+    )
     yield trainer.method != "ring", f"trainer.method={trainer.method} {ours}; set trainer.method=ring"
     yield trainer.shard, f"trainer=fsdp2 {ours}; set trainer=ddp"
     yield trainer.cuda_graph is True, f"trainer.cuda_graph=true {ours}; set trainer.cuda_graph=auto"

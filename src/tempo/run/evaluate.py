@@ -30,7 +30,7 @@ from tempo.trainer.checkpoint_file import load, named_checkpoint, tested_checkpo
 from tempo.trainer.console import console
 from tempo.trainer.process_settings import quiet
 
-_LOSS_TOLERANCE = 1e-6
+_TOLERANCE = 1e-6
 """Relative tolerance: a network computes an image's loss slightly differently in batches of another size."""
 
 
@@ -122,7 +122,13 @@ def _config_for_a_test(
     if data_root is not None:
         values = with_data_root(values, record, data_root)
     config = check(values).with_trainer(
-        accelerator=accelerator, devices=1, num_nodes=1, profiler=None, compile=False, cuda_graph=False
+        accelerator=accelerator,
+        devices=1,
+        num_nodes=1,
+        profiler=None,
+        compile=False,
+        cuda_graph=False,
+        flags=None,
     )
     check_devices(config)
     return config
@@ -176,8 +182,12 @@ def _against_record(record: RunRecord, found: Mapping[str, float], fingerprint: 
         return "other weights than the record's test"
     if all(recorded[name] == value for name, value in found.items()):
         return "the record's numbers"
-    close = math.isclose(recorded.get("loss", math.nan), found.get("loss", math.nan), rel_tol=_LOSS_TOLERANCE)
-    if close and all(recorded[name] == value for name, value in found.items() if name != "loss"):
-        others = " and ".join(name for name in found if name != "loss")
-        return f"the record's {others}; its loss to {_LOSS_TOLERANCE:g}, computed in other batches"
+    equal = [name for name, value in found.items() if recorded[name] == value]
+    close = {name: value for name, value in found.items() if name not in equal}
+    counted = "accuracy" in close  # right answers are whole numbers
+    if not counted and all(
+        math.isclose(recorded[name], value, rel_tol=_TOLERANCE) for name, value in close.items()
+    ):
+        same = f"{' and '.join(equal)}; its " if equal else ""
+        return f"the record's {same}{' and '.join(close)} to {_TOLERANCE:g}, computed in other batches"
     return "NOT the record's numbers"

@@ -13,7 +13,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tempo.data.augment import Preprocess
 from tempo.data.batches import Chunk, TrainBatches
@@ -25,6 +24,7 @@ from tempo.scheduler.apply_to_optimizer import ScheduleAdapter
 from tempo.task.cuda_graph import MicroBatches, StepGraph, parts_of, why_not_recorded
 from tempo.task.ema_weights import moving_average, optimizers_average, take_average
 from tempo.task.evaluation import EvaluationSums
+from tempo.task.losses import Loss
 from tempo.task.optimizer_closure import StepClosure
 from tempo.task.progress import Progress
 from tempo.task.rank_buffers import average_buffers, load_buffers, save_buffers
@@ -53,6 +53,8 @@ class Classifier(pl.LightningModule):
         train_preprocess: Preprocess,
         eval_preprocess: Preprocess,
         num_classes: int,
+        loss: Loss,
+        metrics: Iterable[str] = (),
         gradient_clip: float | None = None,
         ema_decay: float | None = None,
         ema_warmup: bool = True,
@@ -72,11 +74,12 @@ class Classifier(pl.LightningModule):
         self.plan = progress.plan
         self.train_preprocess = train_preprocess
         self.eval_preprocess = eval_preprocess
+        self.loss = loss
         self.gradient_clip = gradient_clip
         self.cuda_graph = cuda_graph
         self._graph: StepGraph | None = None
         self._logged_reason = False
-        self.sums = EvaluationSums(num_classes)
+        self.sums = EvaluationSums(num_classes, metrics)
 
     @property
     def parameter_count(self) -> int:
@@ -198,7 +201,7 @@ class Classifier(pl.LightningModule):
         for part, (inputs, labels) in enumerate(batch):
             with self._no_gradient_exchange() if part < len(batch) - 1 else _NOTHING:
                 logits = self.network(inputs)
-                loss = F.cross_entropy(logits, labels)
+                loss = self.loss(logits, labels)
                 if differentiate:
                     backward(loss if len(batch) == 1 else loss / len(batch))
                     loss, logits = loss.detach(), logits.detach()
@@ -209,7 +212,9 @@ class Classifier(pl.LightningModule):
     def _is_recorded(self, optimizer: torch.optim.Optimizer) -> bool:
         """Whether steps are recorded as a CUDA graph; if `auto` does not, the reason is logged once."""
         straight = goes_straight_to_torch(self.trainer) and not self.needs_closure
-        reason = why_not_recorded(self.cuda_graph, self.network, optimizer, straight=straight)
+        reason = why_not_recorded(
+            self.cuda_graph, self.network, optimizer, straight=straight, others=self.loss.modules()
+        )
         if reason and self.cuda_graph == "auto" and not self._logged_reason:
             log.info("trainer.cuda_graph=auto trains step by step: %s", reason)
             self._logged_reason = True
@@ -258,7 +263,9 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add one batch to the sums of loss and hits; several loaders count as one set."""
         images, labels = batch
-        self.sums.add(self.tested_network(self.eval_preprocess(images).to(self.dtype)).float(), labels)
+        self.sums.add(
+            self.tested_network(self.eval_preprocess(images).to(self.dtype)).float(), labels, self.loss
+        )
 
     test_step = validation_step
 
@@ -285,3 +292,14 @@ class Classifier(pl.LightningModule):
         self.progress.evaluated = found
         for name, value in found.items():
             self.log(f"{split}/{name}", value, logger=False, rank_zero_only=True)
+
+
+class ScheduleFirst(pl.Callback):
+    """Writes a step's scheduled values before other callbacks look at it, where each call is one step."""
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set learning rate and momentum; `training_step` sets the same again."""
+        assert isinstance(pl_module, Classifier)
+        pl_module.schedule_adapter.apply(trainer.global_step)

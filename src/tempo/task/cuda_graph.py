@@ -7,7 +7,7 @@ all kernels of a step at once (Nguyen et al., "Accelerating PyTorch with CUDA Gr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -33,7 +33,12 @@ difference counts as noise, as does the whole gradient of a bias before batch no
 
 
 def why_not_recorded(
-    setting: Literal["auto"] | bool, network: nn.Module, optimizer: torch.optim.Optimizer, *, straight: bool
+    setting: Literal["auto"] | bool,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    straight: bool,
+    others: Iterable[nn.Module] = (),
 ) -> str:
     """Return the reason why steps on a GPU are not recorded as a graph; empty if they are recorded.
 
@@ -45,6 +50,7 @@ def why_not_recorded(
     Args:
         setting: `trainer.cuda_graph`.
         straight: whether nothing has to run between two steps.
+        others: further modules that a step calls: those of the loss.
 
     Raises:
         UserError: the setting is true, but Python code must run at each step.
@@ -59,7 +65,7 @@ def why_not_recorded(
             "trainer.cuda_graph=auto, or remove it"
         )
     if setting == "auto":
-        for part in (*network.modules(), optimizer):
+        for part in (*network.modules(), *others, optimizer):
             if not _is_static(type(part)):
                 return f"the class {type(part).__name__} does not set static_graph = True"
     return ""

@@ -1,12 +1,17 @@
-"""Sum up the loss and accuracy of one validation or test."""
+"""Sum up the loss, accuracy and further metrics of one validation or test."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassConfusionMatrix
+from torchmetrics import MeanMetric, Metric, classification
+
+from tempo.errors import UserError
+from tempo.record.metric_names import CLASSIFICATION_METRICS
+from tempo.task.losses import Loss
 
 
 class EvaluationSums(nn.Module):
@@ -17,10 +22,13 @@ class EvaluationSums(nn.Module):
         items: number of images of the last evaluation.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, names: Iterable[str] = ()) -> None:
         super().__init__()
-        self.confusion = MulticlassConfusionMatrix(num_classes=num_classes)
+        self.confusion = classification.MulticlassConfusionMatrix(num_classes=num_classes)
         self.loss = MeanMetric()
+        self.others: dict[str, Metric] = nn.ModuleDict(  # type: ignore[assignment]
+            {name: _metric(name, num_classes) for name in names}
+        )
         self.confusion_counts: Tensor
         self.items = 0
 
@@ -28,14 +36,16 @@ class EvaluationSums(nn.Module):
         """Sum losses in float64, so that the sum hardly depends on how images are spread over ranks."""
         self.loss.set_dtype(torch.float64)
 
-    def add(self, logits: Tensor, labels: Tensor) -> None:
+    def add(self, logits: Tensor, labels: Tensor, loss: Loss) -> None:
         """Add one batch."""
-        losses = F.cross_entropy(logits, labels, reduction="none")
-        self.loss.update(losses.to(self.loss.dtype))
+        self.loss.update(loss.per_image(logits, labels).to(self.loss.dtype))
         self.confusion.update(logits, labels)
+        for name, metric in self.others.items():
+            takes_probabilities = CLASSIFICATION_METRICS[name].of_probabilities
+            metric.update(logits.softmax(1) if takes_probabilities else logits, labels)
 
     def close(self) -> dict[str, float]:
-        """Return loss and accuracy since the last call, over all ranks."""
+        """Return loss, accuracy and the other metrics since the last call, over all ranks."""
         counts = self.confusion.compute()
         self.confusion_counts = counts.cpu()
         self.items = int(counts.sum())
@@ -43,6 +53,23 @@ class EvaluationSums(nn.Module):
             "loss": float(self.loss.compute()),
             "accuracy": int(counts.diagonal().sum()) / self.items,
         }
-        self.confusion.reset()
-        self.loss.reset()
+        present = counts.sum(1) > 0
+        for name, metric in self.others.items():
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="No (positive|negative) samples")
+                value = metric.compute()
+            # A class without images has no curve; torchmetrics would average it in as 0.
+            found[name] = float(value if value.ndim == 0 else value[present].mean())
+        for metric in (self.confusion, self.loss, *self.others.values()):
+            metric.reset()
         return found
+
+
+def _metric(name: str, num_classes: int) -> Metric:
+    kind, arguments, _ = CLASSIFICATION_METRICS[name]
+    if num_classes <= arguments.get("top_k", 1):
+        raise UserError(
+            f"metrics has {name}, always 1 with {num_classes} classes; leave it out, e.g. metrics=[f1]"
+        )
+    built: Metric = getattr(classification, kind)(num_classes=num_classes, validate_args=False, **arguments)
+    return built

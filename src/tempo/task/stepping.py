@@ -18,6 +18,7 @@ Backward = Callable[[Tensor], None]
 TakeStep = Callable[[], None]
 
 _HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_before_zero_grad")
+_BATCH_HOOKS = ("on_train_batch_start", "on_train_batch_end")
 
 
 def steps_of(module: pl.LightningModule, optimizer: LightningOptimizer) -> tuple[Backward, TakeStep]:
@@ -61,5 +62,11 @@ def goes_straight_to_torch(trainer: pl.Trainer) -> bool:
     )
 
 
+def watches_batches(callback: pl.Callback) -> bool:
+    """Whether a callback must be called at each step."""
+    return any(_overrides(callback, hook) for hook in (*_HOOKS, *_BATCH_HOOKS))
+
+
 def _overrides(callback: pl.Callback, hook: str) -> bool:
-    return getattr(type(callback), hook) is not getattr(pl.Callback, hook)
+    # Lightning's LambdaCallback has its hooks as attributes of the instance.
+    return getattr(getattr(callback, hook), "__func__", None) is not getattr(pl.Callback, hook)

@@ -107,6 +107,28 @@ def read_content(path: Path) -> Any:
     return content
 
 
+def check_readable(states: dict[str, Any]) -> None:
+    """Raise UserError if a callback's state is not plain, so that no checkpoint with it could be read."""
+    for name, state in states.items():
+        if (found := _not_plain(state)) is not None:
+            raise UserError(
+                f"the callback {name} saves a {type(found).__name__}, and a checkpoint is read without code; "
+                "return numbers, text, lists, dicts or tensors from its state_dict, or leave it out"
+            )
+
+
+def _not_plain(state: Any) -> Any:
+    """Return a part of a callback's state that is neither plain nor a tensor; None if there is none."""
+    if isinstance(state, dict):
+        parts: list[Any] = [*state, *state.values()]
+    elif isinstance(state, (list, tuple)):
+        parts = list(state)
+    else:
+        return None if isinstance(state, (int, float, str, torch.Tensor, type(None))) else state
+    found = (_not_plain(part) for part in parts)
+    return next((part for part in found if part is not None), None)
+
+
 def _seal(file: IO[bytes]) -> None:
     """Append the SHA-256 of everything before it as the zip file's comment, which readers ignore."""
     file.seek(-2, os.SEEK_END)  # the last two bytes are the comment's length, so far 0

@@ -17,7 +17,7 @@ from tempo.record.run_folder import BEST, LAST, PREVIOUS
 from tempo.record.run_json import RUN_ID, Selected
 from tempo.task.lightning_internals import is_last_chunk_of_epoch, saved_steps
 from tempo.task.progress import Progress, steps_in
-from tempo.trainer.checkpoint_file import flush_to_disk, link, load
+from tempo.trainer.checkpoint_file import check_readable, flush_to_disk, link, load
 from tempo.trainer.recorder import Recorder
 
 ONE_OF_BEST = "best_step{}.ckpt"
@@ -103,6 +103,7 @@ class Checkpoints(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Store the progress, the configuration's hash, the run it belongs to, and what the outputs mean."""
+        check_readable(checkpoint.get("callbacks", {}))
         self.progress.save_into(checkpoint)
         checkpoint["config_hash"] = self.recorder.record.config_hash
         checkpoint[RUN_ID] = self.recorder.record.run_id

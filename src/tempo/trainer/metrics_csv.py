@@ -31,6 +31,11 @@ _LONGEST_LINE = 1 << 16
 """Limit for reading a line, since a file of zeros has none; a row has some hundred bytes."""
 
 
+def columns_of(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Return the columns of a classifier's file with further metrics of validation and test."""
+    return (*COLUMNS, *(f"{split}/{name}" for name in metrics for split in ("val", "test")))
+
+
 class Written(NamedTuple):
     """How much of a metrics.csv a checkpoint belongs to: its rows, and the SHA-256 of them and the head."""
 

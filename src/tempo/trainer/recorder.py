@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from tempo.task.classifier import Classifier
 from tempo.task.lightning_internals import precision_of_tests
 from tempo.task.loss_window import Interval
 from tempo.task.progress import Progress
-from tempo.trainer.metrics_csv import COLUMNS, STEP_COLUMNS, MetricsFile, Written
+from tempo.trainer.metrics_csv import STEP_COLUMNS, MetricsFile, Written, columns_of
 from tempo.trainer.stopping_rules import DivergenceWatch
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class Recorder(pl.Callback):
         folder: Path,
         progress: Progress,
         divergence: DivergenceWatch,
+        metrics: Sequence[str],
         compiles: bool,
         logs_metrics: bool,
     ) -> None:
@@ -51,7 +52,7 @@ class Recorder(pl.Callback):
         self.divergence = divergence
         self.logs_metrics = logs_metrics
         """Whether loggers get the metrics from here; a user's module logs its own by `self.log`."""
-        self.metrics_file = MetricsFile(folder, COLUMNS if logs_metrics else STEP_COLUMNS)
+        self.metrics_file = MetricsFile(folder, columns_of(metrics) if logs_metrics else STEP_COLUMNS)
         self.listeners: list[Listener] = []
         """Called with each row of metrics.csv, on rank 0."""
         self.train_seconds = 0.0

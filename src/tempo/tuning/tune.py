@@ -98,7 +98,7 @@ def write_tuned(folder: Path, run: Run, evidence: Sequence[str]) -> Path:
     options = {group: record.choices[group] for group in (*GROUPS, "trainer") if group in record.choices}
     content: dict[str, Any] = {
         "defaults": [*({f"override /{group}": option} for group, option in options.items()), "_self_"],
-        **{key: record.config[key] for key in (*GROUPS, *SECTIONS, "objective")},
+        **{key: record.config[key] for key in (*GROUPS, *SECTIONS, "objective") if key in record.config},
     }
     head = ["# @package _global_", "# Found by src/tune.py; the evidence, stage by stage:"]
     head += [f"# {line}" for line in ([f"*** {SMOKE} ***"] if run.smoke else []) + list(evidence)]
