@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tempo.data.images import ImageData
+from tempo.data.run_data_module import ImageDataModule
 from tempo.errors import UserError
 from tempo.record.run_json import RunRecord
 from tempo.report.load_runs import Run
-from tempo.run.build_data import Data
 from tempo.tuning.verdict import (
     comparison_json,
     comparison_lines,
@@ -74,12 +74,15 @@ def images(count: int) -> ImageData:
 def test_as_many_images_as_validation_has_are_left_for_the_verdict(
     train: int, unused: int, size: int
 ) -> None:
-    assert train_size_for_verdict(Data(images(train), images(10), images(9), "", unused)) == size
+    assert (
+        train_size_for_verdict(ImageDataModule(images(train), images(10), images(9), "", unused=unused))
+        == size
+    )
 
 
 def test_too_few_images_for_a_verdict_are_one_line() -> None:
     with pytest.raises(UserError, match=r"leave only 5 for training; set data.val_size=0.1, or tune.compare"):
-        train_size_for_verdict(Data(images(15), images(10), images(9), ""))
+        train_size_for_verdict(ImageDataModule(images(15), images(10), images(9), ""))
 
 
 def test_the_comparison_in_tune_json() -> None:
