@@ -25,8 +25,9 @@ from tempo.trainer.console import console
 from tempo.trainer.process_settings import quiet
 
 _SUFFIXES = {"state_dict": ".pt", "torch_export": ".pt2", "onnx": ".onnx"}
-_TOLERANCE = 1e-6
-"""Largest difference between two logits, relative to the largest logit if that is above 1."""
+_TOLERANCES = {"state_dict": 1e-6, "torch_export": 1e-6, "onnx": 1e-5}
+"""Largest difference between two logits, relative to the largest logit if that is above 1; kernels of other
+programs add up in another order."""
 _CHECKED_IMAGES = 8
 
 
@@ -116,7 +117,7 @@ def _written(model: ImageClassifier, config: RunConfig, form: str, path: Path) -
     if found is None:
         return Export(path, None, "not checked: pip install onnxruntime, and export again")
     difference = float((found - expected).abs().max() / expected.abs().max().clamp(min=1))
-    if not difference <= _TOLERANCE:
+    if not difference <= _TOLERANCES[form]:
         path.unlink()
         raise UserError(
             f"format={form}: the file computes other outputs than the run, by {difference:.1e} of the "
@@ -128,13 +129,9 @@ def _written(model: ImageClassifier, config: RunConfig, form: str, path: Path) -
 @torch.no_grad()
 def _outputs_of_the_run(model: ImageClassifier, config: RunConfig, images: Tensor) -> Tensor:
     """Return the logits as the run's own test computes them, in float32."""
-    channels_last = config.trainer.channels_last
-    network = copy.deepcopy(model.network)
-    if channels_last:
-        network = network.to(memory_format=torch.channels_last)
-    preprocess = Preprocess(None, model.mean, model.std, channels_last=channels_last)
-    weights = next(network.parameters(), images)
-    return network(preprocess(images).to(weights.dtype)).float()
+    preprocess = Preprocess(None, model.mean, model.std, channels_last=config.trainer.channels_last)
+    weights = next(model.network.parameters(), images)
+    return model.network(preprocess(images).to(weights.dtype)).float()
 
 
 def _write_weights(network: nn.Module, path: Path) -> None:

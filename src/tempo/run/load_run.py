@@ -103,6 +103,8 @@ def load_module(folder: Path, record: RunRecord, config: RunConfig, checkpoint: 
     if is_module:
         return model.eval()
     assert shape is not None
+    if config.trainer.channels_last:  # the same kernels as in the run
+        model.to(memory_format=torch.channels_last)
     names, mean, std = _of_images(record, config)
     classifier = ImageClassifier(model, class_names=names, input_shape=shape, mean=mean, std=std)
     return classifier.requires_grad_(False).eval()
