@@ -16,6 +16,7 @@ from PIL import Image
 
 import tempo
 from tempo.errors import UserError
+from tempo.paths import ROOT
 from tempo.record.run_json import RunRecord
 from tempo.run.export import export
 from tempo.run.predict import predict, predict_from_hydra
@@ -137,6 +138,24 @@ def test_code_from_a_foreign_folder_is_refused(photographed: Trained, tmp_path: 
     for use in (tempo.load, lambda path: predict(path, "x.png"), lambda path: export(path, "state_dict")):
         with pytest.raises(UserError, match=r"_target_=os.system is not named in conf/model"):
             use(folder)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "bce", "mse"])
+def test_probabilities_are_those_of_the_loss(loss: str, photographed: Trained, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(photographed.folder, tmp_path / "run"))
+    record = RunRecord.read(folder)
+    record.config["loss"] = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "loss" / f"{loss}.yaml"))
+    record.write(folder)
+    classifier = tempo.load(folder)
+    images = torch.randint(256, (4, 3, HEIGHT, WIDTH), dtype=torch.uint8)
+    logits = classifier(images)
+    exponentials = logits.exp()
+    expected = {
+        "cross_entropy": exponentials / exponentials.sum(1, keepdim=True),
+        "bce": 1 / (1 + 1 / exponentials),
+        "mse": logits.minimum(torch.ones(())).maximum(torch.zeros(())),
+    }
+    torch.testing.assert_close(classifier.probabilities(images), expected[loss])
 
 
 def test_a_run_is_trained_from_python(tmp_path: Path) -> None:

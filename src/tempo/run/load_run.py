@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -18,6 +19,7 @@ from tempo.record.foreign_folder import check_foreign_config
 from tempo.record.run_json import RunRecord
 from tempo.run.build_data import build_data
 from tempo.run.build_network import build_model
+from tempo.task.losses import probabilities_under
 from tempo.trainer.checkpoint_file import load, named_checkpoint, network_weights
 
 
@@ -42,11 +44,13 @@ class ImageClassifier(nn.Module):
         input_shape: tuple[int, ...],
         mean: tuple[float, ...],
         std: tuple[float, ...],
+        of_logits: Callable[[Tensor], Tensor],
     ) -> None:
         super().__init__()
         self.network = network
         self.class_names, self.input_shape = class_names, input_shape
         self.mean, self.std = mean, std
+        self._of_logits = of_logits
         scale, shift = scale_and_shift(mean, std)
         self.register_buffer("scale", scale.view(1, -1, 1, 1), persistent=False)
         self.register_buffer("shift", shift.view(1, -1, 1, 1), persistent=False)
@@ -60,8 +64,8 @@ class ImageClassifier(nn.Module):
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
-        """Return the probability of each class, [B, classes]."""
-        return self(images).softmax(1)
+        """Return the probability of each class, [B, classes], as the loss of the run means it."""
+        return self._of_logits(self(images))
 
 
 def load_run(folder: str | Path, checkpoint: str = "tested") -> nn.Module:
@@ -106,7 +110,14 @@ def load_module(folder: Path, record: RunRecord, config: RunConfig, checkpoint: 
     if config.trainer.channels_last:  # the same kernels as in the run
         model.to(memory_format=torch.channels_last)
     names, mean, std = _of_images(record, config)
-    classifier = ImageClassifier(model, class_names=names, input_shape=shape, mean=mean, std=std)
+    classifier = ImageClassifier(
+        model,
+        class_names=names,
+        input_shape=shape,
+        mean=mean,
+        std=std,
+        of_logits=probabilities_under(config.loss.target),
+    )
     return classifier.requires_grad_(False).eval()
 
 

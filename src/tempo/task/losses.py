@@ -43,6 +43,11 @@ class ImageLoss(nn.Module):
         # Not part of a checkpoint: it follows from the configuration and the data.
         self.register_buffer("weights", _class_weights(num_classes, class_counts, weights), persistent=False)
 
+    @staticmethod
+    def probabilities(logits: Tensor) -> Tensor:
+        """Return what this loss trains the outputs `[B, C]` to say of each class, in [0, 1]."""
+        return logits.softmax(1)
+
     @abstractmethod
     def of_images(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the unweighted loss of each image, `[B]`, of logits `[B, C]` and int64 labels `[B]`."""
@@ -107,6 +112,11 @@ class OneVsAllCrossEntropy(ImageLoss):
     ) -> None:
         super().__init__(num_classes, class_counts, weights)
 
+    @staticmethod
+    def probabilities(logits: Tensor) -> Tensor:
+        """Return the probability of each class against all others; they need not add up to 1."""
+        return logits.sigmoid()
+
     def of_images(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean over the classes, for each image."""
         targets = _one_hot(logits, labels)
@@ -126,6 +136,11 @@ class SquaredError(ImageLoss):
         weights: Sequence[float] | Literal["balanced"] | None = None,
     ) -> None:
         super().__init__(num_classes, class_counts, weights)
+
+    @staticmethod
+    def probabilities(logits: Tensor) -> Tensor:
+        """Return the outputs themselves, cut to [0, 1]: the mean of a one-hot label is a probability."""
+        return logits.clamp(0, 1)
 
     def of_images(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean over the classes, for each image."""
@@ -168,6 +183,15 @@ class LossOfBatch(nn.Module):
 
 
 Loss = ImageLoss | LossOfBatch
+
+
+def probabilities_under(target: str) -> Callable[[Tensor], Tensor]:
+    """Return the function from logits to probabilities that suits a loss, by its `_target_`."""
+    module, _, name = target.rpartition(".")
+    kind = globals().get(name) if module == __name__ else None
+    if isinstance(kind, type) and issubclass(kind, ImageLoss):
+        return kind.probabilities
+    return ImageLoss.probabilities
 
 
 def as_loss(built: Any) -> Loss:
