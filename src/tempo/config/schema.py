@@ -8,7 +8,7 @@ The arguments of a `_target_`, whose types are read from source code, would need
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -96,6 +96,10 @@ class DataConfig:
     resume: Literal["exact", "epoch"] = "exact"
     folds: int | None = key(None, at_least=2, example=5)
     fold: int | None = key(None, at_least=0, example=0)
+    transform: Sequence[Mapping[str, Any]] | None = None
+    eval_transform: Sequence[Mapping[str, Any]] | None = None
+    mixup: float | None = key(None, above=0, example=0.2)
+    cutmix: float | None = key(None, above=0, example=1)
 
     @property
     def validates(self) -> bool:

@@ -9,6 +9,7 @@ from torch.utils.data import Subset
 
 from tempo.data.split import split_indices, stratified
 from tempo.data.split_and_batch_sizes import split_sizes
+from tempo.data.transforms import Transformed
 
 
 def cut(
@@ -37,6 +38,8 @@ def targets(dataset: Any) -> np.ndarray:
     """Return the labels that torchvision's datasets have as `targets`; one class if there are none."""
     if isinstance(dataset, Subset):
         return targets(dataset.dataset)[np.asarray(dataset.indices)]
+    if isinstance(dataset, Transformed):
+        return targets(dataset.dataset)
     found = getattr(dataset, "targets", None)
     try:
         labels = np.asarray(found, dtype=np.int64)

@@ -38,6 +38,8 @@ class KeyedDataset(Dataset[Any]):
         seed_global_generators(mixed_seed(self.seed, epoch, index))
         try:
             return self.dataset[index]
+        except UserError as error:
+            return FailedItem(*str(error).rsplit("; ", 1))
         except Exception as error:  # noqa: BLE001 - a user's code raises anything
             where = f"item {index} of the {self.split} set ({type(self.dataset).__name__})"
             return FailedItem(f"{where} cannot be read: {type(error).__name__}: {error}")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, IterableDataset, Subset
+from torch.utils.data import DataLoader, IterableDataset
 
-from tempo.data.augment import Augment, statistics_of
+from tempo.data.augment import Augment, Preprocess, statistics_of
 from tempo.data.batches import BatchPlan
 from tempo.data.dataset_split import at_most, cut, targets
 from tempo.data.datasets_module import DatasetsModule
@@ -28,43 +26,16 @@ from tempo.data.loader_order import (
     is_stateful_stream,
     listed,
     with_dataset,
+    with_datasets,
 )
+from tempo.data.loader_settings import LoaderSettings
 from tempo.data.own_order import OwnOrder
-from tempo.data.run_data_module import RunDataModule
+from tempo.data.run_data_module import ImageDataModule, MicroBatches, PreprocessedBatches, RunDataModule
 from tempo.data.step_chunks import ImageBatches, StepChunks
+from tempo.data.transforms import Transformed, as_tensor, source_of, untransformed
 from tempo.errors import UserError
 
 _MEASURED_ITEMS = 512
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoaderSettings:
-    """What the configuration says about a user's loaders.
-
-    Attributes:
-        seed: the run's seed, which decides the order and what items draw.
-        split_seed, val_size, train_size, folds, fold: as for images, used if the data have no validation
-            split of their own.
-        normalize: how a classifier normalizes uint8 images.
-        num_workers: processes that read items; None for the loader's own number.
-        resume: "exact" remakes the training loader in the run's own order; "epoch" uses it as it is, so a
-            resumed run starts the interrupted epoch again.
-        max_train_items, max_eval_items: bounds for debugging, or None.
-        steps_per_epoch: length of an epoch of a stream that has no length.
-    """
-
-    seed: int
-    split_seed: int = 0
-    val_size: int | float = 0
-    train_size: int | None = None
-    folds: int | None = None
-    fold: int | None = None
-    normalize: Literal["channel", "unit"] = "channel"
-    num_workers: int | None = None
-    resume: Literal["exact", "epoch"] = "exact"
-    max_train_items: int | None = None
-    max_eval_items: int | None = None
-    steps_per_epoch: int | None = None
 
 
 class LoaderDataModule(RunDataModule):
@@ -101,6 +72,8 @@ class LoaderDataModule(RunDataModule):
         self._train: Any = train
         self._train_batches: Any = None
         self._gives_images = False
+        self.images: ImageDataModule | None = None
+        """The images in memory that the items are, if they are."""
         self.own: OwnOrder | None = None
         if settings.resume == "epoch" or is_stateful_stream(train):
             self._take_as_it_is(train)
@@ -146,27 +119,26 @@ class LoaderDataModule(RunDataModule):
             self._val = [with_dataset(train, val, self.loader_batch_size or 1)]
         dataset = at_most(dataset, settings.max_train_items, settings.split_seed)
         self._val = self._limited(self._val)
-        self._train = with_dataset(train, dataset)
         sizes = [count_items(loader) for loader in self._val]
         self.sizes = {"train": len(dataset), "val": sum(sizes), "test": 0}
         self.sha256, self.identity = identity(self.source, dataset)
+        if settings.transform:
+            dataset = Transformed(dataset, settings.transform, "data.transform")
+        self._train = with_dataset(train, dataset)
+        self._val = self._transformed(self._val)
 
     def _limited(self, loaders: list[Any]) -> list[Any]:
         """Return loaders with at most `max_eval_items` items each."""
-        settings, most = self.settings, self.settings.max_eval_items
-        if most is None:
-            return loaders
-        return [
-            with_dataset(loader, at_most(loader.dataset, most, settings.split_seed))
-            if isinstance(loader, DataLoader)
-            else loader
-            for loader in loaders
-        ]
+        most, split_seed = self.settings.max_eval_items, self.settings.split_seed
+        return with_datasets(loaders, partial(at_most, items=most, split_seed=split_seed))
+
+    def _transformed(self, loaders: list[Any]) -> list[Any]:
+        chain = self.settings.eval_transform
+        change = partial(Transformed, transforms=chain, key="data.eval_transform")
+        return with_datasets(loaders, change) if chain else loaders
 
     def _find_classes(self) -> None:
-        dataset = getattr(self._train, "dataset", None)
-        while isinstance(dataset, Subset):
-            dataset = dataset.dataset
+        dataset = source_of(getattr(self._train, "dataset", None))
         if isinstance(dataset, ImageFiles):
             self.remarks, self.reading = dataset.remarks, dataset.reading
         names = getattr(self.source, "classes", None) or getattr(dataset, "classes", None)
@@ -176,14 +148,20 @@ class LoaderDataModule(RunDataModule):
         elif isinstance(count, int) and not isinstance(count, bool):
             self.classes = tuple(map(str, range(count)))
         if self.own is None and dataset is not None:
-            with contextlib.suppress(Exception):  # the run names an item that cannot be read when it needs it
+            try:
                 item = self._train.dataset[0]
-                first = item[0] if isinstance(item, (tuple, list)) else None
-                self.shape = tuple(first.shape) if isinstance(first, torch.Tensor) else None
+            except UserError:  # a transform that cannot be used for any item
+                raise
+            except Exception:  # noqa: BLE001 - the run names an item that cannot be read when it needs it
+                return
+            first = item[0] if isinstance(item, (tuple, list)) and item else None
+            self.shape = tuple(first.shape) if isinstance(first, torch.Tensor) else None
 
     @property
     def class_counts(self) -> dict[str, list[int]] | None:
         """Number of images of each class in each set; None unless all are labelled files."""
+        if self.images is not None:
+            return self.images.class_counts
         sets = self.source.datasets if isinstance(self.source, DatasetsModule) else {}
         if not sets or not all(isinstance(dataset, ImageFiles) for dataset in sets.values()):
             return None
@@ -199,17 +177,31 @@ class LoaderDataModule(RunDataModule):
     def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel, in [0, 1], that normalize uint8 images.
 
-        Those of up to 512 training items, evenly spaced: reading all might take hours.
+        Those of up to 512 training items before `data.transform`, evenly spaced: reading all might take
+        hours.
         """
+        if self.images is not None:
+            return self.images.mean_and_std
         count, channels = self.sizes["train"], self.shape[0] if self.shape else 0
         plain = (0.0,) * channels, (1.0,) * channels
         if self.settings.normalize == "unit" or self.own is not None:
             return plain
-        items = KeyedDataset(self._train.dataset, self.settings.seed, "training")
+        items = KeyedDataset(untransformed(self._train.dataset), self.settings.seed, "training")
         chosen = np.unique(np.linspace(0, count - 1, min(count, _MEASURED_ITEMS)).astype(int))
-        images = (item[0] for item in (items[EVALUATION, int(index)] for index in chosen) if len(item) == 2)
+        images = (
+            as_tensor(item[0])
+            for item in (items[EVALUATION, int(index)] for index in chosen)
+            if len(item) == 2
+        )
         measured = [image[None] for image in images if getattr(image, "dtype", None) == torch.uint8]
         return statistics_of(measured) if measured else plain
+
+    @property
+    def of_tempo(self) -> bool:
+        """Whether tempo reads the images: a module gets them normalized, as those in memory."""
+        return self.images is not None or isinstance(
+            source_of(getattr(self._train, "dataset", None)), ImageFiles
+        )
 
     @property
     def has_val(self) -> bool:
@@ -228,11 +220,12 @@ class LoaderDataModule(RunDataModule):
         last_step: int,
         *,
         augment: Augment | None = None,
+        preprocess: tuple[Preprocess, Preprocess] | None = None,
     ) -> None:
         """Set the plan of batches; `steps_done()` is the number of optimizer steps taken so far.
 
         With `augment`, training batches are chunks of one step and evaluated batches are pairs of images and
-        labels, as a classifier takes them.
+        labels, as a classifier takes them; with `preprocess` too, both are preprocessed micro-batches.
         """
         self._connect(plan, steps_done, last_step)
         self._gives_images = augment is not None
@@ -244,6 +237,9 @@ class LoaderDataModule(RunDataModule):
                 classes=len(self.classes),
                 next_step=steps_done,
             )
+        self._preprocess = preprocess
+        if preprocess is not None:
+            self._train_batches = MicroBatches(self._train_batches, plan.per_device, preprocess[0])
 
     def _connect(self, plan: BatchPlan, steps_done: Callable[[], int], last_step: int) -> None:
         self.plan = plan
@@ -292,12 +288,13 @@ class LoaderDataModule(RunDataModule):
         """Return a loader for each of the user's test loaders, which are asked for once."""
         if self._test is None:
             self.source.setup("test")
-            self._test = self._limited(listed(self.source.test_dataloader()))
+            self._test = self._transformed(self._limited(listed(self.source.test_dataloader())))
             self.sizes["test"] = sum(map(count_items, self._test))
         return [self._images(self._evaluation(loader, "test")) for loader in self._test]
 
     def _images(self, batches: Any) -> Any:
-        return ImageBatches(batches, len(self.classes)) if self._gives_images else batches
+        found = ImageBatches(batches, len(self.classes)) if self._gives_images else batches
+        return found if self._preprocess is None else PreprocessedBatches(found, self._preprocess[1])
 
     def _evaluation(self, loader: Any, split: str) -> Any:
         if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):

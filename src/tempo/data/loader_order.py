@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
@@ -77,6 +77,14 @@ def with_dataset(loader: DataLoader[Any], dataset: Any, batch_size: int | None =
         multiprocessing_context=loader.multiprocessing_context if workers else None,
         prefetch_factor=loader.prefetch_factor,
     )
+
+
+def with_datasets(loaders: list[Any], change: Callable[[Any], Any]) -> list[Any]:
+    """Return loaders of changed datasets; a stream stays as it is."""
+    return [
+        with_dataset(loader, change(loader.dataset)) if isinstance(loader, DataLoader) else loader
+        for loader in loaders
+    ]
 
 
 def batches_of(loader: DataLoader[Any]) -> Sequence[Sequence[int]]:

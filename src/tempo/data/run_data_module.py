@@ -12,6 +12,7 @@ from tempo.data.augment import Preprocess, normalization
 from tempo.data.batches import BatchPlan, Chunk, EvalBatches, TrainBatches
 from tempo.data.class_counts import counts_of_sets
 from tempo.data.images import ImageData
+from tempo.data.step_chunks import ImageBatches, StepChunks
 
 Order = Literal["exact", "own"]
 """Whether a batch is a function of (seed, epoch, position), or whatever the user's own loader gives."""
@@ -155,7 +156,7 @@ class ImageDataModule(RunDataModule):
 class MicroBatches:
     """The micro-batches of an epoch, preprocessed, for a module that takes one at a time."""
 
-    def __init__(self, chunks: TrainBatches, per_device: int, preprocess: Preprocess) -> None:
+    def __init__(self, chunks: TrainBatches | StepChunks, per_device: int, preprocess: Preprocess) -> None:
         self.chunks, self.per_device, self.preprocess = chunks, per_device, preprocess
 
     def __len__(self) -> int:
@@ -172,7 +173,7 @@ class MicroBatches:
 class PreprocessedBatches:
     """The batches of an evaluation, preprocessed."""
 
-    def __init__(self, batches: EvalBatches, preprocess: Preprocess) -> None:
+    def __init__(self, batches: EvalBatches | ImageBatches, preprocess: Preprocess) -> None:
         self.batches, self.preprocess = batches, preprocess
 
     def __len__(self) -> int:

@@ -22,7 +22,9 @@ _INTERPOLATION = "${"
 """Start of an OmegaConf interpolation, which can read the environment (`oc.env`) and create nodes."""
 _LOGGER_WORDS = {"_target_", "project", "name", "experiment_name", "run_name", "offline", "group", "tags"}
 """Keys of a logger that do not decide where it writes or sends data."""
-_NESTED_TORCH = re.compile(r"torch\.(nn|optim|optim\.lr_scheduler)\.[A-Z]\w*")
+_NESTED_TORCH = re.compile(
+    r"(torch\.(nn|optim|optim\.lr_scheduler)|torchvision\.transforms(\.v2)?)\.[A-Z]\w*"
+)
 """Classes that only compute, as arguments of a class that conf/ names."""
 _OPTION = re.compile(r"[\w-]+(/[\w-]+)*")
 

@@ -19,10 +19,13 @@ from tempo.data.class_counts import check_learnable, counts_of_sets, missing_cla
 from tempo.data.datasets_module import DatasetsModule, datasets_of
 from tempo.data.image_files import ImageFiles
 from tempo.data.images import ImageData
-from tempo.data.loader_data_module import LoaderDataModule, LoaderSettings
+from tempo.data.loader_data_module import LoaderDataModule
+from tempo.data.loader_settings import LoaderSettings
 from tempo.data.run_data_module import ImageDataModule, RunDataModule
 from tempo.data.split import split, stratified, unused_indices
+from tempo.data.transforms import ImageItems
 from tempo.errors import UserError
+from tempo.run.build_transforms import build_transforms
 from tempo.task.progress import Progress
 
 # A chunk of steps is one call of Lightning's loop and one tensor of preprocessed images. It is long enough to
@@ -38,9 +41,11 @@ def build_data(config: RunConfig) -> RunDataModule:
     built = _read(config)
     if isinstance(built, pl.LightningDataModule):
         return _loaders(config, built)
+    transforms = config.data.transform or config.data.eval_transform
     parts = tuple(built) if isinstance(built, (tuple, list)) else ()
     if parts and all(isinstance(part, ImageData) for part in parts):
-        return _images(config, parts)[0]
+        images = _images(config, parts)[0]
+        return _items_of(config, images) if transforms else images
     datasets = datasets_of(built)
     if datasets is None:
         raise UserError(
@@ -70,8 +75,12 @@ def build_data_and_unused(config: RunConfig, most: int) -> tuple[ImageDataModule
         UserError: the data are not images in memory.
     """
     built = _read(config)
-    if not isinstance(built, tuple) or not isinstance(built[0], ImageData):
-        raise UserError(f"data={config.data.source.name} has no images in memory; set tune.compare_seeds=0")
+    in_memory = isinstance(built, tuple) and isinstance(built[0], ImageData)
+    if not in_memory or config.data.transform or config.data.eval_transform:
+        raise UserError(
+            f"data={config.data.source.name} has no images in memory that are used as they are; set "
+            "tune.compare_seeds=0"
+        )
     data, unused = _images(config, built, most)
     assert unused is not None
     return data, unused
@@ -157,8 +166,26 @@ def _unused(train: ImageData, node: DataConfig, most: int) -> ImageData:
     return train.take(indices[chosen])
 
 
+def _items_of(config: RunConfig, images: ImageDataModule) -> LoaderDataModule:
+    """Return images in memory as items of a loader, which changes them one by one."""
+    sets = {"train": images.train, "val": images.val, "test": images.test}
+    items = {name: ImageItems(part) for name, part in sets.items() if part is not None}
+    source = DatasetsModule(items, config.data.eval_batch_size, config.data.num_workers)
+    cut = replace(config.data, val_size=0, train_size=None, folds=None, fold=None)
+    data = _loaders(replace(config, data=cut), source)
+    data.images, data.name, data.note, data.unused = images, images.name, images.note, images.unused
+    data.sha256, data.identity = images.sha256, images.identity
+    data.remarks, data.reading = images.remarks, images.reading
+    return data
+
+
 def _loaders(config: RunConfig, source: pl.LightningDataModule) -> LoaderDataModule:
     node, trainer = config.data, config.trainer
+    if node.resume == "epoch" and (node.transform or node.eval_transform):
+        raise UserError(
+            "data.transform changes single items, but data.resume=epoch uses the loader as it is; set "
+            "data.transform=null data.eval_transform=null, or data.resume=exact"
+        )
     limit, eval_limit = trainer.limit_train_steps, trainer.limit_eval_batches
     settings = LoaderSettings(
         seed=config.seed,
@@ -167,6 +194,8 @@ def _loaders(config: RunConfig, source: pl.LightningDataModule) -> LoaderDataMod
         train_size=node.train_size,
         folds=node.folds,
         fold=node.fold,
+        transform=build_transforms("data.transform", node.transform),
+        eval_transform=build_transforms("data.eval_transform", node.eval_transform),
         normalize=node.normalize,
         num_workers=node.num_workers,
         resume=node.resume,

@@ -19,6 +19,7 @@ from tempo.data.augment import Augment, Preprocess
 from tempo.data.batches import BatchPlan
 from tempo.data.loader_data_module import LoaderDataModule
 from tempo.data.run_data_module import ImageDataModule, RunDataModule
+from tempo.data.transforms import MixImages
 from tempo.distributed.process_group import position
 from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
@@ -93,17 +94,26 @@ def connect_data(config: RunConfig, data: RunDataModule, task: Task, *, one_step
     plan, size = progress.plan, config.data.eval_batch_size
     augment = Augment(**asdict(config.data.augment))
     if isinstance(data, LoaderDataModule):
-        taken = augment if isinstance(module, Classifier) else None
-        data.connect(plan, lambda: progress.steps_done, progress.total_steps, augment=taken)
+        own = not isinstance(module, Classifier)
+        data.connect(
+            plan,
+            lambda: progress.steps_done,
+            progress.total_steps,
+            augment=augment if not own or data.of_tempo else None,
+            preprocess=_pair(config, data, augment) if own and data.of_tempo else None,
+        )
         return
     assert isinstance(data, ImageDataModule)
     if isinstance(module, Classifier):
         batches = build_train_batches(config, data, progress, module.parameter_count, one_step=one_step)
         data.connect(module.loader(batches), plan, size)
         return
+    data.connect(build_train_batches(config, data, progress), plan, size, _pair(config, data, augment))
+
+
+def _pair(config: RunConfig, data: RunDataModule, augment: Augment) -> tuple[Preprocess, Preprocess]:
     preprocess = _preprocess(config, data)
-    pair = preprocess(augment), preprocess(None)
-    data.connect(build_train_batches(config, data, progress), plan, size, pair)
+    return preprocess(augment), preprocess(None)
 
 
 def build_classifier(
@@ -111,6 +121,7 @@ def build_classifier(
 ) -> Classifier:
     """Build a classifier of images: network, optimizer, schedule and preprocessing."""
     trainer = config.trainer
+    mixup, cutmix = config.data.mixup, config.data.cutmix
     if config.ema.decay is not None and trainer.precision == "bf16-true":
         raise UserError(
             "ema.decay with trainer.precision=bf16-true: bf16 is too coarse for the steps of an average; "
@@ -148,6 +159,7 @@ def build_classifier(
         ema_warmup=config.ema.warmup,
         optimizer_averages=traits_of(config.optimizer.target).averages_weights,
         cuda_graph=trainer.cuda_graph,
+        mix=MixImages(mixup, cutmix, len(data.classes)) if mixup or cutmix else None,
     )
 
 

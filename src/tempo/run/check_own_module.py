@@ -93,6 +93,8 @@ def _unsupported(config: RunConfig, name: str) -> Rules:
     yield trainer.shard, f"trainer=fsdp2 {ours}; set trainer=ddp"
     yield trainer.cuda_graph is True, f"trainer.cuda_graph=true {ours}; set trainer.cuda_graph=auto"
     yield config.ema.decay is not None, f"ema.decay={config.ema.decay} {ours}; set ema.decay=null"
+    for key, alpha in (("mixup", config.data.mixup), ("cutmix", config.data.cutmix)):
+        yield alpha is not None, f"data.{key}={alpha} {ours}; set data.{key}=null"
     yield trainer.compile, f"trainer.compile=true {ours}; compile {name} in its own __init__"
     yield (
         trainer.test_every_n_epochs is not None,

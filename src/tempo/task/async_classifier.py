@@ -169,7 +169,7 @@ class AsyncClassifier(Classifier):
         assert isinstance(optimizer, LightningOptimizer)
         backward, _ = steps_of(self, optimizer)
         chunk: Chunk = self.trainer.strategy.batch_to_device(self.batches.chunk(batch, 1))
-        losses, outputs = self._evaluate(batch, self._micro_batches(chunk), backward)
+        losses, outputs = self._evaluate(batch, self._micro_batches(chunk, batch), backward)
         self.on_before_optimizer_step(optimizer.optimizer)
         gradients = [
             torch.zeros_like(parameter) if parameter.grad is None else parameter.grad

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tempo.data.augment import Preprocess
 from tempo.data.batches import Chunk, TrainBatches
 from tempo.data.random_seeds import mixed_seed
+from tempo.data.transforms import MixImages
 from tempo.distributed.collectives import mean_over_ranks
 from tempo.errors import UserError
 from tempo.optimizer.capabilities import traits_of_class
@@ -33,6 +34,8 @@ from tempo.task.stepping import Backward, goes_straight_to_torch, steps_of, stop
 log = logging.getLogger(__name__)
 
 _NOTHING = nullcontext()
+_MIXING = 1
+"""Stream of random numbers of mixed images: other seeds of a run have three numbers."""
 
 
 class Classifier(pl.LightningModule):
@@ -60,6 +63,7 @@ class Classifier(pl.LightningModule):
         ema_warmup: bool = True,
         optimizer_averages: bool = False,
         cuda_graph: Literal["auto"] | bool = False,
+        mix: MixImages | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -77,6 +81,7 @@ class Classifier(pl.LightningModule):
         self.loss = loss
         self.gradient_clip = gradient_clip
         self.cuda_graph = cuda_graph
+        self.mix = mix
         self._graph: StepGraph | None = None
         self._logged_reason = False
         self.sums = EvaluationSums(num_classes, metrics)
@@ -145,7 +150,7 @@ class Classifier(pl.LightningModule):
         assert isinstance(optimizer, LightningOptimizer)
         backward, take_step = steps_of(self, optimizer)
         first_step, parts = self.trainer.global_step, self.plan.accumulate
-        micro_batches = iter(self._micro_batches(chunk))
+        micro_batches = iter(self._micro_batches(chunk, first_step))
         losses: list[Tensor] = []
         outputs: list[Tensor] = []
         evaluations = self.progress.evaluations
@@ -182,10 +187,18 @@ class Classifier(pl.LightningModule):
             hits.view(chunk.steps, -1).float().mean(1),
         )
 
-    def _micro_batches(self, chunk: Chunk) -> MicroBatches:
+    def _micro_batches(self, chunk: Chunk, first_step: int) -> MicroBatches:
         size = self.plan.per_device
         images = self.train_preprocess(chunk.images, chunk.draws).to(self.dtype)
-        return list(zip(images.split(size), chunk.labels.split(size), strict=True))
+        pairs = list(zip(images.split(size), chunk.labels.split(size), strict=True))
+        return pairs if self.mix is None else self._mixed(pairs, first_step * self.plan.accumulate)
+
+    def _mixed(self, pairs: MicroBatches, first: int) -> MicroBatches:
+        """Mix each micro-batch; what is drawn depends on its number in the run."""
+        assert self.mix is not None
+        seeds = (mixed_seed(self.plan.seed, self.plan.rank, _MIXING, first + n) for n in range(len(pairs)))
+        mixed = [self.mix(*pair, seed) for pair, seed in zip(pairs, seeds, strict=True)]
+        return [(images, shares.to(self.dtype)) for images, shares in mixed]
 
     def _evaluate(
         self, step: int, batch: MicroBatches, backward: Backward, differentiate: bool = True
