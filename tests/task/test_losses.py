@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -45,6 +47,15 @@ def test_losses_are_those_of_torch(batch: tuple[torch.Tensor, torch.Tensor]) -> 
     for loss, value in expected.items():
         torch.testing.assert_close(loss(logits, labels), value)
         torch.testing.assert_close(loss.per_image(logits, labels).mean(), value)
+
+
+@pytest.mark.parametrize("kind", [CrossEntropy, OneVsAllCrossEntropy, SquaredError])
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 3.0, 4.0]])
+def test_the_shares_of_one_class_cost_what_its_label_costs(kind: Any, weights: Any) -> None:
+    logits, labels = torch.randn(6, 4), torch.arange(6) % 4
+    loss = kind(num_classes=4, weights=weights)
+    shares = F.one_hot(labels).float()
+    assert loss(logits, shares) == pytest.approx(loss(logits, labels))
 
 
 def test_weights_do_not_depend_on_micro_batches(train: Train) -> None:

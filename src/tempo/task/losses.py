@@ -55,7 +55,11 @@ class ImageLoss(nn.Module):
     def per_image(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the weighted loss of each image, `[B]`."""
         losses = self.of_images(logits, labels)
-        return losses if self.weights is None else losses * self.weights[labels]
+        if self.weights is None:
+            return losses
+        # Mixed images have shares of the classes, float `[B, C]`, in place of a label.
+        shared = labels.is_floating_point()
+        return losses * (labels.to(self.weights.dtype) @ self.weights if shared else self.weights[labels])
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean over the images."""
@@ -236,4 +240,5 @@ def _class_weights(num_classes: int, class_counts: Sequence[int] | None, weights
 
 
 def _one_hot(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.one_hot(labels, logits.shape[1]).to(logits.dtype)
+    shares = labels if labels.is_floating_point() else F.one_hot(labels, logits.shape[1])
+    return shares.to(logits.dtype)
