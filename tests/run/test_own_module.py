@@ -155,7 +155,7 @@ def test_a_network_learns_a_user_s_images_to_the_bits_of_the_same_images_in_memo
             assert found.record.weights_sha256 == wanted.weights_sha256
             assert found.record.metrics == wanted.metrics
             assert found.record.data["class_names"][3] == "digit 3"
-        if not changes:  # stopped within an epoch, and gone on with in two workers
+        if not changes:  # stopped within an epoch, and resumed
             stopped = train_own(
                 model, {"_target_": "tests.own_modules.Digits"}, *NETWORK, folder="stop", stop_after=7
             )

@@ -1,4 +1,4 @@
-"""Sources of images, their split into training and validation, batches and augmentation.
+"""Sources of images, a user's datasets and loaders, their split, batches and augmentation.
 
-Nothing here knows networks, optimizers or Lightning.
+Nothing here knows networks or optimizers. Of Lightning, it knows the data module.
 """

@@ -1,4 +1,4 @@
-"""One run, from a checked configuration to its record: train, evaluate, reproduce, and start processes.
+"""One run, from a checked configuration to its record: train, evaluate, reproduce, predict, export.
 
 This package knows nothing of sweeps.
 """

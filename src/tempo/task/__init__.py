@@ -1,5 +1,5 @@
-"""The classifier that is trained, and how it takes an optimizer step.
+"""What is trained, how it takes an optimizer step, and how far a fit is.
 
-This package has the classifier, chunks of steps, closures, the CUDA graph and averaged weights. It writes no
-files.
+This package has the classifier and its losses, chunks of steps, closures, the CUDA graph and averaged weights,
+the steps of a user's LightningModule, and the progress that callbacks read. It writes no files.
 """
