@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from tempo.config.schema import OWN
+from tempo.config.unified_lightning import use_one_lightning
 from tempo.errors import UserError, nearest
 from tempo.paths import ROOT, option_files, use_project
 from tempo.record.foreign_folder import check_plain
@@ -83,7 +84,7 @@ def check_installed(target: Any) -> None:
 
 def instantiated(group: str, node: Mapping[str, Any], **arguments: Any) -> Any:
     """Build the object of a node; errors from its constructor become one line."""
-    use_project()
+    _prepare_imports()
     check_plain(group, node)  # Hydra would resolve an interpolation and could then call anything
     try:
         built = instantiate(dict(node), **arguments, _convert_="all")
@@ -141,9 +142,14 @@ def required_by(target: str) -> frozenset[str]:
     return frozenset() if found is None else found[1]
 
 
+def _prepare_imports() -> None:
+    use_project()
+    use_one_lightning()
+
+
 def _find(target: str) -> Any:
     """Import what a dotted name stands for."""
-    use_project()
+    _prepare_imports()
     first, *others = target.split(".")
     found, path = importlib.import_module(first), first
     for name in others:

@@ -30,6 +30,7 @@ from tempo.data.loader_order import (
 )
 from tempo.data.loader_settings import LoaderSettings
 from tempo.data.own_order import OwnOrder
+from tempo.data.random_seeds import global_generators_seeded
 from tempo.data.run_data_module import ImageDataModule, MicroBatches, PreprocessedBatches, RunDataModule
 from tempo.data.step_chunks import ImageBatches, StepChunks
 from tempo.data.transforms import Transformed, as_tensor, source_of, untransformed
@@ -60,7 +61,8 @@ class LoaderDataModule(RunDataModule):
                 "data=<option of conf/data>"
             )
         source.prepare_data()
-        source.setup("fit")
+        with global_generators_seeded(settings.split_seed):
+            source.setup("fit")
         train = source.train_dataloader()
         self.loader_batch_size: int | None = getattr(train, "batch_size", None)
         """Batch size of the user's own training loader."""
@@ -287,7 +289,8 @@ class LoaderDataModule(RunDataModule):
     def test_dataloader(self) -> list[Any]:
         """Return a loader for each of the user's test loaders, which are asked for once."""
         if self._test is None:
-            self.source.setup("test")
+            with global_generators_seeded(self.settings.split_seed):
+                self.source.setup("test")
             self._test = self._transformed(self._limited(listed(self.source.test_dataloader())))
             self.sizes["test"] = sum(map(count_items, self._test))
         return [self._images(self._evaluation(loader, "test")) for loader in self._test]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -30,3 +32,20 @@ def seed_global_generators(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002 - users' code draws from the global state
     random.seed(seed)
+
+
+@contextlib.contextmanager
+def global_generators_seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators during the block, and restore their states after it.
+
+    Users' data sets draw from them when they are split, by `random_split` for example, and must draw the same
+    for each seed of a run, after a resume and when a run is evaluated.
+    """
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    seed_global_generators(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        random.setstate(states[2])

@@ -21,6 +21,7 @@ from tempo.data.image_files import ImageFiles
 from tempo.data.images import ImageData
 from tempo.data.loader_data_module import LoaderDataModule
 from tempo.data.loader_settings import LoaderSettings
+from tempo.data.random_seeds import global_generators_seeded
 from tempo.data.run_data_module import ImageDataModule, RunDataModule
 from tempo.data.split import split, stratified, unused_indices
 from tempo.data.transforms import ImageItems
@@ -64,7 +65,10 @@ def build_data(config: RunConfig) -> RunDataModule:
 def _read(config: RunConfig) -> Any:
     source = config.data.source
     smaller = "set e.g. data.image_size=32, or " if "image_size" in source.arguments else ""
-    with enough_memory("the images", f"{smaller}use fewer images"):
+    with (
+        enough_memory("the images", f"{smaller}use fewer images"),
+        global_generators_seeded(config.data.split_seed),
+    ):
         return instantiated("data", source.node)
 
 

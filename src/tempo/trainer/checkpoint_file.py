@@ -7,11 +7,14 @@ import hashlib
 import os
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import torch
+from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.plugins.io import CheckpointIO
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from tempo.config.check import select
 from tempo.distributed.fsdp2 import whole
@@ -30,15 +33,36 @@ _AVERAGED, _TRAINED = "averaged.module.", "network."
 """Prefixes of a network's weights in a checkpoint."""
 
 
+_HYPER_PARAMETERS = {
+    LightningModule.CHECKPOINT_HYPER_PARAMS_KEY,
+    LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY,
+}
+"""What `save_hyperparameters` of a module and of a data module adds to a checkpoint."""
+
+
 class CheckpointFiles(CheckpointIO):
     """Lightning's reader and writer of checkpoints; it writes in place, without copies in memory."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a sealed file and flush it to the disk; OSError names the folder if the disk is full."""
+        """Write a sealed file and flush it to the disk; OSError names the folder if the disk is full.
+
+        Raises:
+            UserError: the state has an object that could run code when it is read.
+        """
         path = Path(path)
+        for key in _HYPER_PARAMETERS & checkpoint.keys():
+            named = checkpoint[key].items()
+            checkpoint[key] = {name: value for name, value in named if _is_plain(value)}
         try:
             with path.open("w+b") as file:
                 torch.save({**checkpoint, _SEALED: True}, file)
+                file.flush()
+                if foreign := get_unsafe_globals_in_checkpoint(path):
+                    raise UserError(
+                        f"a checkpoint holds tensors and plain values only, but the state to save has a "
+                        f"{foreign[0]}; convert it where the module, its optimizer, its scheduler or its "
+                        "data module saves it"
+                    )
                 _seal(file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -59,6 +83,14 @@ class CheckpointFiles(CheckpointIO):
     def remove_checkpoint(self, path: Any) -> None:
         """Remove the file if it exists."""
         Path(path).unlink(missing_ok=True)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return type(value) is dict and all(_is_plain(part) for pair in value.items() for part in pair)
+    if isinstance(value, (list, tuple)):
+        return type(value) in (list, tuple) and all(map(_is_plain, value))
+    return value is None or type(value) in (bool, int, float, str, torch.Tensor)
 
 
 def load(path: Path) -> dict[str, Any]:
