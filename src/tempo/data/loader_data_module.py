@@ -63,24 +63,23 @@ class LoaderDataModule(RunDataModule):
         source.prepare_data()
         with global_generators_seeded(settings.split_seed):
             source.setup("fit")
-        train = source.train_dataloader()
-        self.loader_batch_size: int | None = getattr(train, "batch_size", None)
+        self._train: Any = source.train_dataloader()
+        self.loader_batch_size: int | None = getattr(self._train, "batch_size", None)
         """Batch size of the user's own training loader."""
         self._val = [] if not _overrides(source, "val_dataloader") else listed(source.val_dataloader())
         self._test: list[Any] | None = None
         self._has_test = _overrides(source, "test_dataloader")
         if isinstance(source, DatasetsModule):
             self._has_test = "test" in source.datasets
-        self._train: Any = train
         self._train_batches: Any = None
         self._gives_images = False
         self.images: ImageDataModule | None = None
         """The images in memory that the items are, if they are."""
         self.own: OwnOrder | None = None
-        if settings.resume == "epoch" or is_stateful_stream(train):
-            self._take_as_it_is(train)
+        if settings.resume == "epoch" or is_stateful_stream(self._train):
+            self._take_as_it_is(self._train)
         else:
-            self._take_items(train)
+            self._take_items(self._train)
         self._find_classes()
 
     def _take_as_it_is(self, train: Any) -> None:
