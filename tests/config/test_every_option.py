@@ -83,13 +83,16 @@ def overrides_of(group: str, option: str, folder: Path, request: pytest.FixtureR
 def _data(option: str, folder: Path, request: pytest.FixtureRequest) -> list[str]:
     if option == "synthetic":
         return SYNTHETIC[1:]
-    if "_target_: tempo.data.folder.folder" in (CONF / "data" / f"{option}.yaml").read_text(encoding="utf-8"):
+    text = (CONF / "data" / f"{option}.yaml").read_text(encoding="utf-8")
+    if "_target_: tempo.data.folder.folder" in text or option == "table":
         generator = np.random.default_rng(0)
         for name in ("cat", "dog"):
             (folder / name).mkdir(parents=True)
             for number in range(8):
                 pixels = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / name / f"{number}.png")
+        rows = [f"{name}/{number}.png,{name}" for name in ("cat", "dog") for number in range(8)]
+        (folder / "train.csv").write_text("\n".join(["id,label", *rows]), encoding="utf-8")
         small = ["data.total_batch_size=2", "data.test_size=4", "data.val_size=2"]
         return [f"data.root={folder}", f"data.cache={folder}-cache", *small]
     if option == "digits":
@@ -126,7 +129,7 @@ def test_composes_builds_and_takes_a_step(
     assert isinstance(module, Classifier)
     before = {name: value.clone() for name, value in module.network.named_parameters()}
 
-    trainer = build_trainer(config, tmp_path, plan, [], build_loggers(config, tmp_path, 0), module)
+    trainer = build_trainer(config, tmp_path, plan, [], build_loggers(config, tmp_path, 0, rank=0), module)
     assert isinstance(trainer, pl.Trainer)
     trainer.fit(module, data.train_dataloader())
 

@@ -22,6 +22,7 @@ READ_OTHER_FILES = {
     "data/free_space.py",  # /proc and the container's limits
     "data/image_cache.py",
     "data/mapped_images.py",  # the cache's own table
+    "data/table.py",
     "distributed/child_process.py",  # the log of a process that has just ended
     "optimizer/capabilities.py",  # the sources of a class
     "record/environment.py",  # the lock file, conf/ and /proc
