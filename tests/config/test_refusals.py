@@ -126,7 +126,7 @@ REFUSED: list[tuple[str, ...]] = [
     ("trainer.profiler=yes", "trainer.profiler=", "simple"),
     ("checkpoint.select=worst", "checkpoint.select='worst'", "best"),
     ("divergence.factor=nan", "divergence.factor=nan", "divergence.factor="),
-    ("objective=val/f1", "objective=val/f1", "val/accuracy"),
+    ("objective=val/f1", "objective=val/f1 is not computed", "metrics=[f1]"),
     ("objective=accuracy", "objective='accuracy'", "<split>/<metric>"),
     ("seed=4294967296", "seed=4294967296", "seed="),
     ("+model.width=3", "model.width", "Known: depth"),
