@@ -20,6 +20,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from tempo.config.check import check
+from tempo.config.json_schema import is_own
 from tempo.config.resolve_interpolations import composed
 from tempo.config.schema import RunConfig
 from tempo.errors import UserError
@@ -44,8 +45,8 @@ def trains(experiment: Path) -> bool:
 
 
 def options(group: str) -> list[str]:
-    """The options of conf/<group> for tempo's own networks, which cannot have `own`."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "own")
+    """Tempo's options of conf/<group> for its own networks, which cannot have `own`."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "own" and is_own(path))
 
 
 def compose_job(overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:

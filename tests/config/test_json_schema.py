@@ -11,17 +11,16 @@ import jsonschema
 import pytest
 from omegaconf import OmegaConf
 
-from tempo.config.json_schema import FOLDER, as_text, schemas
+from tempo.config.json_schema import FOLDER, WITHOUT_SCHEMA, as_text, is_own, schemas
 from tempo.paths import CONF
 
 MODELINE = re.compile(r"^# yaml-language-server: \$schema=(\S+)$", re.MULTILINE)
-WITHOUT_SCHEMA = {"evaluate", "export", "measuring", "predict", "reproduce"}
+OTHER_FILES = {"evaluate", "export", "measuring", "predict", "reproduce"}
 """Root files with a few keys of their own."""
 FILES = [
     path
     for path in sorted(CONF.rglob("*.yaml"))
-    if path.relative_to(CONF).parts[0] not in ("hydra", "logger", "callbacks")
-    and path.stem not in WITHOUT_SCHEMA
+    if path.relative_to(CONF).parts[0] not in WITHOUT_SCHEMA and path.stem not in OTHER_FILES and is_own(path)
 ]
 
 
@@ -65,6 +64,32 @@ def test_every_file_names_its_schema_and_agrees_with_it(path: Path) -> None:
 def test_a_wrong_key_or_value_is_marked(schema: str, values: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.Draft202012Validator(schemas()[schema]).validate(values)
+
+
+MODEL_FILE = "# yaml-language-server: $schema=../../docs/schema/model.json\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "is_ours"),
+    [
+        ("model/a.yaml", f"{MODEL_FILE}_target_: tempo.model.mlp.MLP\n", True),
+        ("model/a.yaml", f"{MODEL_FILE}_target_: mine.Model\n", False),
+        ("model/a.yaml", "_target_: tempo.model.mlp.MLP\n", False),
+        ("optimizer/a.yaml", f"{MODEL_FILE}_target_: lion_pytorch.Lion\n", True),
+        ("trainer/a.yaml", f"{MODEL_FILE}devices: 2\n", True),
+        ("trainer/a.yaml", "devices: 2\n", False),
+        ("callbacks/a.yaml", "# What it does.\na:\n  _target_: mine.Callback\n", False),
+        ("callbacks/a.yaml", "# What it does.\na:\n  _target_: pytorch_lightning.callbacks.Timer\n", True),
+    ],
+)
+def test_a_file_that_a_user_adds_is_not_held_to_the_rules_of_ours(
+    name: str, text: str, is_ours: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempo.config.json_schema.CONF", tmp_path)
+    path = tmp_path / name
+    path.parent.mkdir()
+    path.write_text(text, encoding="utf-8")
+    assert is_own(path) == is_ours
 
 
 def test_keys_have_the_comments_of_train_yaml() -> None:

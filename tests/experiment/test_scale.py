@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from report import main
 from tempo.config.check import check
+from tempo.config.json_schema import is_own
 from tempo.sweep.grid import parse_grid
 from tests.conftest import Train
 from tests.jobs import CONF, compose_job, trains
@@ -19,7 +20,7 @@ from tests.report.example_runs import write_run
 EXPERIMENTS = sorted(
     path.relative_to(CONF / "experiment").with_suffix("").as_posix()
     for path in (CONF / "experiment").rglob("*.yaml")
-    if trains(path)
+    if is_own(path) and trains(path)
 )
 SMOKE = "SMOKE: not comparable"
 

@@ -14,9 +14,10 @@ from torch import nn
 from tempo.optimizer.build import build_optimizer
 from tempo.optimizer.capabilities import traits_of_class
 from tempo.paths import ROOT
+from tests.jobs import options
 from tests.optimizer import reference
 
-OPTIONS = sorted({path.stem for path in (ROOT / "conf" / "optimizer").glob("*.yaml")} - {"own"})
+OPTIONS = options("optimizer")
 
 # option: (equation, its weight decay is decoupled from the gradient). One line gives an optimizer every test.
 EQUATIONS: dict[str, tuple[Callable[..., np.ndarray], bool]] = {

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tempo.config.hydra_targets import signature_of
+from tempo.config.hydra_targets import EXTRAS, signature_of
 from tempo.config.schema import (
     COMMON_MODEL_KEYS,
     GROUPS,
@@ -38,6 +38,10 @@ _TYPES: dict[str, Schema] = {
     "str": {"type": "string"},
     "None": {"type": "null"},
 }
+_SCHEMA = "# yaml-language-server: $schema="
+WITHOUT_SCHEMA = ("hydra", "logger", "callbacks")
+"""Groups whose files have no schema."""
+_PACKAGES = {"tempo", "torch", "pytorch_lightning", "own"}
 _PASSED = {"self", "params", "input_shape", "num_classes", "class_counts", "network", "network_sha256"}
 """Arguments that a run passes itself."""
 
@@ -60,6 +64,19 @@ def schemas() -> dict[str, Schema]:
     others = {name: {"type": "object"} for name in ("hydra", "tune", "scaling")}
     run = _object({**root, **others, "defaults": {"type": "array"}})
     return {"run": run, "trainer": nodes["trainer"], **groups}
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file of conf/ is tempo's own, and not one that a user has added to this checkout.
+
+    It names its schema (in a group without schemas, it says what it is), and names only code of tempo, torch,
+    Lightning or an extra.
+    """
+    text = path.read_text(encoding="utf-8")
+    targets = re.findall(r"^ *_target_: (\S+)", text, re.MULTILINE)
+    if not all(target in EXTRAS or target.partition(".")[0] in _PACKAGES for target in targets):
+        return False
+    return text.startswith("# ") if path.relative_to(CONF).parts[0] in WITHOUT_SCHEMA else _SCHEMA in text
 
 
 def write_schemas() -> None:
@@ -92,7 +109,7 @@ def _section(section: type[Any], where: str, comments: dict[str, str]) -> Schema
 def _group(name: str, common: dict[str, Schema]) -> Schema:
     """Return the schema of an option of a group: the keys follow from its `_target_`."""
     cases = []
-    targets = [_target(path) for path in sorted((CONF / name).glob("*.yaml"))]
+    targets = [_target(path) for path in sorted((CONF / name).glob("*.yaml")) if is_own(path)]
     for target in dict.fromkeys(targets):
         arguments = signature_of(target)
         if arguments is None:  # from another package: its keys are checked when it is built
@@ -106,7 +123,7 @@ def _group(name: str, common: dict[str, Schema]) -> Schema:
 
 def _keys_of_options(name: str) -> set[str]:
     """Return the keys that the options of a group set: some belong to classes of other packages."""
-    texts = [path.read_text(encoding="utf-8") for path in (CONF / name).glob("*.yaml")]
+    texts = [path.read_text(encoding="utf-8") for path in (CONF / name).glob("*.yaml") if is_own(path)]
     return {key for text in texts for key in re.findall(r"^(\w+):", text, re.MULTILINE)}
 
 
