@@ -27,6 +27,8 @@ def test_trains_resumes_and_is_evaluated(
 ) -> None:
     monkeypatch.setenv(PROJECT, str(experiment.parents[2]))
     overrides = [f"experiment={experiment.stem}", *SHORT]
+    if experiment.stem == "fine_tune":
+        overrides.append(f"init_from={train('experiment=pretrain', *SHORT, folder='first', small=()).folder}")
     whole = train(*overrides, folder="whole", small=())
     assert whole.record.status == "completed", whole.record.reason
     split, _, metric = whole.record.config["objective"].partition("/")
@@ -61,6 +63,7 @@ def test_there_is_one_for_each_kind_of_task() -> None:
         "segmentation",
         "character_model",
         "gan",
+        "fine_tuning",
     }
 
 
@@ -68,4 +71,5 @@ def test_each_says_how_it_is_run() -> None:
     for experiment in EXPERIMENTS:
         readme = (experiment.parents[2] / "README.md").read_text(encoding="utf-8")
         folder = experiment.parents[2].relative_to(ROOT).as_posix()
-        assert f"{PROJECT}={folder} python src/train.py experiment={experiment.stem}\n" in readme
+        assert f"{PROJECT}={folder}" in readme
+        assert f"python src/train.py experiment={experiment.stem}" in readme
