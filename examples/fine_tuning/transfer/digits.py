@@ -40,7 +40,7 @@ class DigitClassifier(pl.LightningModule):
 
 
 def some_digits(first: int, classes: int) -> tuple[TensorDataset, TensorDataset]:
-    """Return training and test set of `classes` digits from `first` on: images `[N, 1, 8, 8]`, labels `[N]`."""
+    """Return the sets (train, test) of `classes` digits from `first` on: images `[N, 1, 8, 8]`, labels."""
     pixels, digits = map(torch.as_tensor, load_digits(return_X_y=True))
     chosen = (digits >= first) & (digits < first + classes)
     images, labels = pixels[chosen].float().view(-1, 1, 8, 8) / 16, digits[chosen] - first
