@@ -58,7 +58,8 @@ class Variant:
     def arguments(self, folder: Path) -> list[str]:
         """Return the arguments that start it in a folder, or rerun a sweep."""
         where = "hydra.run.dir" if self.jobs == ("",) else "hydra.sweep.dir"
-        return [*TINY, *self.overrides, f"{where}={folder}"]
+        given = {word.partition("=")[0]: word for word in (*TINY, *self.overrides)}
+        return [*given.values(), f"{where}={folder}"]
 
 
 FEW_EPOCHS = "trainer.epochs=4"

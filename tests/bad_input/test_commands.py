@@ -36,7 +36,7 @@ TRAIN: list[tuple[str, list[str]]] = [
     ("+seed=2", ["already at 'seed'; set seed=2 without +"]),
     ("~seed=1", ["The value of 'seed' is 0 and not 1; leave it out"]),
     ("~nothing", ["'nothing' does not exist; leave it out"]),
-    ("~model", ["model=<option of conf/model>"]),
+    ("~model", ["leave out what deletes it, ~model"]),
     ("~data", ["data has no _target_", "conf/data"]),
     ("~data.augment", ["data.augment=None must be a group of keys"]),
     ("~objective", ["objective is missing; leave ~objective out, or set objective=val/accuracy"]),

@@ -30,6 +30,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(folder, "add", ".")
     git(folder, "commit", "-q", "-m", "first")
     monkeypatch.setattr(environment, "ROOT", folder)
+    monkeypatch.setenv("TEMPO_PROJECT", str(folder))
     return folder
 
 
@@ -61,6 +62,7 @@ def test_the_diff_of_a_dirty_checkout_brings_its_files_back(checkout: Path, tmp_
 
 def test_no_checkout_is_no_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setenv("TEMPO_PROJECT", str(tmp_path))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert git_state() == ({}, b"")
 

@@ -12,7 +12,6 @@ import pytest
 
 from tempo.command_line.run_folder_name import new_folder
 from tempo.command_line.system_errors import storage_line
-from tempo.record import run_folder
 from tempo.record.atomic_write import write_atomically
 from tempo.record.folder_lock import FolderLock
 from tempo.record.run_folder import point_latest_at
@@ -50,7 +49,7 @@ def as_other_user(action: Callable[[], object]) -> int:
 
 
 def test_another_s_link_to_the_latest_run_stays(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_folder, "ROOT", shared.parent)
+    monkeypatch.setenv("TEMPO_PROJECT", str(shared.parent))
     for name in ("mine", "theirs"):
         (shared / name).mkdir()
     point_latest_at(shared / "mine")

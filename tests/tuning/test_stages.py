@@ -70,7 +70,10 @@ def test_a_record_that_cannot_be_read_is_kept(tmp_path: Path) -> None:
     ("override", "said"),
     [
         ("data.total_batch_size=100000", "failed: .*100000"),  # refused by the project
-        ("model.hidden=[1000000000000]", "failed: RuntimeError: "),  # refused by the allocator
+        (
+            "model.hidden=[1000000000000]",
+            "failed: not enough memory for the weights",
+        ),  # refused by the allocator
     ],
 )
 def test_a_candidate_that_cannot_run_has_failed_and_the_others_go_on(

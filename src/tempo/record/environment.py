@@ -176,11 +176,11 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _git(*arguments: str, folder: Path = ROOT) -> bytes:
+def _git(*arguments: str, folder: Path | None = None) -> bytes:
     if shutil.which("git") is None:
         return b""
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, timeout=10, check=False)
+        done = subprocess.run(["git", *arguments], cwd=folder or ROOT, capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return b""
     return done.stdout if done.returncode == 0 else b""

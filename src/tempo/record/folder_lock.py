@@ -14,7 +14,8 @@ if sys.platform != "win32":
     import fcntl
 
 LOCK_FILE = ".lock"
-_PATIENCE_SECONDS = 5.0
+_PATIENCE_SECONDS = 15.0
+"""Workers of a DataLoader look every five seconds whether the process that forked them still lives."""
 
 
 class FolderLock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from pathlib import Path
 
@@ -114,6 +115,8 @@ def run(request: RunRequest) -> RunRecord:
         world_size, rank = (here.world_size, here.rank) if here else (1, 0)
         # A separate call, so that its network and trainer, which keep the group alive, are freed on return.
         record, ended_together = _train(request, world_size, rank)
+        if "batches" in record.data:
+            gc.collect()  # workers of a user's loaders hold the folder's lock until their loader is freed
         if ended_together and not had_group:
             leave_group()
         return record
