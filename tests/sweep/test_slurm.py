@@ -137,7 +137,7 @@ def test_no_death_costs_a_result(slurm: Mapping[str, str], tmp_path: Path) -> No
 
     whole = tmp_path / "whole"
     local = ("trainer=cpu", "trainer.threads=1", "hydra.sweeper.report=false")
-    code, output = finish(start(*what, *local, "seed=0,1", f"hydra.sweep.dir={whole}"))
+    code, output = finish(start(*what[1:], *local, "seed=0,1", f"hydra.sweep.dir={whole}"))
     assert code == 0, output
     for slug, sessions in (("seed=0", 3), ("seed=1", 2)):
         cut, uncut = RunRecord.read(sweep / slug), RunRecord.read(whole / slug)
@@ -181,7 +181,7 @@ def test_a_command_that_is_killed_by_the_time_sbatch_answers_leaves_no_second_jo
 def test_processes_on_two_nodes_are_one_run_that_is_requeued(
     slurm: Mapping[str, str], tmp_path: Path
 ) -> None:
-    arguments = (*ON_SLURM, "trainer=ddp_cpu", "trainer.num_nodes=2", "trainer.epochs=30")
+    arguments = (*ON_SLURM[1:], "trainer=ddp_cpu", "trainer.num_nodes=2", "trainer.epochs=30")
     here = "hydra.launcher.setup=['export MASTER_ADDR=127.0.0.1']"  # the nodes have no names of their own
     command = start(
         "-m", "trainer.devices=1", *arguments, here, f"hydra.sweep.dir={tmp_path}", environment=slurm

@@ -180,7 +180,9 @@ def _git(*arguments: str, folder: Path | None = None) -> bytes:
     if shutil.which("git") is None:
         return b""
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder or ROOT, capture_output=True, timeout=10, check=False)
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder or ROOT, capture_output=True, timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return b""
     return done.stdout if done.returncode == 0 else b""
