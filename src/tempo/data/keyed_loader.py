@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from tempo.data.batches import BatchPlan
+from tempo.data.loader_order import at_least, batches_of
 from tempo.data.random_seeds import mixed_seed, seed_global_generators
 from tempo.errors import UserError
 
@@ -46,13 +48,18 @@ class KeyedDataset(Dataset[Any]):
 
 
 class CollateWhole:
-    """Calls a collate function, unless an item of the batch failed: then returns the first FailedItem."""
+    """Calls a collate function, unless an item of the batch failed: then returns the first FailedItem.
 
-    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
-        self.collate = collate
+    With `is_item`, each item is a batch already, and the function converts it.
+    """
+
+    def __init__(self, collate: Callable[[Any], Any], *, is_item: bool = False) -> None:
+        self.collate, self.is_item = collate, is_item
 
     def __call__(self, items: list[Any]) -> Any:
         """Return the batch, or a FailedItem."""
+        if self.is_item:
+            return items[0] if isinstance(items[0], FailedItem) else self.collate(items[0])
         failed = next((item for item in items if isinstance(item, FailedItem)), None)
         if failed is not None:
             return failed
@@ -93,7 +100,7 @@ class KeyedLoader:
         self.loader: DataLoader[Any] = DataLoader(
             KeyedDataset(loader.dataset, seed, split),
             batch_sampler=_Calls(batches, length),
-            collate_fn=CollateWhole(loader.collate_fn),
+            collate_fn=CollateWhole(loader.collate_fn, is_item=loader.batch_sampler is None),
             num_workers=workers,
             pin_memory=loader.pin_memory,
             timeout=loader.timeout if workers else 0,
@@ -152,3 +159,27 @@ def evaluation_keys(batches: Sequence[Sequence[int]], plan: BatchPlan) -> Iterat
     """Yield the keys of this rank's batches: rank r has the batches r, r + world_size, .. of a split."""
     for batch in batches[plan.rank :: plan.world_size]:
         yield [(EVALUATION, index) for index in batch]
+
+
+def evaluation_loader(loader: Any, plan: BatchPlan, split: str, num_workers: int | None) -> Any:
+    """Return the batches of a user's evaluation loader, shared by the ranks; a stream as it is.
+
+    Raises:
+        UserError: there are fewer items than ranks.
+    """
+    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+        return loader
+    batches = at_least(batches_of(loader), plan.world_size)
+    if len(batches) < plan.world_size:
+        raise UserError(
+            f"the {split} set has {len(batches)} items, but each of the {plan.world_size} processes needs "
+            f"one; set trainer.devices={max(1, len(batches))}"
+        )
+    return KeyedLoader(
+        loader,
+        batches=partial(evaluation_keys, batches, plan),
+        length=len(batches[plan.rank :: plan.world_size]),
+        seed=plan.seed,
+        split=split,
+        num_workers=num_workers,
+    )

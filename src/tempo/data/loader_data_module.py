@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, IterableDataset
 
 from tempo.data.augment import Augment, Preprocess, statistics_of
 from tempo.data.batches import BatchPlan
@@ -18,19 +17,26 @@ from tempo.data.dataset_split import at_most, cut, targets
 from tempo.data.datasets_module import DatasetsModule
 from tempo.data.identity import identity
 from tempo.data.image_files import ImageFiles
-from tempo.data.keyed_loader import EVALUATION, KeyedDataset, KeyedLoader, evaluation_keys, training_keys
+from tempo.data.keyed_loader import EVALUATION, KeyedDataset, KeyedLoader, evaluation_loader, training_keys
 from tempo.data.loader_order import (
-    batches_of,
+    batch_size_of,
     check_order,
     count_items,
     is_stateful_stream,
+    length_of,
     listed,
+    together,
     with_dataset,
     with_datasets,
 )
 from tempo.data.loader_settings import LoaderSettings
 from tempo.data.own_order import OwnOrder
-from tempo.data.random_seeds import global_generators_seeded
+from tempo.data.random_seeds import (
+    EVALUATED_BATCH,
+    TRAINED_BATCH,
+    SeededBatches,
+    global_generators_seeded,
+)
 from tempo.data.run_data_module import ImageDataModule, MicroBatches, PreprocessedBatches, RunDataModule
 from tempo.data.step_chunks import ImageBatches, StepChunks
 from tempo.data.transforms import Transformed, as_tensor, source_of, untransformed
@@ -64,7 +70,7 @@ class LoaderDataModule(RunDataModule):
         with global_generators_seeded(settings.split_seed):
             source.setup("fit")
         self._train: Any = source.train_dataloader()
-        self.loader_batch_size: int | None = getattr(self._train, "batch_size", None)
+        self.loader_batch_size = batch_size_of(self._train)
         """Batch size of the user's own training loader."""
         self._val = [] if not _overrides(source, "val_dataloader") else listed(source.val_dataloader())
         self._test: list[Any] | None = None
@@ -83,16 +89,8 @@ class LoaderDataModule(RunDataModule):
         self._find_classes()
 
     def _take_as_it_is(self, train: Any) -> None:
-        steps = self.settings.steps_per_epoch
-        try:
-            length = len(train)
-        except TypeError:
-            if steps is None:
-                raise UserError(
-                    f"data: the training loader of {self.name} has no length; set "
-                    "trainer.limit_train_steps=<steps per epoch>"
-                ) from None
-            length = steps
+        train = together(train)
+        length = length_of(train, self.settings.max_train_batches, self.name)
         self.own = OwnOrder(train, length, self.settings.seed, exact=self.settings.resume == "exact")
         self.order = "exact" if self.own.exact else "own"
         self.sizes = {"train": length, "val": 0, "test": 0}  # steps, until the plan is known
@@ -108,16 +106,18 @@ class LoaderDataModule(RunDataModule):
                 f"data.folds={settings.folds}: {self.name} has a validation set of its own; set "
                 "data.folds=null data.fold=null"
             )
-        if not self._val and (settings.val_size or settings.folds is not None):
+        val_size = 0 if self._val else settings.val_size
+        if val_size or settings.folds is not None or settings.train_size is not None:
             dataset, val = cut(
                 dataset,
-                val_size=settings.val_size,
+                val_size=val_size,
                 train_size=settings.train_size,
                 split_seed=settings.split_seed,
                 folds=settings.folds,
                 fold=settings.fold,
             )
-            self._val = [with_dataset(train, val, self.loader_batch_size or 1)]
+            if len(val):
+                self._val = [with_dataset(train, val, self.loader_batch_size or 1)]
         dataset = at_most(dataset, settings.max_train_items, settings.split_seed)
         self._val = self._limited(self._val)
         sizes = [count_items(loader) for loader in self._val]
@@ -229,6 +229,7 @@ class LoaderDataModule(RunDataModule):
         labels, as a classifier takes them; with `preprocess` too, both are preprocessed micro-batches.
         """
         self._connect(plan, steps_done, last_step)
+        self._steps_done = steps_done
         self._gives_images = augment is not None
         if augment is not None:
             self._train_batches = StepChunks(
@@ -241,6 +242,12 @@ class LoaderDataModule(RunDataModule):
         self._preprocess = preprocess
         if preprocess is not None:
             self._train_batches = MicroBatches(self._train_batches, plan.per_device, preprocess[0])
+        self._is_seeded = augment is None or preprocess is not None  # a classifier seeds its steps itself
+        if self._is_seeded:
+            kind = (plan.seed, plan.rank, TRAINED_BATCH)
+            self._train_batches = SeededBatches(
+                self._train_batches, lambda: (*kind, steps_done() * plan.accumulate)
+            )
 
     def _connect(self, plan: BatchPlan, steps_done: Callable[[], int], last_step: int) -> None:
         self.plan = plan
@@ -283,7 +290,7 @@ class LoaderDataModule(RunDataModule):
 
     def val_dataloader(self) -> list[Any]:
         """Return a loader for each of the user's validation loaders."""
-        return [self._images(self._evaluation(loader, "validation")) for loader in self._val]
+        return [self._as_taken(loader, "validation", number) for number, loader in enumerate(self._val)]
 
     def test_dataloader(self) -> list[Any]:
         """Return a loader for each of the user's test loaders, which are asked for once."""
@@ -292,25 +299,21 @@ class LoaderDataModule(RunDataModule):
                 self.source.setup("test")
             self._test = self._transformed(self._limited(listed(self.source.test_dataloader())))
             self.sizes["test"] = sum(map(count_items, self._test))
-        return [self._images(self._evaluation(loader, "test")) for loader in self._test]
+            self._has_test = bool(self._test)
+        return [self._as_taken(loader, "test", number) for number, loader in enumerate(self._test)]
 
-    def _images(self, batches: Any) -> Any:
-        found = ImageBatches(batches, len(self.classes)) if self._gives_images else batches
-        return found if self._preprocess is None else PreprocessedBatches(found, self._preprocess[1])
-
-    def _evaluation(self, loader: Any, split: str) -> Any:
-        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
-            return loader
-        batches = batches_of(loader)
-        plan = self.plan
-        return KeyedLoader(
-            loader,
-            batches=partial(evaluation_keys, batches, plan),
-            length=len(batches[plan.rank :: plan.world_size]),
-            seed=self.settings.seed,
-            split=split,
-            num_workers=self.settings.num_workers,
-        )
+    def _as_taken(self, loader: Any, split: str, number: int) -> Any:
+        """Return the batches of an evaluation loader as the module takes them."""
+        plan, steps_done = self.plan, self._steps_done
+        batches = evaluation_loader(loader, plan, split, self.settings.num_workers)
+        if self._gives_images:
+            batches = ImageBatches(batches, len(self.classes))
+        if self._preprocess is not None:
+            batches = PreprocessedBatches(batches, self._preprocess[1])
+        if self._is_seeded:
+            kind = (plan.seed, plan.rank, EVALUATED_BATCH, number)
+            batches = SeededBatches(batches, lambda: (*kind, steps_done(), 0))
+        return batches
 
 
 def _overrides(source: pl.LightningDataModule, hook: str) -> bool:

@@ -23,7 +23,7 @@ class LoaderSettings:
         resume: "exact" remakes the training loader in the run's own order; "epoch" uses it as it is, so a
             resumed run starts the interrupted epoch again.
         max_train_items, max_eval_items: bounds for debugging, or None.
-        steps_per_epoch: length of an epoch of a stream that has no length.
+        max_train_batches: bound on the batches of an epoch of a loader that is used as it is, or None.
     """
 
     seed: int
@@ -39,4 +39,4 @@ class LoaderSettings:
     resume: Literal["exact", "epoch"] = "exact"
     max_train_items: int | None = None
     max_eval_items: int | None = None
-    steps_per_epoch: int | None = None
+    max_train_batches: int | None = None

@@ -36,6 +36,7 @@ class OwnOrder:
     def connect(self, accumulate: int, steps_done: Callable[[], int], last_step: int) -> None:
         """Set the number of batches per optimizer step, and where the run is."""
         self.accumulate, self.steps_done, self.last_step = accumulate, steps_done, last_step
+        self.length -= self.length % accumulate  # each step of an epoch has as many batches
 
     def __len__(self) -> int:
         """Number of batches of an epoch."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any
 
 import numpy as np
 import torch
 
 _64_BITS = (1 << 64) - 1
+# Streams of random numbers: the third of the numbers (seed, rank, stream, ..) that `mixed_seed` gets.
+TRAINED_STEP, EVALUATION_START, TRAINED_BATCH, EVALUATED_BATCH = range(4)
 
 
 def mixed_seed(*numbers: int) -> int:
@@ -49,3 +52,33 @@ def global_generators_seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
         random.setstate(states[2])
+
+
+class SeededBatches:
+    """The batches of a loader; before each is given out, the global generators are seeded.
+
+    So what is drawn while a batch is transferred, or in an evaluation, depends neither on the number of
+    workers nor on where a run was resumed.
+
+    Args:
+        batches: the loader.
+        numbers: returns the numbers of `mixed_seed` for the next batch; the last one counts the batches.
+    """
+
+    def __init__(self, batches: Iterable[Any], numbers: Callable[[], tuple[int, ...]]) -> None:
+        self.batches, self.numbers = batches, numbers
+
+    def __len__(self) -> int:
+        """Number of batches of a whole iteration."""
+        if not isinstance(self.batches, Sized):
+            raise TypeError("this loader has no length")
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        *kind, first = self.numbers()
+        for number, batch in enumerate(self.batches, first):
+            seed = mixed_seed(*kind, number)
+            seed_global_generators(seed)
+            if torch.cuda.is_initialized():
+                torch.cuda.manual_seed(seed)
+            yield batch

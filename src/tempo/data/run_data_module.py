@@ -12,6 +12,7 @@ from tempo.data.augment import Preprocess, normalization
 from tempo.data.batches import BatchPlan, Chunk, EvalBatches, TrainBatches
 from tempo.data.class_counts import counts_of_sets
 from tempo.data.images import ImageData
+from tempo.data.random_seeds import EVALUATED_BATCH, TRAINED_BATCH, SeededBatches
 from tempo.data.step_chunks import ImageBatches, StepChunks
 
 Order = Literal["exact", "own"]
@@ -130,13 +131,22 @@ class ImageDataModule(RunDataModule):
         self._train_batches = train_batches
         if preprocess is not None:
             assert isinstance(train_batches, TrainBatches)
-            self._train_batches = MicroBatches(train_batches, plan.per_device, preprocess[0])
+            steps_done = train_batches.next_step
+            self._train_batches = SeededBatches(
+                MicroBatches(train_batches, plan.per_device, preprocess[0]),
+                lambda: (plan.seed, plan.rank, TRAINED_BATCH, steps_done() * plan.accumulate),
+            )
 
         def evaluation(data: ImageData) -> Iterable[Any]:
             batches = EvalBatches(
                 data=data, batch_size=eval_batch_size, world_size=plan.world_size, rank=plan.rank
             )
-            return batches if preprocess is None else PreprocessedBatches(batches, preprocess[1])
+            if preprocess is None:
+                return batches
+            return SeededBatches(
+                PreprocessedBatches(batches, preprocess[1]),
+                lambda: (plan.seed, plan.rank, EVALUATED_BATCH, 0, steps_done(), 0),
+            )
 
         self._evaluation = evaluation
 

@@ -205,7 +205,7 @@ def _loaders(config: RunConfig, source: pl.LightningDataModule) -> LoaderDataMod
         resume=node.resume,
         max_train_items=None if limit is None else limit * node.total_batch_size,
         max_eval_items=None if eval_limit is None else eval_limit * node.eval_batch_size,
-        steps_per_epoch=limit,
+        max_train_batches=None if limit is None else limit * trainer.accumulate,
     )
     return LoaderDataModule(source, settings)
 

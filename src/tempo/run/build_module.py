@@ -32,7 +32,7 @@ from tempo.task.classifier import Classifier
 from tempo.task.loss_window import StepWindow
 from tempo.task.losses import as_loss
 from tempo.task.progress import Progress
-from tempo.task.step_by_step import StepByStep
+from tempo.task.step_by_step import EpochMetrics, StepByStep
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ def _own_module(config: RunConfig, data: RunDataModule, plan: BatchPlan, module:
         settings = _optimizer_settings(config)
         # Lightning asks the module for its optimizer, so the module gets the method that it lacks.
         module.configure_optimizers = lambda: build_optimizer(module, settings)  # type: ignore[method-assign]
-    return Task(module, progress, module, [StepByStep(progress)])
+    steps = StepByStep(progress)
+    return Task(module, progress, module, [steps, EpochMetrics(steps)])
 
 
 def connect_data(config: RunConfig, data: RunDataModule, task: Task, *, one_step: bool = False) -> None:

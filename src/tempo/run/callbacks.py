@@ -100,7 +100,7 @@ def build_callbacks(
         in_order.append(EnergyMeter(record))
     in_order += [*own, checkpoints, interruption, lines]
     if trial is not None and data.has_val:
-        in_order.append(Pruning(trial, config.objective.split("/")[1], progress))
+        in_order.append(Pruning(trial, config.objective.partition("/")[2], progress))
     return Callbacks(in_order, recorder, checkpoints, one_step)
 
 

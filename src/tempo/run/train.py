@@ -203,6 +203,12 @@ def fit(parts: RunParts, start: Start) -> None:
                 f"trainer.deterministic=true, but {kernel} has no deterministic form on this device; "
                 "set trainer.deterministic=false"
             ) from error
+        if "conditioned on metric" in str(error):
+            metric = str(error).partition("conditioned on metric ")[2].split()[0]
+            raise UserError(
+                f"a scheduler of {type(module).__name__} monitors {metric}, which is not logged when it "
+                "needs it; log it, give it the frequency of validation, or set trainer.val_every_n_epochs=1"
+            ) from error
         if start.checkpoint is not None and progress.steps_done <= start.step:
             refuse_state(start, error)
         raise
@@ -227,6 +233,8 @@ def test(parts: RunParts, request: RunRequest, record: RunRecord) -> None:
     select = request.config.checkpoint.select
     chosen = parts.checkpoints.state_to_test(select, parts.task.progress.steps_done)
     load_whole(parts.task.module, chosen.content["state_dict"])
+    if parts.tests:
+        parts.data.test_dataloader()  # a user's data may have no test set after all
     if parts.tests:
         parts.trainer.test(parts.task.module, datamodule=parts.data, verbose=False)
         images, expected = parts.task.progress.items_evaluated, parts.data.sizes["test"]

@@ -37,6 +37,11 @@ def chunks_begun_in_epoch(trainer: pl.Trainer) -> int:
     return int(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
 
 
+def set_max_steps(trainer: pl.Trainer, steps: int) -> None:
+    """Set `trainer.max_steps`; -1 is no limit."""
+    trainer.fit_loop.epoch_loop.max_steps = steps
+
+
 def count_running_epoch_as_done(trainer: pl.Trainer) -> None:
     """Count the epoch in which the run ended as completed.
 
@@ -61,6 +66,16 @@ def ends_an_epoch(checkpoint: dict[str, Any]) -> bool:
     """Whether a checkpoint was saved after the last step of an epoch."""
     epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
     return bool(epochs["processed"] > epochs["completed"])
+
+
+def logged_in_training(trainer: pl.Trainer, *, on_step: bool) -> set[str]:
+    """Return the names that training has logged in this epoch, per step or as values of the epoch."""
+    names: set[str] = set()
+    for result in trainer.fit_loop.epoch_loop._results.values():
+        meta = result.meta
+        if meta.on_step if on_step else meta.on_epoch:
+            names |= {meta.name, f"{meta.name}_{'step' if on_step else 'epoch'}"}
+    return names
 
 
 def running_means(trainer: pl.Trainer) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from tempo.distributed.collectives import any_rank
 from tempo.errors import UserError
 from tempo.record.run_folder import BEST, LAST, PREVIOUS
 from tempo.record.run_json import RUN_ID, Selected
+from tempo.task.late_callback import LateCallback
 from tempo.task.lightning_internals import is_last_chunk_of_epoch, saved_steps
 from tempo.task.progress import Progress, steps_in
 from tempo.trainer.checkpoint_file import check_readable, flush_to_disk, link, load
@@ -41,7 +42,7 @@ class ChosenState:
     """Metrics of its validation; empty for the last state, as the record already has them."""
 
 
-class Checkpoints(pl.Callback):
+class Checkpoints(LateCallback):
     """Saves the state at the end of each epoch and, on request, at intervals of steps or minutes.
 
     A file is written under another name, flushed to the disk and renamed. The last two are kept, so a power

@@ -20,6 +20,7 @@ from tempo.distributed.gradient_exchange import exchange_of
 from tempo.record.metric_names import is_share
 from tempo.record.run_json import Data, RunRecord
 from tempo.scheduler.schedule import Schedule
+from tempo.task.late_callback import LateCallback
 from tempo.task.progress import Progress
 
 _FILE_COLUMNS = 160
@@ -143,7 +144,7 @@ def print_results(record: RunRecord, folder: Path) -> None:
         out.print(f"resume    python {record.script} resume={folder}")
 
 
-class ProgressLines(pl.Callback):
+class ProgressLines(LateCallback):
     """A progress bar on a terminal; elsewhere one line per validation, at most about sixty per run.
 
     Without validation, each line describes an epoch's last training interval.

@@ -11,13 +11,14 @@ import torch
 
 from tempo.distributed.collectives import sum_over_ranks
 from tempo.record.run_json import RunRecord
+from tempo.task.late_callback import LateCallback
 
 JOULES_PER_KWH = 3.6e6
 _NONE = {"cpu": 0.0, "gpu": 0.0}
 _MEASURED = {"intel_rapl": "RAPL", "intel_power_gadget": "Power Gadget", "windows_emi": "Windows EMI"}
 
 
-class EnergyMeter(pl.Callback):
+class EnergyMeter(LateCallback):
     """Adds up the joules of processor and GPUs from the start of the fit to its end, validation included.
 
     codecarbon reads them in its offline mode, from RAPL counters and NVML if present. Without counters it

@@ -16,6 +16,7 @@ from tempo.data.run_data_module import RunDataModule
 from tempo.distributed.collectives import mean_over_ranks
 from tempo.record.run_json import RunRecord
 from tempo.task.classifier import Classifier
+from tempo.task.late_callback import LateCallback
 from tempo.task.lightning_internals import precision_of_tests
 from tempo.task.loss_window import Interval
 from tempo.task.progress import Progress
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 Listener = Callable[[dict[str, float]], None]
 
 
-class Recorder(pl.Callback):
+class Recorder(LateCallback):
     """Reads the losses once per interval, looks for divergence, and writes rows and record.
 
     `seconds.train` excludes the start, validation and checkpoints. With `trainer.compile`, the first call
@@ -230,7 +231,7 @@ class Recorder(pl.Callback):
             record.write(self.folder)
 
 
-class CurveOnTest(pl.Callback):
+class CurveOnTest(LateCallback):
     """Writes `test/loss` and `test/accuracy` after every `every_n_epochs`-th epoch, with the clock stopped.
 
     It serves to redraw papers' figures that show them. Checkpoints, early stopping and sweeps do not use

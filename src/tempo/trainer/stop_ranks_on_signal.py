@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 
 from tempo.distributed.collectives import any_rank
 from tempo.distributed.interrupt_counter import StopSignals
+from tempo.task.late_callback import LateCallback
 from tempo.task.lightning_internals import is_last_chunk_of_epoch
 from tempo.trainer.checkpoints import Checkpoints
 
@@ -21,7 +22,7 @@ class Interrupted(BaseException):
     """Ends a run that was asked to stop; like KeyboardInterrupt, it is not caught by `except Exception`."""
 
 
-class StopOnSignal(pl.Callback):
+class StopOnSignal(LateCallback):
     """Handles both signals while entered: `with StopOnSignal() as stop`.
 
     During training, all ranks stop together at the end of the running chunk of steps, after saving the state.

@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from tempo.distributed.collectives import any_rank
+from tempo.task.late_callback import LateCallback
 from tempo.task.progress import Progress
 from tempo.trainer.optuna_trial import Reporting, Trial
 
@@ -65,7 +66,7 @@ class DivergenceWatch:
         self.first = state.get("first")
 
 
-class EarlyStopping(pl.callbacks.EarlyStopping):
+class EarlyStopping(LateCallback, pl.callbacks.EarlyStopping):
     """Lightning's early stopping, checked after each validation; a resumed run remembers that it stopped."""
 
     def __init__(
@@ -107,7 +108,7 @@ class Pruned(Exception):  # noqa: N818 - a decision, not an error
     """Ends the fit of a trial that its search stops, after the epoch's checkpoint is written."""
 
 
-class Pruning(pl.Callback):
+class Pruning(LateCallback):
     """Reports each validation to a search's study, and stops all ranks together if the pruner decides so.
 
     `metric` is the name of a metric of the validation. Only rank 0 talks to the study.
