@@ -25,7 +25,6 @@ from tempo.run.build_data import build_data, build_data_and_unused, build_plan
 from tempo.run.build_module import build_task, connect_data
 from tempo.run.build_trainer import build_trainer, check_devices
 from tempo.run.check_own_module import overrides_hook
-from tempo.task.progress import steps_in
 from tempo.trainer.checkpoint_file import load, named_checkpoint, tested_checkpoint, weights_sha256
 from tempo.trainer.console import console
 from tempo.trainer.process_settings import quiet
@@ -86,7 +85,7 @@ def evaluate(
     content = load(named_checkpoint(folder, checkpoint, record))
     data = build_data(config)
     _check_same_images(record, data)
-    found, fingerprint = _test(folder, content, config, data)
+    found, fingerprint = _test(folder, content, config, data, record.steps)
     return Evaluation(
         metrics=dict(found),
         images=data.sizes["test"],
@@ -109,7 +108,7 @@ def evaluate_unused(folder: Path, most: int) -> dict[str, float]:
     data, unused = build_data_and_unused(config, most)
     _check_same_images(record, data)
     data.test = unused
-    found, _ = _test(folder, content, config, data)
+    found, _ = _test(folder, content, config, data, record.steps)
     return {**found, "images": float(len(unused))}
 
 
@@ -143,9 +142,12 @@ def _check_same_images(record: RunRecord, data: RunDataModule) -> None:
 
 
 def _test(
-    folder: Path, content: dict[str, Any], config: RunConfig, data: RunDataModule
+    folder: Path, content: dict[str, Any], config: RunConfig, data: RunDataModule, steps: int
 ) -> tuple[Mapping[str, float], str]:
-    """Return what a checkpoint's `content` reaches on the test set, and the fingerprint of its weights."""
+    """Return what a checkpoint's `content` reaches on the test set, and the fingerprint of its weights.
+
+    `steps` are those of the whole run: what a test draws depends on them.
+    """
     quiet()
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
@@ -162,7 +164,7 @@ def _test(
         raise UserError(f"the checkpoint does not fit model {config.model.target}: {error}") from error
     trainer = build_trainer(config, folder, plan, task.first_callbacks, [], module)
     connect_data(config, data, task)
-    task.progress.steps_done = steps_in(content)  # what a test draws depends on it
+    task.progress.steps_done = steps
     trainer.test(module, datamodule=data, verbose=False)
     return task.progress.evaluated, weights_sha256(task.tested_network)
 
