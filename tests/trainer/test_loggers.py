@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -47,3 +48,6 @@ def test_a_folder_that_was_removed_is_an_error_of_the_folder(tmp_path: Path) -> 
             log.log_metrics({"x": 1.0}, step)
             log.experiment.flush()
     assert str(tmp_path / "run") in str(caught.value.filename)
+    for thread in threading.enumerate():  # its error would else be found in a later test
+        if thread is not threading.current_thread() and "Writer" in type(thread).__name__:
+            thread.join(5)
