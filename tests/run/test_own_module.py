@@ -216,6 +216,8 @@ REFUSED = [
     ("Regression", "Tabular", (*OWN, "objective=val/nope", "objective_mode=min"), "set objective=val/mse"),
     ("Regression", "Tabular", (*OWN, "ema.decay=0.9"), "set ema.decay=null"),
     ("Gan", "Tabular", (*OWN, "trainer.accumulate=2"), "set trainer.accumulate=1"),
+    ("Regression", "Tabular", (*OWN, "loss=mse"), "loss=SquaredError has no effect.*set loss=cross_entropy"),
+    ("Regression", "Tabular", (*OWN, "metrics=[f1]"), "has no effect on Regression.*set metrics=null"),
 ]  # fmt: skip
 
 

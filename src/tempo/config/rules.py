@@ -102,7 +102,8 @@ def _objective(config: RunConfig) -> Rules:
     )
     yield (
         networks and split != "train" and name in CLASSIFICATION_METRICS and objective not in known,
-        f"objective={objective} is not computed; add metrics=[{', '.join([*(config.metrics or ()), name])}]",
+        f"objective={objective} is not computed; add "
+        f"metrics=[{','.join([*(config.metrics or ()), name])}], or set objective={split}/accuracy",
     )
     yield (
         networks and objective not in known,
