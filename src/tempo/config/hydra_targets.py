@@ -191,11 +191,13 @@ def _parameters_of(target: str) -> tuple[dict[str, str], frozenset[str]] | None:
     path = next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
     if path is None:
         return None
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+    for node in body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return _parameters(node)
         if isinstance(node, ast.ClassDef) and node.name == name:
-            return _class_parameters(node)
+            return _class_parameters(node, classes)
         if isinstance(node, ast.ImportFrom) and name in (alias.asname or alias.name for alias in node.names):
             return None
     raise UserError(
@@ -219,13 +221,19 @@ def _parameters(node: ast.FunctionDef) -> tuple[dict[str, str], frozenset[str]] 
     return annotations, frozenset(arg.arg for arg in without_default) - {"self"}
 
 
-def _class_parameters(node: ast.ClassDef) -> tuple[dict[str, str], frozenset[str]] | None:
-    """Return the parameters of `__init__`, or the fields of a dataclass; None if `__init__` is inherited."""
+def _class_parameters(
+    node: ast.ClassDef, classes: Mapping[str, ast.ClassDef]
+) -> tuple[dict[str, str], frozenset[str]] | None:
+    """Return the parameters of `__init__`, or the fields of a dataclass.
+
+    An inherited `__init__` is looked up in `classes`, those of the same file; None if it is not there.
+    """
     for statement in node.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
             return _parameters(statement)
     if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
-        return None
+        bases = (classes.get(ast.unparse(base)) for base in node.bases)
+        return next((_class_parameters(base, classes) for base in bases if base is not None), None)
     fields = {
         statement.target.id: statement
         for statement in node.body

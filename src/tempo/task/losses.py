@@ -36,7 +36,10 @@ class ImageLoss(nn.Module):
     """Whether guessing among C classes costs ln C."""
 
     def __init__(
-        self, num_classes: int, class_counts: Sequence[int] | None = None, weights: Weights = None
+        self,
+        num_classes: int,
+        class_counts: Sequence[int] | None = None,
+        weights: Sequence[float] | Literal["balanced"] | None = None,
     ) -> None:
         super().__init__()
         self.weights: Tensor | None
@@ -107,15 +110,6 @@ class OneVsAllCrossEntropy(ImageLoss):
 
     static_graph = True
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        class_counts: Sequence[int] | None = None,
-        weights: Sequence[float] | Literal["balanced"] | None = None,
-    ) -> None:
-        super().__init__(num_classes, class_counts, weights)
-
     @staticmethod
     def probabilities(logits: Tensor) -> Tensor:
         """Return the probability of each class against all others; they need not add up to 1."""
@@ -131,15 +125,6 @@ class SquaredError(ImageLoss):
     """Squared difference of outputs and the one-hot label, mean over classes (Hui and Belkin, 2021)."""
 
     static_graph = True
-
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        class_counts: Sequence[int] | None = None,
-        weights: Sequence[float] | Literal["balanced"] | None = None,
-    ) -> None:
-        super().__init__(num_classes, class_counts, weights)
 
     @staticmethod
     def probabilities(logits: Tensor) -> Tensor:
