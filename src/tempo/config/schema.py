@@ -154,7 +154,7 @@ class TrainerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class InitConfig:
-    """What is taken from the weights that `init_from` names."""
+    """Choice of the weights to take from `init_from`."""
 
     ignore: list[str] | None = None
 

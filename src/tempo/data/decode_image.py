@@ -39,7 +39,7 @@ class UnreadableImageError(Exception):
 
 @dataclass(frozen=True)
 class Decoding:
-    """How pixels are made from files.
+    """Settings for decoding an image file.
 
     Attributes:
         channels: 3 for colour, 1 for grey.

@@ -27,7 +27,7 @@ class Listing:
     left_out: Counter[str] = field(default_factory=Counter)
     """Number of files that are not read, by reason."""
     layout: str = ""
-    """How folders were understood, if that is not plain from their names."""
+    """Layout that was recognized, if the folders' names do not show it."""
 
 
 def list_images(root: Path, skip: Path, layout: Layout) -> Listing:

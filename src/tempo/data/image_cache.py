@@ -25,7 +25,7 @@ from tempo.errors import UserError
 _log = logging.getLogger(__name__)
 
 Store = Literal["memory", "disk", "files"]
-"""Where pixels are during a run: in memory, in the mapped cache, or decoded from the files each time."""
+"""Place of the pixels during a run: memory, the mapped cache, or the files, decoded each time."""
 # Part of the file's name: increase it if decoding changes.
 _VERSION = 3
 _WHOLE_BYTES, _WHOLE_FILES = 1 << 26, 4096

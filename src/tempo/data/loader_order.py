@@ -1,4 +1,4 @@
-"""What tempo reads of a user's DataLoader: its order, its items and its batches."""
+"""Read the order, the items and the batches of a user's DataLoader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a configuration says about a user's loaders."""
+"""Settings for a user's loaders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tempo.data.transforms import Transform
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderSettings:
-    """What the configuration says about a user's loaders.
+    """Settings of the configuration for a user's loaders.
 
     Attributes:
         seed: the run's seed, which decides the order and what items draw.
