@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -58,6 +59,14 @@ class Tabular(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         type(self).asked_for_test += 1
         return DataLoader(Drawing(45), batch_size=16)
+
+
+class Split(Tabular):
+    """A class whose parameter has the name of a key of tempo."""
+
+    def __init__(self, val_size: float = 0.3) -> None:
+        super().__init__()
+        self.val_size = val_size
 
 
 class Weighted(Tabular):
@@ -117,6 +126,8 @@ class Noted(pl.LightningModule):
         self.seen: list[list[int]] = []
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if os.environ.get("TEMPO_TEST_KILL_AT") == str(self.trainer.global_step):
+            os.kill(os.getpid(), signal.SIGKILL)
         if isinstance(batch, dict):
             self.seen.append(batch["index"].tolist())
 
@@ -148,6 +159,12 @@ class Bare(Noted):
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self.log("test/mse", self.loss_of(batch))
+
+
+class Unvalidated(Bare):
+    """The same without validation."""
+
+    validation_step = pl.LightningModule.validation_step
 
 
 class Regression(Bare):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,33 +12,21 @@ import pytest
 import torch
 
 import tempo
-from tempo.config.check import check
+from tempo.config.keys_without_effect import keys_without_effect
 from tempo.config.run_length import schedule_of
-from tempo.config.schema import RunConfig
 from tempo.errors import UserError
 from tempo.paths import ROOT
 from tempo.record.run_json import RunRecord
 from tempo.run.evaluate import evaluate
 from tempo.run.export import export
 from tempo.run.predict import predict
-from tempo.run.run_request import RunRequest
-from tempo.run.train import run
 from tests import own_modules
 from tests.conftest import Trained
-from tests.jobs import compose_job
+from tests.jobs import finish, fork_server
+from tests.own_jobs import own_config, run_own, train_in_child
 
 OWN = ("optimizer=own", "scheduler=own", "objective=val/mse")
 Train = Callable[..., Trained]
-
-
-def own_config(model: Any, data: Any, *overrides: str) -> RunConfig:
-    """The configuration of a job whose model and data are nodes of a user."""
-    fixed = ["trainer=cpu", "trainer.threads=1", "trainer.log_every_n_steps=7", "trainer.epochs=3"]
-    values, _ = compose_job([*fixed, "data.total_batch_size=16", *overrides])
-    common = {key: values["data"][key] for key in values["data"] if key not in ("_target_", "train_images")}
-    data = {"_target_": f"tests.own_modules.{data}"} if isinstance(data, str) else data
-    model = {"_target_": f"tests.own_modules.{model}"} if isinstance(model, str) else model
-    return check({**values, "model": model, "data": {**common, **data} if data else values["data"]})
 
 
 @pytest.fixture
@@ -45,12 +34,7 @@ def train_own(tmp_path: Path) -> Iterator[Train]:
     def train(
         model: Any, data: Any, *overrides: str, folder: str = "run", stop_after: int | None = None
     ) -> Trained:
-        path = tmp_path / folder
-        path.mkdir(exist_ok=True)
-        more = [f"resume={path}"] if (path / "run.json").exists() else []
-        config = own_config(model, data, *overrides, *more)
-        request = RunRequest(config=config, folder=path, overrides=[], choices={}, stop_after=stop_after)
-        return Trained(path, run(request))
+        return run_own(tmp_path / folder, model, data, *overrides, stop_after=stop_after)
 
     threads = torch.get_num_threads()
     yield train
@@ -94,6 +78,23 @@ def test_a_stopped_run_ends_in_the_same_bits_and_rows(train_own: Train, workers:
         assert resumed.record.weights_sha256 == whole.record.weights_sha256
         assert resumed.record.metrics == whole.record.metrics
         assert resumed.curves() == whole.curves()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_run_ends_in_the_same_bits(train_own: Train, tmp_path: Path, workers: int) -> None:
+    data = {"_target_": "tests.own_modules.Tabular", "num_workers": workers}
+    how = (*OWN, "checkpoint.every_n_steps=5")
+    whole = train_own("Regression", "Tabular", *how, folder="whole")
+    child = fork_server().Process(
+        target=train_in_child,
+        args=(str(tmp_path / "killed"), "Regression", data, how, {"TEMPO_TEST_KILL_AT": "27"}),
+    )
+    child.start()
+    assert finish(child) == -signal.SIGKILL
+    resumed = train_own("Regression", data, *how, folder="killed")
+    assert len(resumed.record.sessions) == 2
+    assert resumed.record.weights_sha256 == whole.record.weights_sha256
+    assert resumed.curves() == whole.curves()
 
 
 def test_a_module_without_an_optimizer_gets_the_run_s_with_its_schedule(train_own: Train) -> None:
@@ -242,6 +243,33 @@ def test_an_item_that_raises_is_named_and_the_run_goes_on_once_it_is_mended(
         assert record.status == "failed"
 
 
+def test_what_replaces_a_user_s_choice_is_said(train_own: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    how = (*OWN, "data.total_batch_size=32", "trainer.epochs=1")
+    trained = train_own("Regression", "Tabular", *how)
+    line = "batches have 32 items, by data.total_batch_size, not the 16 of Tabular's loader"
+    assert trained.record.data["remarks"] == [line]
+    assert line in capsys.readouterr().out
+    # A parameter of the user's class with the name of one of tempo's keys is not set by that key.
+    config = own_config("Regression", {"_target_": "tests.own_modules.Split"}, *OWN)
+    (note,) = keys_without_effect(config, None, None)
+    assert note.startswith("data.val_size is a key of tempo, so Split keeps its own default")
+
+
+def test_a_validation_set_that_is_not_wanted_is_not_used(train_own: Train) -> None:
+    how = ("data.val_size=0", "checkpoint.select=last", "objective=train/loss", "trainer.epochs=1")
+    trained = train_own("Unvalidated", "Tabular", "optimizer=adam", *how)
+    assert trained.record.status == "completed"
+    assert "val" not in trained.record.metrics
+
+
+def test_datasets_used_as_they_are_have_the_batch_that_is_asked_for(train_own: Train) -> None:
+    data = {"_target_": "tests.own_modules.datasets"}
+    how = ("optimizer=adam", "objective=val/mse", "data.resume=epoch", "data.val_size=0",
+           "objective=train/loss", "checkpoint.select=last", "trainer.epochs=1")  # fmt: skip
+    trained = train_own("Pairs", data, *dict.fromkeys(how))
+    assert (trained.record.steps, trained.record.batch["total"]) == (8, 16)
+
+
 def test_a_metric_that_is_nan_selects_nothing(train_own: Train) -> None:
     trained = train_own({"_target_": "tests.own_modules.Regression", "nan": True}, "Tabular", *OWN)
     assert trained.record.selected["by"] == "last"
@@ -257,9 +285,15 @@ def test_two_processes_see_the_items_of_one(
     monkeypatch.setenv("TEMPO_TEST_SEEN", str(seen))
     how = OWN if model == "Regression" else (*OWN, "objective=val/distance", "objective_mode=min")
     data = {"_target_": "tests.own_modules.Tabular", "items": 64}
-    both = train_own(model, data, *how, "trainer=ddp_cpu", "trainer.devices=2", folder="both")
+    two = (*how, "trainer=ddp_cpu", "trainer.devices=2")
+    both = train_own(model, data, *two, folder="both")
     assert (both.record.status, both.record.world_size, both.record.steps) == ("completed", 2, 12)
     of_both = [json.loads(path.read_text()) for path in sorted(seen.iterdir())]
+    for path in seen.iterdir():
+        path.unlink()
+    train_own(model, data, *two, folder="stopped", stop_after=7)
+    resumed = train_own(model, data, *two, folder="stopped")
+    assert resumed.record.weights_sha256 == both.record.weights_sha256
     for path in seen.iterdir():
         path.unlink()
     train_own(model, data, *how, folder="alone")

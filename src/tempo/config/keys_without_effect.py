@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tempo.config.hydra_targets import parameters_of, signature_of
 from tempo.config.rules import Rules
 from tempo.config.run_length import schedule_of
-from tempo.config.schema import RunConfig, ServerConfig, TrainerConfig
+from tempo.config.schema import COMMON_DATA_KEYS, RunConfig, ServerConfig, TrainerConfig
 
 
 def keys_without_effect(config: RunConfig, steps: int | None, epochs: int | None) -> list[str]:
@@ -41,9 +42,18 @@ def _other_settings(config: RunConfig) -> Rules:
     data = config.data
     limited = data.train_size, trainer.limit_train_steps, trainer.limit_eval_batches
     yield (
-        data.split_seed != 0 and data.val_size == 0 and limited == (None, None, None),
+        data.split_seed != 0 and not data.validates and limited == (None, None, None),
         f"data.split_seed={data.split_seed} has no effect with data.val_size=0: nothing is drawn",
     )
+    target = data.source.target
+    # A source of tempo's own gets the keys that its signature names; `num_workers` means the same for both.
+    outside = {} if signature_of(target) is not None else parameters_of(target)
+    for name in sorted(COMMON_DATA_KEYS & outside.keys() - {"num_workers"}):
+        yield (
+            True,
+            f"data.{name} is a key of tempo, so {data.source.name} keeps its own default for it; give "
+            "its parameter another name to set it here",
+        )
 
 
 def _beyond_the_end(config: RunConfig, steps: int, epochs: int) -> Rules:

@@ -14,15 +14,17 @@ _SPLITS = ("train", "val", "test")
 class DatasetsModule(pl.LightningDataModule):
     """The datasets that a function returned, by split, in DataLoaders with default settings."""
 
-    def __init__(self, datasets: Mapping[str, Any], eval_batch_size: int, num_workers: int | None) -> None:
+    def __init__(
+        self, datasets: Mapping[str, Any], batch_size: int, eval_batch_size: int, num_workers: int | None
+    ) -> None:
         super().__init__()
         self.datasets = datasets
-        self.eval_batch_size = eval_batch_size
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers = num_workers or 0
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Return a loader whose batch size the run replaces."""
-        return self._loader("train", batch_size=1)
+        """Return a loader of the training set, in micro-batches of one device."""
+        return self._loader("train", self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Return a loader of the validation set, or none."""

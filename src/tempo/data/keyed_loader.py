@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from tempo.data.batches import BatchPlan
 from tempo.data.loader_order import at_least, batches_of
 from tempo.data.random_seeds import mixed_seed, seed_global_generators
+from tempo.data.transforms import as_tensor
 from tempo.errors import UserError
 
 Key = tuple[int, int]
@@ -45,6 +49,15 @@ class KeyedDataset(Dataset[Any]):
         except Exception as error:  # noqa: BLE001 - a user's code raises anything
             where = f"item {index} of the {self.split} set ({type(self.dataset).__name__})"
             return FailedItem(f"{where} cannot be read: {type(error).__name__}: {error}")
+
+
+def sampled_images(dataset: Any, most: int, seed: int) -> list[Tensor]:
+    """Return uint8 images, `[1, C, H, W]` each, of up to `most` pairs (image, label), evenly spaced."""
+    keyed, count = KeyedDataset(dataset, seed, "training"), len(dataset)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
+    items = (keyed[EVALUATION, int(index)] for index in chosen)
+    images = (as_tensor(item[0]) for item in items if len(item) == 2)
+    return [image[None] for image in images if getattr(image, "dtype", None) == torch.uint8]
 
 
 class CollateWhole:

@@ -17,7 +17,7 @@ from tempo.data.dataset_split import at_most, cut, targets
 from tempo.data.datasets_module import DatasetsModule
 from tempo.data.identity import identity
 from tempo.data.image_files import ImageFiles
-from tempo.data.keyed_loader import EVALUATION, KeyedDataset, KeyedLoader, evaluation_loader, training_keys
+from tempo.data.keyed_loader import KeyedLoader, evaluation_loader, sampled_images, training_keys
 from tempo.data.loader_order import (
     batch_size_of,
     check_order,
@@ -38,8 +38,9 @@ from tempo.data.random_seeds import (
     global_generators_seeded,
 )
 from tempo.data.run_data_module import ImageDataModule, MicroBatches, PreprocessedBatches, RunDataModule
+from tempo.data.split_and_batch_sizes import check_no_folds
 from tempo.data.step_chunks import ImageBatches, StepChunks
-from tempo.data.transforms import Transformed, as_tensor, source_of, untransformed
+from tempo.data.transforms import Transformed, source_of, untransformed
 from tempo.errors import UserError
 
 _MEASURED_ITEMS = 512
@@ -72,7 +73,9 @@ class LoaderDataModule(RunDataModule):
         self._train: Any = source.train_dataloader()
         self.loader_batch_size = batch_size_of(self._train)
         """Batch size of the user's own training loader."""
-        self._val = [] if not _overrides(source, "val_dataloader") else listed(source.val_dataloader())
+        # With data.val_size=0 a validation set of the user's own is not used, like one of image files.
+        validates = bool(settings.val_size or settings.folds) and _overrides(source, "val_dataloader")
+        self._val = listed(source.val_dataloader()) if validates else []
         self._test: list[Any] | None = None
         self._has_test = _overrides(source, "test_dataloader")
         if isinstance(source, DatasetsModule):
@@ -101,11 +104,8 @@ class LoaderDataModule(RunDataModule):
         settings = self.settings
         check_order(train, self.name)
         dataset = train.dataset
-        if self._val and settings.folds is not None:
-            raise UserError(
-                f"data.folds={settings.folds}: {self.name} has a validation set of its own; set "
-                "data.folds=null data.fold=null"
-            )
+        if self._val:
+            check_no_folds(self.name, settings.folds)
         val_size = 0 if self._val else settings.val_size
         if val_size or settings.folds is not None or settings.train_size is not None:
             dataset, val = cut(
@@ -183,19 +183,12 @@ class LoaderDataModule(RunDataModule):
         """
         if self.images is not None:
             return self.images.mean_and_std
-        count, channels = self.sizes["train"], self.shape[0] if self.shape else 0
+        channels = self.shape[0] if self.shape else 0
         plain = (0.0,) * channels, (1.0,) * channels
         if self.settings.normalize == "unit" or self.own is not None:
             return plain
-        items = KeyedDataset(untransformed(self._train.dataset), self.settings.seed, "training")
-        chosen = np.unique(np.linspace(0, count - 1, min(count, _MEASURED_ITEMS)).astype(int))
-        images = (
-            as_tensor(item[0])
-            for item in (items[EVALUATION, int(index)] for index in chosen)
-            if len(item) == 2
-        )
-        measured = [image[None] for image in images if getattr(image, "dtype", None) == torch.uint8]
-        return statistics_of(measured) if measured else plain
+        images = sampled_images(untransformed(self._train.dataset), _MEASURED_ITEMS, self.settings.seed)
+        return statistics_of(images) if images else plain
 
     @property
     def of_tempo(self) -> bool:
@@ -251,6 +244,13 @@ class LoaderDataModule(RunDataModule):
 
     def _connect(self, plan: BatchPlan, steps_done: Callable[[], int], last_step: int) -> None:
         self.plan = plan
+        own_size = self.loader_batch_size
+        if self.own is None and not isinstance(self.source, DatasetsModule) and own_size != plan.per_device:
+            self.remarks = (
+                *self.remarks,
+                f"batches have {plan.per_device} items, by data.total_batch_size, not the {own_size} of "
+                f"{self.name}'s loader",
+            )
         if self.own is not None:
             self.own.connect(plan.accumulate, steps_done, last_step)
             self._train_batches = self.own

@@ -63,6 +63,14 @@ def check_val_size(val_size: int | float) -> None:
         )
 
 
+def check_no_folds(name: str, folds: int | None) -> None:
+    """Raise UserError if folds are asked for, of data that have a validation set of their own."""
+    if folds is not None:
+        raise UserError(
+            f"data.folds={folds}: {name} has a validation set of its own; set data.folds=null data.fold=null"
+        )
+
+
 def check_batch_size(total: int, *, devices: int, accumulate: int, images: int | None) -> None:
     """Raise UserError unless all micro-batches are equal, and one batch is not more than all images.
 

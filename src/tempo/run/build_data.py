@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from tempo.data.loader_settings import LoaderSettings
 from tempo.data.random_seeds import global_generators_seeded
 from tempo.data.run_data_module import ImageDataModule, RunDataModule
 from tempo.data.split import split, stratified, unused_indices
+from tempo.data.split_and_batch_sizes import check_no_folds
 from tempo.data.transforms import ImageItems
 from tempo.errors import UserError
 from tempo.run.build_transforms import build_transforms
@@ -56,7 +58,7 @@ def build_data(config: RunConfig) -> RunDataModule:
         )
     if isinstance(datasets["train"], ImageFiles) and not config.data.val_size:
         datasets.pop("val", None)
-    module = DatasetsModule(datasets, config.data.eval_batch_size, config.data.num_workers)
+    module = _in_loaders(config, datasets)
     data = _loaders(config, module)
     data.name = getattr(datasets["train"], "name", config.data.source.name)
     return data
@@ -108,11 +110,8 @@ def _images(
         )
     Augment(**asdict(node.augment)).check_fits(*train.shape[1:])
     sha256 = _fingerprint(train, test, *own_val)
-    if own_val and node.folds is not None:
-        raise UserError(
-            f"data.folds={node.folds}: {train.name} has a validation set of its own; set data.folds=null "
-            "data.fold=null"
-        )
+    if own_val:
+        check_no_folds(train.name, node.folds)
     cut = replace(node, val_size=0) if own_val else node
     official = len(train)
     # A copy, taken before the split, which reuses the memory of `train`.
@@ -174,7 +173,7 @@ def _items_of(config: RunConfig, images: ImageDataModule) -> LoaderDataModule:
     """Return images in memory as items of a loader, which changes them one by one."""
     sets = {"train": images.train, "val": images.val, "test": images.test}
     items = {name: ImageItems(part) for name, part in sets.items() if part is not None}
-    source = DatasetsModule(items, config.data.eval_batch_size, config.data.num_workers)
+    source = _in_loaders(config, items)
     cut = replace(config.data, val_size=0, train_size=None, folds=None, fold=None)
     data = _loaders(replace(config, data=cut), source)
     data.images, data.name, data.note, data.unused = images, images.name, images.note, images.unused
@@ -208,6 +207,12 @@ def _loaders(config: RunConfig, source: pl.LightningDataModule) -> LoaderDataMod
         max_train_batches=None if limit is None else limit * trainer.accumulate,
     )
     return LoaderDataModule(source, settings)
+
+
+def _in_loaders(config: RunConfig, datasets: Mapping[str, Any]) -> DatasetsModule:
+    per_step = math.prod(config.trainer.exchange.batch_layout) * config.trainer.accumulate
+    data = config.data
+    return DatasetsModule(datasets, data.total_batch_size // per_step, data.eval_batch_size, data.num_workers)
 
 
 def _some(data: ImageData, images: int, split_seed: int) -> ImageData:

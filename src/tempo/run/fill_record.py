@@ -96,11 +96,8 @@ def record_parts(record: RunRecord, parts: RunParts, world_size: int) -> None:
         mean, std = data.mean_and_std
         record.data |= {"mean": list(mean), "std": list(std)}
     if (counts := data.class_counts) is not None:
-        record.data |= {
-            "class_counts": counts,
-            "remarks": list(data.remarks),
-            "reading": dict(data.reading),
-        }
+        record.data |= {"class_counts": counts, "reading": dict(data.reading)}
+    record.data["remarks"] = list(data.remarks)
     if not isinstance(data, ImageDataModule):
         record.data |= {"identity": data.identity, "batches": data.order}
     record.parameters = {

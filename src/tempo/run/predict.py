@@ -72,7 +72,8 @@ def predict_from_hydra(config: DictConfig) -> None:
         write_atomically(out, found.to_csv())
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror}; set out=<file>") from error
-    console().print(f"{len(found.rows)} rows in {out}", markup=False, highlight=False)
+    rows = "1 row" if len(found.rows) == 1 else f"{len(found.rows):,} rows"
+    console().print(f"{rows} in {out}", markup=False, highlight=False)
 
 
 def predict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -28,6 +29,8 @@ from tempo.task.progress import Progress
 from tempo.task.rank_buffers import average_buffers, load_buffers, save_buffers
 
 _SPLIT_PREFIX = re.compile(r"^(train|training|val|valid|validation|test)[/_]")
+log = logging.getLogger(__name__)
+
 _FORKED = re.compile(r"_(step|epoch)$")
 _SPLIT_SUFFIX = re.compile(r"[/_](train|val|test)$")
 
@@ -149,6 +152,7 @@ class StepByStep(pl.Callback):
         if trainer.world_size > 1:
             # A metric that is logged without sync_dist differs between ranks, which must decide alike.
             texts = all_gather_bytes(json.dumps(raw).encode(), trainer.strategy.root_device)
+            _warn_of_differences([json.loads(text) for text in texts])
             raw = json.loads(texts[0])
         self.progress.logged_as = _unsplit_names(_without_forks(raw))
         self.progress.evaluated = {name: raw[key] for name, key in self.progress.logged_as.items()}
@@ -239,6 +243,18 @@ class EpochMetrics(LateCallback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Read the metrics of the epoch."""
         self.steps.keep_epoch_metrics(trainer)
+
+
+def _warn_of_differences(of_ranks: list[dict[str, float]]) -> None:
+    """Say which metrics differ between the ranks; Lightning averages them only if the module asks for it."""
+    first = of_ranks[0]
+    names = [name for name, value in first.items() if any(of.get(name) != value for of in of_ranks[1:])]
+    if names:
+        log.warning(
+            "%s: the processes have different values, and that of the first one counts; log it with "
+            "self.log(..., sync_dist=True)",
+            ", ".join(names),
+        )
 
 
 def _loss_of(outputs: Any) -> Tensor | None:

@@ -46,12 +46,12 @@ def print_header(record: RunRecord, schedule: str) -> None:
     out.print(tree)
     out.print(f"[cyan]batch[/cyan]     {batch_line(record)}")
     out.print(f"[cyan]schedule[/cyan]  {schedule}")
-    if "class_counts" not in record.data:
-        return
     # Names of classes and files may contain brackets, which are rich's markup.
-    out.print(Text.assemble(("classes   ", "cyan"), classes_line(record.data)))
+    if "class_counts" in record.data:
+        out.print(Text.assemble(("classes   ", "cyan"), classes_line(record.data)))
+    label = "items     " if "batches" in record.data else "images    "
     for remark in record.data.get("remarks", ()):
-        out.print(Text.assemble(("images    ", "cyan"), remark))
+        out.print(Text.assemble((label, "cyan"), remark))
 
 
 def classes_line(data: Data) -> str:
@@ -113,7 +113,8 @@ def print_results(record: RunRecord, folder: Path) -> None:
     _print_label(record, out)
     table = Table(title=f"{record.name}: {record.status}{f' ({record.reason})' if record.reason else ''}")
     names = dict.fromkeys(name for values in record.metrics.values() for name in values)
-    for column in ("set", "items" if "batches" in record.data else "images", *names):
+    items = "items" if "batches" in record.data else "images"  # a user's own data may be anything
+    for column in ("set", items, *names):
         table.add_column(column, justify="left" if column == "set" else "right")
     for split, values in record.metrics.items():
         size = record.data.get(split, "")
@@ -132,7 +133,7 @@ def print_results(record: RunRecord, folder: Path) -> None:
         more += f", {dropped} gradients dropped as too stale,"
     out.print(
         f"cost      {record.steps} steps{more} in {record.seconds.get('train', 0):.1f} s of training "
-        f"({record.images_per_second:,.0f} images/s), {record.seconds.get('total', 0):.1f} s in all"
+        f"({record.images_per_second:,.0f} {items}/s), {record.seconds.get('total', 0):.1f} s in all"
     )
     if record.energy:
         joules = record.energy["joules"]
@@ -184,7 +185,9 @@ class ProgressLines(LateCallback):
     def row(self, row: Mapping[str, float]) -> None:
         """Receive a row of metrics.csv and print a line if it ends an epoch."""
         if any(name.startswith("train/") for name in row):
-            self.last_train |= row
+            # A row of an interval has the learning rate or the loss; one of an epoch's means adds to it.
+            is_interval = "lr" in row or "train/loss" in row
+            self.last_train = dict(row) if is_interval else {**self.last_train, **row}
         epoch = round(row["epoch"])
         last = row["step"] >= self.total_steps
         if any(name.startswith("val/") for name in row) or (

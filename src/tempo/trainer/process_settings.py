@@ -24,6 +24,8 @@ _IGNORED_WARNINGS = (
     ".*srun. command is available.*",
     # data.val_size=0 asks for this.
     ".*have no `val_dataloader`.*",
+    # `check_own_module` refuses it if there is a validation set.
+    ".*have no `validation_step`.*",
     # The number of workers is the user's choice.
     ".*does not have many workers.*",
     # Rows of metrics.csv also end with each epoch.

@@ -1,0 +1,42 @@
+"""Jobs whose model and data are a user's, in this process or in one that may be killed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tempo.config.check import check
+from tempo.config.schema import RunConfig
+from tempo.run.run_request import RunRequest
+from tempo.run.train import run
+from tests.conftest import Trained
+from tests.jobs import compose_job
+
+
+def own_config(model: Any, data: Any, *overrides: str) -> RunConfig:
+    """The configuration of a job whose model and data are nodes of a user."""
+    fixed = ["trainer=cpu", "trainer.threads=1", "trainer.log_every_n_steps=7", "trainer.epochs=3"]
+    values, _ = compose_job([*fixed, "data.total_batch_size=16", *overrides])
+    common = {key: values["data"][key] for key in values["data"] if key not in ("_target_", "train_images")}
+    data = {"_target_": f"tests.own_modules.{data}"} if isinstance(data, str) else data
+    model = {"_target_": f"tests.own_modules.{model}"} if isinstance(model, str) else model
+    return check({**values, "model": model, "data": {**common, **data} if data else values["data"]})
+
+
+def run_own(folder: Path, model: Any, data: Any, *overrides: str, stop_after: int | None = None) -> Trained:
+    """Train in a folder; resume the run that is there."""
+    folder.mkdir(exist_ok=True)
+    more = [f"resume={folder}"] if (folder / "run.json").exists() else []
+    config = own_config(model, data, *overrides, *more)
+    request = RunRequest(config=config, folder=folder, overrides=[], choices={}, stop_after=stop_after)
+    return Trained(folder, run(request))
+
+
+def train_in_child(
+    folder: str, model: Any, data: Any, overrides: Sequence[str], environment: Mapping[str, str]
+) -> None:
+    """Do the same as the target of a process."""
+    os.environ.update(environment)
+    run_own(Path(folder), model, data, *overrides)
