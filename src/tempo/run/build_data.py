@@ -174,7 +174,9 @@ def _items_of(config: RunConfig, images: ImageDataModule) -> LoaderDataModule:
     sets = {"train": images.train, "val": images.val, "test": images.test}
     items = {name: ImageItems(part) for name, part in sets.items() if part is not None}
     source = _in_loaders(config, items)
-    cut = replace(config.data, val_size=0, train_size=None, folds=None, fold=None)
+    # The images are cut already: a validation set among them is used as it is.
+    val_size = len(images.val) if images.val is not None else 0
+    cut = replace(config.data, val_size=val_size, train_size=None, folds=None, fold=None)
     data = _loaders(replace(config, data=cut), source)
     data.images, data.name, data.note, data.unused = images, images.name, images.note, images.unused
     data.sha256, data.identity = images.sha256, images.identity
