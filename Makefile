@@ -2,7 +2,7 @@
 # Options: ARGS="..." goes to the command; PYTHON=python3.12 picks the interpreter of .venv;
 # TORCH=cpu takes PyTorch's CPU wheels (200 MB in place of 3 GB) where their index can be reached.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test check bench docs lock clean
 
 ARGS ?=
 PYTHON ?=
@@ -65,6 +65,14 @@ check: $(STAMP) ## formatting, lint and types
 bench: $(STAMP) ## measure; prints its protocol with its numbers
 	$(PY) benchmarks/bench.py $(ARGS)
 
+docs: .venv-docs/.ready ## build the documentation site into site/; ARGS=serve shows it while you write
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs $(or $(ARGS),build --quiet)
+
+.venv-docs/.ready: docs/site/requirements.lock
+	@python=$$($(FIND_PYTHON)); rm -rf .venv-docs; "$$python" -m venv .venv-docs
+	@.venv-docs/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $<
+	@touch $@
+
 # Keeps the versions that still fit; ARGS=--upgrade moves all, ARGS="--upgrade-package torch" one.
 lock: ## write requirements.lock from pyproject.toml
 	@python=$$($(FIND_PYTHON)); test -x .venv-lock/bin/uv || \
@@ -72,7 +80,9 @@ lock: ## write requirements.lock from pyproject.toml
 	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --extra energy --extra models --extra optimizers --extra ray --extra search --extra slurm --universal --python-version 3.10 \
 	  --generate-hashes --no-annotate --custom-compile-command "make lock" --output-file requirements.lock --quiet $(ARGS)
 	@$(WITHOUT_CUDA) requirements.lock > requirements-cpu.lock
+	.venv-lock/bin/uv pip compile docs/site/requirements.in --universal --python-version 3.10 \
+	  --generate-hashes --no-annotate --custom-compile-command "make lock" --output-file docs/site/requirements.lock --quiet $(ARGS)
 
 clean: ## remove .venv and caches; keeps logs/ and data/
-	rm -rf .venv .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-docs .venv-lock site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

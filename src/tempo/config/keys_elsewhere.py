@@ -8,7 +8,7 @@ import re
 _COUNT, _NUMBER, _TEXT = r"[1-9]\d*", r"(?=.*[1-9])\d*\.?\d+(?:[eE][+-]?\d+)?", r"[^=,{}\[\]()'\"\s]+"
 
 # name elsewhere: (key of tempo, form of a value that means the same, example)
-_RENAMED: dict[str, tuple[str, str, str]] = {
+RENAMED: dict[str, tuple[str, str, str]] = {
     "trainer.max_epochs": ("trainer.epochs", _COUNT, "20"),
     "trainer.accumulate_grad_batches": ("trainer.accumulate", _COUNT, "2"),
     "trainer.check_val_every_n_epoch": ("trainer.val_every_n_epochs", _COUNT, "1"),
@@ -103,8 +103,8 @@ _EXAMPLES = {
 
 def key_here(key: str, value: object = None) -> str | None:
     """Return the line for a key that tempo calls otherwise or does not need; None for any other key."""
-    if key in _RENAMED:
-        ours, form, example = _RENAMED[key]
+    if key in RENAMED:
+        ours, form, example = RENAMED[key]
         given = _values(value, form) or example
         return f"{key} is called {ours.split()[-1]} here; set {ours}={given}"
     for pattern, advice in _ADVICE.items():
