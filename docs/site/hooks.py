@@ -1,4 +1,4 @@
-"""MkDocs hooks: write the pages that follow from the code, and lead links to files of the repository there."""
+"""MkDocs hooks: write the pages that follow from the code, and resolve links to files of the repository."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         markdown = markdown.replace("<!-- table of keys -->", keys_elsewhere())
     folder = ROOT if page.file.src_uri == "index.md" else (ROOT / "docs" / page.file.src_uri).parent
 
-    def led(found: re.Match[str]) -> str:
+    def resolved(found: re.Match[str]) -> str:
         image, text, (target, _, anchor) = found[1], found[2], found[3].partition("#")
         path = (folder / target).resolve()
         if not path.exists():
@@ -84,7 +84,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         kind = "tree" if path.is_dir() else "blob"
         return f"[{text}]({config.repo_url.rstrip('/')}/{kind}/main/{path.relative_to(ROOT).as_posix()})"
 
-    return LINK.sub(led, markdown)
+    return LINK.sub(resolved, markdown)
 
 
 def _up(folder: Path, path: Path) -> Iterator[str]:
@@ -106,17 +106,21 @@ def keys() -> str:
     lines = [
         "# Groups and keys",
         "",
-        "A group is a folder of `conf/`, an option is a file in it: `model=mlp`. All other settings are keys: "
+        "A group is a folder of `conf/`, an option is a file in it: `model=mlp`. Other settings are keys: "
         "`trainer.epochs=3`. The tables follow from the files and their JSON Schema.",
         "",
         *(f"- [`{group}`]({Path(group).name}.md): {_plain(says)}" for group, says in GROUPS.items()),
         "",
     ]
-    single = {name: found for name, found in schema["properties"].items() if not found.get("properties")}
+    properties = {
+        name: found for name, found in schema["properties"].items() if name not in ("defaults", "hydra")
+    }
+    single = {name: found for name, found in properties.items() if not found.get("properties")}
     lines += ["## Run", "", *_table("", single, values)]
-    for section, found in schema["properties"].items():
-        if section in values and found.get("properties") and section != "hydra":
-            lines += [f"## {section}", "", *_table(f"{section}.", found["properties"], values[section] or {})]
+    for section, value in values.items():
+        found = properties.get(section, {})
+        if found.get("properties"):
+            lines += [f"## {section}", "", *_table(f"{section}.", found["properties"], value or {})]
     return "\n".join(lines)
 
 
@@ -126,17 +130,15 @@ def _plain(text: str) -> str:
 
 def _table(prefix: str, found: dict[str, Any], values: dict[str, Any]) -> list[str]:
     rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
-    for name, schema in found.items():
-        if (
-            name == "defaults"
-            or name not in values
-            or isinstance(values[name], dict)
-            and not schema.get("description")
-        ):
-            if isinstance(values.get(name), dict) and schema.get("properties"):
-                rows += _table(f"{prefix}{name}.", schema["properties"], values[name])[2:]
+    # In the order of conf/train.yaml, whose comments refer to the key above.
+    for name, value in values.items():
+        schema = found.get(name, {})
+        if schema.get("properties") and isinstance(value, dict):
+            rows += _table(f"{prefix}{name}.", schema["properties"], value)[2:-1]
             continue
-        cells = [f"`{prefix}{name}`", _kind(schema), f"`{json.dumps(values[name])}`"]
+        if not schema:
+            continue
+        cells = [f"`{prefix}{name}`", _kind(schema), f"`{json.dumps(value)}`"]
         rows.append("| " + " | ".join([*map(_cell, cells), _literal(schema.get("description", ""))]) + " |")
     return [*rows, ""]
 
