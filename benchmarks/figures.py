@@ -12,8 +12,8 @@ that the other STUDY's comes to, `epochs_to_own_best` that of its own. `steps_to
 `seconds_to METRIC=VALUE` are those of training until the first evaluation that is as good, over the runs that
 get there. `each QUANTITY` lists a quantity of `tempo.report.quantity` by seed. `claims FILE` is the table of
 the claims in conf/experiment/FILE.yaml, judged on the study's runs. `kept` is what a procedure of src/tune.py
-kept, tuned or default; `cost` is what it cost. `. uncommitted` lists the folders with records of uncommitted
-code.
+kept, tuned or default; `cost` is what it cost. `interactions` is the table of benchmarks/interactions.py.
+`. uncommitted` lists the folders with records of uncommitted code.
 Numbers are rounded against tempo: down, but seconds, standard deviations and `max` up.
 """
 
@@ -29,11 +29,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tempo.report.claims import Paired, judged_claims
-from tempo.report.load_runs import Run, load
-from tempo.report.quantity import quantity
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
+
+from benchmarks.interactions import table as interactions_table  # noqa: E402
+
+from tempo.report.claims import Paired, judged_claims  # noqa: E402
+from tempo.report.load_runs import Run, load  # noqa: E402
+from tempo.report.quantity import quantity  # noqa: E402
+
 RESULTS = ROOT / "docs" / "results"
 _WORDS = {True: "higher than", False: "lower than"}
 FIGURE = re.compile(r"<!--=(?P<study>\S+) (?P<field>[^>]+?)-->(?P<value>.*?)<!--/-->", re.DOTALL)
@@ -193,6 +197,7 @@ _FIGURES: dict[str, Callable[[str, str], str]] = {
     "rank": _rank,
     "kept": _kept,
     "cost": _cost,
+    "interactions": lambda study, _: "\n" + interactions_table(RESULTS / study),
     "uncommitted": lambda study, _: _uncommitted(study),
 }
 """Fields that are computed from more than one key of the records, by their first word."""

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from tempo.record.run_json import RunRecord
@@ -197,3 +198,19 @@ def test_steps_and_seconds_to_a_target(tmp_path: Path, monkeypatch: pytest.Monke
     assert figures.figure("study", "seconds_to val/accuracy=0.5") == "2 ± 1 (2 of 3 runs)"
     assert figures.figure("study", "steps_to val/accuracy=0.3") == "17 ± 12"
     assert figures.figure("study", "steps_to val/accuracy=0.7") == "never"
+
+
+def test_interactions_are_differences_of_corner_means() -> None:
+    interactions = _load("interactions")
+    accuracy = np.random.default_rng(0).normal(size=(3, 3, 3, 3))
+    found = interactions.Grid(accuracy, ((1.0, 2.0, 3.0),) * 3).interaction(2, 0)
+    by_seed = []
+    for seed in range(3):
+        corner = {
+            (momentum, decay): statistics.fmean(accuracy[decay, lr, momentum, seed] for lr in range(3))
+            for momentum in (0, 2)
+            for decay in (0, 2)
+        }
+        by_seed.append(corner[2, 2] - corner[0, 2] - corner[2, 0] + corner[0, 0])
+    assert found.mean == pytest.approx(statistics.fmean(by_seed))
+    assert found.sd == pytest.approx(statistics.stdev(by_seed))
