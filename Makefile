@@ -2,7 +2,7 @@
 # Options: ARGS="..." goes to the command; PYTHON=python3.12 picks the interpreter of .venv;
 # TORCH=cpu takes PyTorch's CPU wheels (200 MB in place of 3 GB) where their index can be reached.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench docs lock clean
+.PHONY: help setup demo test check bench docs lock charts clean
 
 ARGS ?=
 PYTHON ?=
@@ -82,6 +82,9 @@ lock: ## write requirements.lock from pyproject.toml
 	@$(WITHOUT_CUDA) requirements.lock > requirements-cpu.lock
 	.venv-lock/bin/uv pip compile docs/site/requirements.in --universal --python-version 3.10 \
 	  --generate-hashes --no-annotate --custom-compile-command "make lock" --output-file docs/site/requirements.lock --quiet $(ARGS)
+
+charts: ## fetch the chart libraries of reports again; ARGS=--accept after a change of their versions
+	@python=$$($(FIND_PYTHON)); "$$python" .ci/chart_library.py $(ARGS)
 
 clean: ## remove .venv and caches; keeps logs/ and data/
 	rm -rf .venv .venv-docs .venv-lock site .mypy_cache .pytest_cache .ruff_cache .hypothesis

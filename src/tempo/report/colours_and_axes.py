@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from tempo.record.metric_names import is_share
 from tempo.report.grouping import Setting
-from tempo.report.load_runs import Array
+from tempo.report.load_runs import Array, evenly_spaced
 from tempo.report.number_format import canonical, human, metric_name, shortened
 from tempo.report.statistics import Summary
 
@@ -87,7 +86,7 @@ def thin(xs: Array, *others: Array) -> tuple[Array, ...]:
     """Reduce curves to at most `MOST_POINTS` points, keeping both ends."""
     if len(xs) <= MOST_POINTS:
         return (xs, *others)
-    kept = np.unique(np.linspace(0, len(xs) - 1, MOST_POINTS).round().astype(int))
+    kept = evenly_spaced(len(xs), MOST_POINTS)
     return tuple(values[kept] for values in (xs, *others))
 
 

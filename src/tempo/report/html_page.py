@@ -1,30 +1,43 @@
 """Render a report as one HTML file that opens from the disk without a network: report.html.
 
-The page holds its style, its script, its figures and its tables. Live or interactive charts would come in
-here, as another way to render the block `Drawn`.
+The page holds its style, its scripts, its figures, its tables and the data of its charts. The scripts of
+`page/` draw the charts with the libraries of `chart_library/`.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from tempo.config.schema import SMOKE
 from tempo.record.read_file import read_start
+from tempo.report.chart_data import chart_data, json_block
 from tempo.report.figures import Drawn
 from tempo.report.number_format import shown_path
 from tempo.report.results_table import Cell, Table
-from tempo.report.sections import Block, Content, Section, sections_of
+from tempo.report.sections import Block, Content, Live, Section, sections_of
 
 LARGEST_SVG_BYTES = 400_000
 """Size limit for an embedded SVG; a larger figure is embedded as PNG."""
 FILTER_FROM_ROWS = 15
+DRAWN_LIVE = {"curves", "schedule", "heat_map"}
+"""Figures that the page draws as charts; figures/ has them too."""
 BEST = ' class="best"'
+PLAIN_SCRIPTS = ("page/theme.js", "page/sortable_tables.js")
+CHART_SCRIPTS = (
+    "chart_library/d3.min.js",
+    "chart_library/plot.min.js",
+    *(f"page/{name}.js" for name in ("dom", "filter_expression", "runs", "zoom", "curves", "explorer")),
+)
+"""Scripts of a page with charts, in the order of their use; `explorer.js` starts the rest."""
+_DATA_BLOCK = '<script type="application/json" id="chart-data">{}</script>'
 _MARK = '<meta name="generator" content="tempo report">'
 
 
@@ -35,13 +48,26 @@ def write_page(content: Content, figures: Sequence[Drawn], path: Path) -> Path:
     sources += [("made by", command) for command in commands]
     lines = "".join(f"<li>{name}: <code>{escape(value)}</code></li>" for name, value in sources)
     head = f'<p>{escape(content.outcome)}</p><ul class="sources">{lines}</ul>'
-    shown = sections_of(content, figures)
-    path.write_text(page_of(content.title, head, shown, path, smoke=content.smoke), encoding="utf-8")
+    data = chart_data(content.summary) if content.summary.runs else None
+    shown = sections_of(content, [drawn for drawn in figures if data is None or drawn.name not in DRAWN_LIVE])
+    text = page_of(content.title, head, shown, path, smoke=content.smoke, data=data)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
-def page_of(title: str, head: str, shown: Sequence[Section], path: Path, *, smoke: bool) -> str:
-    """Return the page at `path` with these sections; `head` is HTML whose text was escaped."""
+def page_of(
+    title: str,
+    head: str,
+    shown: Sequence[Section],
+    path: Path,
+    *,
+    smoke: bool,
+    data: dict[str, Any] | None = None,
+) -> str:
+    """Return the page at `path` with these sections; `head` is HTML whose text was escaped.
+
+    `data` are the values of `chart_data`, for the sections that scripts fill.
+    """
     links = "".join(f'<a href="#{section.name}">{escape(section.title)}</a>' for section in shown)
     body = "".join(
         f'<section id="{section.name}"><h2>{escape(section.title)}</h2>'
@@ -50,7 +76,7 @@ def page_of(title: str, head: str, shown: Sequence[Section], path: Path, *, smok
     )
     head = f"<h1>{escape(title)}</h1>{head}"
     head += f'<p class="smoke" role="alert">{SMOKE}</p>' if smoke else ""
-    return document(title, f"<header>{head}<nav>{links}</nav></header><main>{body}</main>")
+    return document(title, f"<header>{head}<nav>{links}</nav></header><main>{body}</main>", data)
 
 
 def announce_page(path: Path) -> None:
@@ -67,20 +93,27 @@ def is_page(path: Path) -> bool:
         return False
 
 
-def document(title: str, body: str) -> str:
-    """Return a whole page; `body` is HTML whose text was escaped."""
-    style, script = (Path(__file__).with_name(name).read_text("utf-8") for name in ("page.css", "page.js"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+def document(title: str, body: str, data: dict[str, Any] | None = None) -> str:
+    """Return a whole page; `body` is HTML whose text was escaped, `data` the values of its charts."""
+    scripts = [_read(path) for path in (*PLAIN_SCRIPTS, *(CHART_SCRIPTS if data is not None else ()))]
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
+    block = "" if data is None else _DATA_BLOCK.format(json_block(data))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f"{_MARK}"
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<link rel="icon" href="data:,">'
-        f"<title>{escape(title)}</title><style>{style}</style></head>\n"
-        f"<body>{body}<script>{script}</script></body></html>\n"
+        f"<title>{escape(title)}</title><style>{_read('page/page.css')}</style></head>\n"
+        f"<body>{body}{block}{''.join(f'<script>{text}</script>' for text in scripts)}</body></html>\n"
     )
+
+
+@functools.cache
+def _read(name: str) -> str:
+    return (Path(__file__).parent / name).read_text("utf-8")
 
 
 def _html(block: Block, page: Path) -> str:
@@ -88,6 +121,9 @@ def _html(block: Block, page: Path) -> str:
         return sortable(block, page)
     if isinstance(block, Drawn):
         return figure(block)
+    if isinstance(block, Live):
+        note = f'<noscript><p class="note">{block.without_scripts}</p></noscript>'
+        return f'<div id="{block.name}">{note}</div>'
     text = escape(block.text)
     return f"<pre>{text}</pre>" if block.kind == "command" else f'<p class="{block.kind}">{text}</p>'
 

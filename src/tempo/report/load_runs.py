@@ -257,6 +257,11 @@ def _numbers(row: list[str], width: int) -> list[float] | None:
         return None
 
 
+def evenly_spaced(count: int, most: int) -> NDArray[np.intp]:
+    """Return at most `most` of the indices 0 to count - 1, evenly spaced, both ends among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
+
+
 def override_key(override: str) -> str:
     """Return the key of an override: `+data.x=3` is about `data.x`."""
     return override.partition("=")[0].lstrip("+~").partition("@")[0]

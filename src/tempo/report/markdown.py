@@ -8,7 +8,7 @@ from pathlib import Path
 from tempo.config.schema import SMOKE
 from tempo.report.figures import Drawn
 from tempo.report.results_table import Table
-from tempo.report.sections import Block, Content, Section, sections_of
+from tempo.report.sections import Block, Content, Live, Section, sections_of
 
 
 def write_markdown(content: Content, figures: Sequence[Drawn], path: Path) -> None:
@@ -36,6 +36,8 @@ def _markdown(block: Block, folder: Path) -> str:
     if isinstance(block, Drawn):
         title, file = escaped(block.title), block.png.relative_to(folder).as_posix()
         return f"### {title}\n\n![{title}]({file})\n\n{escaped(block.caption)}"
+    if isinstance(block, Live):
+        return ""
     if block.kind == "command":
         return fenced(block.text)
     return ("- " if block.kind in ("item", "faint", "failure") else "") + escaped(block.text)

@@ -56,7 +56,18 @@ class Text:
     kind: Literal["plain", "note", "item", "faint", "failure", "command"] = "plain"
 
 
-Block = Text | Table | Drawn
+@dataclass(frozen=True)
+class Live:
+    """A part of the page that its scripts fill; `name` is its id."""
+
+    name: str
+    without_scripts: str
+
+
+Block = Text | Table | Drawn | Live
+
+
+CHARTS = Live("explorer", "The charts need JavaScript; the folder figures/ has them as PNG and SVG.")
 
 
 @dataclass(frozen=True)
@@ -159,6 +170,7 @@ def sections_of(content: Content, figures: Sequence[Drawn]) -> list[Section]:
     everything = [
         Section("settings", f"Settings, by {metric_name(summary.metric)}", _settings(content)),
         Section("comparisons", "Comparisons", _comparisons(summary)),
+        Section("charts", "Charts", [CHARTS] if runs else [], page_only=True),
         Section("target", f"Time to a {target}", [content.to_target] if content.to_target else []),
         Section(
             "paper", "Our results and the paper's", [paper_table(content.paper)] if content.paper else []

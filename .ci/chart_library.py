@@ -1,0 +1,64 @@
+"""Fetch the chart libraries of reports from npm: `make charts`.
+
+`versions.json` names package, version, file and the file's SHA-256. The archive must have the hash that the
+registry states, and the file the one in `versions.json`. To change a version, edit it there and run
+`make charts ARGS=--accept`, which writes the new SHA-256. Needs only Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import io
+import json
+import sys
+import tarfile
+import urllib.request
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parents[1] / "src" / "tempo" / "report" / "chart_library"
+REGISTRY = "https://registry.npmjs.org"
+
+
+def fetch(address: str) -> bytes:
+    """Return what an address has."""
+    with urllib.request.urlopen(address, timeout=60) as answer:
+        content: bytes = answer.read()
+    return content
+
+
+def archive_of(package: str, version: str) -> tarfile.TarFile:
+    """Return the package's archive, checked against the registry's hash."""
+    said = json.loads(fetch(f"{REGISTRY}/{package}/{version}"))["dist"]
+    content = fetch(said["tarball"])
+    digest = base64.b64encode(hashlib.sha512(content).digest()).decode()
+    if said["integrity"] != f"sha512-{digest}":
+        sys.exit(f"{package} {version}: the archive has another hash than the registry states")
+    return tarfile.open(fileobj=io.BytesIO(content))
+
+
+def main() -> None:
+    """Write each library and its license next to versions.json."""
+    parser = argparse.ArgumentParser(description="Fetch the chart libraries of reports from npm.")
+    parser.add_argument("--accept", action="store_true", help="write the SHA-256 of what was fetched")
+    accept = parser.parse_args().accept
+    versions = json.loads((FOLDER / "versions.json").read_text("utf-8"))
+    for name, library in versions.items():
+        archive = archive_of(library["package"], library["version"])
+        for member, path in ((library["file"], f"{name}.min.js"), ("LICENSE", f"{name}.LICENSE")):
+            file = archive.extractfile(f"package/{member}")
+            assert file is not None
+            content = file.read()
+            if member == library["file"]:
+                found = hashlib.sha256(content).hexdigest()
+                if not accept and found != library["sha256"]:
+                    sys.exit(f"{name} has SHA-256 {found}, versions.json says {library['sha256']}")
+                library["sha256"] = found
+            (FOLDER / path).write_bytes(content)
+        print(f"{name} {library['version']}: {(FOLDER / f'{name}.min.js').stat().st_size} bytes")
+    (FOLDER / "versions.json").write_text(json.dumps(versions, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

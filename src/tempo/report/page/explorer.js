@@ -1,0 +1,101 @@
+"use strict";
+// The part of the page that answers to the reader: filter, groups, charts. Started by the last lines.
+function groupList(box) {
+  const list = element("ul", { class: "groups", id: "groups" });
+  const count = element("span", { class: "note" });
+  const setAll = (shown) => {
+    page.chosenGroups = true;
+    page.hiddenGroups = new Set(page.groups.filter((group, at) => !shown(group, at)).map((group) => group.label));
+    changed();
+  };
+  box.append(
+    element("div", { class: "controls" },
+      pushButton("show all", () => setAll(() => true)),
+      pushButton("show none", () => setAll(() => false)),
+      pushButton(`show the first ${SHOWN_AT_FIRST}`, () => setAll((_, at) => at < SHOWN_AT_FIRST)),
+      count),
+    list);
+  page.views.push(() => {
+    const focused = document.activeElement?.closest?.("#groups li")?.dataset.label;
+    list.replaceChildren(...page.groups.map(groupItem));
+    count.textContent = `${page.kept.length} of ${page.data.runs.length} runs, ${shownGroups().length} of ${page.groups.length} lines`;
+    if (focused !== undefined) [...list.children].find((item) => item.dataset.label === focused)?.querySelector("input").focus();
+  });
+}
+
+function groupItem(group) {
+  const swatch = element("span", { class: "swatch" });
+  swatch.style.borderTop = `3px ${group.dash ? "dashed" : "solid"} ${group.colour}`;
+  const mean = meanOf(group.runs, page.data.metric);
+  const input = element("input", {
+    type: "checkbox",
+    checked: !page.hiddenGroups.has(group.label),
+    onchange: () => {
+      page.chosenGroups = true;
+      page.hiddenGroups[input.checked ? "delete" : "add"](group.label);
+      changed();
+    },
+  });
+  const unit = page.data.shares.includes(page.data.metric) ? " %" : "";
+  const runs = `${group.runs.length} run${group.runs.length === 1 ? "" : "s"}`;
+  const item = element("li", {},
+    element("label", {}, input, swatch, element("span", { class: "label", textContent: group.label })),
+    element("span", { class: "note", textContent: mean === null ? runs : `${metricText(page.data.metric, mean)}${unit}, ${runs}` }));
+  item.dataset.label = group.label;
+  return item;
+}
+
+function filterBox(box) {
+  const error = element("span", { class: "error", role: "status" });
+  const input = element("input", {
+    type: "search", id: "filter", placeholder: "lr > 0.01 and seed == 0", spellcheck: false,
+    oninput: () => {
+      page.filter = input.value;
+      changed();
+    },
+  });
+  const keys = page.columns.filter((column) => column.kind === "key").map((column) => [column.name, column.title]);
+  const metrics = page.columns.filter((column) => column.kind === "metric").map((column) => [column.name, column.title]);
+  const set = (name) => (value) => {
+    page[name] = value;
+    page.chosenGroups = page.chosenGroups && name !== "groupBy";
+    changed();
+  };
+  box.append(element("div", { class: "controls" },
+    element("label", { class: "control filter" }, "filter ", input),
+    choice("group by", [["setting", "setting"], ["run", "run"], ...keys], page.groupBy, set("groupBy")),
+    choice("colour by", [["group", "group"], ...keys, ...metrics], page.colourBy, set("colourBy"))),
+    error);
+  page.setFilter = (text) => {
+    input.value = text;
+    page.filter = text;
+    changed();
+  };
+  page.views.push(() => {
+    error.textContent = page.filterError;
+    input.setAttribute("aria-invalid", String(page.filterError !== ""));
+  });
+}
+
+function startExplorer() {
+  const block = document.querySelector("#chart-data");
+  const box = document.querySelector("#explorer");
+  if (!block || !box) return;
+  setData(JSON.parse(block.textContent));
+  applyFilter();
+  makeGroups();
+  filterBox(box);
+  groupList(box);
+  startCurves(box);
+  drawAll();
+  theme.changed.push(changed);
+  let width = box.clientWidth;
+  new ResizeObserver(() => {
+    if (box.clientWidth !== width) {
+      width = box.clientWidth;
+      changed();
+    }
+  }).observe(box);
+}
+
+startExplorer();
