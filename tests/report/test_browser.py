@@ -126,3 +126,122 @@ def test_text_of_records_stays_text(browser: Chromium) -> None:
     assert browser.value("document.title") == "s"
     assert browser.value("document.querySelectorAll('img:not([src^=\"data:\"])').length") == 0
     assert any(HOSTILE in text for text in texts(browser, "#groups .label"))
+
+
+def column(browser: Chromium, title: str) -> list[str]:
+    """Cells of a column of the table of all runs."""
+    heads = texts(browser, "#all-runs th")
+    (at,) = [at for at, head in enumerate(heads) if head.startswith(title)]
+    return texts(browser, f"#all-runs tbody td:nth-child({at + 1})")
+
+
+def test_the_table_sorts_hides_columns_and_links(browser: Chromium) -> None:
+    assert len(column(browser, "seed")) == 16
+    head = "#all-runs th button[title='val/accuracy']"
+    browser.press(head)
+    up = column(browser, "validation accuracy")
+    browser.press(head)
+    down = column(browser, "validation accuracy")
+    numbers = [float(text) for text in up[:-1]]
+    assert numbers == sorted(numbers)
+    assert [float(text) for text in down[:-1]] == numbers[::-1]
+    assert up[-1] == down[-1] == "—"  # the run without the metric stays last
+    assert browser.value(f'document.querySelector("{head}").parentElement.ariaSort') == "descending"
+    browser.press("#all-runs th button[title='optimizer.wd']")
+    assert column(browser, "wd") == [t for t in ("0", "1e-5", "1e-4", "1e-3", "0.01") for _ in range(3)] + [
+        "1"
+    ]
+    browser.press("#columns summary")
+    browser.press("#columns label:nth-child(1) input")
+    assert "wd" not in " ".join(texts(browser, "#all-runs th"))
+    assert "../s/bad/" in browser.value(
+        "[...document.querySelectorAll('#all-runs a')].map(a => a.getAttribute('href'))"
+    )
+
+
+def test_a_filter_keeps_the_runs_that_it_says(browser: Chromium) -> None:
+    for text, runs in [
+        ("wd > 1e-4 and seed == 0", 3),
+        ("optimizer.wd<=1e-4 && not (seed=0 or seed = 2)", 3),
+        ("val/accuracy >= 88 %", 3),
+        ("val/accuracy >= 0.88", 3),
+        ("wd in [0, 1e-5] and status != diverged", 6),
+        ("DIVERGED", 1),
+        ("'seed=1'", 5),
+        ("folder ~ 'WD=0.01'", 3),
+        ("val/accuracy == null", 1),
+        ("status == 'it\\'s'", 0),
+        ("", 16),
+    ]:
+        browser.value(f"page.setFilter({json.dumps(text)})")
+        browser.settle()
+        assert (text, texts(browser, ".error")) == (text, ["", ""])
+        assert (text, len(column(browser, "seed"))) == (text, runs)
+
+
+def test_a_filter_that_cannot_be_read_says_why_and_changes_nothing(browser: Chromium) -> None:
+    field = "#all-runs input[type=search]"
+    browser.write(field, "seed == 0")
+    assert len(column(browser, "seed")) == 6
+    for text, why in [
+        ("seed ==", "a value is missing at the end"),
+        ("(seed == 0", '")" is missing at the end'),
+        ("lr > 1", "there is no column lr"),
+        ("seed == 0 wd", '"and" or "or" is missing before "wd"'),
+        ("seed ; 1", 'cannot read "; 1"'),
+        ("constructor == 1", "there is no column constructor"),
+    ]:
+        browser.write(field, text)
+        assert texts(browser, "#all-runs .error") == [why]
+        assert len(column(browser, "seed")) == 6
+    browser.write(field, "")
+    assert len(column(browser, "seed")) == 16
+
+
+def test_a_drag_along_an_axis_of_the_parallel_coordinates_filters(browser: Chromium) -> None:
+    paths = "document.querySelectorAll('#parallel g[aria-label=line] path').length"
+    assert browser.value(paths) == 15
+    left, top, width, height = browser.place("#parallel")
+    browser.drag((left + width - 80, top + 40), (left + width - 80, top + 0.4 * height))
+    assert browser.value("page.filter").startswith("val/accuracy >= ")
+    assert 0 < browser.value(paths) < 15
+    browser.value("document.querySelector('#parallel').dispatchEvent(new MouseEvent('dblclick'))")
+    browser.settle()
+    assert browser.value(paths) == 15
+
+
+def test_the_heat_map_has_the_means_of_two_keys(browser: Chromium) -> None:
+    browser.choose("rows", "optimizer.wd")
+    browser.choose("columns", "seed")
+    means = texts(browser, "#heat g[aria-label=text] text")
+    assert sorted(means)[:4] == ["80.00", "80.10", "80.20", "82.00"]
+    assert texts(browser, "#heat g[aria-label='y-axis tick label'] text") == [
+        "0",
+        "1e-5",
+        "1e-4",
+        "1e-3",
+        "0.01",
+        "1",
+    ]
+
+
+def test_curves_have_other_axes_and_smoothing(browser: Chromium) -> None:
+    label = f"{CURVE} g[aria-label='x-axis label']"
+    for axis, name in (("images", "images"), ("seconds", "seconds of training"), ("step", "step")):
+        browser.choose("x axis", axis)
+        assert name in texts(browser, label)[0]
+    path = f"document.querySelector('{CURVE} g[aria-label=line] path').getAttribute('d')"
+    before = browser.value(path)
+    browser.choose("y axis", "log")
+    assert browser.value(path) != before
+    browser.choose("y axis", "linear")
+    browser.value(
+        "const slider = document.querySelector('input[type=range]'); slider.value = 0.9; "
+        "slider.dispatchEvent(new Event('input'))"
+    )
+    browser.settle()
+    assert browser.value(path) != before
+    browser.choose("lines", "runs")
+    assert lines(browser) == 16
+    browser.choose("colour by", "val/accuracy")
+    assert lines(browser) == 16

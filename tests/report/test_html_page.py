@@ -95,7 +95,7 @@ def test_names_from_records_stay_text(tmp_path: Path) -> None:
 def test_links_lead_to_runs_and_the_policy_allows_only_the_pages_own_script(tmp_path: Path) -> None:
     write_run(tmp_path / "s/a b%20#c,seed=0")
     text = page_of(tmp_path / "s", tmp_path / "s/report")
-    assert 'href="../a%20b%2520%23c%2Cseed%3D0/"' in text
+    assert '"link":"../a%20b%2520%23c%2Cseed%3D0/"' in text
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
     assert policy.startswith("default-src 'none'")
     own = len(PLAIN_SCRIPTS) + len(CHART_SCRIPTS)

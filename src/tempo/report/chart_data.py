@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from tempo.report.grouping import (
 )
 from tempo.report.load_runs import Array, Run, evenly_spaced
 from tempo.report.number_format import ABSENT, head_of, human, more_is_better, short_keys, shown_path
-from tempo.report.statistics import Summary, known_metrics
+from tempo.report.results_table import ordered_metrics
+from tempo.report.statistics import Summary
 
 X_COLUMNS = ("step", "epoch", "seconds")
 POINTS_OF_ALL_CURVES = 40_000
@@ -31,14 +33,17 @@ MOST_OTHER_KEYS = 60
 _SIGNIFICANT = 6
 
 
-def chart_data(summary: Summary) -> dict[str, Any]:
-    """Return settings, runs, keys, metrics and curves of a report; runs are in the order of the ranking."""
+def chart_data(summary: Summary, link: Callable[[Path], str | None]) -> dict[str, Any]:
+    """Return settings, runs, keys, metrics and curves of a report; runs are in the order of the ranking.
+
+    `link` returns the address of a run's folder from the page, or None.
+    """
     ranked = summary.ranked
     runs = [(at, run) for at, setting in enumerate(ranked) for run in setting.runs]
     keys = [*summary.keys, *_other_keys(summary)]
     most = max(FEWEST_POINTS, min(MOST_POINTS, POINTS_OF_ALL_CURVES // max(1, len(runs))))
-    described = [_run(run, at, keys, most) for at, run in runs]
-    metrics = sorted(known_metrics(summary.runs))
+    described = [_run(run, at, keys, most) | {"link": link(run.folder)} for at, run in runs]
+    metrics = ordered_metrics(summary)
     curves = dict.fromkeys(name for run in described for rows in run["curves"] for name in rows["y"])
     return {
         "metric": summary.metric,

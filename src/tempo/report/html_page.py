@@ -34,7 +34,19 @@ PLAIN_SCRIPTS = ("page/theme.js", "page/sortable_tables.js")
 CHART_SCRIPTS = (
     "chart_library/d3.min.js",
     "chart_library/plot.min.js",
-    *(f"page/{name}.js" for name in ("dom", "filter_expression", "runs", "zoom", "curves", "explorer")),
+    *(
+        f"page/{name}.js"
+        for name in (
+            "dom",
+            "filter_expression",
+            "runs",
+            "zoom",
+            "curves",
+            "key_charts",
+            "runs_table",
+            "explorer",
+        )
+    ),
 )
 """Scripts of a page with charts, in the order of their use; `explorer.js` starts the rest."""
 _DATA_BLOCK = '<script type="application/json" id="chart-data">{}</script>'
@@ -48,7 +60,9 @@ def write_page(content: Content, figures: Sequence[Drawn], path: Path) -> Path:
     sources += [("made by", command) for command in commands]
     lines = "".join(f"<li>{name}: <code>{escape(value)}</code></li>" for name, value in sources)
     head = f'<p>{escape(content.outcome)}</p><ul class="sources">{lines}</ul>'
-    data = chart_data(content.summary) if content.summary.runs else None
+    data = None
+    if content.summary.runs:
+        data = chart_data(content.summary, lambda folder: folder_link(folder, path))
     shown = sections_of(content, [drawn for drawn in figures if data is None or drawn.name not in DRAWN_LIVE])
     text = page_of(content.title, head, shown, path, smoke=content.smoke, data=data)
     path.write_text(text, encoding="utf-8")
@@ -149,14 +163,20 @@ def sortable(table: Table, page: Path | None = None) -> str:
 
 def _cell(cell: Cell, page: Path | None) -> str:
     text = escape(cell.text)
-    if cell.folder is not None and page is not None and cell.folder.drive == page.resolve().drive:
-        # Within one drive: on Windows, no relative path leads to another.
-        link = quote(Path(os.path.relpath(cell.folder, page.resolve().parent)).as_posix())
-        text = f'<a href="{escape(link)}/">{text}</a>'
+    link = None if cell.folder is None or page is None else folder_link(cell.folder, page)
+    if link is not None:
+        text = f'<a href="{escape(link)}">{text}</a>'
     if cell.sort is None:
         return f"<td>{text}</td>"
     kind = ' class="number"' if isinstance(cell.sort, (int, float)) else ""
     return f'<td{kind} data-sort="{escape(str(cell.sort))}">{text}</td>'
+
+
+def folder_link(folder: Path, page: Path) -> str | None:
+    """Return the address of a folder relative to a page; None for another drive of Windows."""
+    if folder.drive != page.resolve().drive:
+        return None
+    return quote(Path(os.path.relpath(folder, page.resolve().parent)).as_posix()) + "/"
 
 
 def figure(drawn: Drawn) -> str:

@@ -71,7 +71,7 @@ def settings_table(summary: Summary) -> Table:
         ("seeds", lambda setting: count_cell(statistics(setting, metric).n)),
         *(
             (head_of(name), lambda setting, name=name: _mean_cell(statistics(setting, name), name))
-            for name in _ordered_metrics(summary)
+            for name in ordered_metrics(summary)
         ),
         ("lowest to highest", lambda setting: _range_cell(statistics(setting, metric), metric)),
         ("not completed", _not_completed_cell),
@@ -85,30 +85,6 @@ def settings_table(summary: Summary) -> Table:
     best = summary.ranked[0] if len(summary.settings) > 1 else None
     has_best = best is not None and statistics(best, metric).n > 0
     return table_of(columns, summary.settings, summary.settings.index(best) if best and has_best else None)
-
-
-def runs_table(summary: Summary) -> Table:
-    """Return one row per run: keys, seed, status, metrics, length, cost, folder."""
-    columns: Columns[Run] = [
-        *(
-            (name, lambda run, key=key: value_cell(value_of(run, key)))  # key=key: its value in this pass
-            for name, key in zip(short_keys(summary.keys), summary.keys, strict=True)
-        ),
-        ("seed", lambda run: count_cell(run.record.seed)),
-        ("status", lambda run: text_cell(run.record.status + (f" [{SMOKE}]" if run.smoke else ""))),
-        *(
-            (head_of(name), lambda run, name=name: _amount_cell(run.metric(name), name))
-            for name in _ordered_metrics(summary)
-        ),
-        ("steps", lambda run: count_cell(run.record.steps)),
-        ("epochs", lambda run: Cell(f"{run.record.epochs:g}", run.record.epochs)),
-        ("training seconds", lambda run: seconds_cell(run.train_seconds)),
-        ("images/s", lambda run: _speed_cell(run.record.images_per_second)),
-    ]
-    if has_joules(summary.runs):
-        columns.append((joules_name(summary.runs), lambda run: _joules_cell(run.joules)))
-    columns.append(("folder", lambda run: text_cell(shown_path(run.folder), run.folder)))
-    return table_of(columns, summary.runs)
 
 
 def write_csv(summary: Summary, path: Path) -> None:
@@ -204,7 +180,7 @@ def no_formula(text: str) -> str:
     return _FORMULA.sub(r"\1'", text)
 
 
-def _ordered_metrics(summary: Summary) -> list[str]:
+def ordered_metrics(summary: Summary) -> list[str]:
     """Return all metrics, the ranking one first, then validation, test, training."""
 
     def place(metric: str) -> tuple[bool, int, str]:
@@ -213,10 +189,6 @@ def _ordered_metrics(summary: Summary) -> list[str]:
         return (metric != summary.metric, at, leaf)
 
     return sorted(known_metrics(summary.runs), key=place)
-
-
-def _amount_cell(value: float, metric: str) -> Cell:
-    return number_cell(value, amount(value, metric))
 
 
 def _mean_cell(found: Statistics, metric: str) -> Cell:

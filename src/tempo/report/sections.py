@@ -32,7 +32,6 @@ from tempo.report.results_table import (
     Cell,
     Table,
     count_cell,
-    runs_table,
     settings_table,
     text_cell,
     value_cell,
@@ -68,6 +67,8 @@ Block = Text | Table | Drawn | Live
 
 
 CHARTS = Live("explorer", "The charts need JavaScript; the folder figures/ has them as PNG and SVG.")
+
+RUNS = Live("all-runs", "The table needs JavaScript; results.csv has the same rows.")
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def sections_of(content: Content, figures: Sequence[Drawn]) -> list[Section]:
         *(_search(search, number) for number, search in enumerate(content.searches, start=1)),
         Section("figures", "Figures", figures),
         Section("failures", "Failed, diverged or unfinished", _failures(content.failures)),
-        Section("runs", "All runs", [runs_table(summary)] if runs else [], page_only=True),
+        Section("runs", "All runs", [RUNS] if runs else [], page_only=True),
         Section("differs", "Keys that differ", [differences(summary)] if runs else []),
         Section("shared", "Configuration shared by all runs", [_shared(runs)] if runs else []),
         Section("environment", "Environment", _environment(content) if runs else []),

@@ -1,5 +1,8 @@
 "use strict";
 // The part of the page that answers to the reader: filter, groups, charts. Started by the last lines.
+const FILTER_NOTE = 'A filter compares columns: lr > 0.01 and (seed == 0 or status == diverged), val/accuracy >= 91 %, model in [mlp, "resnet20"]; '
+  + "~ is “contains”, a word alone finds the runs that have it anywhere. Point at the head of a column for its name.";
+
 function groupList(box) {
   const list = element("ul", { class: "groups", id: "groups" });
   const count = element("span", { class: "note" });
@@ -45,15 +48,27 @@ function groupItem(group) {
   return item;
 }
 
-function filterBox(box) {
+// A field for the filter, and what is wrong with it. The charts and the table have one each, with the same text.
+function filterField() {
   const error = element("span", { class: "error", role: "status" });
   const input = element("input", {
-    type: "search", id: "filter", placeholder: "lr > 0.01 and seed == 0", spellcheck: false,
-    oninput: () => {
-      page.filter = input.value;
-      changed();
-    },
+    type: "search", placeholder: "lr > 0.01 and seed == 0", spellcheck: false,
+    oninput: () => page.setFilter(input.value),
   });
+  page.views.push(() => {
+    if (input.value !== page.filter) input.value = page.filter;
+    error.textContent = page.filterError;
+    input.setAttribute("aria-invalid", String(page.filterError !== ""));
+  });
+  return element("label", { class: "control filter" }, "filter ", input, error);
+}
+
+page.setFilter = (text) => {
+  page.filter = text;
+  changed();
+};
+
+function filterBox(box) {
   const keys = page.columns.filter((column) => column.kind === "key").map((column) => [column.name, column.title]);
   const metrics = page.columns.filter((column) => column.kind === "metric").map((column) => [column.name, column.title]);
   const set = (name) => (value) => {
@@ -62,19 +77,9 @@ function filterBox(box) {
     changed();
   };
   box.append(element("div", { class: "controls" },
-    element("label", { class: "control filter" }, "filter ", input),
+    filterField(),
     choice("group by", [["setting", "setting"], ["run", "run"], ...keys], page.groupBy, set("groupBy")),
-    choice("colour by", [["group", "group"], ...keys, ...metrics], page.colourBy, set("colourBy"))),
-    error);
-  page.setFilter = (text) => {
-    input.value = text;
-    page.filter = text;
-    changed();
-  };
-  page.views.push(() => {
-    error.textContent = page.filterError;
-    input.setAttribute("aria-invalid", String(page.filterError !== ""));
-  });
+    choice("colour by", [["group", "group"], ...keys, ...metrics], page.colourBy, set("colourBy"))));
 }
 
 function startExplorer() {
@@ -87,6 +92,8 @@ function startExplorer() {
   filterBox(box);
   groupList(box);
   startCurves(box);
+  startKeyCharts(box);
+  startRunsTable(document.querySelector("#all-runs"));
   drawAll();
   theme.changed.push(changed);
   let width = box.clientWidth;

@@ -63,8 +63,7 @@ function columnsOf(data) {
   found.push(column("status", "status", (run) => run.status, {
     text: (run) => run.status + (run.smoke ? " [SMOKE: not comparable]" : "") + (run.progress === null ? "" : ` ${Math.floor(100 * run.progress)} %`),
   }));
-  const ordered = [data.metric, ...data.metrics.filter((name) => name !== data.metric)];
-  for (const name of ordered.filter((name) => data.metrics.includes(name))) {
+  for (const name of data.metrics) {
     found.push(column(name, data.titles[name], (run) => run.metrics[name] ?? null, {
       kind: "metric", text: (run) => metricText(name, run.metrics[name]),
     }));
@@ -148,6 +147,12 @@ function shownGroups() {
     .filter((group) => !page.hiddenGroups.has(group.label))
     .map((group) => ({ ...group, runs: group.runs.filter((run) => !page.hiddenRuns.has(run.folder)) }))
     .filter((group) => group.runs.length > 0);
+}
+
+// The runs of the charts over keys: all that the filter keeps, until the reader switches groups on and off.
+function chartedRuns() {
+  if (page.chosenGroups) return shownGroups().flatMap((group) => group.runs);
+  return page.kept.filter((run) => !page.hiddenRuns.has(run.folder));
 }
 
 function meanOf(runs, metric) {

@@ -1,5 +1,6 @@
 "use strict";
-// Drag a rectangle on a chart to zoom in, press twice to zoom out. Drawn over the SVG; Plot does the axes.
+// Drag a rectangle on a chart to zoom in, press twice to zoom out. `zoomed` gets the ranges of x and y; without
+// `horizontal`, x is the name of the axis where the drag began.
 const SMALLEST_DRAG = 6; // pixels: less is a click
 
 function makeZoomable(svg, { zoomed, reset, horizontal = true, vertical = true }) {
@@ -39,11 +40,13 @@ function makeZoomable(svg, { zoomed, reset, horizontal = true, vertical = true }
   svg.addEventListener("pointerup", (event) => {
     if (start === null) return;
     const [[left, right], [top, bottom]] = corners(place(event));
+    const from = start[0];
     start = null;
     box?.remove();
     box = null;
     if (right - left < SMALLEST_DRAG || bottom - top < SMALLEST_DRAG) return;
-    zoomed([x.invert(left), x.invert(right)], [y.invert(bottom), y.invert(top)]);
+    const nearest = () => d3.least(x.domain, (value) => Math.abs(x.apply(value) - from));
+    zoomed(horizontal ? [x.invert(left), x.invert(right)] : nearest(), [y.invert(bottom), y.invert(top)]);
   }, true);
   svg.addEventListener("dblclick", reset);
 }
