@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from tempo.record.test_images import ClassifiedImages, WrongImage
 from tempo.report.write_report import build_report
 from tests.report.chromium import NAMES, Chromium, installed
 from tests.report.example_runs import weight_decay_sweep, write_run
 
 DECAYS = [0.0, 1e-5, 1e-4, 1e-3, 1e-2]
+PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAU0lEQVR4nAFIALf/AAAePFp4lrTSAAEfPVt5l7XTAA"
+    "IgPlx6mLbUAAMhP117mbfVAAQiQF58mrjWAAUjQV99m7nXAAYkQmB+nLrYAAclQ2F/nbvZncUbIZPTHswAAAAASUVO"
+    "RK5CYII="
+)
 HOSTILE = "</script><img src=x onerror=document.title=1><b>\u2028$x^2"
 CURVE = '#curves svg[data-metric="val/accuracy"]'
 
@@ -33,6 +39,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fields=fields,
         overrides=[HOSTILE],
     )
+    confusion = [[0, 0, 40], [1, 1, 30], [1, 0, 10]]
+    wrong = [WrongImage(true=1, predicted=0, probability=0.75, png=PNG)]
+    ClassifiedImages(["cat", HOSTILE], confusion, wrong).write(folder / "s/wd=0.01,seed=0")
     return build_report([folder / "s"], folder / "out")
 
 
@@ -245,3 +254,16 @@ def test_curves_have_other_axes_and_smoothing(browser: Chromium) -> None:
     assert lines(browser) == 16
     browser.choose("colour by", "val/accuracy")
     assert lines(browser) == 16
+
+
+def test_the_confusion_matrix_and_the_wrong_images_of_a_run(browser: Chromium) -> None:
+    browser.place("#test-images")
+    counts = texts(browser, "#test-images g[aria-label=text] text")
+    assert sorted(map(int, counts)) == [10, 30, 40]
+    (caption,) = texts(browser, "#test-images figcaption")
+    assert caption == f"{HOSTILE}, not cat (75.0 %)"
+    assert f"{HOSTILE} taken for cat (10)" in " ".join(texts(browser, "#test-images .note"))
+    assert browser.value("document.querySelector('#test-images img').naturalWidth") == 8
+    browser.value("page.setFilter('wd == 0')")
+    browser.settle()
+    assert texts(browser, "#test-images figcaption") == []

@@ -28,7 +28,7 @@ def test_the_libraries_are_those_of_versions_json_with_their_licenses() -> None:
 
 def test_the_runs_are_ranked_and_have_keys_metrics_and_curves(tmp_path: Path) -> None:
     weight_decay_sweep(tmp_path, [0.0, 1e-4], [0, 1], {0.0: {0: 0.7, 1: 0.8}, 1e-4: {0: 0.9, 1: 0.95}})
-    data = chart_data(summarise(load([tmp_path]).runs), lambda folder: folder.name)
+    data = chart_data(summarise(load([tmp_path]).runs), lambda folder: folder.name, images=True)
     assert data["settings"] == ["wd=1e-4", "wd=0"]
     assert data["metric"] == "val/accuracy"
     assert [(key["name"], key["tells"]) for key in data["keys"]] == [("wd", True)]
@@ -61,7 +61,7 @@ def test_numbers_that_are_not_finite_and_text_that_ends_a_script_stay_json(tmp_p
         tmp_path / "a", model__variant="</script><!--", name="<b>", fields=fields, optimizer__wd=math.nan
     )
     write_run(tmp_path / "b", model__variant=[1, "<i>"])
-    data = chart_data(summarise(load([tmp_path]).runs), lambda folder: folder.name)
+    data = chart_data(summarise(load([tmp_path]).runs), lambda folder: folder.name, images=True)
     block = json_block(data)
     assert "<" not in block
     assert json.loads(block) == data

@@ -103,7 +103,8 @@ def test_a_failed_run_says_why(train: Train, tmp_path: Path) -> None:
 def test_what_a_run_writes_and_prints(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     job = ("trainer.epochs=2", "trainer.accumulate=2", "scheduler=onecycle", "optimizer.lr=0.01")
     trained = train(*job, pictures=True)
-    for name in ("run.json", "metrics.csv", "tensorboard", "checkpoints", "curves.png", "confusion.png"):
+    for name in ("run.json", "metrics.csv", "tensorboard", "checkpoints", "curves.png", "confusion.png",
+                 "test_images.json"):  # fmt: skip
         assert (trained.folder / name).exists(), name
     left = [path for path in trained.folder.rglob(".*") if path.name != ".lock"]
     assert left == [], "a file was not renamed to its name"

@@ -15,6 +15,8 @@ from tempo.task.losses import CrossEntropy
 from tests.conftest import Train
 from tests.jobs import checked_job
 
+NO_IMAGES = torch.empty(0)
+
 
 def test_metrics_are_those_of_scikit_learn() -> None:
     generator = torch.Generator().manual_seed(1)
@@ -23,7 +25,7 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     sums = EvaluationSums(7, CLASSIFICATION_METRICS)
     loss = CrossEntropy(num_classes=7)
     for start in (0, 150):  # two batches of different sizes
-        sums.add(logits[start : start + 150], labels[start : start + 150], loss)
+        sums.add(logits[start : start + 150], labels[start : start + 150], loss, NO_IMAGES)
     found, shares, best = sums.close(), logits.softmax(1).numpy(), logits.argmax(1).numpy()
     truth = labels.numpy()
     expected = {
@@ -43,7 +45,7 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     assert found.keys() == {"loss", "accuracy", *CLASSIFICATION_METRICS}
     assert all(mode_in_name(name) for name in CLASSIFICATION_METRICS)
     kept = labels != 3  # a class without images is left out of the average
-    sums.add(logits[kept], labels[kept], loss)
+    sums.add(logits[kept], labels[kept], loss, NO_IMAGES)
     curves = [sklearn.roc_auc_score(truth[kept] == c, shares[kept][:, c]) for c in range(7) if c != 3]
     assert sums.close()["auroc"] == pytest.approx(sum(curves) / 6, abs=1e-6)
 

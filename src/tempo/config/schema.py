@@ -136,6 +136,7 @@ class TrainerConfig:
     steps_per_call: int | Literal["auto"] = key("auto", at_least=1)
     backend: Literal["gloo", "nccl"] | None = None
     energy: bool = False
+    wrong_images: int = key(24, at_least=0, at_most=1000)
     profiler: Literal["simple", "advanced", "pytorch"] | None = None
     limit_train_steps: int | None = key(None, at_least=1)
     limit_eval_batches: int | None = key(None, at_least=1)

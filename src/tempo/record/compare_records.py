@@ -17,7 +17,7 @@ Curves = Mapping[str, NDArray[np.float64]]
 Word = Literal["identical", "same within", "different"]
 EXIT_CODES: dict[Word, int] = {"identical": 0, "same within": 3, "different": 4}
 WITHOUT_EFFECT = {
-    *("resume", "preview", "trainer.profiler", "trainer.threads"),
+    *("resume", "preview", "trainer.profiler", "trainer.threads", "trainer.wrong_images"),
     *("data.root", "data.cache", "scheduler.range_test", "init_from"),
 }
 """Keys that change no result. Threads are compared as recorded in the environment, files by their hash."""

@@ -46,6 +46,7 @@ NEWER_KEYS = {
     "metrics": None,
     "callbacks": None,
     "trainer.flags": None,
+    "trainer.wrong_images": 24,
     "loss": {"_target_": "tempo.task.losses.CrossEntropy", "label_smoothing": 0.0, "weights": None},
 }
 """Keys that records of earlier versions lack, and the value that their absence means."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tempo.errors import UserError
 from tempo.record.metric_names import is_share
+from tempo.record.test_images import TEST_IMAGES_FILE, ClassifiedImages
 from tempo.report.grouping import (
     NOT_A_SETTING,
     NOT_A_SETTING_BELOW,
@@ -30,19 +33,25 @@ FEWEST_POINTS, MOST_POINTS = 60, 400
 TITLES = {"lr": "learning rate"}
 MOST_OTHER_KEYS = 60
 """Keys that differ without telling settings apart; further ones are only in the table of keys that differ."""
+MOST_IMAGE_BYTES = 2_500_000
+"""Size of all confusion matrices and wrong images in a page, the best runs first."""
 _SIGNIFICANT = 6
 
 
-def chart_data(summary: Summary, link: Callable[[Path], str | None]) -> dict[str, Any]:
+def chart_data(summary: Summary, link: Callable[[Path], str | None], *, images: bool) -> dict[str, Any]:
     """Return settings, runs, keys, metrics and curves of a report; runs are in the order of the ranking.
 
-    `link` returns the address of a run's folder from the page, or None.
+    `link` returns the address of a run's folder from the page, or None. Without `images`, the page is to ask
+    for confusion matrices and wrong images.
     """
     ranked = summary.ranked
     runs = [(at, run) for at, setting in enumerate(ranked) for run in setting.runs]
     keys = [*summary.keys, *_other_keys(summary)]
     most = max(FEWEST_POINTS, min(MOST_POINTS, POINTS_OF_ALL_CURVES // max(1, len(runs))))
     described = [_run(run, at, keys, most) | {"link": link(run.folder)} for at, run in runs]
+    if images:
+        for values, found in zip(described, _within_limit([run for _, run in runs]), strict=True):
+            values["test_images"] = found
     metrics = ordered_metrics(summary)
     curves = dict.fromkeys(name for run in described for rows in run["curves"] for name in rows["y"])
     return {
@@ -62,6 +71,26 @@ def chart_data(summary: Summary, link: Callable[[Path], str | None]) -> dict[str
         "settings": [setting.label for setting in ranked],
         "runs": described,
     }
+
+
+def test_images_of(run: Run) -> dict[str, Any] | None:
+    """Return confusion matrix and wrong images of a run, or why they cannot be read; None without them."""
+    try:
+        found = ClassifiedImages.read(run.folder)
+    except UserError as error:
+        return {"error": str(error)}
+    return None if found is None else dataclasses.asdict(found)
+
+
+def _within_limit(runs: Sequence[Run]) -> Iterator[dict[str, Any] | None]:
+    left = MOST_IMAGE_BYTES
+    for run in runs:
+        found = test_images_of(run) if left > 0 else None
+        size = len(json.dumps(found)) if found is not None else 0
+        if size > left:
+            found = {"error": f"left out to keep the page small: the run's folder has {TEST_IMAGES_FILE}"}
+        left -= size
+        yield found
 
 
 def json_block(values: Any) -> str:

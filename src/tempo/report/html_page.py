@@ -44,6 +44,7 @@ CHART_SCRIPTS = (
             "curves",
             "key_charts",
             "runs_table",
+            "test_images",
             "explorer",
         )
     ),
@@ -62,7 +63,7 @@ def write_page(content: Content, figures: Sequence[Drawn], path: Path) -> Path:
     head = f'<p>{escape(content.outcome)}</p><ul class="sources">{lines}</ul>'
     data = None
     if content.summary.runs:
-        data = chart_data(content.summary, lambda folder: folder_link(folder, path))
+        data = chart_data(content.summary, lambda folder: folder_link(folder, path), images=True)
     shown = sections_of(content, [drawn for drawn in figures if data is None or drawn.name not in DRAWN_LIVE])
     text = page_of(content.title, head, shown, path, smoke=content.smoke, data=data)
     path.write_text(text, encoding="utf-8")

@@ -68,6 +68,7 @@ Block = Text | Table | Drawn | Live
 
 CHARTS = Live("explorer", "The charts need JavaScript; the folder figures/ has them as PNG and SVG.")
 
+IMAGES = Live("test-images", "The matrix needs JavaScript; each run's folder has confusion.png.")
 RUNS = Live("all-runs", "The table needs JavaScript; results.csv has the same rows.")
 
 
@@ -181,6 +182,7 @@ def sections_of(content: Content, figures: Sequence[Drawn]) -> list[Section]:
         Section("figures", "Figures", figures),
         Section("failures", "Failed, diverged or unfinished", _failures(content.failures)),
         Section("runs", "All runs", [RUNS] if runs else [], page_only=True),
+        Section("images", "Confusion matrix and wrong images", [IMAGES] if runs else [], page_only=True),
         Section("differs", "Keys that differ", [differences(summary)] if runs else []),
         Section("shared", "Configuration shared by all runs", [_shared(runs)] if runs else []),
         Section("environment", "Environment", _environment(content) if runs else []),

@@ -30,6 +30,7 @@ from tempo.record.environment import (
 from tempo.record.metric_names import metric_mode
 from tempo.record.read_file import read_start
 from tempo.record.run_json import RUN_ID, RunRecord, config_hash
+from tempo.record.test_images import ClassifiedImages
 from tempo.run.build_run import RunParts
 from tempo.task.classifier import Classifier
 from tempo.trainer.checkpoint_file import weights_sha256
@@ -172,6 +173,18 @@ def record_test(record: RunRecord, parts: RunParts, chosen: ChosenState) -> None
     found = record.metrics.get(objective.partition("/")[0], {})
     record.objective |= {"value": evaluated_value(found, objective)}
     record.weights_sha256 = weights_sha256(parts.task.tested_network)
+
+
+def keep_test_images(parts: RunParts, folder: Path) -> None:
+    """Write the confusion matrix of the test, and the wrong images of this process, next to the record."""
+    if not parts.tests or not isinstance(parts.task.module, Classifier):
+        return
+    sums = parts.task.module.sums
+    places = sums.confusion_counts.nonzero()
+    counts = sums.confusion_counts[tuple(places.T)]
+    confusion = torch.cat((places, counts.unsqueeze(1)), dim=1).tolist()
+    wrong = sums.wrong_images.recorded() if sums.wrong_images is not None else []
+    ClassifiedImages(list(parts.data.classes), confusion, wrong).write(folder)
 
 
 def record_end(record: RunRecord, error: BaseException | None) -> None:

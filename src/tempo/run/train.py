@@ -32,6 +32,7 @@ from tempo.run.build_trainer import check_devices
 from tempo.run.fill_record import (
     first_record,
     keep_diff,
+    keep_test_images,
     record_end,
     record_exchange,
     record_parts,
@@ -43,6 +44,7 @@ from tempo.run.run_request import RunRequest
 from tempo.scheduler.preview import preview_figure, preview_table
 from tempo.task.classifier import Classifier
 from tempo.task.lightning_internals import count_running_epoch_as_done
+from tempo.task.wrong_images import WrongImages
 from tempo.trainer.console import print_header, print_notes, print_results, schedule_line
 from tempo.trainer.loggers import close_loggers
 from tempo.trainer.malloc_settings import give_back_freed_memory
@@ -236,6 +238,8 @@ def test(parts: RunParts, request: RunRequest, record: RunRecord) -> None:
     if parts.tests:
         parts.data.test_dataloader()  # a user's data may have no test set after all
     if parts.tests:
+        if isinstance(parts.task.module, Classifier) and (most := request.config.trainer.wrong_images):
+            parts.task.module.sums.wrong_images = WrongImages(most)
         parts.trainer.test(parts.task.module, datamodule=parts.data, verbose=False)
         images, expected = parts.task.progress.items_evaluated, parts.data.sizes["test"]
         if isinstance(parts.task.module, Classifier) and images != expected:
@@ -260,6 +264,7 @@ def _close(request: RunRequest, record: RunRecord, parts: RunParts | None, start
             if isinstance(parts.task.module, Classifier):
                 counts, classes = parts.task.module.sums.confusion_counts.numpy(), parts.data.classes
                 draw_confusion(counts, classes, request.folder / "confusion.png", f"{title}: test images")
+                keep_test_images(parts, request.folder)
         if parts is not None:
             close_loggers(parts.trainer.loggers, record)
     finally:

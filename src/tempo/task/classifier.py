@@ -276,9 +276,8 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add one batch to the sums of loss and hits; several loaders count as one set."""
         images, labels = batch
-        self.sums.add(
-            self.tested_network(self.eval_preprocess(images).to(self.dtype)).float(), labels, self.loss
-        )
+        logits = self.tested_network(self.eval_preprocess(images).to(self.dtype)).float()
+        self.sums.add(logits, labels, self.loss, images)
 
     test_step = validation_step
 

@@ -12,6 +12,7 @@ from torchmetrics import MeanMetric, Metric, classification
 from tempo.errors import UserError
 from tempo.record.metric_names import CLASSIFICATION_METRICS
 from tempo.task.losses import Loss
+from tempo.task.wrong_images import WrongImages
 
 
 class EvaluationSums(nn.Module):
@@ -20,6 +21,7 @@ class EvaluationSums(nn.Module):
     Attributes:
         confusion_counts: `[classes, classes]` counts of the last evaluation; rows are labels.
         items: number of images of the last evaluation.
+        wrong_images: keeps images of the evaluations while it is set.
     """
 
     def __init__(self, num_classes: int, names: Iterable[str] = ()) -> None:
@@ -31,18 +33,21 @@ class EvaluationSums(nn.Module):
         )
         self.confusion_counts: Tensor
         self.items = 0
+        self.wrong_images: WrongImages | None = None
 
     def use_float64(self) -> None:
         """Sum losses in float64, so that the sum hardly depends on how images are spread over ranks."""
         self.loss.set_dtype(torch.float64)
 
-    def add(self, logits: Tensor, labels: Tensor, loss: Loss) -> None:
-        """Add one batch."""
+    def add(self, logits: Tensor, labels: Tensor, loss: Loss, images: Tensor) -> None:
+        """Add one batch; `images` are those of the dataset, before they are normalized."""
         self.loss.update(loss.per_image(logits, labels).to(self.loss.dtype))
         self.confusion.update(logits, labels)
         for name, metric in self.others.items():
             takes_probabilities = CLASSIFICATION_METRICS[name].of_probabilities
             metric.update(logits.softmax(1) if takes_probabilities else logits, labels)
+        if self.wrong_images is not None:
+            self.wrong_images.add(images, logits, labels)
 
     def close(self) -> dict[str, float]:
         """Return loss, accuracy and the other metrics since the last call, over all ranks."""

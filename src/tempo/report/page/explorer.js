@@ -94,6 +94,7 @@ function startExplorer() {
   startCurves(box);
   startKeyCharts(box);
   startRunsTable(document.querySelector("#all-runs"));
+  startTestImages(document.querySelector("#test-images"));
   drawAll();
   theme.changed.push(changed);
   let width = box.clientWidth;
