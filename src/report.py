@@ -37,7 +37,15 @@ def parser() -> argparse.ArgumentParser:
     option("--metric", help="metric that ranks the settings, such as val/accuracy (default: the objective)")
     option("--paper", metavar="PAPER/ITEM", help="show all rows of a paper, run or not: radiuk2020/table1")
     option("--target", metavar="METRIC=VALUE", help="show steps and seconds to reach it: val/accuracy=0.5")
+    option("--serve", action="store_true", help="show the runs in a browser on this machine and follow them")
+    option("--port", type=_port, default=8008, help="port of --serve on 127.0.0.1 (default: 8008)")
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; choose one of 1024 to 65535")
+    return int(text)
 
 
 def _folder(text: str) -> Path:
@@ -60,6 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_streams_open()
     asked = parser().parse_args(arguments)
     try:
+        if asked.serve:
+            serve(asked)
+            return
         out = asked.out or default_out(asked.folders)
         report(asked.folders, out, asked.metric, asked.paper, asked.target)
     except UserError as error:
@@ -68,6 +79,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if error.filename is None:
             raise
         sys.exit(f"{error.filename}: {error.strerror}; choose another folder with --out")
+
+
+def serve(asked: argparse.Namespace) -> None:
+    """Show the runs in a browser until Ctrl-C.
+
+    Raises:
+        UserError: a folder does not exist, no run has the metric, or the port or an option cannot be used.
+    """
+    for name in ("out", "paper", "target"):
+        if getattr(asked, name) is not None:
+            raise UserError(f"--{name} is for a report in files; leave it out, or leave out --serve")
+    with importing("tempo.report.serve"):
+        from tempo.report import serve as server
+    server.serve(asked.folders, asked.port, asked.metric)
 
 
 def report(

@@ -10,7 +10,7 @@ import pytest
 
 from tempo.record.test_images import ClassifiedImages, WrongImage
 from tempo.report.write_report import build_report
-from tests.report.chromium import NAMES, Chromium, installed
+from tests.report.chromium import Chromium
 from tests.report.example_runs import weight_decay_sweep, write_run
 
 DECAYS = [0.0, 1e-5, 1e-4, 1e-3, 1e-2]
@@ -43,15 +43,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wrong = [WrongImage(true=1, predicted=0, probability=0.75, png=PNG)]
     ClassifiedImages(["cat", HOSTILE], confusion, wrong).write(folder / "s/wd=0.01,seed=0")
     return build_report([folder / "s"], folder / "out")
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    program = installed()
-    if program is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed (.ci/browser installs one)")
-    with Chromium(program, tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
 
 
 @pytest.fixture

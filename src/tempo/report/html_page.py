@@ -10,7 +10,7 @@ import base64
 import functools
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ CHART_SCRIPTS = (
             "key_charts",
             "runs_table",
             "test_images",
+            "follow",
             "explorer",
         )
     ),
@@ -56,30 +57,45 @@ _MARK = '<meta name="generator" content="tempo report">'
 
 def write_page(content: Content, figures: Sequence[Drawn], path: Path) -> Path:
     """Write the page; all text from records is escaped, and only the page's own script may run."""
+    text = report_page(content, figures, path, lambda folder: folder_link(folder, path))
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def report_page(
+    content: Content,
+    figures: Sequence[Drawn],
+    path: Path | None,
+    link: Callable[[Path], str | None],
+    files: Mapping[str, str] | None = None,
+) -> str:
+    """Return the page at `path`, None for one that is served.
+
+    `link` returns the address of a run's folder, and `files` are the names and addresses of further files.
+    """
     commands = [" ".join(sweep.command) for sweep in content.found.sweeps if sweep.command]
     sources = [("read", shown_path(folder.resolve())) for folder in content.given]
     sources += [("made by", command) for command in commands]
     lines = "".join(f"<li>{name}: <code>{escape(value)}</code></li>" for name, value in sources)
+    lines += "".join(
+        f'<li><a href="{escape(address)}">{escape(name)}</a></li>' for name, address in (files or {}).items()
+    )
     head = f'<p>{escape(content.outcome)}</p><ul class="sources">{lines}</ul>'
-    data = None
-    if content.summary.runs:
-        data = chart_data(content.summary, lambda folder: folder_link(folder, path), images=True)
+    data = chart_data(content.summary, link, images=True) if content.summary.runs else None
     shown = sections_of(content, [drawn for drawn in figures if data is None or drawn.name not in DRAWN_LIVE])
-    text = page_of(content.title, head, shown, path, smoke=content.smoke, data=data)
-    path.write_text(text, encoding="utf-8")
-    return path
+    return page_of(content.title, head, shown, path, smoke=content.smoke, data=data)
 
 
 def page_of(
     title: str,
     head: str,
     shown: Sequence[Section],
-    path: Path,
+    path: Path | None,
     *,
     smoke: bool,
     data: dict[str, Any] | None = None,
 ) -> str:
-    """Return the page at `path` with these sections; `head` is HTML whose text was escaped.
+    """Return the page at `path`, if it has one, with these sections; `head` is HTML whose text was escaped.
 
     `data` are the values of `chart_data`, for the sections that scripts fill.
     """
@@ -114,6 +130,8 @@ def document(title: str, body: str, data: dict[str, Any] | None = None) -> str:
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
+    if data is not None and data.get("live"):
+        policy += "; connect-src 'self'"
     block = "" if data is None else _DATA_BLOCK.format(json_block(data))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -131,7 +149,7 @@ def _read(name: str) -> str:
     return (Path(__file__).parent / name).read_text("utf-8")
 
 
-def _html(block: Block, page: Path) -> str:
+def _html(block: Block, page: Path | None) -> str:
     if isinstance(block, Table):
         return sortable(block, page)
     if isinstance(block, Drawn):

@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -143,11 +143,22 @@ class Collection:
     sweeps: list[Sweep] = field(default_factory=list)
 
 
-def load(folders: Sequence[Path]) -> Collection:
+class NoRunError(UserError):
+    """There is no run below the folders."""
+
+
+RunCache = dict[Path, tuple[object, "Run"]]
+"""Folder of a run -> the times and sizes of its files when it was read, and what was read."""
+
+
+def load(folders: Sequence[Path], cache: RunCache | None = None) -> Collection:
     """Read every run below `folders`, which may be runs, sweeps, or folders above them.
 
+    A run whose files have not changed is taken from `cache`, which is kept up to date.
+
     Raises:
-        UserError: a folder does not exist or cannot be opened, or there is no run at all.
+        UserError: a folder does not exist or cannot be opened.
+        NoRunError: there is no run at all.
     """
     for given in folders:
         if not given.is_dir():
@@ -163,11 +174,11 @@ def load(folders: Sequence[Path]) -> Collection:
             if folder not in seen:
                 seen.add(folder)
                 sweep = next((sweeps[above] for above in folder.parents if sweeps.get(above)), None)
-                _add(found, folder, given, sweep)
+                _add(found, folder, given, sweep, {} if cache is None else cache)
         for sweep in filter(None, sweeps.values()):
             _add_missing_jobs(found, top, seen, sweep)
     if not found.runs and not found.unreadable:
-        raise UserError(f"no run under {', '.join(map(str, folders))}: no folder there has a {FILE_NAME}")
+        raise NoRunError(f"no run under {', '.join(map(str, folders))}: no folder there has a {FILE_NAME}")
     return found
 
 
@@ -186,7 +197,12 @@ def _run_folders(top: Path, sweeps: dict[Path, Sweep | None], found: Collection)
         inner[:] = sorted(set(inner) - INSIDE_A_RUN)
 
 
-def _add(found: Collection, folder: Path, given: Path, sweep: Sweep | None) -> None:
+def _add(found: Collection, folder: Path, given: Path, sweep: Sweep | None, cache: RunCache) -> None:
+    files = tuple(_time_and_size(folder / name) for name in (FILE_NAME, CURVES_FILE))
+    read_at, known = cache.get(folder, (None, None))
+    if known is not None and read_at == files:
+        found.runs.append(replace(known, given=given, sweep=sweep))
+        return
     try:
         record = RunRecord.read(folder)
     except UserError as error:
@@ -200,6 +216,15 @@ def _add(found: Collection, folder: Path, given: Path, sweep: Sweep | None) -> N
     except UserError as error:
         found.unreadable.append(Unreadable(folder, f"{error}; its run is shown without curves"))
     found.runs.append(Run(folder, record, curves, given, sweep))
+    cache[folder] = files, found.runs[-1]
+
+
+def _time_and_size(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 def _add_missing_jobs(found: Collection, top: Path, seen: set[Path], sweep: Sweep) -> None:

@@ -164,14 +164,14 @@ function unzoom() {
 function startCurves(box) {
   const names = page.data.curves;
   if (names.length === 0) return;
-  curveOptions.chosen = new Set(names.filter(isVarying).filter((name) => !name.startsWith("test/")).slice(0, 6));
+  curveOptions.chosen ??= new Set(names.filter(isVarying).filter((name) => !name.startsWith("test/")).slice(0, 6));
   const set = (name) => (value) => {
     curveOptions[name] = value;
     if (name === "x" || name === "logX") curveOptions.zoomX = null;
     if (name === "y") curveOptions.zoomY.clear();
     changed();
   };
-  const slider = element("input", { type: "range", min: 0, max: 0.99, step: 0.01, value: 0, oninput: () => set("smoothing")(Number(slider.value)) });
+  const slider = element("input", { type: "range", min: 0, max: 0.99, step: 0.01, value: curveOptions.smoothing, oninput: () => set("smoothing")(Number(slider.value)) });
   const metrics = names.map((name) => checkbox(page.data.titles[name], curveOptions.chosen.has(name), (on) => {
     curveOptions.chosen[on ? "add" : "delete"](name);
     changed();
@@ -181,9 +181,9 @@ function startCurves(box) {
     element("h3", { textContent: "Curves" }),
     element("div", { class: "controls" },
       choice("x axis", Object.entries(X_NAMES), curveOptions.x, set("x")),
-      checkbox("log x", false, set("logX")),
-      choice("y axis", [["auto", "log if it falls far"], ["linear", "linear"], ["log", "log"]], "auto", set("y")),
-      choice("lines", [["mean", "mean and range"], ["runs", "every run"]], "mean", set("lines")),
+      checkbox("log x", curveOptions.logX, set("logX")),
+      choice("y axis", [["auto", "log if it falls far"], ["linear", "linear"], ["log", "log"]], curveOptions.y, set("y")),
+      choice("lines", [["mean", "mean and range"], ["runs", "every run"]], curveOptions.lines, set("lines")),
       element("label", { class: "control" }, "smoothing ", slider),
       pushButton("reset zoom", unzoom)),
     element("details", {}, element("summary", { textContent: "metrics" }), element("div", { class: "controls" }, ...metrics)),

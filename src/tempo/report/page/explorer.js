@@ -63,11 +63,6 @@ function filterField() {
   return element("label", { class: "control filter" }, "filter ", input, error);
 }
 
-page.setFilter = (text) => {
-  page.filter = text;
-  changed();
-};
-
 function filterBox(box) {
   const keys = page.columns.filter((column) => column.kind === "key").map((column) => [column.name, column.title]);
   const metrics = page.columns.filter((column) => column.kind === "metric").map((column) => [column.name, column.title]);
@@ -82,20 +77,42 @@ function filterBox(box) {
     choice("colour by", [["group", "group"], ...keys, ...metrics], page.colourBy, set("colourBy"))));
 }
 
+const PARTS = {
+  following: [startFollowing],
+  explorer: [filterBox, groupList, startCurves, startKeyCharts],
+  "all-runs": [startRunsTable],
+  "test-images": [startTestImages],
+};
+
+// Builds the controls for the keys and metrics that there are; what the reader chose stays.
+function build() {
+  page.views = [];
+  applyFilter();
+  makeGroups();
+  for (const [name, starts] of Object.entries(PARTS)) {
+    const box = document.getElementById(name);
+    if (box === null) continue;
+    box.replaceChildren();
+    for (const start of starts) start(box);
+  }
+  drawAll();
+}
+
+// Shows other data: a run that goes on, or a new one.
+function takeData(data) {
+  const shape = () => JSON.stringify([page.columns.map((column) => column.name), page.data.curves]);
+  const before = shape();
+  setData(data);
+  if (shape() === before) changed();
+  else build();
+}
+
 function startExplorer() {
   const block = document.querySelector("#chart-data");
   const box = document.querySelector("#explorer");
   if (!block || !box) return;
   setData(JSON.parse(block.textContent));
-  applyFilter();
-  makeGroups();
-  filterBox(box);
-  groupList(box);
-  startCurves(box);
-  startKeyCharts(box);
-  startRunsTable(document.querySelector("#all-runs"));
-  startTestImages(document.querySelector("#test-images"));
-  drawAll();
+  build();
   theme.changed.push(changed);
   let width = box.clientWidth;
   new ResizeObserver(() => {
@@ -104,6 +121,7 @@ function startExplorer() {
       changed();
     }
   }).observe(box);
+  if (page.data.live) askAgain();
 }
 
 startExplorer();

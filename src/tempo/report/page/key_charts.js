@@ -165,9 +165,9 @@ function startKeyCharts(box) {
   const metrics = finalMetrics();
   const keys = varyingKeys();
   if (metrics.length === 0 || keys.length === 0) return;
-  keyOptions.metric = metrics[0].name;
-  keyOptions.rows = keys[0].name;
-  keyOptions.columns = (keys[1] ?? keys[0]).name;
+  keyOptions.metric ??= metrics[0].name;
+  keyOptions.rows ??= keys[0].name;
+  keyOptions.columns ??= (keys[1] ?? keys[0]).name;
   const set = (name) => (value) => {
     keyOptions[name] = value;
     changed();

@@ -16,6 +16,11 @@ const page = {
   hiddenRuns: new Set(), // folders
   chosenGroups: false, // whether the reader has switched groups on or off
   views: [],
+
+  setFilter(text) {
+    page.filter = text;
+    changed();
+  },
 };
 
 let drawingAsked = false;
@@ -38,7 +43,7 @@ function drawAll() {
 function setData(data) {
   page.data = data;
   page.columns = columnsOf(data);
-  page.metric = data.metric;
+  page.kept = undefined; // the runs that the filter keeps
   for (const run of data.runs) run.text = page.columns.map((column) => column.text(run)).join(" ");
 }
 

@@ -1,6 +1,6 @@
 "use strict";
 // All runs: sorted by any column, columns shown or hidden, runs switched off in the charts.
-const tableOptions = { sortBy: null, ascending: true, hidden: new Set() };
+const tableOptions = { sortBy: null, ascending: true, hidden: null };
 
 function hiddenAtFirst(column) {
   return column.kind === "label" ? column.name === "setting" : column.kind === "key" && column.tells === false;
@@ -58,7 +58,7 @@ function columnMenu() {
 }
 
 function startRunsTable(box) {
-  tableOptions.hidden = new Set(page.columns.filter(hiddenAtFirst).map((column) => column.name));
+  tableOptions.hidden ??= new Set(page.columns.filter(hiddenAtFirst).map((column) => column.name));
   const head = element("tr");
   const body = element("tbody");
   const count = element("span", { class: "note" });

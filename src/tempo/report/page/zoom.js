@@ -1,6 +1,7 @@
 "use strict";
 // Drag a rectangle on a chart to zoom in, press twice to zoom out. `zoomed` gets the ranges of x and y; without
 // `horizontal`, x is the name of the axis where the drag began.
+let dragging = false; // a chart is not drawn again under the mouse
 const SMALLEST_DRAG = 6; // pixels: less is a click
 
 function makeZoomable(svg, { zoomed, reset, horizontal = true, vertical = true }) {
@@ -27,6 +28,7 @@ function makeZoomable(svg, { zoomed, reset, horizontal = true, vertical = true }
     if (event.button !== 0 || event.pointerType === "touch") return;
     event.stopImmediatePropagation();
     start = place(event);
+    dragging = true;
     svg.setPointerCapture(event.pointerId);
   }, true);
   svg.addEventListener("pointermove", (event) => {
@@ -42,6 +44,7 @@ function makeZoomable(svg, { zoomed, reset, horizontal = true, vertical = true }
     const [[left, right], [top, bottom]] = corners(place(event));
     const from = start[0];
     start = null;
+    dragging = false;
     box?.remove();
     box = null;
     if (right - left < SMALLEST_DRAG || bottom - top < SMALLEST_DRAG) return;
