@@ -77,7 +77,7 @@ docs: .venv-docs/.ready ## build the documentation site into site/; ARGS=serve s
 lock: ## write requirements.lock from pyproject.toml
 	@python=$$($(FIND_PYTHON)); test -x .venv-lock/bin/uv || \
 	  { "$$python" -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet 'uv>=0.13,<0.14'; }
-	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --extra energy --extra models --extra optimizers --extra ray --extra search --extra slurm --universal --python-version 3.10 \
+	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --extra energy --extra huggingface --extra models --extra optimizers --extra ray --extra search --extra slurm --extra tables --universal --python-version 3.10 \
 	  --generate-hashes --no-annotate --custom-compile-command "make lock" --output-file requirements.lock --quiet $(ARGS)
 	@$(WITHOUT_CUDA) requirements.lock > requirements-cpu.lock
 	.venv-lock/bin/uv pip compile docs/site/requirements.in --universal --python-version 3.10 \

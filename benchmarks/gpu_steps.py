@@ -11,7 +11,8 @@ from jobs import Config, PlainLoop, built, train
 from measurement import Row
 from torch import Tensor
 
-from tempo.run.build_data import build_train_batches, move_to_best_device
+from tempo.run.build_batches import build_train_batches
+from tempo.run.build_data import move_to_best_device
 from tempo.task.classifier import Classifier
 from tempo.trainer.process_settings import set_numerics
 

@@ -35,7 +35,8 @@ from tempo.data.run_data_module import ImageDataModule  # noqa: E402
 from tempo.paths import register_resolvers  # noqa: E402
 from tempo.record.run_json import RunRecord  # noqa: E402
 from tempo.run import build_run  # noqa: E402
-from tempo.run.build_data import build_data, build_plan, build_train_batches  # noqa: E402
+from tempo.run.build_batches import build_train_batches  # noqa: E402
+from tempo.run.build_data import build_data, build_plan  # noqa: E402
 from tempo.run.build_module import build_task  # noqa: E402
 from tempo.run.run_request import RunRequest  # noqa: E402
 from tempo.run.train import run  # noqa: E402

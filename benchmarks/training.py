@@ -23,7 +23,7 @@ from measurement import Row, Section, ratio
 
 from tempo.data.run_data_module import ImageDataModule
 from tempo.record.run_json import RunRecord
-from tempo.run.build_data import build_train_batches
+from tempo.run.build_batches import build_train_batches
 
 _LOADER_JOB = (*SHAPED_LIKE_CIFAR10, "data.train_images=22222", "data.test_images=10", "data.normalize=unit")
 _DATALOADER_IMAGES = 1280

@@ -169,7 +169,7 @@ def test_a_network_learns_a_user_s_images_to_the_bits_of_the_same_images_in_memo
 @pytest.mark.parametrize(
     ("data", "overrides", "line"),
     [
-        ({"form": "labels"}, (), "data: labels are int64 [8, 10]; a network needs (images, labels): uint8"),
+        ({"form": "labels"}, (), "the loss compares with one class per image; set loss=bce"),
         ({"form": "triple"}, (), "data: a batch is a list of 3 (float32 [8, 1, 8, 8], float32"),
         ({"classes": 4}, (), "but the data name 4 classes, 0 .. 3"),
         ({"form": "float"}, ("data.augment.flip=true",), "data.augment changes uint8 images"),

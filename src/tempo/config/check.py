@@ -134,7 +134,8 @@ def _check_target(group: str, node: Mapping[str, Any]) -> None:
         )
     check_target(group, node["_target_"])
     if node["_target_"] == OWN:
-        for name in [name for name, value in node.items() if name != "_target_" and value is not None]:
+        given = source_keys(node) if group == "data" else node
+        for name in [name for name, value in given.items() if name != "_target_" and value is not None]:
             raise UserError(
                 f"{group}.{name}={node[name]}: with {group}=own the LightningModule sets it; remove the key, "
                 f"and set it under model, e.g. model.{name}={node[name]}"

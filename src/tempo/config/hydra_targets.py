@@ -43,7 +43,7 @@ def check_target(group: str, target: Any, where: str = "") -> None:
     Raises:
         UserError: no class or function has that name, or it belongs to Python's standard library.
     """
-    if target == OWN and group in ("optimizer", "scheduler"):
+    if target == OWN and group in ("data", "optimizer", "scheduler"):
         return
     where = f"{where or group}._target_={target}"
     remedy = (
@@ -186,6 +186,8 @@ def _names_in_source(module: str) -> set[str] | None:
 
 @functools.cache
 def _parameters_of(target: str) -> tuple[dict[str, str], frozenset[str]] | None:
+    if target == OWN:  # the LightningModule has them
+        return {}, frozenset()
     module, _, name = target.rpartition(".")
     base = ROOT / "src" / Path(*module.split("."))
     path = next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)

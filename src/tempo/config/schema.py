@@ -16,7 +16,7 @@ from tempo.config.value_types import MOST_COUNT, Range, check_types
 from tempo.distributed.gradient_exchange import Exchange, exchange_of
 
 OWN = "own"
-"""The `_target_` of an optimizer or a scheduler that the LightningModule itself builds."""
+"""The `_target_` of data, an optimizer or a scheduler that the LightningModule itself brings."""
 T = TypeVar("T")
 
 
@@ -54,7 +54,7 @@ class Target:
 
     @property
     def is_own(self) -> bool:
-        """Whether the LightningModule brings its own: `optimizer=own`, `scheduler=own`."""
+        """Whether the LightningModule brings its own: `data=own`, `optimizer=own`, `scheduler=own`."""
         return self.target == OWN
 
     @property

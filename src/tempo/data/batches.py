@@ -129,7 +129,7 @@ class Chunk(NamedTuple):
     Attributes:
         images: uint8 `[steps * accumulate * per_device, C, H, W]`, on the data's device; those of a user's
             loader may be floats.
-        labels: int64 `[same]`.
+        labels: int64 `[same]`, or uint8 `[same, classes]` if an image may have several classes.
         draws: int16 `[same, 5]`, columns as in `Augment.draw`; None if nothing is random.
         steps: optimizer steps in the chunk.
     """

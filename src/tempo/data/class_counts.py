@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-import torch
-
+from tempo.data.dataset_split import labels_of
 from tempo.data.images import ImageData
+from tempo.data.label_sets import images_per_class
 from tempo.errors import UserError, printable
 
 Counts = Mapping[str, Sequence[int]]
@@ -14,16 +15,32 @@ Counts = Mapping[str, Sequence[int]]
 _MOST_NAMED = 5
 
 
-def images_per_class(data: ImageData) -> list[int]:
-    """Return the number of images of each class, in the order of the labels."""
-    counts: list[int] = torch.bincount(data.labels, minlength=len(data.classes)).tolist()
-    return counts
-
-
 def counts_of_sets(train: ImageData, val: ImageData | None, test: ImageData) -> dict[str, list[int]]:
     """Return the number of images of each class in each set; without validation, its entry is missing."""
     sets = {"train": train, "val": val, "test": test}
-    return {name: images_per_class(part) for name, part in sets.items() if part is not None}
+    return {
+        name: images_per_class(part.labels.cpu().numpy(), len(part.classes))
+        for name, part in sets.items()
+        if part is not None
+    }
+
+
+def counts_of_datasets(sets: Mapping[str, Any], classes: int) -> dict[str, list[int]]:
+    """Return the number of images of each class in each labelled dataset; None stands for no dataset."""
+    labels = {name: labels_of(dataset) for name, dataset in sets.items() if dataset is not None}
+    return {name: images_per_class(found, classes) for name, found in labels.items() if found is not None}
+
+
+def class_names(source: Any, dataset: Any) -> tuple[str, ...]:
+    """Return the names of the classes that a user's data say: `classes`, or numbers up to `num_classes`.
+
+    `source` is what has the loaders, `dataset` the training set.
+    """
+    names = getattr(source, "classes", None) or getattr(dataset, "classes", None)
+    count = getattr(source, "num_classes", None)
+    if isinstance(names, (list, tuple)):
+        return tuple(map(str, names))
+    return tuple(map(str, range(count))) if type(count) is int else ()
 
 
 def missing_classes(classes: Sequence[str], counts: Counts) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Subset
 
+from tempo.data.label_sets import strata
 from tempo.data.split import split_indices, stratified
 from tempo.data.split_and_batch_sizes import split_sizes
 from tempo.data.transforms import Transformed
@@ -35,16 +36,28 @@ def at_most(dataset: Any, items: int | None, split_seed: int) -> Any:
 
 
 def targets(dataset: Any) -> np.ndarray:
-    """Return the labels that torchvision's datasets have as `targets`; one class if there are none."""
+    """Return the groups that splits keep in proportion, int64 `[N]`; one if labels are not known."""
+    labels = labels_of(dataset)
+    return np.zeros(len(dataset), dtype=np.int64) if labels is None else strata(labels)
+
+
+def labels_of(dataset: Any) -> np.ndarray | None:
+    """Return the labels that torchvision's datasets have as `targets`, None if there are none.
+
+    They are whole numbers `[N]`, or rows of 0 and 1, `[N, classes]`.
+    """
     if isinstance(dataset, Subset):
-        return targets(dataset.dataset)[np.asarray(dataset.indices)]
+        labels = labels_of(dataset.dataset)
+        return None if labels is None else labels[np.asarray(dataset.indices, dtype=np.int64)]
     if isinstance(dataset, Transformed):
-        return targets(dataset.dataset)
-    found = getattr(dataset, "targets", None)
+        return labels_of(dataset.dataset)
     try:
-        labels = np.asarray(found, dtype=np.int64)
+        found = np.asarray(getattr(dataset, "targets", None))
+        labels = found.astype(np.int64)
     except (TypeError, ValueError):
-        labels = np.empty(0, dtype=np.int64)
-    if labels.shape != (len(dataset),) or labels.min() < 0:
-        return np.zeros(len(dataset), dtype=np.int64)
+        return None
+    if labels.ndim not in (1, 2) or not len(labels) == len(dataset) > 0 or labels.min() < 0:
+        return None
+    if labels.ndim == 2 and (labels.max() > 1 or (labels != found).any()):
+        return None
     return labels

@@ -8,6 +8,9 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
+from tempo.data.image_files import ImageFiles
+from tempo.data.transforms import ImageItems
+
 _SPLITS = ("train", "val", "test")
 
 
@@ -41,10 +44,13 @@ class DatasetsModule(pl.LightningDataModule):
 
     def _loader(self, split: str, batch_size: int) -> DataLoader[Any]:
         dataset = self.datasets[split]
+        is_fixed = isinstance(dataset, (ImageFiles, ImageItems))
         return DataLoader(
             dataset,
             batch_size=batch_size,
             num_workers=self.num_workers,
+            # Their start costs more than an epoch of a small data set.
+            persistent_workers=self.num_workers > 0 and is_fixed,
             collate_fn=getattr(dataset, "collate", None),
         )
 

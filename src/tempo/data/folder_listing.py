@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tempo.data.folder_layout import Classes, LayoutReader, without_side_folders
 from tempo.data.folder_names import Split
@@ -20,7 +20,10 @@ class Listing:
     """The images of a data set: files in the order of split, class and name, and what was left out."""
 
     files: list[File] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
+    labels: list[Any] = field(default_factory=list)
+    """Number of the class of each file; with `has_label_sets`, the numbers of its classes."""
+    has_label_sets: bool = False
+    """Whether a file has several classes, or none."""
     sizes: dict[Split, int] = field(default_factory=dict)
     """Number of files per split, in the order of the files; without splits, all are `train`."""
     classes: tuple[str, ...] = ()

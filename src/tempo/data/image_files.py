@@ -14,16 +14,19 @@ from torch.utils.data import Dataset, default_collate
 
 from tempo.data.decode_image import Decoding, UnreadableImageError, decode_image
 from tempo.data.folder_names import shown
+from tempo.data.label_sets import label_of
 from tempo.errors import UserError
 
 
-class ImageFiles(Dataset[tuple[Tensor, int]]):
+class ImageFiles(Dataset[tuple[Tensor, Any]]):
     """Map-style data set of `(uint8 image [C, H, W], label)`; images may differ in size.
+
+    The label is an int, or uint8 `[classes]` if an image may have several.
 
     Args:
         root: folder that `names` are relative to.
         names: the files.
-        labels: int64 `[N]`.
+        labels: int64 `[N]`, or uint8 `[N, classes]`.
         classes: name of each class, in the order of the labels.
         how: how a file is decoded.
         sizes_and_content: sizes of all files and a digest of a sample of their content, for the identity.
@@ -57,7 +60,7 @@ class ImageFiles(Dataset[tuple[Tensor, int]]):
         """Number of images, N."""
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         name = self.names[int(self.indices[index])]
         try:
             pixels = decode_image(self.root / name, self.how).pixels
@@ -68,7 +71,7 @@ class ImageFiles(Dataset[tuple[Tensor, int]]):
                 f"{shown(name)} has more than 8 bits, whose range over all images is not known; set "
                 "data.store=disk or memory"
             )
-        return torch.from_numpy(np.array(pixels)), int(self.targets[index])
+        return torch.from_numpy(np.array(pixels)), label_of(self.targets, index)
 
     def at(self, indices: np.ndarray) -> ImageFiles:
         """Return the images at `indices`; the list of names is shared."""

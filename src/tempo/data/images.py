@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tempo.data.label_sets import strata
 from tempo.data.mapped_images import MappedImages
 
 _BLOCK_BYTES = 1 << 24
@@ -22,7 +23,8 @@ class ImageData:
 
     Attributes:
         images: uint8 `[N, C, H, W]`, 0..255.
-        labels: int64 `[N]`, each in `0 .. len(classes) - 1`.
+        labels: int64 `[N]`, each in `0 .. len(classes) - 1`; or uint8 `[N, classes]` with 1 for each class of
+            an image that may have several.
         classes: name of each class, in the order of the labels.
         name: short name of the data set, for screens and records.
         note: what a reader of results should know about the data set.
@@ -46,12 +48,26 @@ class ImageData:
             raise ValueError(
                 f"images are {self.images.dtype} {tuple(self.images.shape)}, not uint8 [N, C, H, W]"
             )
-        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
-            raise ValueError(f"labels are {self.labels.dtype} {tuple(self.labels.shape)}, not int64 [N]")
+        forms = {torch.int64: (len(self.images),), torch.uint8: (len(self.images), len(self.classes))}
+        if forms.get(self.labels.dtype) != tuple(self.labels.shape):
+            raise ValueError(
+                f"labels are {self.labels.dtype} {tuple(self.labels.shape)}, not int64 [N] or uint8 "
+                "[N, classes]"
+            )
 
     def __len__(self) -> int:
         """Number of images, N."""
         return len(self.labels)
+
+    @property
+    def has_label_sets(self) -> bool:
+        """Whether an image has several classes, or none."""
+        return self.labels.ndim == 2
+
+    @property
+    def strata(self) -> np.ndarray:
+        """Groups that splits keep in proportion, int64 `[N]`: the class, or the set of classes."""
+        return strata(self.labels.cpu().numpy())
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from tempo.data.batches import BatchPlan
 from tempo.data.loader_order import at_least, batches_of
 from tempo.data.random_seeds import mixed_seed, seed_global_generators
-from tempo.data.transforms import as_tensor
+from tempo.data.transforms import as_tensor, source_of
 from tempo.errors import UserError
 
 Key = tuple[int, int]
@@ -32,17 +32,25 @@ class FailedItem(NamedTuple):
 class KeyedDataset(Dataset[Any]):
     """A map-style dataset that seeds torch, numpy and `random` from (seed, epoch, index) before each item.
 
-    So what an item draws does not depend on the worker that reads it, or on the items read before it.
+    So what an item draws does not depend on the worker that reads it, or on the items read before it. A
+    dataset that changes from epoch to epoch by `set_epoch` is told the epoch of each training item, in the
+    process that reads it.
     """
 
     def __init__(self, dataset: Any, seed: int, split: str) -> None:
         self.dataset, self.seed, self.split = dataset, seed, split
+        self._epoch = EVALUATION
 
     def __getitem__(self, key: Key) -> Any:
         """Return the item, or a FailedItem."""
         epoch, index = key
         seed_global_generators(mixed_seed(self.seed, epoch, index))
         try:
+            if epoch not in (self._epoch, EVALUATION) and hasattr(
+                changing := source_of(self.dataset), "set_epoch"
+            ):
+                changing.set_epoch(epoch)
+            self._epoch = epoch
             return self.dataset[index]
         except UserError as error:
             return FailedItem(*str(error).rsplit("; ", 1))
@@ -120,8 +128,9 @@ class KeyedLoader:
             worker_init_fn=loader.worker_init_fn,
             multiprocessing_context=loader.multiprocessing_context if workers else None,
             prefetch_factor=loader.prefetch_factor if workers else None,
-            # Their start costs more than an epoch of a small data set.
-            persistent_workers=workers > 0,
+            # Workers that stay keep the dataset as it was when they started, so a change of it at an epoch's
+            # start would depend on their number; only the user's own loader can ask for that.
+            persistent_workers=workers > 0 and loader.persistent_workers,
         )
 
     def __len__(self) -> int:

@@ -19,6 +19,7 @@ from tempo.data.folder_names import shown
 from tempo.data.image_cache import Store, content_digest, load_images
 from tempo.data.image_files import ImageFiles
 from tempo.data.images import ImageData
+from tempo.data.label_sets import multi_hot, strata
 from tempo.data.mapped_images import MappedImages
 from tempo.data.split import stratified
 from tempo.errors import UserError, printable
@@ -37,12 +38,16 @@ def read_listed(
     test_seed: int,
 ) -> tuple[ImageData, ...] | dict[str, ImageFiles]:
     """Return training and test images, and validation images if the listing has some; see `folder`."""
-    labels = np.array(listing.labels, dtype=np.int64)
+    labels = (
+        multi_hot(listing.labels, len(listing.classes))
+        if listing.has_label_sets
+        else np.array(listing.labels, dtype=np.int64)
+    )
     test = _test_indices(listing, labels, test_size, test_seed)
     if store == "files":
         return _left_to_workers(base, listing, how, labels, test, test_size)
     pixels = load_images(base, listing.files, how, cache, store)
-    duplicates = find_duplicates(pixels.digests, labels, _is_train(listing, test))
+    duplicates = find_duplicates(pixels.digests, strata(labels), _is_train(listing, test))
     reading = {
         "layout": listing.layout,
         "left_out": dict(listing.left_out),
@@ -126,7 +131,7 @@ def _test_indices(
             f"data.test_size={test_size} of {total} images leaves nothing to test or to train on; "
             "set for example data.test_size=0.2"
         )
-    return stratified(labels[:total], count, test_seed)
+    return stratified(strata(labels[:total]), count, test_seed)
 
 
 def _is_train(listing: Listing, test: np.ndarray | None) -> np.ndarray:

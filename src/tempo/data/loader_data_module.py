@@ -7,13 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 
 from tempo.data.augment import Augment, Preprocess, statistics_of
 from tempo.data.batches import BatchPlan
-from tempo.data.dataset_split import at_most, cut, targets
+from tempo.data.class_counts import class_names, counts_of_datasets
+from tempo.data.dataset_split import at_most, cut
 from tempo.data.datasets_module import DatasetsModule
 from tempo.data.identity import identity
 from tempo.data.image_files import ImageFiles
@@ -49,18 +49,22 @@ _MEASURED_ITEMS = 512
 class LoaderDataModule(RunDataModule):
     """A user's data: each loader is remade in the run's own order, with its collate function and workers.
 
-    `test_dataloader` of the user's module is asked for once, when the state to test is chosen.
+    `source` has the loaders: a LightningDataModule, or the LightningModule that is trained. Its
+    `test_dataloader` is asked for once, when the state to test is chosen.
 
     Raises:
         UserError: a loader's order cannot be taken over, or there are no items.
     """
 
-    def __init__(self, source: pl.LightningDataModule, settings: LoaderSettings) -> None:
+    def __init__(self, source: pl.LightningDataModule | pl.LightningModule, settings: LoaderSettings) -> None:
         super().__init__()
         self.source, self.settings = source, settings
         self.name: str = type(source).__name__
+        if isinstance(source, pl.LightningModule):
+            self.module = source
         for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
-            if _overrides(source, hook):
+            # Lightning calls those of the module that is trained itself.
+            if self.module is None and _overrides(source, hook):
                 setattr(self, hook, getattr(source, hook))
         if not _overrides(source, "train_dataloader"):
             raise UserError(
@@ -142,12 +146,7 @@ class LoaderDataModule(RunDataModule):
         dataset = source_of(getattr(self._train, "dataset", None))
         if isinstance(dataset, ImageFiles):
             self.remarks, self.reading = dataset.remarks, dataset.reading
-        names = getattr(self.source, "classes", None) or getattr(dataset, "classes", None)
-        count = getattr(self.source, "num_classes", None)
-        if isinstance(names, (list, tuple)):
-            self.classes = tuple(map(str, names))
-        elif isinstance(count, int) and not isinstance(count, bool):
-            self.classes = tuple(map(str, range(count)))
+        self.classes = class_names(self.source, dataset)
         if self.own is None and dataset is not None:
             try:
                 item = self._train.dataset[0]
@@ -155,8 +154,10 @@ class LoaderDataModule(RunDataModule):
                 raise
             except Exception:  # noqa: BLE001 - the run names an item that cannot be read when it needs it
                 return
-            first = item[0] if isinstance(item, (tuple, list)) and item else None
+            first, *rest = item if isinstance(item, (tuple, list)) and item else (None,)
             self.shape = tuple(first.shape) if isinstance(first, torch.Tensor) else None
+            label = rest[0] if len(rest) == 1 else None
+            self.has_label_sets = isinstance(label, torch.Tensor) and label.shape == (len(self.classes),)
 
     @property
     def class_counts(self) -> dict[str, list[int]] | None:
@@ -168,11 +169,7 @@ class LoaderDataModule(RunDataModule):
             return None
         parts = {"train": self._train.dataset, "val": self._val[0].dataset if self._val else None}
         parts["test"] = sets.get("test")
-        return {
-            name: np.bincount(targets(part), minlength=len(self.classes)).tolist()
-            for name, part in parts.items()
-            if part is not None
-        }
+        return counts_of_datasets(parts, len(self.classes))
 
     @functools.cached_property
     def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -265,16 +262,18 @@ class LoaderDataModule(RunDataModule):
         )
 
     def setup(self, stage: str) -> None:
-        """Show the user's module the trainer, as Lightning would."""
-        self.source.trainer = self.trainer
+        """Show the user's data module the trainer, as Lightning would."""
+        if self.module is None:
+            self.source.trainer = self.trainer
 
     def teardown(self, stage: str) -> None:
-        """Tear down the user's module."""
-        self.source.teardown(stage)
+        """Tear down the user's data module."""
+        if self.module is None:
+            self.source.teardown(stage)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the user's state, and a stream's position after the last optimizer step."""
-        own = {"source": self.source.state_dict()}
+        own = {"source": self.source.state_dict() if self.module is None else {}}
         return own | ({"stream": self.own.state_dict()} if self.own is not None else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -316,5 +315,6 @@ class LoaderDataModule(RunDataModule):
         return batches
 
 
-def _overrides(source: pl.LightningDataModule, hook: str) -> bool:
+def _overrides(source: pl.LightningDataModule | pl.LightningModule, hook: str) -> bool:
+    # Lightning's two kinds of modules inherit these hooks from the same class.
     return getattr(type(source), hook, None) is not getattr(pl.LightningDataModule, hook, None)

@@ -118,6 +118,7 @@ def with_dataset(loader: DataLoader[Any], dataset: Any, batch_size: int | None =
         worker_init_fn=loader.worker_init_fn,
         multiprocessing_context=loader.multiprocessing_context if workers else None,
         prefetch_factor=loader.prefetch_factor,
+        persistent_workers=loader.persistent_workers,
     )
 
 

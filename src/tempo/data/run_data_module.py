@@ -28,8 +28,10 @@ class RunDataModule(pl.LightningDataModule):
         sha256: identity of the data; `identity` says what it covers.
         sizes: items in the splits train, val and test; 0 for a split that does not exist.
         classes: names of the classes, if the data have any.
+        has_label_sets: whether the label of an image is a row of 0 and 1, one per class.
         shape: shape of one input, if all have the same.
         unused: official training items that are in no split.
+        module: the LightningModule that is trained, if these are its own loaders.
         remarks: lines about the images for the screen and the record.
         reading: the same as plain values.
     """
@@ -42,8 +44,10 @@ class RunDataModule(pl.LightningDataModule):
         self.identity = "whole"
         self.sizes: dict[str, int] = {}
         self.classes: tuple[str, ...] = ()
+        self.has_label_sets = False
         self.shape: tuple[int, ...] | None = None
         self.order: Order = "exact"
+        self.module: pl.LightningModule | None = None
         self.unused = 0
         self.remarks: tuple[str, ...] = ()
         self.reading: Mapping[str, Any] = {}
@@ -78,8 +82,8 @@ class ImageDataModule(RunDataModule):
     """Images in memory. `connect` decides whether batches are raw chunks of steps or ordinary batches.
 
     `Classifier` takes chunks, which it preprocesses itself. Any other module gets `(images, labels)`: float32
-    images `[B, C, H, W]`, normalized and in training augmented, and int64 labels `[B]`, one micro-batch at a
-    time.
+    images `[B, C, H, W]`, normalized and in training augmented, and labels like those of `ImageData`, one
+    micro-batch at a time.
     """
 
     def __init__(
@@ -99,6 +103,7 @@ class ImageDataModule(RunDataModule):
         self.train, self.val, self.test = train, val, test
         self.name, self.note, self.sha256 = train.name, train.note, sha256
         self.classes, self.shape = train.classes, train.shape
+        self.has_label_sets = train.has_label_sets
         self.sizes = {"train": len(train), "val": len(val) if val else 0, "test": len(test)}
         self._train_batches: Iterable[Any]
         self._evaluation: Callable[[ImageData], Iterable[Any]]

@@ -29,7 +29,7 @@ def split(
     """
     total = len(train)
     sizes = split_sizes(total, val_size=val_size, train_size=train_size, folds=folds, fold=fold)
-    kept, val = split_indices(train.labels.cpu().numpy(), sizes, split_seed, folds=folds, fold=fold)
+    kept, val = split_indices(train.strata, sizes, split_seed, folds=folds, fold=fold)
     if len(kept) == total:
         return train, None
     if len(kept) + len(val) == total:
@@ -42,7 +42,7 @@ def unused_indices(
 ) -> np.ndarray:
     """Return the sorted indices of the images that `split` puts into neither part."""
     sizes = split_sizes(len(train), val_size=val_size, train_size=train_size)
-    used = np.concatenate(split_indices(train.labels.cpu().numpy(), sizes, split_seed))
+    used = np.concatenate(split_indices(train.strata, sizes, split_seed))
     return np.setdiff1d(np.arange(len(train)), used, assume_unique=True)
 
 

@@ -89,8 +89,8 @@ def images_and_labels(batch: Any, classes: int) -> tuple[Tensor, Tensor]:
     """Return the parts of a batch that a classifier can learn from.
 
     Raises:
-        UserError: the batch is not `(images, labels)`, uint8 or float `[B, C, H, W]` and int64 `[B]` in
-            `0 .. classes - 1`.
+        UserError: the batch is not `(images, labels)`, uint8 or float `[B, C, H, W]`, and int64 `[B]` in
+            `0 .. classes - 1` or 0 and 1 `[B, classes]`.
     """
     parts = tuple(batch) if isinstance(batch, (list, tuple)) else ()
     if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):
@@ -98,6 +98,8 @@ def images_and_labels(batch: Any, classes: int) -> tuple[Tensor, Tensor]:
     images, labels = parts
     if images.ndim != 4 or not (images.dtype == torch.uint8 or images.is_floating_point()):
         raise _refusal(f"images are {_form(images)}")
+    if labels.shape == (len(images), classes) and not labels.is_complex():
+        return images, _checked_sets(labels)
     if labels.shape != images.shape[:1] or labels.is_floating_point() or labels.is_complex():
         raise _refusal(f"labels are {_form(labels)}")
     labels = labels.long()
@@ -110,10 +112,22 @@ def images_and_labels(batch: Any, classes: int) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
+def _checked_sets(labels: Tensor) -> Tensor:
+    """Return rows of 0 and 1, one per class, as uint8."""
+    found = labels.to(torch.uint8)
+    if not (found.eq(labels).all() and found.le(1).all()):
+        wrong = next(value for value in labels.flatten().tolist() if value not in (0, 1))
+        raise UserError(
+            f"data: labels {_form(labels)} have the value {wrong:g}, but a column per class has 0 or 1; "
+            "correct the labels, or set model=<a LightningModule> for other targets"
+        )
+    return found
+
+
 def _refusal(found: str) -> UserError:
     return UserError(
         f"data: {found}; a network needs (images, labels): uint8 or float [B, C, H, W], and one whole number "
-        "per image; set model=<a LightningModule> for other batches"
+        "per image, or 0 and 1 for each class; set model=<a LightningModule> for other batches"
     )
 
 

@@ -11,13 +11,17 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from tempo.data.images import ImageData
+from tempo.data.label_sets import label_of
 from tempo.errors import UserError
 
 Transform = Callable[[Any], Any]
 
 
-class ImageItems(Dataset[tuple[Tensor, int]]):
-    """Images in memory or in a mapped file as a map-style data set of `(uint8 [C, H, W], label)`."""
+class ImageItems(Dataset[tuple[Tensor, Any]]):
+    """Images in memory or in a mapped file as a map-style data set of `(uint8 [C, H, W], label)`.
+
+    The label is an int, or uint8 `[classes]` if an image may have several.
+    """
 
     def __init__(self, data: ImageData) -> None:
         self.data, self.classes = data, data.classes
@@ -27,8 +31,8 @@ class ImageItems(Dataset[tuple[Tensor, int]]):
         """Number of images, N."""
         return len(self.data)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.data.images[index : index + 1][0].clone(), int(self.targets[index])
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        return self.data.images[index : index + 1][0].clone(), label_of(self.targets, index)
 
 
 class Transformed(Dataset[Any]):

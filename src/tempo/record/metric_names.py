@@ -22,26 +22,36 @@ _SHARES = frozenset({"accuracy", "acc", "top1", "top5"})
 
 
 class ClassificationMetric(NamedTuple):
-    """A class of `torchmetrics.classification`, its arguments, and whether it takes probabilities."""
+    """A class of `torchmetrics.classification`, its arguments, and whether it takes probabilities.
+
+    `of_label_sets` is the class for images that may have several classes, None if there is none.
+    """
 
     kind: str
     arguments: dict[str, Any] = {}  # noqa: RUF012 - never changed
     of_probabilities: bool = False
+    of_label_sets: str | None = None
 
 
 _MACRO, _EACH = {"average": "macro"}, {"average": "none"}
 CLASSIFICATION_METRICS = {
-    "f1": ClassificationMetric("MulticlassF1Score", _MACRO),
-    "precision": ClassificationMetric("MulticlassPrecision", _MACRO),
-    "recall": ClassificationMetric("MulticlassRecall", _MACRO),
-    "specificity": ClassificationMetric("MulticlassSpecificity", _MACRO),
+    "f1": ClassificationMetric("MulticlassF1Score", _MACRO, of_label_sets="MultilabelF1Score"),
+    "precision": ClassificationMetric("MulticlassPrecision", _MACRO, of_label_sets="MultilabelPrecision"),
+    "recall": ClassificationMetric("MulticlassRecall", _MACRO, of_label_sets="MultilabelRecall"),
+    "specificity": ClassificationMetric(
+        "MulticlassSpecificity", _MACRO, of_label_sets="MultilabelSpecificity"
+    ),
     "balanced_accuracy": ClassificationMetric("MulticlassAccuracy", _MACRO),
-    "jaccard": ClassificationMetric("MulticlassJaccardIndex", _MACRO),
+    "jaccard": ClassificationMetric("MulticlassJaccardIndex", _MACRO, of_label_sets="MultilabelJaccardIndex"),
     "top5": ClassificationMetric("MulticlassAccuracy", {"average": "micro", "top_k": 5}),
     "kappa": ClassificationMetric("MulticlassCohenKappa"),
     "mcc": ClassificationMetric("MulticlassMatthewsCorrCoef"),
-    "auroc": ClassificationMetric("MulticlassAUROC", _EACH, of_probabilities=True),
-    "average_precision": ClassificationMetric("MulticlassAveragePrecision", _EACH, of_probabilities=True),
+    "auroc": ClassificationMetric(
+        "MulticlassAUROC", _EACH, of_probabilities=True, of_label_sets="MultilabelAUROC"
+    ),
+    "average_precision": ClassificationMetric(
+        "MulticlassAveragePrecision", _EACH, of_probabilities=True, of_label_sets="MultilabelAveragePrecision"
+    ),
     "ece": ClassificationMetric("MulticlassCalibrationError", of_probabilities=True),
 }
 """Metrics that `metrics=[..]` adds to loss and accuracy. Those of single classes are averaged

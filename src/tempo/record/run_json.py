@@ -25,6 +25,7 @@ RUN_ID = "run_id"
 """Key of a run's random text, in its first session and in its checkpoints."""
 STATUSES = ("running", "completed", "diverged", "pruned", "interrupted", "failed")
 NEWER_KEYS = {
+    "data.label_separator": None,
     "data.layout": "auto",
     "data.background": "white",
     "data.fold": None,
@@ -103,12 +104,11 @@ class Parameters(TypedDict, total=False):
 class Data(TypedDict, total=False):
     """The data set: SHA-256 over its images, the number of images per split, the shape of one image.
 
-    `note` is a remark for readers of the results. `class_names` are in the order of the outputs,
-    `class_counts` the number of images per split and class. `mean` and `std` of each channel, in [0, 1],
-    normalize the network's input. `remarks` say what was left out, lost or doubled when images were read;
-    `reading` has the same as plain values. The data of a user's own loaders have neither shape nor classes if
-    they do not say them; `identity` is what the SHA-256 covers ("whole", "sampled", "declared", "none"), and
-    `batches` is "exact" if a resumed run repeats them within an epoch, else "own".
+    `note` is for readers of the results. `class_names` are in the order of the outputs, `class_counts` the
+    number of images per split and class; `label_sets`: whether an image may have several. `mean` and `std` of
+    each channel, in [0, 1], normalize the input. `remarks` say what was left out, lost or doubled on reading;
+    `reading` has the same as plain values. Own loaders may not say shape and classes; `identity` is what the
+    SHA-256 covers ("whole", "sampled", "declared", "none"); `batches`: "exact" if resumed runs repeat them.
     """
 
     name: str
@@ -121,6 +121,7 @@ class Data(TypedDict, total=False):
     classes: int
     class_names: list[str]
     class_counts: dict[str, list[int]]
+    label_sets: bool
     mean: list[float]
     std: list[float]
     remarks: list[str]

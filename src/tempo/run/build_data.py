@@ -15,7 +15,7 @@ from tempo.command_line.system_errors import enough_memory
 from tempo.config.hydra_targets import instantiated
 from tempo.config.schema import DataConfig, RunConfig
 from tempo.data.augment import Augment
-from tempo.data.batches import BatchPlan, TrainBatches
+from tempo.data.batches import BatchPlan
 from tempo.data.class_counts import check_learnable, counts_of_sets, missing_classes
 from tempo.data.datasets_module import DatasetsModule, datasets_of
 from tempo.data.image_files import ImageFiles
@@ -28,19 +28,14 @@ from tempo.data.split import split, stratified, unused_indices
 from tempo.data.split_and_batch_sizes import check_no_folds
 from tempo.data.transforms import ImageItems
 from tempo.errors import UserError
+from tempo.run.build_network import build_model
 from tempo.run.build_transforms import build_transforms
-from tempo.task.progress import Progress
-
-# A chunk of steps is one call of Lightning's loop and one tensor of preprocessed images. It is long enough to
-# make the call cheap compared with the steps, and short enough to keep the tensor small and to notice a
-# signal soon. Parameters x images is a poor measure of a step's work, but it tells an MLP from a ResNet.
-_CHUNK_STEPS, _CHUNK_VALUES, _CHUNK_WORK = 64, 1 << 22, 250_000_000
-_GPU_FACTOR = 32
-"""Factor for both limits on a GPU, which would wait for Python between short chunks."""
 
 
 def build_data(config: RunConfig) -> RunDataModule:
-    """Build the data of conf/data: images in memory, or a user's datasets or LightningDataModule."""
+    """Build the data of conf/data: images in memory, or a user's datasets, data module or own loaders."""
+    if config.data.source.is_own:
+        return _loaders(config, _module_with_loaders(config))
     built = _read(config)
     if isinstance(built, pl.LightningDataModule):
         return _loaders(config, built)
@@ -62,6 +57,13 @@ def build_data(config: RunConfig) -> RunDataModule:
     data = _loaders(config, module)
     data.name = getattr(datasets["train"], "name", config.data.source.name)
     return data
+
+
+def _module_with_loaders(config: RunConfig) -> pl.LightningModule:
+    """Build the LightningModule of conf/model, whose own loaders are the data."""
+    module = build_model(config.model, config.seed, None, 0)
+    assert isinstance(module, pl.LightningModule)  # a network is refused, because nothing says its shape
+    return module
 
 
 def _read(config: RunConfig) -> Any:
@@ -165,7 +167,7 @@ def _unused(train: ImageData, node: DataConfig, most: int) -> ImageData:
     indices = unused_indices(
         train, val_size=node.val_size, train_size=node.train_size, split_seed=node.split_seed
     )
-    chosen = stratified(train.labels[indices].numpy(), min(most, len(indices)), node.split_seed)
+    chosen = stratified(train.strata[indices], min(most, len(indices)), node.split_seed)
     return train.take(indices[chosen])
 
 
@@ -184,7 +186,7 @@ def _items_of(config: RunConfig, images: ImageDataModule) -> LoaderDataModule:
     return data
 
 
-def _loaders(config: RunConfig, source: pl.LightningDataModule) -> LoaderDataModule:
+def _loaders(config: RunConfig, source: pl.LightningDataModule | pl.LightningModule) -> LoaderDataModule:
     node, trainer = config.data, config.trainer
     if node.resume == "epoch" and (node.transform or node.eval_transform):
         raise UserError(
@@ -220,7 +222,7 @@ def _in_loaders(config: RunConfig, datasets: Mapping[str, Any]) -> DatasetsModul
 def _some(data: ImageData, images: int, split_seed: int) -> ImageData:
     if images >= len(data):
         return data
-    return data.take(stratified(data.labels.cpu().numpy(), images, split_seed))
+    return data.take(stratified(data.strata, images, split_seed))
 
 
 def check_every_rank_has_images(data: RunDataModule, world_size: int) -> None:
@@ -280,40 +282,3 @@ def _check_own_order(config: RunConfig, data: LoaderDataModule) -> None:
             "data.resume=epoch saves at the end of each epoch only; set checkpoint.every_n_steps=null "
             "checkpoint.every_n_minutes=null"
         )
-
-
-def build_train_batches(
-    config: RunConfig,
-    data: ImageDataModule,
-    progress: Progress,
-    parameters: int = 0,
-    *,
-    one_step: bool = False,
-) -> TrainBatches:
-    """Build chunks of training steps, starting at the run's current step.
-
-    A chunk has one step if `parameters`, the size of the network that takes whole chunks, is 0, or if
-    `one_step` is set.
-    """
-    asked = config.trainer.steps_per_call
-    steps = _steps_per_chunk(data.train, progress.plan, parameters) if asked == "auto" else asked
-    if not parameters or one_step:
-        steps = 1
-    if config.checkpoint.every_n_steps is not None:
-        steps = min(steps, config.checkpoint.every_n_steps)
-    return TrainBatches(
-        data=data.train,
-        plan=progress.plan,
-        augment=Augment(**asdict(config.data.augment)),
-        steps_per_chunk=steps,
-        next_step=lambda: progress.steps_done,
-        last_step=progress.total_steps,
-    )
-
-
-def _steps_per_chunk(train: ImageData, plan: BatchPlan, parameters: int) -> int:
-    images = plan.per_device * plan.accumulate
-    values = images * math.prod(train.shape)
-    work = max(1, images * parameters)
-    factor = _GPU_FACTOR if train.images.device.type == "cuda" else 1
-    return max(1, min(_CHUNK_STEPS, factor * _CHUNK_VALUES // values, factor * _CHUNK_WORK // work))

@@ -24,13 +24,15 @@ from tempo.distributed.process_group import position
 from tempo.errors import UserError
 from tempo.optimizer.build import build_optimizer
 from tempo.optimizer.capabilities import traits_of
-from tempo.run.build_data import build_train_batches, total_steps
+from tempo.run.build_batches import build_train_batches
+from tempo.run.build_data import total_steps
 from tempo.run.build_network import build_model
 from tempo.run.check_own_module import check_network, check_own_module
 from tempo.task.async_classifier import AsyncClassifier
 from tempo.task.classifier import Classifier
+from tempo.task.evaluation import EvaluationSums
 from tempo.task.loss_window import StepWindow
-from tempo.task.losses import as_loss
+from tempo.task.losses import as_loss, check_takes_labels
 from tempo.task.progress import Progress
 from tempo.task.step_by_step import EpochMetrics, StepByStep
 
@@ -60,7 +62,9 @@ class Task:
 def build_task(config: RunConfig, data: RunDataModule, plan: BatchPlan) -> Task:
     """Build the module of conf/model and the progress of its fit."""
     check_length(config, total_steps(config, plan.steps_per_epoch))
-    model = build_model(config.model, config.seed, data.shape, len(data.classes))
+    model: nn.Module | None = data.module
+    if model is None:
+        model = build_model(config.model, config.seed, data.shape, len(data.classes))
     if isinstance(model, pl.LightningModule):
         return _own_module(config, data, plan, model)
     check_network(config, data)
@@ -135,6 +139,7 @@ def build_classifier(
         network.compile()  # in place, which keeps the names in the state dict
     preprocess = _preprocess(config, data)
     loss = as_loss(instantiated("loss", config.loss.node, **_loss_arguments(config, data)))
+    check_takes_labels(loss, data.has_label_sets)
     classifier: Callable[..., Classifier] = Classifier
     if trainer.exchange.is_asynchronous and (here := position()) is not None:
         bound = config.server.max_staleness
@@ -152,9 +157,8 @@ def build_classifier(
         progress=progress,
         train_preprocess=preprocess(Augment(**asdict(config.data.augment))),
         eval_preprocess=preprocess(None),
-        num_classes=len(data.classes),
+        sums=EvaluationSums(len(data.classes), config.metrics or (), has_label_sets=data.has_label_sets),
         loss=loss,
-        metrics=config.metrics or (),
         gradient_clip=trainer.gradient_clip,
         ema_decay=config.ema.decay,
         ema_warmup=config.ema.warmup,

@@ -47,6 +47,11 @@ def check_own_module(config: RunConfig, module: pl.LightningModule, data: RunDat
             f"model={name} is a LightningModule without training_step, so nothing would be trained; write "
             "one, or set model._target_=<another class>"
         )
+    if isinstance(data, ImageDataModule) and overrides_hook(module, "train_dataloader"):
+        raise UserError(
+            f"{name} has train_dataloader, but data={config.data.source.name} would be trained on; set "
+            "data=own, or remove that method"
+        )
     has_own = overrides_hook(module, "configure_optimizers")
     chosen = {"optimizer": config.optimizer.is_own, "scheduler": config.scheduler.is_own}
     if has_own and not all(chosen.values()):

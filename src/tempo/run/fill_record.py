@@ -93,6 +93,8 @@ def record_parts(record: RunRecord, parts: RunParts, world_size: int) -> None:
     if data.classes:
         record.data["classes"] = len(data.classes)
         record.data["class_names"] = [printable(name) for name in data.classes]
+    if data.has_label_sets:
+        record.data["label_sets"] = True
     if isinstance(data, ImageDataModule) or isinstance(parts.task.module, Classifier):
         mean, std = data.mean_and_std
         record.data |= {"mean": list(mean), "std": list(std)}
@@ -180,6 +182,8 @@ def keep_test_images(parts: RunParts, folder: Path) -> None:
     if not parts.tests or not isinstance(parts.task.module, Classifier):
         return
     sums = parts.task.module.sums
+    if sums.confusion_counts is None:
+        return
     places = sums.confusion_counts.nonzero()
     counts = sums.confusion_counts[tuple(places.T)]
     confusion = torch.cat((places, counts.unsqueeze(1)), dim=1).tolist()

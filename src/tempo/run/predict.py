@@ -129,7 +129,8 @@ def predict(
                 unread[name] = str(error)
         if pixels:
             found = model.probabilities(torch.stack(list(pixels.values())).to(device)).cpu()
-            rows += _rows(list(pixels), found, model.class_names)
+            several = bool(record.data.get("label_sets"))
+            rows += _rows(list(pixels), found, model.class_names, several=several)
     if not rows:
         name, reason = next(iter(unread.items()))
         raise UserError(f"input={source}: {name} is not an image that can be used: {reason}; name another")
@@ -190,10 +191,15 @@ def _pixels(path: Path, how: Decoding, values: Range | None, shape: tuple[int, .
     return torch.tensor(pixels)
 
 
-def _rows(names: Sequence[str], found: Tensor, classes: Sequence[str]) -> Iterator[list[Any]]:
+def _rows(
+    names: Sequence[str], found: Tensor, classes: Sequence[str], *, several: bool
+) -> Iterator[list[Any]]:
+    """Yield a row per image; with `several`, its classes are those with a probability above 1/2."""
     for name, of_image in zip(names, found.tolist(), strict=True):
         best = max(range(len(of_image)), key=of_image.__getitem__)
-        yield [name, classes[best], f"{of_image[best]:.6g}", *(f"{value:.6g}" for value in of_image)]
+        likely = [one for one, value in zip(classes, of_image, strict=True) if value > 0.5]
+        said = "|".join(likely) if several else classes[best]
+        yield [name, said, f"{of_image[best]:.6g}", *(f"{value:.6g}" for value in of_image)]
 
 
 def _of_own_data(
@@ -234,8 +240,8 @@ def _of_own_data(
     return _table(name, trainer.predict(task.module, dataloaders=loader) or [])
 
 
-def overrides_predict(source: pl.LightningDataModule) -> bool:
-    """Whether a data module has its own `predict_dataloader`."""
+def overrides_predict(source: pl.LightningDataModule | pl.LightningModule) -> bool:
+    """Whether a module has its own `predict_dataloader`."""
     return type(source).predict_dataloader is not pl.LightningDataModule.predict_dataloader
 
 

@@ -261,9 +261,11 @@ def _close(request: RunRequest, record: RunRecord, parts: RunParts | None, start
         if parts is not None and completed:
             title = f"{record.name}, seed {record.seed}"
             draw_curves(parts.recorder.metrics_file.path, request.folder / "curves.png", title)
-            if isinstance(parts.task.module, Classifier):
-                counts, classes = parts.task.module.sums.confusion_counts.numpy(), parts.data.classes
-                draw_confusion(counts, classes, request.folder / "confusion.png", f"{title}: test images")
+            module = parts.task.module
+            counts = module.sums.confusion_counts if isinstance(module, Classifier) else None
+            if counts is not None:
+                file, what = request.folder / "confusion.png", f"{title}: test images"
+                draw_confusion(counts.numpy(), parts.data.classes, file, what)
                 keep_test_images(parts, request.folder)
         if parts is not None:
             close_loggers(parts.trainer.loggers, record)

@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 
 from tempo.data.batches import Chunk, TrainBatches
+from tempo.data.label_sets import hits
 from tempo.distributed.ps_async_ray import AsyncWorker, serve
 from tempo.distributed.ps_async_server import Counts, SetSchedule, served_parameters
 from tempo.distributed.ray_cluster import ADDRESS, SERVER, connect
@@ -175,8 +176,8 @@ class AsyncClassifier(Classifier):
             torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             for parameter in self.worker.parameters
         ]
-        hits = torch.cat(outputs).argmax(1).eq(chunk.labels)
-        self.worker.exchange(gradients, (float(torch.stack(losses).mean()), float(hits.float().mean())))
+        right = hits(torch.cat(outputs), chunk.labels)
+        self.worker.exchange(gradients, (float(torch.stack(losses).mean()), float(right.float().mean())))
         for parameter in self._trained:
             parameter.grad = None
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tempo.data.augment import Preprocess
 from tempo.data.batches import Chunk, TrainBatches
+from tempo.data.label_sets import hits
 from tempo.data.random_seeds import mixed_seed
 from tempo.data.transforms import MixImages
 from tempo.distributed.collectives import mean_over_ranks
@@ -55,9 +56,8 @@ class Classifier(pl.LightningModule):
         progress: Progress,
         train_preprocess: Preprocess,
         eval_preprocess: Preprocess,
-        num_classes: int,
         loss: Loss,
-        metrics: Iterable[str] = (),
+        sums: EvaluationSums,
         gradient_clip: float | None = None,
         ema_decay: float | None = None,
         ema_warmup: bool = True,
@@ -84,7 +84,7 @@ class Classifier(pl.LightningModule):
         self.mix = mix
         self._graph: StepGraph | None = None
         self._logged_reason = False
-        self.sums = EvaluationSums(num_classes, metrics)
+        self.sums = sums
 
     @property
     def parameter_count(self) -> int:
@@ -180,11 +180,11 @@ class Classifier(pl.LightningModule):
                 averaged.update_parameters(self.network)
         self.progress.evaluations = evaluations
         self.progress.steps_done = first_step + chunk.steps
-        hits = torch.cat(outputs).argmax(1).eq(chunk.labels)
+        right = hits(torch.cat(outputs), chunk.labels)
         self.progress.window.add(
             first_step,
             torch.stack(losses).float().view(chunk.steps, parts).mean(1),
-            hits.view(chunk.steps, -1).float().mean(1),
+            right.view(chunk.steps, -1).float().mean(1),
         )
 
     def _micro_batches(self, chunk: Chunk, first_step: int) -> MicroBatches:

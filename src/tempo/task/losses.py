@@ -1,4 +1,4 @@
-"""Losses of a classifier of images, each image with one label: cross-entropy, one-vs-all, squared error."""
+"""Losses of a classifier of images: cross-entropy, binary cross-entropy of each class, squared error."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ class ImageLoss(nn.Module):
     static_graph: ClassVar[bool] = True
     starts_at_chance: ClassVar[bool] = False
     """Whether guessing among C classes costs ln C."""
+    takes_label_sets: ClassVar[bool] = False
+    """Whether an image may have several classes, or none."""
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class ImageLoss(nn.Module):
         if self.weights is None:
             return losses
         # Mixed images have shares of the classes, float `[B, C]`, in place of a label.
-        shared = labels.is_floating_point()
+        shared = labels.ndim == 2
         return losses * (labels.to(self.weights.dtype) @ self.weights if shared else self.weights[labels])
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -106,9 +108,10 @@ class CrossEntropy(ImageLoss):
 
 
 class OneVsAllCrossEntropy(ImageLoss):
-    """Binary cross-entropy of each class against all others (BCE with one-hot targets), mean over classes."""
+    """Binary cross-entropy (BCE) of each class, mean over classes: with one-hot or multi-hot targets."""
 
     static_graph = True
+    takes_label_sets = True
 
     @staticmethod
     def probabilities(logits: Tensor) -> Tensor:
@@ -154,12 +157,12 @@ class LossOfBatch(nn.Module):
         name = getattr(self.function, "__name__", type(self.function).__name__)
         remedy = "choose loss=<option of conf/loss>"
         try:
-            value = self.function(logits, labels)
+            value = self.function(logits, labels if labels.ndim == 1 else labels.to(logits.dtype))
         except torch.OutOfMemoryError:
             raise
         except (TypeError, ValueError, RuntimeError, IndexError) as error:
             raise UserError(
-                f"loss: {name} cannot be computed from logits {list(logits.shape)} and int64 labels "
+                f"loss: {name} cannot be computed from logits {list(logits.shape)} and labels "
                 f"{list(labels.shape)} ({str(error).splitlines()[0][:200]}); {remedy}"
             ) from error
         if not isinstance(value, Tensor) or not value.is_floating_point():
@@ -181,6 +184,22 @@ def probabilities_under(target: str) -> Callable[[Tensor], Tensor]:
     if isinstance(kind, type) and issubclass(kind, ImageLoss):
         return kind.probabilities
     return ImageLoss.probabilities
+
+
+def check_takes_labels(loss: Loss, has_label_sets: bool) -> None:
+    """Raise UserError if images may have several classes, and a loss compares with one."""
+    if not has_label_sets or isinstance(loss, LossOfBatch):
+        return
+    if not loss.takes_label_sets:
+        raise UserError(
+            "images of these data may have several classes, or none, but the loss compares with one class "
+            "per image; set loss=bce"
+        )
+    if loss.weights is not None:
+        raise UserError(
+            "loss.weights weighs an image by its one class, but these images may have several, or none; "
+            "set loss.weights=null"
+        )
 
 
 def as_loss(built: Any) -> Loss:
@@ -225,5 +244,5 @@ def _class_weights(num_classes: int, class_counts: Sequence[int] | None, weights
 
 
 def _one_hot(logits: Tensor, labels: Tensor) -> Tensor:
-    shares = labels if labels.is_floating_point() else F.one_hot(labels, logits.shape[1])
+    shares = labels if labels.ndim == 2 else F.one_hot(labels, logits.shape[1])
     return shares.to(logits.dtype)

@@ -61,7 +61,9 @@ class Procedure:
             self.config = check(self.runs.config([])[0])
         of_test = data.sizes["val"] / max(1, data.sizes["test"])
         self.val_share = of_test / self.config.trainer.val_every_n_epochs
-        network = build_model(self.config.model, self.config.seed, data.shape, len(data.classes))
+        network = data.module or build_model(
+            self.config.model, self.config.seed, data.shape, len(data.classes)
+        )
         own = isinstance(network, pl.LightningModule)
         self.metric = self.config.objective if own else early_metric(network)
         self.layers = sum(isinstance(module, nn.Conv2d | nn.Linear) for module in network.modules())
