@@ -14,6 +14,7 @@ from tempo.report.curve_figures import schedules, spread, training_curves
 from tempo.report.figures import draw
 from tempo.report.load_runs import load
 from tempo.report.result_figures import against_key, finals, heat_map, trade_off
+from tempo.report.run_figures import draw_curves
 from tempo.report.statistics import Summary, summarise
 from tests.report.example_runs import weight_decay_sweep, write_run
 
@@ -94,20 +95,21 @@ def test_the_heat_map_has_the_means(tmp_path: Path) -> None:
     assert heat_map(summary_of(tmp_path / "line")) is None
 
 
-def test_the_bars_are_the_final_accuracies(tmp_path: Path) -> None:
+def test_the_dots_are_the_final_accuracies(tmp_path: Path) -> None:
     weight_decay_sweep(tmp_path, [1e-4, 1e-5], [0, 1], {1e-4: {0: 0.9, 1: 0.8}, 1e-5: {0: 0.6, 1: 0.6}})
     figure = finals(summary_of(tmp_path).settings)
     assert figure is not None
     (axes,) = figure.axes
-    bars = {item.get_label(): [bar.get_width() for bar in item] for item in axes.containers if len(item) == 2}
+    dots = {item.get_label(): list(item.lines[0].get_xdata()) for item in axes.containers}
     # wd 1e-5, then 1e-4; training is 2 points above, test 1 below
-    assert bars == {
+    assert dots == {
         "training accuracy": pytest.approx([62, 87]),
         "validation accuracy": pytest.approx([60, 85]),
         "test accuracy": pytest.approx([59, 84]),
     }
     assert [text.get_text() for text in axes.texts][2:4] == ["60.00 ± 0.00", "85.00 ± 7.07"]
-    assert axes.get_xlim()[0] == 0, "a bar that does not begin at zero misleads"
+    low, high = axes.get_xlim()
+    assert (low > 50, high < 125) == (True, True), "the axis shows the range of the values"
 
 
 def test_the_trade_off_is_accuracy_against_seconds_and_joules(tmp_path: Path) -> None:
@@ -134,11 +136,43 @@ def test_equal_schedules_share_a_line_and_a_single_point_is_visible(tmp_path: Pa
     figure = schedules(grid(tmp_path / "grid").settings)
     assert figure is not None
     assert [len(axes.lines) for axes in figure.axes] == [2, 2]  # two learning rates, wd changes nothing
-    for decay in (1e-4, 1e-5):
-        write_run(tmp_path / f"short/{decay}", val=0.9, rows=1, optimizer__wd=decay)
+    write_run(tmp_path / "short/long", val=0.9)
+    write_run(tmp_path / "short/cut", val=0.9, rows=1, optimizer__wd=1e-5)
     figure = schedules(summary_of(tmp_path / "short").settings)
     assert figure is not None
-    assert [line.get_marker() for axes in figure.axes for line in axes.lines] == ["o", "o"]
+    assert [line.get_marker() for axes in figure.axes for line in axes.lines] == ["o", ""] * 2
+
+
+def constant(folder: Path) -> None:
+    """Replace the rates and momenta of a run's curves by constants."""
+    head, *rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
+    for row in rows:
+        row[3:5] = ["0.1", "0.9"] if row[3] else ["", ""]
+    (folder / "metrics.csv").write_text("\n".join(map(",".join, [head, *rows])) + "\n")
+
+
+def test_a_constant_learning_rate_is_no_figure(tmp_path: Path) -> None:
+    for wd in (1e-4, 1e-5):
+        write_run(tmp_path / f"r/{wd}", val=0.9, optimizer__wd=wd)
+        constant(tmp_path / f"r/{wd}")
+    assert schedules(summary_of(tmp_path / "r").settings) is None
+    draw_curves(tmp_path / "r/0.0001/metrics.csv", tmp_path / "short.png", "constant")
+    write_run(tmp_path / "varied", val=0.9)
+    draw_curves(tmp_path / "varied/metrics.csv", tmp_path / "tall.png", "varied")
+    heights = [
+        struct.unpack(">I", (tmp_path / name).read_bytes()[20:24])[0] for name in ("short.png", "tall.png")
+    ]
+    assert heights == [360, 720]
+
+
+def test_legends_tell_long_labels_apart(tmp_path: Path) -> None:
+    for end in "abc":
+        write_run(tmp_path / f"r/{end}", model__variant="x" * 60 + end + "y" * 60)
+    figure = training_curves(summary_of(tmp_path / "r").settings)
+    assert figure is not None
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(set(texts)) == 3
+    assert max(map(len, texts)) < 50
 
 
 def test_a_diverged_run_ends_in_a_cross_inside_the_axes(tmp_path: Path) -> None:

@@ -169,3 +169,17 @@ def test_the_same_configuration_in_two_folders_is_compared_by_folder(tmp_path: P
     assert grouped(tmp_path / "before", tmp_path / "after") == both
     # Found below one folder they are repetitions of the same seeds.
     assert grouped(tmp_path) == ((), {"resnet20_digits": 4})
+
+
+def test_settings_that_would_read_the_same_are_told_apart(tmp_path: Path) -> None:
+    for at, lr in enumerate((0.1, 0.10000001, 0.3)):
+        write_run(tmp_path / f"numbers/{at}", optimizer__lr=lr)
+    _, labels = grouped(tmp_path / "numbers")
+    assert list(labels) == ["lr=0.1", "lr=0.10000001", "lr=0.3"]
+    for at, name in enumerate(("torch.optim.SGD", "mine.optim.SGD", "torch.optim.Adam")):
+        write_run(tmp_path / f"classes/{at}", optimizer___target_=name)
+    _, labels = grouped(tmp_path / "classes")
+    assert set(labels) == {"optimizer=Adam", "optimizer=mine.optim.SGD", "optimizer=torch.optim.SGD"}
+    for at, value in enumerate(("1", 1)):
+        write_run(tmp_path / f"kinds/{at}", model__depth=value)
+    assert set(grouped(tmp_path / "kinds")[1]) == {"depth='1'", "depth=1"}

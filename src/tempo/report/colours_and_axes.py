@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,17 @@ def label_of(text: str) -> str:
     """Shorten a legend's text, with a space before an underscore, as matplotlib would hide the label."""
     label = shortened(text, LABEL_LENGTH)
     return f" {label}" if label.startswith("_") else label
+
+
+def labels_of(texts: Sequence[str]) -> list[str]:
+    """Shorten the texts of a legend or an axis; those that would read the same get a number."""
+    labels = list(map(label_of, texts))
+    counts, numbers = Counter(labels), Counter[str]()
+    for at, label in enumerate(labels):
+        if counts[label] > 1:
+            numbers[label] += 1
+            labels[at] = f"{label} ({numbers[label]})"
+    return labels
 
 
 def thin(xs: Array, *others: Array) -> tuple[Array, ...]:

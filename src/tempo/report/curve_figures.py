@@ -16,7 +16,7 @@ from tempo.report.colours_and_axes import (
     MARKERS,
     Drawing,
     best_settings,
-    label_of,
+    labels_of,
     legend_below,
     new_figure,
     per_cent,
@@ -25,7 +25,7 @@ from tempo.report.colours_and_axes import (
     thin,
 )
 from tempo.report.grouping import Setting
-from tempo.report.load_runs import Array, Run
+from tempo.report.load_runs import Array, Run, varies
 from tempo.report.number_format import head_of
 from tempo.report.statistics import Summary
 
@@ -71,10 +71,11 @@ def training_curves(settings: Sequence[Setting]) -> Figure | None:
     rows = -(-len(columns) // 2)
     figure, panels = new_figure(rows, -(-len(columns) // rows), 9.5, 3.3 * rows + 0.6)
     handles: dict[str, Any] = {}
+    labels = labels_of([setting.label for setting in settings])
     for axes, column in zip(panels, columns, strict=False):
-        for index, setting in enumerate(settings):
+        for index, (setting, label) in enumerate(zip(settings, labels, strict=True)):
             for handle in _draw_setting(axes, setting, column, index):
-                handles.setdefault(label_of(setting.label), handle)
+                handles.setdefault(label, handle)
         _set_axes(axes, settings, column)
         _mark_ends(axes, settings, column)
     for axes in panels[len(columns) :]:
@@ -85,8 +86,11 @@ def training_curves(settings: Sequence[Setting]) -> Figure | None:
 
 
 def schedules(settings: Sequence[Setting]) -> Figure | None:
-    """Draw learning rate and momentum by epoch; settings with the same schedule share a line."""
-    columns = [name for name in NAMES if any(len(run.series(name)[0]) for run in _all_runs(settings))]
+    """Draw learning rate and momentum by epoch; settings with the same schedule share a line.
+
+    What is constant in every run is not drawn: the table has its value.
+    """
+    columns = [name for name in NAMES if any(varies(run.series(name)[1]) for run in _all_runs(settings))]
     if not columns:
         return None
     figure, panels = new_figure(1, len(columns), 9.5, 3.4)
@@ -103,7 +107,7 @@ def schedules(settings: Sequence[Setting]) -> Figure | None:
             colour = COLOURS[index % len(COLOURS)]
             (handle,) = axes.plot(x, y, color=colour, linestyle=_dash(index), marker=marker)
         handles.append(handle)
-        labels.append(label_of(names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"))
+        labels.append(names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more")
     for axes, column in zip(panels, columns, strict=True):
         axes.set(xlabel="epoch", title=NAMES[column])
         peaks = [float(y.max()) for _, run in lines.values() if len(y := run.series(column)[1])]
@@ -112,7 +116,7 @@ def schedules(settings: Sequence[Setting]) -> Figure | None:
         else:
             _keep_constant_flat(axes)
     if len(lines) > 1:
-        legend_below(figure, handles, labels)
+        legend_below(figure, handles, labels_of(labels))
     return figure
 
 

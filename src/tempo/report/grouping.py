@@ -23,11 +23,15 @@ TELLING_GROUPS = ("experiment", "data", "model", "optimizer", "scheduler")
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """Runs that differ only in seed and fold; `values` belong to the keys that distinguish settings."""
+    """Runs that differ only in seed and fold; `values` belong to the keys that distinguish settings.
+
+    `texts` are the values for a reader; no two settings have the same.
+    """
 
     label: str
     values: tuple[Any, ...]
     runs: tuple[Run, ...]
+    texts: tuple[str, ...] = ()
 
     def with_status(self, *statuses: str) -> tuple[Run, ...]:
         """Return the runs with one of these statuses."""
@@ -49,15 +53,40 @@ def group(runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[Setting, ...]]:
     keys = distinguishing_keys(runs)
     names = short_keys(keys)
     settings = []
-    for members in _parts(runs, keys):
+    parts = _parts(runs, keys)
+    columns = [_texts([members[0] for members in parts], key) for key in keys]
+    for at, members in enumerate(parts):
         values = tuple(value_of(members[0], key) for key in keys)
-        label = ", ".join(f"{name}={human(value)}" for name, value in zip(names, values, strict=True))
+        texts = tuple(column[at] for column in columns)
+        label = ", ".join(f"{name}={text}" for name, text in zip(names, texts, strict=True))
         if not keys:
             label = members[0].record.name or "all runs"
         members.sort(key=lambda run: (run.repeat, str(run.folder)))
-        settings.append(Setting(label, values, tuple(members)))
+        settings.append(Setting(label, values, tuple(members), texts))
     settings.sort(key=lambda setting: tuple(order(value) for value in setting.values))
     return keys, tuple(settings)
+
+
+def _texts(runs: Sequence[Run], key: str) -> list[str]:
+    """Return the value of a key in each run, in full where two values would read the same.
+
+    Examples are 0.1 and 0.10000001, and classes of one name in two packages.
+    """
+    short = [human(value_of(run, key)) for run in runs]
+    meanings: dict[str, set[Any]] = {}
+    for run, text in zip(runs, short, strict=True):
+        meanings.setdefault(text, set()).add(_identity(run, key))
+    return [
+        text if len(meanings[text]) == 1 else _in_full(run, key)
+        for run, text in zip(runs, short, strict=True)
+    ]
+
+
+def _in_full(run: Run, key: str) -> str:
+    if key == FOLDER:
+        return str(run.given)
+    value = run.flat.get(key, value_of(run, key))
+    return value if key.endswith("_target_") else repr(value)
 
 
 def distinguishing_keys(runs: Sequence[Run]) -> tuple[str, ...]:

@@ -282,6 +282,12 @@ def _numbers(row: list[str], width: int) -> list[float] | None:
         return None
 
 
+def varies(values: Array) -> bool:
+    """Whether finite values differ by more than rounding, so that their curve shows something."""
+    here = values[np.isfinite(values)]
+    return len(here) > 0 and float(np.ptp(here)) > 1e-9 * float(np.abs(here).max())
+
+
 def evenly_spaced(count: int, most: int) -> NDArray[np.intp]:
     """Return at most `most` of the indices 0 to count - 1, evenly spaced, both ends among them."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))

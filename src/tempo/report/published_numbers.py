@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -218,7 +218,7 @@ def _rows_of(setting: Setting) -> list[PaperRow]:
             parts.setdefault((str(node["source"]), str(node.get("item"))), (node, []))[1].append(run)
     rows = []
     for (source, item), (node, runs) in parts.items():
-        part = Setting(setting.label, setting.values, tuple(runs))
+        part = replace(setting, runs=tuple(runs))
         row = row_in_conf(runs[0], item)
         metric = str(node.get("metric", "test/accuracy"))
         node = {**(node if row is None else row.node), "metric": metric}

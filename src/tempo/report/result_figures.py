@@ -19,6 +19,7 @@ from tempo.report.colours_and_axes import (
     best_settings,
     category_axis,
     label_of,
+    labels_of,
     legend_below,
     new_figure,
     per_cent,
@@ -107,12 +108,12 @@ def against_key(summary: Summary, key: str) -> Figure | None:
         points.sort(key=lambda point: point[0])
         handles.append(_draw_line(axes, points, summary.metric, index, joined=joined))
         others = _without(line[0].values, at)
-        labels.append(label_of(", ".join(f"{n}={human(v)}" for n, v in zip(names, others, strict=True))))
+        labels.append(", ".join(f"{n}={human(v)}" for n, v in zip(names, others, strict=True)))
     axes.set(xlabel=key.removesuffix("._target_"), ylabel=head_of(summary.metric))
     per_cent(axes, summary.metric)
     _turn_long_ticks(axes)
     if len(kept) > 1:
-        legend_below(figure, handles, labels)
+        legend_below(figure, handles, labels_of(labels))
     return figure
 
 
@@ -185,33 +186,34 @@ def _write_cell(axes: Axes, x: int, y: int, setting: Setting, metric: str, image
 
 
 def finals(settings: Sequence[Setting]) -> Figure | None:
-    """Draw one bar per setting and split: the final accuracy, mean over seeds, sd as whisker."""
+    """Draw one dot per setting and split: the final accuracy, mean over seeds, sd as whisker.
+
+    Dots need no zero, so the axis shows the range of the values.
+    """
     shown = [setting for setting in settings if setting.completed][:MOST_BARS]
     metrics = [name for name in FINALS if any(by_seed(setting, name) for setting in shown)]
     if len(shown) < 2 or not metrics:
         return None
-    width = 0.8 / len(metrics)
+    width = 0.7 / len(metrics)
     figure, (axes,) = new_figure(1, 1, 7.5, 1.2 + 0.26 * len(metrics) * len(shown))
     for index, metric in enumerate(metrics):
         found = [statistics(setting, metric) for setting in shown]
         places = [at + (index - (len(metrics) - 1) / 2) * width for at in range(len(shown))]
-        axes.barh(
-            places,
-            [100 * item.mean if item.n else 0.0 for item in found],
-            xerr=[100 * item.sd for item in found],  # the NaN of a single seed has no whisker
-            height=0.92 * width,
-            color=COLOURS[index],
-            alpha=0.85,
-            capsize=2,
-            label=metric_name(metric),
+        means = [100 * item.mean for item in found]
+        whiskers = [0.0 if math.isnan(item.sd) else 100 * item.sd for item in found]
+        axes.errorbar(
+            means, places, xerr=whiskers, linestyle="none", label=metric_name(metric), **_style(index)
         )
-        for y, item in zip(places, found, strict=True):
-            end = item.mean + (0.0 if math.isnan(item.sd) else item.sd)
+        for mean, whisker, y, item in zip(means, whiskers, places, found, strict=True):
             if item.n:
-                axes.text(100 * end + 1, y, mean_and_sd(item.mean, item.sd, metric), va="center", fontsize=8)
-    axes.set(xlim=(0, 118), xlabel="accuracy, %")
-    axes.set_xticks(range(0, 101, 20))
+                text = mean_and_sd(item.mean, item.sd, metric)
+                place: Any = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
+                axes.annotate(text, (mean + whisker, y), **place)
+    axes.set(xlabel="accuracy, %")
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high + 0.22 * (high - low))  # room for the numbers
     _label_bars(axes, shown)
+    axes.grid(visible=True, axis="y", alpha=0.5)
     legend_below(figure, *axes.get_legend_handles_labels())
     return figure
 
@@ -240,7 +242,7 @@ def cost(settings: Sequence[Setting]) -> Figure | None:
 
 def _label_bars(axes: Axes, settings: Sequence[Setting]) -> None:
     axes.set(ylim=(len(settings) - 0.4, -0.6))
-    axes.set_yticks(range(len(settings)), [label_of(setting.label) for setting in settings])
+    axes.set_yticks(range(len(settings)), labels_of([setting.label for setting in settings]))
     axes.grid(visible=False, axis="y")
 
 
@@ -262,7 +264,7 @@ def trade_off(settings: Sequence[Setting], metric: str) -> Figure | None:
         axes.set(xlabel=name, ylabel=head_of(metric))
         axes.set_xlim(left=0)
         per_cent(axes, metric)
-    legend_below(figure, handles, [label_of(setting.label) for setting in shown])
+    legend_below(figure, handles, labels_of([setting.label for setting in shown]))
     return figure
 
 

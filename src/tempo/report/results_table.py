@@ -126,7 +126,9 @@ def setting_columns(summary: Summary) -> Columns[Setting]:
 
     def column(at: int, name: str) -> tuple[str, Callable[[Setting], Cell]]:
         def cell(setting: Setting) -> Cell:
-            plain = value_cell(setting.values[at]) if setting.values else text_cell(setting.label)
+            plain = text_cell(setting.label)
+            if setting.values:
+                plain = Cell(setting.texts[at], value_cell(setting.values[at]).sort)
             return Cell(f"{plain.text} [{SMOKE}]", plain.sort) if setting.smoke and at == 0 else plain
 
         return name, cell

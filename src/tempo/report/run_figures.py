@@ -11,9 +11,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tempo.report.fallback_fonts import fonts_for
-from tempo.report.load_runs import read_curves
+from tempo.report.load_runs import read_curves, varies
 
 MOST_CLASSES_WITH_NUMBERS = 20
+SCHEDULED = {"lr": "learning rate", "momentum": "momentum"}
 PLAIN_TEXT: Any = {"text.parse_math": False}  # a class may be named $x$
 
 
@@ -25,8 +26,10 @@ def draw_curves(metrics_file: Path, path: Path, title: str) -> None:
 
 
 def _curves(columns: Mapping[str, np.ndarray], path: Path, title: str) -> None:
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True).ravel()
+    scheduled = [(name, label) for name, label in SCHEDULED.items() if varies(columns[name])]
+    rows = 2 if scheduled else 1
+    figure = Figure(figsize=(9, 3 * rows), layout="constrained")
+    panels = figure.subplots(rows, 2, sharex=True).ravel()
     for axes, name in zip(panels, ("loss", "accuracy"), strict=False):
         for split, style in (("train", "-"), ("val", "o-"), ("test", "s:")):
             values = columns.get(f"{split}/{name}", np.empty(0))
@@ -38,15 +41,17 @@ def _curves(columns: Mapping[str, np.ndarray], path: Path, title: str) -> None:
         axes.set_ylabel(name)
         if axes.lines:
             axes.legend()
-    for axes, name, label in ((panels[2], "lr", "learning rate"), (panels[3], "momentum", "momentum")):
+    for axes, (name, label) in zip(panels[2:], scheduled, strict=False):
         here = np.isfinite(columns[name])
-        marker = "o" if here.sum() == 1 else ""
-        axes.plot(columns["epoch"][here], columns[name][here], color="tab:green", marker=marker, markersize=3)
-        axes.set(xlabel="epoch", ylabel=label)
-        if not here.any():
-            axes.text(0.5, 0.5, "not scheduled", transform=axes.transAxes, ha="center", color="gray")
-    for axes in panels:
+        axes.plot(columns["epoch"][here], columns[name][here], color="tab:green")
+        axes.set_ylabel(label)
+    drawn = panels[: 2 + len(scheduled)]
+    for axes in drawn:
         axes.grid(alpha=0.3)
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("epoch")
+    for axes in panels[len(drawn) :]:
+        axes.remove()
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
 

@@ -117,6 +117,7 @@ function curveChart(metric, width) {
   rows = rows.map((row) => ({ ...row, y: percent(row.y), low: percent(row.low), high: percent(row.high) }));
   const lines = d3.groups(rows, (row) => row.dash);
   const title = (row) => `${row.label}\n${X_NAMES[curveOptions.x]} ${numberText(row.x)}\n${page.data.titles[metric].replace(", %", "")} ${format(share ? row.y / 100 : row.y)}`;
+  const rangeX = curveOptions.zoomX ?? d3.extent(rows, (row) => row.x);
   const zoomY = curveOptions.zoomY.get(metric);
   const [low, high] = yRange(rows, metric);
   const room = log ? 0 : 0.04 * (high - low) || 0.05 * Math.abs(high) || 1;
@@ -130,7 +131,7 @@ function curveChart(metric, width) {
     marginLeft: 52,
     marginBottom: 40,
     className: "chart",
-    x: { label: X_NAMES[curveOptions.x], type: curveOptions.logX ? "log" : "linear", tickFormat: curveOptions.logX ? numberText : "~s", domain: curveOptions.zoomX ?? undefined },
+    x: { label: X_NAMES[curveOptions.x], type: curveOptions.logX ? "log" : "linear", tickFormat: curveOptions.logX ? numberText : "~s", domain: rangeX, ticks: wholeTicks(rangeX, width) },
     y: { label: page.data.titles[metric], type: log ? "log" : "linear", grid: true, domain: domainY, tickFormat: log ? numberText : undefined, ticks: log ? 5 : undefined },
     color: { type: "identity" },
     marks: [
@@ -153,6 +154,12 @@ function curveChart(metric, width) {
     reset: unzoom,
   });
   return svg;
+}
+
+// Epochs and steps are whole; undefined leaves the ticks to Plot.
+function wholeTicks([low, high], width) {
+  if (curveOptions.logX || curveOptions.x === "seconds" || high - low < 1) return undefined;
+  return d3.ticks(low, high, width / 70).filter(Number.isInteger);
 }
 
 function unzoom() {

@@ -117,7 +117,8 @@ function makeGroups() {
   if (by?.kind === "key") page.groups.sort((a, b) => compareValues(a.value, b.value));
   colourGroups(colourBy === "group" ? null : columnNamed(colourBy));
   if (!page.chosenGroups) {
-    page.hiddenGroups = new Set(page.groups.slice(SHOWN_AT_FIRST).map((group) => group.label));
+    const isRunning = (group) => group.runs.some((run) => run.status === "running");
+    page.hiddenGroups = new Set(page.groups.filter((group, at) => at >= SHOWN_AT_FIRST && !isRunning(group)).map((group) => group.label));
   }
 }
 
