@@ -12,7 +12,7 @@ from typing import NoReturn
 from tempo.command_line.output_streams import keep_streams_open
 from tempo.command_line.start_up import importing
 from tempo.errors import UserError
-from tempo.paths import root
+from tempo.paths import read_env_file, root
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_streams_open()
     asked = parser().parse_args(arguments)
     try:
+        read_env_file()
         if asked.serve:
             serve(asked)
             return

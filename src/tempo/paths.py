@@ -15,6 +15,9 @@ CONF = ROOT / "conf"
 PROJECT = "TEMPO_PROJECT"
 """Environment variable: the folder of a project outside the repository, with its own package and conf/."""
 
+LOCAL = "local"
+"""Group of a machine's own settings, conf/local, which git ignores."""
+
 
 def project() -> Path:
     """Return the folder that TEMPO_PROJECT names, or the repository: the home of logs/ and data/."""
@@ -39,6 +42,25 @@ def use_project() -> None:
     os.environ[PROJECT] = str(folder)
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+
+
+def read_env_file() -> None:
+    """Set the environment variables of the project's file `.env`; those that are set already stay.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    file = project() / ".env"
+    if not file.is_file():
+        return
+    try:
+        from dotenv import load_dotenv  # python-dotenv; only a project with such a file pays for it
+
+        load_dotenv(file)
+    except ImportError as error:
+        raise UserError(f"{file} needs python-dotenv; install python-dotenv, or remove the file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read ({error}); correct the file, or remove it") from error
 
 
 def conf_folders() -> list[Path]:

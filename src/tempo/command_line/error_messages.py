@@ -6,9 +6,11 @@ import difflib
 import re
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -28,6 +30,8 @@ MOST_NAMES = 12
 """Largest number of names in one message."""
 # Messages of Hydra's override parser, which do not help a user.
 _GRAMMAR = re.compile(r"mismatched input|NoViableAlt|no viable|extraneous|^missing |^token|^Error parsing")
+
+_FILES = re.compile(r"file://([^,\]'\"]+)")
 
 
 def one_line(error: Exception, config_name: str = "train") -> str:
@@ -73,10 +77,19 @@ def before_task(error: Exception) -> str:
 
 
 def options_of(group: str) -> list[str]:
-    """Return the options of `conf/<group>`, including those in subfolders."""
-    bases = [folder / group for folder in conf_folders()]
+    """Return the options of `conf/<group>` and of folders that the command names, subfolders included."""
+    bases = [folder / group for folder in (*conf_folders(), *_folders_given())]
     files = {path.relative_to(base).with_suffix("") for base in bases for path in base.rglob("*.yaml")}
     return sorted(path.as_posix() for path in files)
+
+
+def _folders_given() -> list[Path]:
+    """Return the folders of `--config-dir` and `hydra.searchpath`."""
+    given = get_args_parser().parse_known_args(sys.argv[1:])[0].config_dir
+    paths = [
+        path for word in sys.argv if word.startswith("hydra.searchpath=") for path in _FILES.findall(word)
+    ]
+    return [Path(path) for path in [*([given] if given else []), *paths]]
 
 
 def listed(names: list[str]) -> str:

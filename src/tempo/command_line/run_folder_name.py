@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from datetime import datetime
 from pathlib import Path
@@ -21,11 +22,18 @@ def register_all_resolvers() -> None:
     # Without the cache, each reading of the configuration would name a new folder.
     OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("existing_run", _existing_run, replace=True)
+    # Our sweepers name their folder after what is swept; any other sweeper, as Hydra's own, after the time.
+    OmegaConf.register_new_resolver("sweep_name", _time_of_start, replace=True)
 
 
 def new_folder(parent: str, name: str) -> str:
     """Return a path that no other process will use."""
     return f"{parent}/{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}_{os.getpid():x}{os.urandom(1).hex()}"
+
+
+@functools.cache
+def _time_of_start() -> str:
+    return new_folder("", "sweep").lstrip("/")
 
 
 def _run_folder(resume: str | None, parent: str, name: str) -> str:

@@ -27,7 +27,7 @@ from tempo.command_line.start_up import end_at_once
 from tempo.command_line.system_errors import storage_line, task_line, thread_error
 from tempo.distributed.process_group import take_names_of_torchrun
 from tempo.errors import INTERRUPTED_CODE, UserError
-from tempo.paths import CONF, use_project
+from tempo.paths import CONF, read_env_file, use_project
 from tempo.record.run_folder import noted_folder, remove_unused
 
 STARTED = time.perf_counter()
@@ -66,6 +66,7 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
                         raise
 
             try:
+                read_env_file()
                 use_project()
                 sys.argv[1:] = prepared(sys.argv[1:], config_name)
                 with _variable(FULL_ERROR, "1"):

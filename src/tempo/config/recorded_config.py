@@ -16,7 +16,7 @@ from tempo.config.check import select
 from tempo.config.resolve_interpolations import chosen_options, composed
 from tempo.config.schema import SECTIONS
 from tempo.errors import UserError
-from tempo.paths import CONF, conf_folders, register_resolvers
+from tempo.paths import CONF, LOCAL, conf_folders, is_group, register_resolvers
 from tempo.record.foreign_folder import check_foreign_config, foreign_overrides, without_foreign_places
 from tempo.record.run_json import FILE_NAME, NEWER_KEYS, RunRecord
 
@@ -67,7 +67,8 @@ def experiment_config(
     """
     register_resolvers()
     with hydra_on_conf(), contextlib.suppress(*_REFUSED):
-        made = compose("train", [f"experiment={experiment}", *overrides], return_hydra_config=True)
+        own = [f"experiment={experiment}", *overrides, *_without_local()]
+        made = compose("train", own, return_hydra_config=True)
         return composed(made), chosen_options(made.hydra)
     return None
 
@@ -108,8 +109,14 @@ def _with_missing_keys(config: Mapping[str, Any], today: Mapping[str, Any]) -> d
 
 def _compose(name: str, overrides: Sequence[str]) -> dict[str, Any] | None:
     with hydra_on_conf(), contextlib.suppress(*_REFUSED):
-        return composed(compose(name, overrides=list(overrides), return_hydra_config=True))
+        own = [*overrides, *_without_local()]
+        return composed(compose(name, overrides=own, return_hydra_config=True))
     return None
+
+
+def _without_local() -> list[str]:
+    """Return the override that leaves out this machine's own settings: a record comes from any machine."""
+    return [f"~{LOCAL}"] if is_group(LOCAL) else []
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from tempo.config.lr_range_bounds import with_bounds
 from tempo.config.schedule_choice import with_own_values
 from tempo.config.schema import GROUPS, with_defaults
 from tempo.errors import UserError
+from tempo.paths import LOCAL
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -79,7 +80,12 @@ def composed(config: DictConfig) -> dict[str, Any]:
 def chosen_options(hydra: Any) -> dict[str, str]:
     """Return the option of each group of the job, from Hydra's own node; groups without one are left out."""
     found = {str(group): option for group, option in hydra.runtime.choices.items()}
-    return {group: str(option) for group, option in found.items() if option and not group.startswith("hydra")}
+    # Hydra lists the optional group `local` even if its file does not exist, and it says nothing of the job.
+    return {
+        group: str(option)
+        for group, option in found.items()
+        if option and group != LOCAL and not group.startswith("hydra")
+    }
 
 
 def announced(config: DictConfig) -> Any:

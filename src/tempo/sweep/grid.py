@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
 from omegaconf import ListConfig
 
 from tempo.errors import UserError
@@ -64,7 +66,7 @@ def parse_grid(
     swept = {key: override for key, override in single.items() if override.is_sweep_override()}
     _check_size(swept, len(bundles), max_jobs)
     fixed = tuple(str(override.input_line) for key, override in single.items() if key not in swept)
-    axes = [*([bundles] if bundles else []), *map(_points, swept.values())]
+    axes = [*([bundles] if bundles else []), *(_points(override, parser) for override in swept.values())]
     points = [tuple(itertools.chain.from_iterable(point)) for point in itertools.product(*axes)]
     distinct = dict.fromkeys(points)
     combinations = tuple(Combination((*fixed, *point), point) for point in distinct)
@@ -120,19 +122,32 @@ def _size(values: Any) -> int:
     return 1
 
 
-def _points(override: Override) -> list[tuple[str, ...]]:
+def _points(override: Override, parser: OverridesParser) -> list[tuple[str, ...]]:
     key = override.get_key_element()
     if not override.is_discrete_sweep():
         raise UserError(
             f"{override.input_line} is not a list of values; set e.g. {key}=1e-4,1e-5 or {key}=range(1,4), "
             "or use hydra/sweeper=search, which draws from an interval"
         )
-    points = [(f"{key}={short_number(value)}",) for value in override.sweep_string_iterator()]
+    pattern: Any = override.value()
+    if isinstance(pattern, Glob):
+        assert parser.config_loader is not None
+        points = [(f"{key}={option}",) for option in pattern.filter(_options(parser.config_loader, key))]
+    else:
+        points = [(f"{key}={short_number(value)}",) for value in override.sweep_string_iterator()]
     if not points:
         raise UserError(
             f"{override.input_line} has no value, so the grid is empty; give at least one, e.g. {key}=1,2"
         )
     return list[tuple[str, ...]](points)
+
+
+def _options(loader: ConfigLoader, group: str, below: str = "") -> list[str]:
+    """Return the options of a group; unlike Hydra's own pattern, those in its folders too."""
+    here = f"{group}/{below}".rstrip("/")
+    folders = loader.get_group_options(here, results_filter=ObjectType.GROUP)
+    within = [option for folder in folders for option in _options(loader, group, f"{below}{folder}/")]
+    return [f"{below}{name}" for name in loader.get_group_options(here)] + within
 
 
 def _as_text(value: Any) -> str:
