@@ -47,6 +47,7 @@ NEEDS = {
     "mlflow": "mlflow",
     "lion": "lion_pytorch",
     "schedule_free": "schedulefree",
+    "huggingface": "datasets",
 }
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and options(path.name))
 CASES = [(group, option) for group in GROUPS for option in options(group)]
@@ -85,6 +86,15 @@ def _data(option: str, folder: Path, request: pytest.FixtureRequest) -> list[str
     if option == "synthetic":
         return SYNTHETIC[1:]
     text = (CONF / "data" / f"{option}.yaml").read_text(encoding="utf-8")
+    small = ["data.total_batch_size=2", "data.test_size=4", "data.val_size=2"]
+    own_files = [f"data.root={folder}", f"data.cache={folder}-cache", *small]
+    if option == "huggingface":
+        datasets = pytest.importorskip("datasets")
+        images = [Image.new("RGB", (8, 8), (number, 0, 0)) for number in range(16)]
+        kinds = {"image": datasets.Image(), "label": datasets.ClassLabel(2)}
+        rows = {"image": images, "label": [number % 2 for number in range(16)]}
+        datasets.Dataset.from_dict(rows, datasets.Features(kinds)).save_to_disk(folder)
+        return own_files
     if "_target_: tempo.data.folder.folder" in text or option == "table":
         generator = np.random.default_rng(0)
         for name in ("cat", "dog"):
@@ -92,10 +102,9 @@ def _data(option: str, folder: Path, request: pytest.FixtureRequest) -> list[str
             for number in range(8):
                 pixels = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / name / f"{number}.png")
-        rows = [f"{name}/{number}.png,{name}" for name in ("cat", "dog") for number in range(8)]
-        (folder / "train.csv").write_text("\n".join(["id,label", *rows]), encoding="utf-8")
-        small = ["data.total_batch_size=2", "data.test_size=4", "data.val_size=2"]
-        return [f"data.root={folder}", f"data.cache={folder}-cache", *small]
+        lines = [f"{name}/{number}.png,{name}" for name in ("cat", "dog") for number in range(8)]
+        (folder / "train.csv").write_text("\n".join(["id,label", *lines]), encoding="utf-8")
+        return own_files
     if option == "digits":
         return []
     real_data: Path = request.getfixturevalue("real_data")

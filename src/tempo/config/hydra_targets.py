@@ -26,6 +26,7 @@ EXTRAS = {
     "pytorch_lightning.loggers.WandbLogger": ("wandb", "wandb"),
     "pytorch_lightning.loggers.MLFlowLogger": ("mlflow", "mlflow"),
     "tempo.model.timm_model.timm_model": ("timm", "models"),
+    "tempo.data.huggingface.huggingface": ("datasets", "huggingface"),
     "lion_pytorch.Lion": ("lion_pytorch", "optimizers"),
     "schedulefree.AdamWScheduleFree": ("schedulefree", "optimizers"),
 }
