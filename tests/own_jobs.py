@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tempo.config.check import check
 from tempo.config.schema import RunConfig
+from tempo.record.run_json import RunRecord
 from tempo.run.run_request import RunRequest
 from tempo.run.train import run
 from tests.conftest import Trained
-from tests.jobs import compose_job
+from tests.jobs import compose_job, finish, fork_server
 
 
 def own_config(model: Any, data: Any, *overrides: str) -> RunConfig:
@@ -32,6 +34,42 @@ def run_own(folder: Path, model: Any, data: Any, *overrides: str, stop_after: in
     config = own_config(model, data, *overrides, *more)
     request = RunRequest(config=config, folder=folder, overrides=[], choices={}, stop_after=stop_after)
     return Trained(folder, run(request))
+
+
+def run_own_on_ranks(
+    folder: Path, model: Any, data: Any, *overrides: str, stop_after: int | None = None
+) -> Trained:
+    """Do the same on two ranks, as torchrun would start them, but forked from a server that holds torch."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    group |= {"TORCHELASTIC_RUN_ID": port, **os.environ}  # the server has the environment of its own start
+    two = ("trainer=ddp_cpu", "trainer.devices=2", *overrides)
+    folder.mkdir(exist_ok=True)
+    ranks = [
+        fork_server().Process(
+            target=_rank,
+            args=(str(folder), model, data, two, group | {"RANK": rank, "LOCAL_RANK": rank}, stop_after),
+        )
+        for rank in ("0", "1")
+    ]
+    for rank in ranks:
+        rank.start()
+    assert [finish(rank) for rank in ranks] == [0, 0]
+    return Trained(folder, RunRecord.read(folder))
+
+
+def _rank(
+    folder: str,
+    model: Any,
+    data: Any,
+    overrides: Sequence[str],
+    environment: Mapping[str, str],
+    stop_after: int | None,
+) -> None:
+    os.environ.update(environment)
+    run_own(Path(folder), model, data, *overrides, stop_after=stop_after)
 
 
 def train_in_child(

@@ -15,7 +15,6 @@ import tempo
 from tempo.config.keys_without_effect import keys_without_effect
 from tempo.config.run_length import schedule_of
 from tempo.errors import UserError
-from tempo.paths import ROOT
 from tempo.record.run_json import RunRecord
 from tempo.run.evaluate import evaluate
 from tempo.run.export import export
@@ -23,7 +22,7 @@ from tempo.run.predict import predict
 from tests import own_modules
 from tests.conftest import Trained
 from tests.jobs import finish, fork_server
-from tests.own_jobs import own_config, run_own, train_in_child
+from tests.own_jobs import own_config, run_own, run_own_on_ranks, train_in_child
 
 OWN = ("optimizer=own", "scheduler=own", "objective=val/mse")
 Train = Callable[..., Trained]
@@ -279,21 +278,14 @@ def test_a_metric_that_is_nan_selects_nothing(train_own: Train) -> None:
 def test_two_processes_see_the_items_of_one(
     train_own: Train, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    how = OWN if model == "Regression" else (*OWN, "objective=val/distance", "objective_mode=min")
+    data = {"_target_": "tests.own_modules.Tabular", "items": 64}
     seen = tmp_path / "seen"
     seen.mkdir()
     monkeypatch.setenv("TEMPO_TEST_SEEN", str(seen))
-    how = OWN if model == "Regression" else (*OWN, "objective=val/distance", "objective_mode=min")
-    data = {"_target_": "tests.own_modules.Tabular", "items": 64}
-    two = (*how, "trainer=ddp_cpu", "trainer.devices=2")
-    both = train_own(model, data, *two, folder="both")
+    both = run_own_on_ranks(tmp_path / "both", model, data, *how)
     assert (both.record.status, both.record.world_size, both.record.steps) == ("completed", 2, 12)
     of_both = [json.loads(path.read_text()) for path in sorted(seen.iterdir())]
-    for path in seen.iterdir():
-        path.unlink()
-    train_own(model, data, *two, folder="stopped", stop_after=7)
-    resumed = train_own(model, data, *two, folder="stopped")
-    assert resumed.record.weights_sha256 == both.record.weights_sha256
     for path in seen.iterdir():
         path.unlink()
     train_own(model, data, *how, folder="alone")
@@ -301,6 +293,9 @@ def test_two_processes_see_the_items_of_one(
     assert [sorted([*first, *second]) for first, second in zip(*of_both, strict=True)] == list(
         map(sorted, alone)
     )
+    run_own_on_ranks(tmp_path / "stopped", model, data, *how, stop_after=7)
+    resumed = run_own_on_ranks(tmp_path / "stopped", model, data, *how)
+    assert resumed.record.weights_sha256 == both.record.weights_sha256
 
 
 def test_a_users_module_predicts_on_its_own_data(train_own: Train, monkeypatch: pytest.MonkeyPatch) -> None:

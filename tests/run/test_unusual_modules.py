@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tempo.errors import UserError
-from tempo.paths import ROOT
 from tests import unusual_modules
 from tests.conftest import Trained
+from tests.own_jobs import run_own_on_ranks
 from tests.run.test_own_module import OWN, train_own
 
 __all__ = ["train_own"]
@@ -54,12 +55,10 @@ def test_validation_and_transfer_draw_the_same_with_any_number_of_workers(train_
     assert with_workers.weights_sha256 == alone.weights_sha256
 
 
-def test_two_processes_share_an_evaluation_of_one_batch(
-    train_own: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    how = (*OWN, "trainer=ddp_cpu", "trainer.devices=2", "trainer.epochs=1")
-    assert train_own("Regression", of("OneValBatch", items=64), *how).record.status == "completed"
+def test_two_processes_share_an_evaluation_of_one_batch(tmp_path: Path) -> None:
+    data = of("OneValBatch", items=64)
+    both = run_own_on_ranks(tmp_path / "both", "Regression", data, *OWN, "trainer.epochs=1")
+    assert both.record.status == "completed"
 
 
 def test_items_may_be_whole_batches(train_own: Train) -> None:
