@@ -2,7 +2,6 @@
 
 start    `-m seed=range(500)` of a job of one step, from the command to the first job's record: all 500 are
          composed and checked by then.
-report   `src/report.py` of 50, 100 and 200 runs, which are copies of the demo's records.
 jobs     8 jobs of cnn3 on digits with all defaults (20 epochs), one thread each: `hydra/launcher=local` with
          n_jobs=2 against Hydra's own basic launcher, in alternation; the report at the end is paid by both.
 
@@ -27,12 +26,10 @@ from measurement import ROOT, Row, add_section, new_table, ratio, stamp
 from rich.console import Console
 
 from tempo.record.atomic_write import write_atomically
-from tempo.record.run_json import RunRecord, config_hash
 
 N_CONFIGURED = 500
 N_JOBS = 8
-REPORT_SIZES = (50, 100, 200)
-GOALS = {f"start_{N_CONFIGURED}": 10.0, f"report_{REPORT_SIZES[-1]}": 10.0}
+GOALS = {f"start_{N_CONFIGURED}": 10.0}
 LOCAL_OVER_BASIC = 1.5
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's Python keeps what it has compiled
@@ -71,22 +68,6 @@ def start_seconds(folder: Path) -> float:
         process.wait()
 
 
-def write_runs(folder: Path, n: int) -> None:
-    """Write `n` runs of `n / 2` weight decays and 2 seeds, with the curves and sizes of real ones."""
-    source = ROOT / "docs" / "results" / "demo" / "seed=0"
-    for number in range(n):
-        decay, seed = 1e-6 * 1.1 ** (number // 2), number % 2
-        record = RunRecord.read(source)
-        record.config["optimizer"]["wd"], record.config["seed"], record.seed = decay, seed, seed
-        record.config_hash = config_hash(record.config)
-        record.overrides = ["model=densenet40", f"optimizer.wd={decay:g}", f"seed={seed}"]
-        record.metrics["val"]["accuracy"] -= 1e-4 * (number % 7)
-        run = folder / f"wd={decay:g},seed={seed}"
-        run.mkdir(parents=True)
-        record.write(run)
-        (run / "metrics.csv").write_bytes((source / "metrics.csv").read_bytes())
-
-
 def jobs_seconds(folder: Path, *launcher: str) -> float:
     """Measure eight jobs, from the command to the report."""
     grid = ("model=cnn3", "trainer=cpu", "trainer.threads=1", f"seed=range({N_JOBS})")
@@ -98,17 +79,9 @@ def measure(rounds: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
-        for size in REPORT_SIZES:
-            write_runs(top / f"runs{size}", size)
         for number in range(rounds):
             rows: dict[str, Callable[[], float]] = {
                 f"start_{N_CONFIGURED}": lambda: start_seconds(top / f"start{number}"),  # noqa: B023
-                **{
-                    f"report_{size}": lambda size=size: seconds_of(  # type: ignore[misc]
-                        command("report.py", str(top / f"runs{size}"))
-                    )
-                    for size in REPORT_SIZES
-                },
                 "jobs_local": lambda: jobs_seconds(
                     top / f"local{number}",  # noqa: B023
                     "hydra/launcher=local",
@@ -133,9 +106,6 @@ def rows_of(found: dict[str, list[float]]) -> list[Row]:
     rows.append(
         ratio("local_over_basic", per_minute["local"], per_minute["basic"], at_least=LOCAL_OVER_BASIC)
     )
-    small, large = REPORT_SIZES[0], REPORT_SIZES[-1]
-    more = zip(found[f"report_{large}"], found[f"report_{small}"], strict=True)
-    rows.append(Row("report_each_further_run", "ms", [1000 * (b - a) / (large - small) for b, a in more]))
     return rows
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -105,17 +106,17 @@ class Summary:
     settings: tuple[Setting, ...]
     comparisons: tuple[Comparison, ...]
 
-    @property
+    @cached_property
     def runs(self) -> tuple[Run, ...]:
         """All runs, grouped by setting."""
         return tuple(run for setting in self.settings for run in setting.runs)
 
-    @property
+    @cached_property
     def more_is_better(self) -> bool:
         """Whether larger values of the metric are better."""
         return all(run.more_is_better(self.metric) for run in self.runs)
 
-    @property
+    @cached_property
     def ranked(self) -> tuple[Setting, ...]:
         """The settings, best mean first; equal ones by `TIE_BREAKER`, then in the order of their values.
 

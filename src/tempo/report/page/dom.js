@@ -44,7 +44,11 @@ function valueText(value) {
 // Whether positive numbers span more than a factor of ten, so that a log axis shows them better.
 function spansDecades(numbers) {
   const positive = numbers.filter((number) => number > 0);
-  return positive.length > 1 && positive.length === numbers.length && Math.max(...positive) > 10 * Math.min(...positive);
+  return (
+    positive.length > 1 &&
+    positive.length === numbers.length &&
+    Math.max(...positive) > 10 * Math.min(...positive)
+  );
 }
 
 // Numbers by size, then texts in natural order, then empty values.
@@ -58,4 +62,8 @@ function compareValues(a, b) {
 function distinctValues(values) {
   const found = new Map(values.map((value) => [`${typeof value} ${value}`, value]));
   return [...found.values()].sort(compareValues);
+}
+
+function shortText(text, most = 16) {
+  return text.length <= most ? text : `${text.slice(0, Math.max(3, most - 1))}…`;
 }

@@ -1,28 +1,41 @@
 "use strict";
 // The part of the page that answers to the reader: filter, groups, charts. Started by the last lines.
-const FILTER_NOTE = 'A filter compares columns: lr > 0.01 and (seed == 0 or status == diverged), val/accuracy >= 91 %, model in [mlp, "resnet20"]; '
-  + "~ is “contains”, a word alone finds the runs that have it anywhere. Point at the head of a column for its name.";
+const FILTER_NOTE =
+  "A filter compares columns: lr > 0.01 and (seed == 0 or status == diverged), val/accuracy >= 91 %, " +
+  "model in [mlp, resnet20]; ~ is “contains”, a word alone finds the runs that have it anywhere. Point at the " +
+  "head of a column for its name.";
 
 function groupList(box) {
   const list = element("ul", { class: "groups", id: "groups" });
   const count = element("span", { class: "note" });
   const setAll = (shown) => {
     page.chosenGroups = true;
-    page.hiddenGroups = new Set(page.groups.filter((group, at) => !shown(group, at)).map((group) => group.label));
+    page.hiddenGroups = new Set(
+      page.groups.filter((group, at) => !shown(group, at)).map((group) => group.label),
+    );
     changed();
   };
   box.append(
-    element("div", { class: "controls" },
+    element(
+      "div",
+      { class: "controls" },
       pushButton("show all", () => setAll(() => true)),
       pushButton("show none", () => setAll(() => false)),
       pushButton(`show the first ${SHOWN_AT_FIRST}`, () => setAll((_, at) => at < SHOWN_AT_FIRST)),
-      count),
-    list);
+      count,
+    ),
+    list,
+  );
   page.views.push(() => {
     const focused = document.activeElement?.closest?.("#groups li")?.dataset.label;
     list.replaceChildren(...page.groups.map(groupItem));
-    count.textContent = `${page.kept.length} of ${page.data.runs.length} runs, ${shownGroups().length} of ${page.groups.length} lines`;
-    if (focused !== undefined) [...list.children].find((item) => item.dataset.label === focused)?.querySelector("input").focus();
+    const runs = `${page.kept.length} of ${page.data.runs.length} runs`;
+    count.textContent = `${runs}, ${shownGroups().length} of ${page.groups.length} lines`;
+    if (focused !== undefined)
+      [...list.children]
+        .find((item) => item.dataset.label === focused)
+        ?.querySelector("input")
+        .focus();
   });
 }
 
@@ -41,9 +54,15 @@ function groupItem(group) {
   });
   const unit = page.data.shares.includes(page.data.metric) ? " %" : "";
   const runs = `${group.runs.length} run${group.runs.length === 1 ? "" : "s"}`;
-  const item = element("li", {},
+  const item = element(
+    "li",
+    {},
     element("label", {}, input, swatch, element("span", { class: "label", textContent: group.label })),
-    element("span", { class: "note", textContent: mean === null ? runs : `${metricText(page.data.metric, mean)}${unit}, ${runs}` }));
+    element("span", {
+      class: "note",
+      textContent: mean === null ? runs : `${metricText(page.data.metric, mean)}${unit}, ${runs}`,
+    }),
+  );
   item.dataset.label = group.label;
   return item;
 }
@@ -52,7 +71,9 @@ function groupItem(group) {
 function filterField() {
   const error = element("span", { class: "error", role: "status" });
   const input = element("input", {
-    type: "search", placeholder: "lr > 0.01 and seed == 0", spellcheck: false,
+    type: "search",
+    placeholder: "lr > 0.01 and seed == 0",
+    spellcheck: false,
     oninput: () => page.setFilter(input.value),
   });
   page.views.push(() => {
@@ -64,17 +85,26 @@ function filterField() {
 }
 
 function filterBox(box) {
-  const keys = page.columns.filter((column) => column.kind === "key").map((column) => [column.name, column.title]);
-  const metrics = page.columns.filter((column) => column.kind === "metric").map((column) => [column.name, column.title]);
+  const keys = page.columns
+    .filter((column) => column.kind === "key")
+    .map((column) => [column.name, column.title]);
+  const metrics = page.columns
+    .filter((column) => column.kind === "metric")
+    .map((column) => [column.name, column.title]);
   const set = (name) => (value) => {
     page[name] = value;
     page.chosenGroups = page.chosenGroups && name !== "groupBy";
     changed();
   };
-  box.append(element("div", { class: "controls" },
-    filterField(),
-    choice("group by", [["setting", "setting"], ["run", "run"], ...keys], page.groupBy, set("groupBy")),
-    choice("colour by", [["group", "group"], ...keys, ...metrics], page.colourBy, set("colourBy"))));
+  box.append(
+    element(
+      "div",
+      { class: "controls" },
+      filterField(),
+      choice("group by", [["setting", "setting"], ["run", "run"], ...keys], page.groupBy, set("groupBy")),
+      choice("colour by", [["group", "group"], ...keys, ...metrics], page.colourBy, set("colourBy")),
+    ),
+  );
 }
 
 const PARTS = {

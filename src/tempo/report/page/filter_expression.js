@@ -4,13 +4,18 @@
 //   or         = and { "or" and }
 //   and        = not { "and" not }
 //   not        = "not" not | "(" or ")" | comparison
-//   comparison = operand [ ("==" | "=" | "!=" | "<" | "<=" | ">" | ">=" | "~") operand | "in" "[" operand {"," operand} "]" ]
+//   comparison = operand [ sign operand | "in" "[" operand { "," operand } "]" ]
+//   sign       = "==" | "=" | "!=" | "<" | "<=" | ">" | ">=" | "~"
 //   operand    = number ["%"] | "text" | name
 //
 // A name of a column is its value in the run, any other name is text. A single word or text finds the runs that
 // contain it anywhere. `~` is "contains".
 const FilterExpression = (() => {
-  const TOKEN = /\s*(?:("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w./]))(\s*%)?|([A-Za-z_À-￿][\w./:À-￿-]*)|(==|!=|<=|>=|&&|\|\||[<>=~!()[\],]))/uy;
+  const TEXT = /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/.source;
+  const NUMBER = /[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w./])/.source;
+  const NAME = /[A-Za-z_\u00c0-\uffff][\w./:\u00c0-\uffff-]*/.source;
+  const SIGN = /==|!=|<=|>=|&&|\|\||[<>=~!()[\],]/.source;
+  const TOKEN = new RegExp(`\\s*(?:(${TEXT})|(${NUMBER})(\\s*%)?|(${NAME})|(${SIGN}))`, "uy");
   const COMPARISONS = new Set(["==", "=", "!=", "<", "<=", ">", ">=", "~"]);
 
   function tokens(text) {
@@ -21,8 +26,10 @@ const FilterExpression = (() => {
       const match = TOKEN.exec(text);
       if (match === null) throw new Error(`cannot read "${text.slice(start).trim()}"`);
       const [, quoted, number, percent, name, sign] = match;
-      if (quoted !== undefined) found.push({ kind: "text", value: quoted.slice(1, -1).replace(/\\(.)/g, "$1") });
-      else if (number !== undefined) found.push({ kind: "number", value: Number(number) / (percent ? 100 : 1) });
+      if (quoted !== undefined)
+        found.push({ kind: "text", value: quoted.slice(1, -1).replace(/\\(.)/g, "$1") });
+      else if (number !== undefined)
+        found.push({ kind: "number", value: Number(number) / (percent ? 100 : 1) });
       else if (name !== undefined) found.push({ kind: "name", value: name });
       else found.push({ kind: "sign", value: { "&&": "and", "||": "or", "!": "not" }[sign] ?? sign });
     }
@@ -33,10 +40,14 @@ const FilterExpression = (() => {
   function parse(text, column, all) {
     const list = tokens(text);
     let at = 0;
-    const is = (value) => at < list.length && list[at].value === value && list[at].kind !== "text" && list[at].kind !== "number";
-    const take = (value) => (is(value) ? (at += 1, true) : false);
+    const is = (value) =>
+      at < list.length && list[at].value === value && list[at].kind !== "text" && list[at].kind !== "number";
+    const take = (value) => (is(value) ? ((at += 1), true) : false);
     const need = (value) => {
-      if (!take(value)) throw new Error(`"${value}" is missing ${at < list.length ? `before "${list[at].value}"` : "at the end"}`);
+      if (!take(value))
+        throw new Error(
+          `"${value}" is missing ${at < list.length ? `before "${list[at].value}"` : "at the end"}`,
+        );
     };
 
     function operand() {
@@ -45,9 +56,12 @@ const FilterExpression = (() => {
       if (token.kind === "sign") throw new Error(`a value is missing before "${token.value}"`);
       at += 1;
       const constants = { true: true, false: false, null: null };
-      if (token.kind === "name" && Object.hasOwn(constants, token.value)) return { of: () => constants[token.value], column: true };
+      if (token.kind === "name" && Object.hasOwn(constants, token.value))
+        return { of: () => constants[token.value], column: true };
       const values = token.kind === "name" ? column(token.value) : undefined;
-      return values ? { of: values, column: true } : { of: () => token.value, column: false, word: token.value };
+      return values
+        ? { of: values, column: true }
+        : { of: () => token.value, column: false, word: token.value };
     }
 
     function comparison() {
@@ -102,7 +116,8 @@ const FilterExpression = (() => {
   }
 
   function equal(a, b) {
-    if (typeof a === "number" && typeof b === "number") return Math.abs(a - b) <= 1e-9 * Math.max(Math.abs(a), Math.abs(b));
+    if (typeof a === "number" && typeof b === "number")
+      return Math.abs(a - b) <= 1e-9 * Math.max(Math.abs(a), Math.abs(b));
     if (a === null || a === undefined || b === null || b === undefined) return (a ?? null) === (b ?? null);
     return String(a) === String(b);
   }
@@ -110,7 +125,10 @@ const FilterExpression = (() => {
   function compared(a, sign, b) {
     if (sign === "==" || sign === "=") return equal(a, b);
     if (sign === "!=") return !equal(a, b);
-    if (sign === "~") return String(a ?? "").toLowerCase().includes(String(b ?? "").toLowerCase());
+    if (sign === "~")
+      return String(a ?? "")
+        .toLowerCase()
+        .includes(String(b ?? "").toLowerCase());
     if (typeof a !== typeof b || (typeof a !== "number" && typeof a !== "string")) return false;
     return { "<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b }[sign];
   }

@@ -7,7 +7,8 @@ async function askAgain() {
   try {
     if (!document.hidden && !dragging) {
       const answer = await fetch(`data.json?digest=${page.data.digest}`);
-      if (!answer.ok) throw new Error(`the server answered ${answer.status}: ${(await answer.text()).trim()}`);
+      if (!answer.ok)
+        throw new Error(`the server answered ${answer.status}: ${(await answer.text()).trim()}`);
       const data = await answer.json();
       if (data.runs) takeData(data);
       state.textContent = `Asked at ${new Date().toLocaleTimeString()}.`;
@@ -24,19 +25,28 @@ function progressBar(share) {
 
 function sweepItem(sweep) {
   const running = sweep.running ? `, ${sweep.running} running` : "";
-  return element("li", {},
+  return element(
+    "li",
+    {},
     progressBar(sweep.jobs ? sweep.finished / sweep.jobs : null),
     element("a", { href: sweep.link, textContent: sweep.name }),
-    element("span", { class: "note", textContent: ` ${sweep.finished} of ${sweep.jobs} jobs finished${running} ` }),
-    pushButton("only this one", () => page.setFilter(`sweep == ${JSON.stringify(sweep.name)}`)));
+    element("span", {
+      class: "note",
+      textContent: ` ${sweep.finished} of ${sweep.jobs} jobs finished${running} `,
+    }),
+    pushButton("only this one", () => page.setFilter(`sweep == ${JSON.stringify(sweep.name)}`)),
+  );
 }
 
 function runningItem(run) {
   const share = run.progress === null ? "" : `${Math.floor(100 * run.progress)} %, `;
-  return element("li", {},
+  return element(
+    "li",
+    {},
     progressBar(run.progress),
     element("a", { href: run.link, textContent: `${page.data.settings[run.setting]}, seed ${run.seed}` }),
-    element("span", { class: "note", textContent: ` ${share}step ${run.steps}` }));
+    element("span", { class: "note", textContent: ` ${share}step ${run.steps}` }),
+  );
 }
 
 function startFollowing(box) {
@@ -48,7 +58,9 @@ function startFollowing(box) {
     const { data } = page;
     sweeps.replaceChildren(...data.sweeps.map(sweepItem));
     running.replaceChildren(...data.runs.filter((run) => run.status === "running").map(runningItem));
-    unreadable.replaceChildren(...data.unreadable.map((text) => element("li", { class: "error", textContent: text })));
+    unreadable.replaceChildren(
+      ...data.unreadable.map((text) => element("li", { class: "error", textContent: text })),
+    );
     if (data.runs.length === 0) running.append(element("li", { textContent: "No run yet." }));
   });
 }

@@ -49,38 +49,70 @@ function setData(data) {
 
 function metricText(name, value) {
   if (value === null || value === undefined) return "—";
-  return page.data.shares.includes(name) ? (100 * value).toFixed(2) : Math.abs(value) < 1e5 ? value.toFixed(4) : numberText(value);
+  return page.data.shares.includes(name)
+    ? (100 * value).toFixed(2)
+    : Math.abs(value) < 1e5
+      ? value.toFixed(4)
+      : numberText(value);
 }
 
 // Name, other names in filters, title, value and text of each column of the runs.
 function columnsOf(data) {
   const column = (name, title, of, options = {}) => ({
-    name, title, of, names: [name], kind: "fact", text: (run) => valueText(of(run)), ...options,
+    name,
+    title,
+    of,
+    names: [name],
+    kind: "fact",
+    text: (run) => valueText(of(run)),
+    ...options,
   });
-  const found = data.keys.map(({ key, name, tells }, at) => column(key, name, (run) => run.values[at], {
-    names: [key, name, key.replace(/\._target_$/, "")], kind: "key", tells,
-  }));
+  const found = data.keys.map(({ key, name, tells }, at) =>
+    column(key, name, (run) => run.values[at], {
+      names: [key, name, key.replace(/\._target_$/, "")],
+      kind: "key",
+      tells,
+    }),
+  );
   found.push(column("seed", "seed", (run) => run.seed, { kind: "key" }));
-  if (data.runs.some((run) => run.fold !== null)) found.push(column("fold", "fold", (run) => run.fold, { kind: "key" }));
+  if (data.runs.some((run) => run.fold !== null))
+    found.push(column("fold", "fold", (run) => run.fold, { kind: "key" }));
   if (new Set(data.runs.map((run) => run.sweep)).size > 1) {
     found.push(column("sweep", "sweep", (run) => run.sweep || "—", { kind: "key" }));
   }
-  found.push(column("status", "status", (run) => run.status, {
-    text: (run) => run.status + (run.smoke ? " [SMOKE: not comparable]" : "") + (run.progress === null ? "" : ` ${Math.floor(100 * run.progress)} %`),
-  }));
+  found.push(
+    column("status", "status", (run) => run.status, {
+      text: (run) =>
+        run.status +
+        (run.smoke ? " [SMOKE: not comparable]" : "") +
+        (run.progress === null ? "" : ` ${Math.floor(100 * run.progress)} %`),
+    }),
+  );
   for (const name of data.metrics) {
-    found.push(column(name, data.titles[name], (run) => run.metrics[name] ?? null, {
-      kind: "metric", text: (run) => metricText(name, run.metrics[name]),
-    }));
+    found.push(
+      column(name, data.titles[name], (run) => run.metrics[name] ?? null, {
+        kind: "metric",
+        text: (run) => metricText(name, run.metrics[name]),
+      }),
+    );
   }
-  found.push(column("steps", "steps", (run) => run.steps), column("epochs", "epochs", (run) => run.epochs));
-  found.push(column("seconds", "training seconds", (run) => run.seconds, {
-    names: ["seconds", "train_seconds"], text: (run) => (run.seconds === null ? "—" : run.seconds.toFixed(1)),
-  }));
-  found.push(column("images_per_second", "images/s", (run) => run.speed, {
-    text: (run) => (run.speed === null ? "—" : run.speed.toFixed(0)),
-  }));
-  if (data.runs.some((run) => run.joules !== null)) found.push(column("joules", "joules of training", (run) => run.joules));
+  found.push(
+    column("steps", "steps", (run) => run.steps),
+    column("epochs", "epochs", (run) => run.epochs),
+  );
+  found.push(
+    column("seconds", "training seconds", (run) => run.seconds, {
+      names: ["seconds", "train_seconds"],
+      text: (run) => (run.seconds === null ? "—" : run.seconds.toFixed(1)),
+    }),
+  );
+  found.push(
+    column("images_per_second", "images/s", (run) => run.speed, {
+      text: (run) => (run.speed === null ? "—" : run.speed.toFixed(0)),
+    }),
+  );
+  if (data.runs.some((run) => run.joules !== null))
+    found.push(column("joules", "joules of training", (run) => run.joules));
   found.push(column("setting", "setting", (run) => data.settings[run.setting], { kind: "label" }));
   found.push(column("folder", "folder", (run) => run.folder, { kind: "label" }));
   return found;
@@ -92,7 +124,11 @@ function columnNamed(name) {
 
 function applyFilter() {
   try {
-    const keep = FilterExpression.parse(page.filter, (name) => columnNamed(name)?.of, (run) => run.text);
+    const keep = FilterExpression.parse(
+      page.filter,
+      (name) => columnNamed(name)?.of,
+      (run) => run.text,
+    );
     page.kept = page.data.runs.filter(keep);
     page.filterError = "";
   } catch (error) {
@@ -118,7 +154,11 @@ function makeGroups() {
   colourGroups(colourBy === "group" ? null : columnNamed(colourBy));
   if (!page.chosenGroups) {
     const isRunning = (group) => group.runs.some((run) => run.status === "running");
-    page.hiddenGroups = new Set(page.groups.filter((group, at) => at >= SHOWN_AT_FIRST && !isRunning(group)).map((group) => group.label));
+    page.hiddenGroups = new Set(
+      page.groups
+        .filter((group, at) => at >= SHOWN_AT_FIRST && !isRunning(group))
+        .map((group) => group.label),
+    );
   }
 }
 
@@ -135,7 +175,9 @@ function colourGroups(by) {
   const colours = page.groupColours;
   page.groups.forEach((group, at) => {
     if (!by && !colours.has(group.label)) colours.set(group.label, colours.size);
-    const place = by ? order.findIndex((value) => compareValues(value, values[at]) === 0) : colours.get(group.label);
+    const place = by
+      ? order.findIndex((value) => compareValues(value, values[at]) === 0)
+      : colours.get(group.label);
     group.colour = PALETTE[place % PALETTE.length];
     group.dash = DASHES[Math.floor(place / PALETTE.length) % DASHES.length];
   });
@@ -144,7 +186,9 @@ function colourGroups(by) {
 // From numbers to colours, logarithmic if they span decades.
 function colourScale(numbers) {
   const [low, high] = d3.extent(numbers);
-  const scale = spansDecades(numbers) ? d3.scaleLog([low, high], [0.9, 0.1]) : d3.scaleLinear([low, high], [0.9, 0.1]);
+  const scale = spansDecades(numbers)
+    ? d3.scaleLog([low, high], [0.9, 0.1])
+    : d3.scaleLinear([low, high], [0.9, 0.1]);
   return (value) => (low === high ? d3.interpolateViridis(0.5) : d3.interpolateViridis(1 - scale(value)));
 }
 
@@ -162,6 +206,9 @@ function chartedRuns() {
 }
 
 function meanOf(runs, metric) {
-  const values = runs.filter((run) => run.status === "completed").map((run) => run.metrics[metric]).filter(Number.isFinite);
+  const values = runs
+    .filter((run) => run.status === "completed")
+    .map((run) => run.metrics[metric])
+    .filter(Number.isFinite);
   return values.length ? d3.mean(values) : null;
 }

@@ -3,7 +3,9 @@
 const tableOptions = { sortBy: null, ascending: true, hidden: null };
 
 function hiddenAtFirst(column) {
-  return column.kind === "label" ? column.name === "setting" : column.kind === "key" && column.tells === false;
+  return column.kind === "label"
+    ? column.name === "setting"
+    : column.kind === "key" && column.tells === false;
 }
 
 function sortedRuns(runs) {
@@ -26,14 +28,21 @@ function headCell(column) {
     tableOptions.sortBy = column.name;
     changed();
   };
-  const button = element("button", { type: "button", onclick: press, title: column.name }, column.title, element("span", { "aria-hidden": "true" }));
+  const button = element(
+    "button",
+    { type: "button", onclick: press, title: column.name },
+    column.title,
+    element("span", { "aria-hidden": "true" }),
+  );
   const direction = sorted ? (tableOptions.ascending ? "ascending" : "descending") : "none";
   return element("th", { scope: "col", "aria-sort": direction }, button);
 }
 
 function runRow(run, columns) {
   const shown = element("input", {
-    type: "checkbox", checked: !page.hiddenRuns.has(run.folder), "aria-label": "in the charts",
+    type: "checkbox",
+    checked: !page.hiddenRuns.has(run.folder),
+    "aria-label": "in the charts",
     onchange: () => {
       page.hiddenRuns[shown.checked ? "delete" : "add"](run.folder);
       changed();
@@ -42,7 +51,8 @@ function runRow(run, columns) {
   const cells = columns.map((column) => {
     const number = typeof column.of(run) === "number";
     const cell = element("td", { class: number ? "number" : "" });
-    if (column.name === "folder" && run.link) cell.append(element("a", { href: run.link, textContent: column.text(run) }));
+    if (column.name === "folder" && run.link)
+      cell.append(element("a", { href: run.link, textContent: column.text(run) }));
     else cell.textContent = column.text(run);
     return cell;
   });
@@ -50,11 +60,18 @@ function runRow(run, columns) {
 }
 
 function columnMenu() {
-  const boxes = page.columns.map((column) => checkbox(column.title, !tableOptions.hidden.has(column.name), (on) => {
-    tableOptions.hidden[on ? "delete" : "add"](column.name);
-    changed();
-  }));
-  return element("details", { id: "columns" }, element("summary", { textContent: "columns" }), element("div", { class: "controls" }, ...boxes));
+  const boxes = page.columns.map((column) =>
+    checkbox(column.title, !tableOptions.hidden.has(column.name), (on) => {
+      tableOptions.hidden[on ? "delete" : "add"](column.name);
+      changed();
+    }),
+  );
+  return element(
+    "details",
+    { id: "columns" },
+    element("summary", { textContent: "columns" }),
+    element("div", { class: "controls" }, ...boxes),
+  );
 }
 
 function startRunsTable(box) {
@@ -66,7 +83,8 @@ function startRunsTable(box) {
     element("div", { class: "controls" }, filterField(), count),
     columnMenu(),
     element("div", { class: "wide" }, element("table", {}, element("thead", {}, head), body)),
-    element("p", { class: "note", textContent: FILTER_NOTE }));
+    element("p", { class: "note", textContent: FILTER_NOTE }),
+  );
   page.views.push(() => {
     const columns = page.columns.filter((column) => !tableOptions.hidden.has(column.name));
     head.replaceChildren(element("th", { scope: "col", textContent: " " }), ...columns.map(headCell));

@@ -8,7 +8,8 @@ for (const box of document.querySelectorAll(".sortable")) {
   const compare = (a, b, direction) => {
     const empty = (a === undefined) - (b === undefined);
     if (empty !== 0 || a === undefined) return empty;
-    const x = Number(a), y = Number(b);
+    const x = Number(a),
+      y = Number(b);
     const numbers = !Number.isNaN(x) && !Number.isNaN(y);
     return direction * (numbers ? x - y : a.localeCompare(b, "en", { numeric: true }));
   };

@@ -25,7 +25,9 @@ try {
 } catch {
   // No storage: the system's preference counts.
 }
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => theme.changed.forEach((call) => call()));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
+  theme.changed.forEach((call) => call()),
+);
 
 addEventListener("DOMContentLoaded", () => {
   const button = document.createElement("button");

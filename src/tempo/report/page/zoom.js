@@ -24,32 +24,44 @@ function makeZoomable(svg, { zoomed, reset, horizontal = true, vertical = true }
   ];
 
   // In the capture phase: Plot would pin the hover values at the start of a drag.
-  svg.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0 || event.pointerType === "touch") return;
-    event.stopImmediatePropagation();
-    start = place(event);
-    dragging = true;
-    svg.setPointerCapture(event.pointerId);
-  }, true);
-  svg.addEventListener("pointermove", (event) => {
-    if (start === null) return;
-    event.stopImmediatePropagation();
-    const [[left, right], [top, bottom]] = corners(place(event));
-    box ??= svg.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "rect"));
-    const sizes = { class: "zoom", x: left, y: top, width: right - left, height: bottom - top };
-    for (const [name, value] of Object.entries(sizes)) box.setAttribute(name, value);
-  }, true);
-  svg.addEventListener("pointerup", (event) => {
-    if (start === null) return;
-    const [[left, right], [top, bottom]] = corners(place(event));
-    const from = start[0];
-    start = null;
-    dragging = false;
-    box?.remove();
-    box = null;
-    if (right - left < SMALLEST_DRAG || bottom - top < SMALLEST_DRAG) return;
-    const nearest = () => d3.least(x.domain, (value) => Math.abs(x.apply(value) - from));
-    zoomed(horizontal ? [x.invert(left), x.invert(right)] : nearest(), [y.invert(bottom), y.invert(top)]);
-  }, true);
+  svg.addEventListener(
+    "pointerdown",
+    (event) => {
+      if (event.button !== 0 || event.pointerType === "touch") return;
+      event.stopImmediatePropagation();
+      start = place(event);
+      dragging = true;
+      svg.setPointerCapture(event.pointerId);
+    },
+    true,
+  );
+  svg.addEventListener(
+    "pointermove",
+    (event) => {
+      if (start === null) return;
+      event.stopImmediatePropagation();
+      const [[left, right], [top, bottom]] = corners(place(event));
+      box ??= svg.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "rect"));
+      const sizes = { class: "zoom", x: left, y: top, width: right - left, height: bottom - top };
+      for (const [name, value] of Object.entries(sizes)) box.setAttribute(name, value);
+    },
+    true,
+  );
+  svg.addEventListener(
+    "pointerup",
+    (event) => {
+      if (start === null) return;
+      const [[left, right], [top, bottom]] = corners(place(event));
+      const from = start[0];
+      start = null;
+      dragging = false;
+      box?.remove();
+      box = null;
+      if (right - left < SMALLEST_DRAG || bottom - top < SMALLEST_DRAG) return;
+      const nearest = () => d3.least(x.domain, (value) => Math.abs(x.apply(value) - from));
+      zoomed(horizontal ? [x.invert(left), x.invert(right)] : nearest(), [y.invert(bottom), y.invert(top)]);
+    },
+    true,
+  );
   svg.addEventListener("dblclick", reset);
 }
