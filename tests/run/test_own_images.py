@@ -49,7 +49,7 @@ def test_classes_and_their_sizes_are_shown_recorded_and_saved(
     (pets / "cat" / "notes.txt").write_text("?")
     run = trained(train, pets)
     said = capsys.readouterr().out
-    assert "cat 15, dog 7; 7 to 15 training images per class, 2.14 times as many" in said
+    assert "cat (15), dog (7); 7 to 15 training images per class, 2.14 times as many" in said
     assert "files left out: 1 (1 .txt)" in said
     for found in (
         run.record.data,

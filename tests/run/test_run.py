@@ -113,7 +113,7 @@ def test_what_a_run_writes_and_prints(train: Train, capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     for words in (
         "TBS 64 = 32 per device x 1 device x 2 accumulation",
-        "10 steps = 2 epochs x 5",
+        "10 steps = 2 epochs x 5 steps",
         "data=cifar10",
         "320 train, 144 val, 359 test, 10 classes",
         "val/accuracy",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from tempo.record.folder_lock import FolderLock
 from tempo.record.run_json import RunRecord
 from tempo.report.load_runs import load
 from tempo.sweep.jobs import Job, difference, distinct_jobs, write_sweep
-from tempo.sweep.progress import Progress, duration
+from tempo.sweep.progress import Progress, duration, say
 
 CONFIG = {"seed": 0, "name": "x", "optimizer": {"lr": 0.1}, "resume": None}
 
@@ -168,6 +169,28 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
         pass
 
 
+def test_a_terminal_has_one_bar_below_the_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdout", terminal := Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    progress = Progress(total=3, done_before=1)
+    with progress.bar():
+        progress.start("lr=0.1")
+        say(progress.end("lr=0.1", None))
+        say("[brackets] stay")
+        progress.start("lr=0.2")
+    shown = terminal.getvalue()
+    assert "2 of 3 jobs" in shown
+    assert "0 s left; running lr=0.2" in shown
+    assert "job 2/3 lr=0.1: ended without a record in 0 s\n" in shown  # the bar has the time left
+    assert "[brackets] stay" in shown
+    say("after")
+    assert terminal.getvalue().endswith("after\n")
+
+
 def test_time_left_follows_the_mean_of_the_jobs_that_ended() -> None:
     now = 0.0
     progress = Progress(total=12, done_before=2, n_at_once=2, clock=lambda: now)
@@ -178,5 +201,6 @@ def test_time_left_follows_the_mean_of_the_jobs_that_ended() -> None:
     now = 20.0
     # 8 jobs left, 2 at a time, 15 s each on average
     assert progress.end("b", None).endswith("job 4/12 b: ended without a record in 20 s; 60 s left")
+    assert progress.left() == "60 s"
     words = ["0 s", "99 s", "2 min", "1 h 0 min", "1 h 20 min"]
     assert [duration(seconds) for seconds in (0.4, 99, 100, 3599, 4800)] == words

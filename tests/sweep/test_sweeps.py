@@ -45,6 +45,10 @@ def test_no_job_stops_another_in_one_process(tmp_path: Path) -> None:
     assert (code, statuses(tmp_path)) == (1, expected), output
     assert "job 6/6 _target_=tempo.data.digits.digits,lr=0.1: completed val/accuracy" in output
     assert output.splitlines()[-1].startswith("4 of 6 jobs have no result")
+    assert "schedule" not in output  # the output of a job is in its folder
+    console = {path.parent.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("*/console.log")}
+    assert "cost      4 steps in" in console["_target_=tempo.data.digits.digits,lr=0.1"]
+    assert "Traceback" in console["_target_=faults.raises,lr=0.1"]
 
     code, output = train(*arguments)
     assert code == 1

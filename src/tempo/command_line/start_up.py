@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_WAITING = "loading libraries ..."
+
 
 @contextmanager
 def importing(*modules: str) -> Iterator[None]:
@@ -15,17 +17,22 @@ def importing(*modules: str) -> Iterator[None]:
 
     Their million objects stay until the process ends. `gc.freeze` excludes them from later collections, here
     and in forked processes. If the modules are already imported, this does nothing: freezing would also keep
-    objects that may become garbage.
+    objects that may become garbage. On a terminal, a line says what is waited for.
     """
     if all(name in sys.modules for name in modules) or not gc.isenabled():
         yield
         return
     gc.disable()
+    waits = sys.stdout.isatty() and sys.stderr.isatty()
     try:
+        if waits:
+            print(_WAITING, end="", file=sys.stderr, flush=True)
         yield
         gc.freeze()
     finally:
         gc.enable()
+        if waits:
+            print("\r" + " " * len(_WAITING), end="\r", file=sys.stderr, flush=True)
 
 
 def end_at_once() -> None:

@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
+from tempo.config.schema import SMOKE
 from tempo.errors import UserError, nearest
 from tempo.report.grouping import Setting, group
 from tempo.report.load_runs import Run
@@ -65,14 +66,31 @@ class Comparison:
             claim = f"{a} is {by}{unit} better than {b} {where} ({name})"
             if self.difference < EQUAL_BELOW:
                 claim = f"{a} and {b} are equal {where} ({name})"
-            return f"{claim}: {why}{self._notes()}"
+            return f"{claim}: {why}{self._notes}"
         seeds = " and ".join(map(str, self.seeds))
         pairing = "paired over common seeds" if self.paired else "unpaired"
         interval = f"{by} ± {amount(self.half_width, self.metric)}{unit}"
         how = f"({name}, 95 % interval, {pairing}, n = {seeds})"
         if self.distinguishable:
-            return f"{a} beats {b} by {interval} {how}{self._notes()}"
-        return f"{a} and {b} are not distinguishable with {seeds} seeds: {interval} {how}{self._notes()}"
+            return f"{a} beats {b} by {interval} {how}{self._notes}"
+        return f"{a} and {b} are not distinguishable with {seeds} seeds: {interval} {how}{self._notes}"
+
+    @property
+    def short(self) -> str:
+        """The same for a terminal, where the metric and the interval are explained once."""
+        a, b = self.better.label, self.other.label
+        by, unit = amount(self.difference, self.metric), points(self.metric).replace("percentage ", "")
+        if math.isnan(self.half_width):
+            where, why = self._without_interval
+            is_equal = self.difference < EQUAL_BELOW
+            claim = f"{a} and {b} are equal" if is_equal else f"{a} is {by}{unit} better than {b}"
+            more = "; run more seeds" if why.endswith("run more seeds") else ""
+            return f"{claim} {where}{more}{self._notes}"
+        interval = f"{by} ± {amount(self.half_width, self.metric)}{unit}"
+        if self.distinguishable:
+            return f"{a} beats {b} by {interval}{self._notes}"
+        seeds = " and ".join(map(str, self.seeds))
+        return f"{a} and {b}: not distinguishable with {seeds} seeds, {interval}{self._notes}"
 
     @property
     def _without_interval(self) -> tuple[str, str]:
@@ -85,6 +103,7 @@ class Comparison:
             return f"with {seeds} seeds", "no interval can be given; run more seeds"
         return f"in all of {' and '.join(map(str, self.seeds))} seeds", "no interval from equal values"
 
+    @property
     def _notes(self) -> str:
         pair = (self.better, self.other)
         diverged = [(setting, len(setting.with_status("diverged"))) for setting in pair]
@@ -92,8 +111,10 @@ class Comparison:
             f"{n} of {len(setting.runs)} runs of {setting.label} diverged" for setting, n in diverged if n
         ]
         one, two = ({run.record.data.get("sha256") for run in setting.runs} for setting in pair)
-        return (f"; {', '.join(lost)} and are not in the mean" if lost else "") + (
-            "" if one == two else "; they ran on different data"
+        return (
+            (f"; {', '.join(lost)} and are not in the mean" if lost else "")
+            + ("" if one == two else "; they ran on different data")
+            + (f" [{SMOKE}]" if any(setting.smoke for setting in pair) else "")
         )
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
+import shutil
+import sys
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -16,14 +20,16 @@ from tempo.report.figures import draw
 from tempo.report.html_page import announce_page, is_page, write_page
 from tempo.report.load_runs import load
 from tempo.report.markdown import write_markdown
-from tempo.report.number_format import metric_name
-from tempo.report.results_table import Table, settings_table, write_csv
+from tempo.report.number_format import head_of, metric_name
+from tempo.report.results_table import Cell, Table, settings_table, write_csv
 from tempo.report.sections import Content, content_of
 from tempo.report.statistics import Summary
 
+_ANY_WIDTH = 10_000
 MOST_TERMINAL_ROWS = 40
 MOST_TERMINAL_COMPARISONS = 5
-TERMINAL_WIDTH = 160
+FILE_WIDTH = 160
+"""Columns of the short form in a file or a pipe."""
 NOT_IN_THE_TERMINAL = ("training", "images", "joules", "lowest")
 """Starts of the heads of columns that are left out on a terminal, which is too narrow for them."""
 
@@ -76,7 +82,7 @@ def prepare(out: Path) -> Path:
 def text_of(content: Content) -> str:
     """Return the report for a terminal as plain text: means, comparisons with the best, failures."""
     output = io.StringIO()
-    console = Console(file=output, width=TERMINAL_WIDTH, color_system=None, legacy_windows=False)
+    console = terminal_console(output)
     console.print(Text(content.outcome))
     if content.smoke:
         console.print(Text(f"*** {SMOKE} ***"))
@@ -88,19 +94,76 @@ def text_of(content: Content) -> str:
 
 
 def _print_means(summary: Summary, console: Console) -> None:
-    means = settings_table(summary)
+    means = ranked_table(summary)
+    console.print(Text(f"by {metric_name(summary.metric)}, the best first:"))
     shown = [at for at, head in enumerate(means.head) if not head.startswith(NOT_IN_THE_TERMINAL)]
-    first = Table(means.head, means.rows[:MOST_TERMINAL_ROWS])
-    console.print(terminal_table(first, f"by {metric_name(summary.metric)}", shown, left=[0]))
+    if all(row[means.head.index("not completed")].text == "0" for row in means.rows):
+        shown.remove(means.head.index("not completed"))
+    names, first = means.head.index("seeds"), Table(means.head, means.rows[:MOST_TERMINAL_ROWS])
+    least = _least_important(means, summary, shown, names)
+    console.print(terminal_table(first, console, shown, range(names), least))
     if len(means.rows) > MOST_TERMINAL_ROWS:
         console.print(Text(f"and {len(means.rows) - MOST_TERMINAL_ROWS} more settings, in results.csv"))
 
 
-def terminal_table(table: Table, title: str, shown: Sequence[int], left: Sequence[int]) -> RichTable:
-    """Return the columns `shown` of a table for the terminal; columns in `left` hold text, not numbers."""
+def ranked_table(summary: Summary) -> Table:
+    """Return the table of settings in the order of their rank, which its first column shows."""
+    means = settings_table(summary)
+    order = [summary.settings.index(setting) for setting in summary.ranked]
+    ranks = ["best" if place == means.best else str(rank) for rank, place in enumerate(order, start=1)]
+    if len(order) == 1:
+        return means
+    rows = [[Cell(rank), *means.rows[place]] for rank, place in zip(ranks, order, strict=True)]
+    return Table(("", *means.head), rows)
+
+
+def _least_important(table: Table, summary: Summary, shown: Sequence[int], names: int) -> list[int]:
+    """Return the columns that a narrow terminal leaves out, in this order: losses, other metrics, seeds."""
+    fixed = (head_of(summary.metric), "seeds", "not completed")
+    metrics = [at for at in reversed(shown) if at >= names and table.head[at] not in fixed]
+    return [
+        *(at for at in metrics if table.head[at].endswith(" loss")),
+        *(at for at in metrics if not table.head[at].endswith(" loss")),
+        table.head.index("seeds"),
+    ]
+
+
+def terminal_console(output: io.StringIO) -> Console:
+    """Return a console for plain text with the width of the terminal, or `FILE_WIDTH`."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else FILE_WIDTH
+    return Console(file=output, width=width, color_system=None, legacy_windows=False)
+
+
+def terminal_table(
+    table: Table,
+    console: Console,
+    shown: Sequence[int],
+    left: Container[int],
+    least_important: Iterable[int],
+    title: str | None = None,
+) -> RichTable:
+    """Return the columns `shown` of a table for the terminal; columns in `left` hold text, not numbers.
+
+    If the terminal is too narrow, heads take two lines; then columns are left out, `least_important` first.
+    """
+    kept, options = list(shown), console.options.update(width=_ANY_WIDTH)
+    made = _rich_table(table, title, kept, left, lines_of_head=1)
+    for column in (None, *least_important, None):
+        if Measurement.get(console, options, made).maximum <= console.width:
+            break
+        if column in kept:
+            kept.remove(column)
+        made = _rich_table(table, title, kept, left, lines_of_head=2)
+    return made
+
+
+def _rich_table(
+    table: Table, title: str | None, shown: Sequence[int], left: Container[int], lines_of_head: int
+) -> RichTable:
     made = RichTable(title=title, title_justify="left", highlight=False)
     for at in shown:
-        made.add_column(Text(table.head[at]), justify="left" if at in left else "right", overflow="fold")
+        head = table.head[at].replace(" ", "\n", lines_of_head - 1)
+        made.add_column(Text(head), justify="left" if at in left else "right", overflow="fold")
     for row in table.rows:
         made.add_row(*(Text(row[at].text) for at in shown))
     return made
@@ -109,7 +172,10 @@ def terminal_table(table: Table, title: str, shown: Sequence[int], left: Sequenc
 def _lines(content: Content) -> list[str]:
     summary = content.summary
     lines = [summary.ties] if summary.ties else []
-    lines += [comparison.words for comparison in summary.comparisons[:MOST_TERMINAL_COMPARISONS]]
+    compared = summary.comparisons[:MOST_TERMINAL_COMPARISONS]
+    lines += [comparison.short for comparison in compared]
+    if any(math.isfinite(comparison.half_width) for comparison in compared):
+        lines.append(f"± is the 95 % interval of the difference in {metric_name(summary.metric)}")
     for search in content.searches:
         lines.append(f"{search.outcome} {search.verdict}")
         lines += [f"  best alone: {search.best_command}"] if search.best_command else []

@@ -184,7 +184,8 @@ def _print_header(config: RunConfig, record: RunRecord, parts: RunParts) -> None
         trainer = config.trainer
         reference = trainer.lr_reference_batch
         schedule += f" (x {factor:.4g}: {trainer.lr_scaling} from a batch of {reference})"
-    print_header(record, schedule)
+    point = {} if progress.schedule is None else progress.schedule.at(0, progress.total_steps)
+    print_header(record, schedule, point)
     epochs = -(-progress.total_steps // parts.plan.steps_per_epoch)
     print_notes(keys_without_effect(config, progress.total_steps, epochs))
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from rich.console import Console
-
 from tempo.config.schema import SMOKE
 from tempo.errors import UserError, printable
 from tempo.report.figures import Drawn
@@ -20,7 +18,7 @@ from tempo.report.markdown import markdown_of
 from tempo.report.number_format import ABSENT
 from tempo.report.results_table import Cell, Columns, Table, count_cell, table_of, text_cell, write_rows
 from tempo.report.sections import Block, Section, Text
-from tempo.report.write_report import TERMINAL_WIDTH, prepare, terminal_table
+from tempo.report.write_report import prepare, terminal_console, terminal_table
 from tempo.scaling.figures import draw
 from tempo.scaling.measured_point import METHODS, SOURCES, ScalingPoint, read_points, with_single
 from tempo.scaling.model_table import ModelSize, models_table, read_sizes
@@ -197,8 +195,9 @@ def _as_text(table: Table, title: str) -> str:
     ]
     left = [at for at, _, cells in columns if any(isinstance(cell.sort, str) for cell in cells)]
     output = io.StringIO()
-    console = Console(file=output, width=TERMINAL_WIDTH, color_system=None, legacy_windows=False)
-    console.print(terminal_table(table, title, shown, left))
+    console = terminal_console(output)
+    least = [at for at in reversed(shown) if at not in left]
+    console.print(terminal_table(table, console, shown, left, least, title))
     return "".join(f"{printable(line)}\n" for line in output.getvalue().splitlines())
 
 

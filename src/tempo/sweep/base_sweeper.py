@@ -31,7 +31,7 @@ from tempo.sweep.grid import Combination
 from tempo.sweep.job_composer import JobComposer
 from tempo.sweep.jobs import Job
 from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome
-from tempo.sweep.progress import Progress
+from tempo.sweep.progress import Progress, say
 
 Task = tuple[Job, bool]
 """A job, and whether it resumes from a checkpoint."""
@@ -160,7 +160,7 @@ class RunSweeper(Sweeper):
                 yield self._overrides(job, resume)
 
         # If a line below raises, the generator must end at once: its end kills the jobs that still run.
-        with closing(launcher.run_jobs(overrides())) as outcomes:  # type: ignore[type-var]
+        with progress.bar(), closing(launcher.run_jobs(overrides())) as outcomes:  # type: ignore[type-var]
             for index, outcome in outcomes:
                 job = begun[index]
                 self._record_end(job, outcome)
@@ -286,8 +286,3 @@ class RunSweeper(Sweeper):
         content = report.content_of([self.folder], report.load([self.folder]))
         say(report.text_of(content).rstrip())
         say(f"report    {report.write_report(content, self.folder / 'report')}")
-
-
-def say(line: str) -> None:
-    """Print and flush, so that the lines of jobs and of the sweep stay in order."""
-    print(line, flush=True)

@@ -11,11 +11,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from tempo.config.schema import key
 from tempo.record.run_folder import check_beginning
-from tempo.sweep.base_sweeper import RunSweeper, say
+from tempo.sweep.base_sweeper import RunSweeper
 from tempo.sweep.grid import Grid, parse_grid
 from tempo.sweep.job_names import job_slugs, sweep_name
-from tempo.sweep.jobs import Job, distinct_jobs, write_sweep
-from tempo.sweep.progress import Progress
+from tempo.sweep.jobs import CONSOLE_FILE, Job, distinct_jobs, write_sweep
+from tempo.sweep.progress import Progress, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,8 @@ class GridSweeper(RunSweeper):
         done, resumed = len(jobs) - len(tasks), sum(resume for _, resume in tasks)
         words = f"{len(jobs)} job{'s' * (len(jobs) != 1)}" + (f", {done} finished before" if done else "")
         say(f"sweep {self.folder}: {words}" + (f", {resumed} to resume" if resumed else ""))
+        if tasks:
+            say(f"each job writes its own output to <job>/{CONSOLE_FILE} there")
         for job, resume in tasks:
             if not resume:
                 self._make_room(job)

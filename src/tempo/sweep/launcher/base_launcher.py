@@ -105,7 +105,13 @@ class IsolatingLauncher(Launcher, ABC):
 
     def launch(self, job_overrides: Sequence[Overrides], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs for one of Hydra's own sweepers."""
-        outcomes = dict(self.run_jobs(job_overrides, initial_job_idx))
+        outcomes = {}
+        for index, outcome in self.run_jobs(job_overrides, initial_job_idx):
+            words = " ".join(job_overrides[index])
+            print(
+                f"job {initial_job_idx + index} {words}: {outcome.kind} {outcome.reason}".rstrip(), flush=True
+            )
+            outcomes[index] = outcome
         return [outcomes[index].as_job_return() for index in sorted(outcomes)]
 
     def compose(self, overrides: Overrides, number: int) -> DictConfig:

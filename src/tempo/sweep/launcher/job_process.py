@@ -14,8 +14,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +27,7 @@ from hydra.core.utils import JobReturn, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from tempo.config.resolve_interpolations import composed
+from tempo.config.resolve_interpolations import announced, composed, hydra_knows
 from tempo.distributed.child_process import ChildProcess, exit_reason
 from tempo.distributed.process_group import position, take_names_of_torchrun
 from tempo.errors import INTERRUPTED_CODE
@@ -71,7 +71,7 @@ class JobProcess:
 
             def run_job() -> JobReturn:
                 config = compose()
-                _redirect(_folder_of(config) / CONSOLE_FILE)
+                _redirect(folder_of(config) / CONSOLE_FILE)
                 return run(config)
 
             return _send(writer, run_to_outcome(run_job))
@@ -169,7 +169,7 @@ class PackedJob:
         assert isinstance(config, DictConfig)
         # Relative paths in the configuration are meant from the folder in which the sweep was started.
         os.chdir(config.hydra.runtime.cwd)
-        folder = _folder_of(config)
+        folder = folder_of(config)
         need = need_of(folder, config_hash(composed(config)))
         if need == "nothing" and (record := readable_record(folder)) is not None:
             return Outcome("completed", value=record.objective.get("value"))
@@ -208,8 +208,33 @@ def _adapt(config: DictConfig, folder: Path, need: Need, rank: int) -> None:
             config.hydra.output_subdir, config.hydra.job_logging = None, {"root": None}
 
 
-def _folder_of(config: DictConfig) -> Path:
-    return Path(config.hydra.sweep.dir) / config.hydra.sweep.subdir
+def folder_of(config: DictConfig) -> Path:
+    """Return the folder of a composed job."""
+    with hydra_knows(announced(config)):  # Hydra's own sweepers name it ${hydra:job.num}
+        return Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir)
+
+
+@contextmanager
+def output_in(path: Path) -> Iterator[None]:
+    """Redirect the output of this process and its children to a file, for one job in the sweep's process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = [(os.dup(number), number) for number in (1, 2)]
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        _point_at([(file, number) for _, number in kept])
+        yield
+    finally:
+        _point_at(kept)
+        for number in (file, *(copy for copy, _ in kept)):
+            os.close(number)
+
+
+def _point_at(targets: Sequence[tuple[int, int]]) -> None:
+    """Write out the streams, then let each descriptor of (source, descriptor) be its source."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    for source, number in targets:
+        os.dup2(source, number)
 
 
 def _redirect(path: Path) -> None:

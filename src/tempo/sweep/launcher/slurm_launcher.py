@@ -33,6 +33,7 @@ from tempo.sweep.launcher.slurm_job_states import (
     queue,
 )
 from tempo.sweep.launcher.slurm_task import SlurmTask, outcome_file
+from tempo.sweep.progress import say
 
 _LOOK_SECONDS = 0.5
 _PROGRAMS = ("sbatch", "srun", "squeue", "scontrol", "scancel")
@@ -162,7 +163,7 @@ class SlurmLauncher(IsolatingLauncher):
             if self.in_queue:
                 ids = _ids(self.in_queue.values())
                 n = len(self.in_queue)
-                print(f"{n} job{'s' * (n != 1)} found in the queue: {ids}", flush=True)
+                say(f"{n} job{'s' * (n != 1)} found in the queue: {ids}")
         yield {slug: entry.config_hash for slug, entry in self.in_queue.items()}
 
     def run_jobs(self, jobs: Iterable[Overrides], first_number: int = 0) -> Iterator[tuple[int, Outcome]]:
@@ -221,7 +222,7 @@ class SlurmLauncher(IsolatingLauncher):
             entries[job.slug] = job.submitted
         self.submitted_jobs.write({**self.submitted_jobs.read(), **entries})
         array = handles[0].job_id.partition("_")[0]
-        print(f"SLURM job {array}: {len(jobs)} job{'s' * (len(jobs) != 1)} submitted", flush=True)
+        say(f"SLURM job {array}: {len(jobs)} job{'s' * (len(jobs) != 1)} submitted")
 
     def _follow(self, jobs: list[FollowedJob], signals: StopSignals) -> Iterator[tuple[int, Outcome]]:
         waiting, complaint = list(jobs), ""
@@ -229,9 +230,7 @@ class SlurmLauncher(IsolatingLauncher):
         while waiting:
             if signals.asked:
                 ids = _ids(job.submitted for job in waiting if job.submitted is not None)
-                print(
-                    "the jobs stay in SLURM; rerun the command to wait for them, or cancel with: scancel", ids
-                )
+                say(f"the jobs stay in SLURM; rerun to wait for them, or cancel with: scancel {ids}")
                 raise KeyboardInterrupt
             found, now = None, time.monotonic()
             if now >= next_look:  # every two seconds at first, later twice a minute
@@ -240,7 +239,7 @@ class SlurmLauncher(IsolatingLauncher):
                     found, complaint = queue(), ""
                 except UserError as error:  # jobs survive the restart of a controller
                     if complaint != (complaint := str(error)):
-                        print(f"{complaint}: asking again until it answers", flush=True)
+                        say(f"{complaint}: asking again until it answers")
             for job in list(waiting):
                 if (outcome := self._outcome(job, found)) is not None:
                     waiting.remove(job)

@@ -20,11 +20,11 @@ from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 from tempo.record.metric_names import metric_mode
 from tempo.record.run_folder import SEARCH_FILE, check_beginning, quoted
-from tempo.sweep.base_sweeper import RunSweeper, Task, say
+from tempo.sweep.base_sweeper import RunSweeper, Task
 from tempo.sweep.grid import Combination, Grid
 from tempo.sweep.job_names import job_slug, sweep_name
 from tempo.sweep.jobs import Job, difference, write_sweep
-from tempo.sweep.progress import Progress
+from tempo.sweep.progress import Progress, say
 from tempo.sweep.search.space import parse_space
 from tempo.trainer.optuna_trial import check_pruner, storage_url, without_password
 
