@@ -1,12 +1,17 @@
-"""Draw the pictures of docs/results from their records: `python benchmarks/pictures.py [NAME ...]`.
+"""Draw the pictures of docs/results: `python benchmarks/pictures.py [NAME ...]`, all without a NAME.
 
-Each is a figure of the report that `src/report.py` makes of the same folders; without a NAME all are drawn.
+A figure is that of the report which `src/report.py` makes of the same records. `screen/terminal.svg` is what
+the terminal shows of a sweep, which is run for it, and `screen/report.png` its report's page in Chromium.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -14,6 +19,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
+
+from rich.console import Console  # noqa: E402
+from rich.terminal_theme import MONOKAI  # noqa: E402
+from rich.text import Text  # noqa: E402
 
 from tempo.report.figures import draw  # noqa: E402
 from tempo.report.load_runs import load  # noqa: E402
@@ -55,15 +64,49 @@ def picture(name: str) -> Path:
     return target
 
 
+COLUMNS = 120
+SWEEP = "src/train.py model=mlp trainer.epochs=5 -m optimizer=adam,momentum optimizer.lr=1e-3,1e-2 seed=0,1,2"
+SCREENS = ("screen/terminal.svg", "screen/report.png")
+
+
+def screens() -> list[Path]:
+    """Run a sweep, and draw what the terminal shows of it and its report."""
+    folder = ROOT / "logs" / "pictures" / "sweep"
+    shutil.rmtree(folder, ignore_errors=True)
+    shown = subprocess.run(
+        [sys.executable, *SWEEP.split(), f"hydra.sweep.dir={folder.relative_to(ROOT)}"],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": str(COLUMNS), "FORCE_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    terminal, page = (RESULTS / name for name in SCREENS)
+    terminal.parent.mkdir(exist_ok=True)
+    console = Console(record=True, width=COLUMNS, file=io.StringIO())
+    console.print(f"[bold]$ python {SWEEP}[/bold]", highlight=False)
+    console.print(Text.from_ansi(shown.replace(f"{ROOT}/", "")))
+    svg = console.export_svg(title="tempo", theme=MONOKAI)
+    # Without the fonts that it would load from elsewhere.
+    terminal.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), encoding="utf-8")
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1250,1900")
+    report = (folder / "report" / "report.html").as_uri()
+    subprocess.run([browser, *options, f"--screenshot={page}", report], check=True, capture_output=True)
+    return [terminal, page]
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PICTURES))
-    asked = parser.parse_args().names or list(PICTURES)
-    if strange := sorted(set(asked) - set(PICTURES)):
-        sys.exit(f"{', '.join(strange)}: is not a picture; choose from {', '.join(PICTURES)}")
-    for name in asked:
-        print(picture(name).relative_to(ROOT))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join((*PICTURES, *SCREENS)))
+    known = (*PICTURES, *SCREENS)
+    asked = parser.parse_args().names or list(known)
+    if strange := sorted(set(asked) - set(known)):
+        sys.exit(f"{', '.join(strange)}: is not a picture; choose from {', '.join(known)}")
+    drawn = [picture(name) for name in asked if name in PICTURES]
+    for path in (*drawn, *(screens() if set(asked) & set(SCREENS) else [])):
+        print(path.relative_to(ROOT))
 
 
 if __name__ == "__main__":
