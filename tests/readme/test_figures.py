@@ -51,10 +51,11 @@ def test_every_picture_has_a_command_that_draws_it(tmp_path: Path, monkeypatch: 
             shown.add((page.parent / found).resolve().relative_to(pictures.RESULTS).as_posix())
     # benchmarks/endurance.py and scaling_tables.py draw these where they write their records.
     shown -= {"endurance/growth.png", "scaling_emulated/efficiency.png"}
-    assert shown == set(pictures.PICTURES), "a picture on a page stands in PICTURES, and the other way round"
-    assert [name for name in pictures.PICTURES if not (pictures.RESULTS / name).is_file()] == []
-    for each in ("network", "stem", "whole"):
-        shutil.copytree(pictures.RESULTS / "frugal" / each, tmp_path / "frugal" / each)
+    known = {*pictures.PICTURES, *pictures.SCREENS}
+    assert shown == known, "a picture on a page stands in PICTURES or SCREENS, and the other way round"
+    assert [name for name in known if not (pictures.RESULTS / name).is_file()] == []
+    for study in ("network", "stem", "whole"):
+        shutil.copytree(pictures.RESULTS / "frugal" / study, tmp_path / "frugal" / study)
     monkeypatch.setattr(pictures, "RESULTS", tmp_path)
     drawn = pictures.picture("frugal/trade_off.png")
     assert drawn.read_bytes().startswith(b"\x89PNG")
