@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from tempo.config.schema import TrainerConfig
 from tempo.record.run_json import RunRecord
 from tempo.scheduler.constant import Constant
 from tempo.trainer.console import batch_line, print_results, schedule_line
@@ -41,7 +43,7 @@ def test_losses_of_any_size_and_one_step(
 def test_lines_of_a_header() -> None:
     assert schedule_line(Constant(lr=0.1), 1, 1) == "1 step = 1 epoch x 1 step, lr 0.1"
     assert schedule_line(Constant(lr=0.1), 300, 17).startswith("300 steps = 17.65 epochs x 17 steps")
-    alone = record(config={"trainer": {"num_nodes": 1, "method": "ring"}}, world_size=1, device="a CPU")
+    alone = record(config={"trainer": asdict(TrainerConfig())}, world_size=1, device="a CPU")
     alone.batch = {"total": 64, "per_device": 64, "accumulate": 1}
     assert batch_line(alone) == "TBS 64, on a CPU"
     alone.batch = {"total": 64, "per_device": 32, "accumulate": 2}

@@ -16,6 +16,8 @@ from tempo.report.number_format import amount, metric_name, more_is_better, unit
 
 EARLY_METRICS = ("val/loss", "val/accuracy")
 """Metrics that can compare short runs; the first one is the default."""
+ONLY_VALUE = "the only value"
+NO_VALIDATION = "no run has a validation"
 LOSS_MARGIN = 0.05
 ACCURACY_MARGIN = 0.005
 
@@ -60,6 +62,17 @@ class Choice:
         """Lines for the screen and for the head of tuned.yaml."""
         shown = [f"  {tried.label:<22}{tried.evidence(self.metric)}" for tried in self.candidates]
         return [f"{self.stage}: {self.chosen.label} ({self.why})", *shown]
+
+    @property
+    def short_lines(self) -> list[str]:
+        """The same for the screen, which shows the rule once; a star marks the chosen value."""
+        by = self.why if self.why in (ONLY_VALUE, NO_VALIDATION) else f"by {metric_name(self.metric)}"
+        stars = {True: "*", False: " "}
+        shown = [
+            f"{stars[tried is self.chosen]} {tried.label:<22} {tried.evidence(self.metric)}"
+            for tried in self.candidates
+        ]
+        return [f"{self.stage}: {self.chosen.label}, {by}", *(shown if len(shown) > 1 else [])]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for tune.json."""
@@ -109,24 +122,30 @@ def choose(
     """
     means = np.array([candidate.mean for candidate in candidates], dtype=np.float64)
     if np.isnan(means).all():
-        why = "no run has a validation" if len(means) > 1 else "the only value"
+        why = NO_VALIDATION if len(means) > 1 else ONLY_VALUE
         return Choice(stage, metric, untried or candidates[0], tuple(candidates), why)
     if more_is_better(metric):
         best = candidates[int(np.nanargmax(means))]
-        margin, margin_words = ACCURACY_MARGIN, f"{100 * ACCURACY_MARGIN:g} percentage points"
+        margin = ACCURACY_MARGIN
     else:
         best = candidates[int(np.nanargmin(means))]
-        margin, margin_words = LOSS_MARGIN * best.mean, f"{LOSS_MARGIN:.0%}"
+        margin = LOSS_MARGIN * best.mean
     chosen = next(
         candidate
         for candidate in candidates
         if abs(candidate.mean - best.mean) <= max(margin, standard_error(candidate.scores, best.scores))
     )
-    rule = (
-        f"the best {metric_name(metric)} {where}; within {margin_words} of the best, or within the standard "
-        "error over the seeds, the value listed first"
+    return Choice(stage, metric, chosen, tuple(candidates), rule(metric, where))
+
+
+def rule(metric: str, where: str = "at the end of the runs") -> str:
+    """Return the rule of `choose` in words."""
+    is_accuracy = more_is_better(metric)
+    margin = f"{100 * ACCURACY_MARGIN:g} percentage points" if is_accuracy else f"{LOSS_MARGIN:.0%}"
+    return (
+        f"the best {metric_name(metric)} {where}; within {margin} of the best, or within the standard error "
+        "over the seeds, the value listed first"
     )
-    return Choice(stage, metric, chosen, tuple(candidates), rule)
 
 
 def standard_error(a: Sequence[float], b: Sequence[float]) -> float:

@@ -19,6 +19,9 @@ from tempo.record.run_json import FILE_NAME, RunRecord, config_hash
 from tempo.report.load_runs import Run, override_key, read_curves
 from tempo.run.run_request import RunRequest
 from tempo.run.train import run
+from tempo.sweep.jobs import CONSOLE_FILE
+from tempo.sweep.launcher.job_process import output_in
+from tempo.sweep.progress import duration, outcome
 
 
 class ProcedureInterrupted(Exception):  # noqa: N818 - the user's wish, not an error
@@ -33,6 +36,10 @@ class StageRuns:
     overrides: Sequence[str]
     epochs: float = 0.0
     """Epochs of all runs, including failed runs and those of earlier calls."""
+    planned: int = 0
+    """Largest number of runs by the plan; 0 while there is none."""
+    left_out: int = 0
+    """Number of planned runs that repeat another one, or are not needed."""
     finished: list[Run] = field(default_factory=list)
     fresh: list[tuple[RunRecord, float]] = field(default_factory=list)
     """Runs that this call started, with their wall-clock seconds."""
@@ -75,6 +82,7 @@ class StageRuns:
         values, choices = self.config(more)
         folder, wanted = self.folder / name, config_hash(values)
         if wanted in self._by_hash:
+            self.left_out += self._by_hash[wanted].folder != folder
             return self._by_hash[wanted]
         need = need_of(folder, wanted)
         if need == "nothing":
@@ -94,13 +102,20 @@ class StageRuns:
         return done
 
     def _run(self, request: RunRequest) -> RunRecord:
-        began = time.perf_counter()
+        began, number = time.perf_counter(), len(self.finished) + 1
+        of = f" of {max(number, self.planned - self.left_out)}" if self.planned else ""
+        print(f"run {number}{of}", request.folder.name, end=" ", flush=True)
+        ended = "failed"
         try:
-            record = run(request)
+            with output_in(request.folder / CONSOLE_FILE):
+                record = run(request)
+            ended = outcome(record)
         except Exception:
             failed = readable_record(request.folder)
             self.epochs += failed.epochs if failed else 0.0
             raise
+        finally:
+            print(f"{ended} in {duration(time.perf_counter() - began)}", flush=True)
         if not request.config.resume:
             self.fresh.append((record, time.perf_counter() - began))
         return record

@@ -20,7 +20,7 @@ from tempo.run.build_data import build_data
 from tempo.run.build_network import build_model
 from tempo.tuning.budget import Budget
 from tempo.tuning.candidates import batch_sizes, learning_rates, momenta, number, weight_decays
-from tempo.tuning.choice import Candidate, Choice, choose, early_metric, score
+from tempo.tuning.choice import ONLY_VALUE, Candidate, Choice, choose, early_metric, rule, score
 from tempo.tuning.plan import ORDERS, RUNS_OF, Plan
 from tempo.tuning.range_test import conclude
 from tempo.tuning.stage_runs import ProcedureInterrupted, StageRuns
@@ -68,6 +68,8 @@ class Procedure:
         self.metric = self.config.objective if own else early_metric(network)
         self.layers = sum(isinstance(module, nn.Conv2d | nn.Linear) for module in network.modules())
         self.smoke = self.config.scale == "smoke"
+        self.mark = f" [{SMOKE}]" if self.smoke else ""
+        """End of each line that compares."""
 
     def run(self) -> Run:
         """Run all stages up to the final run.
@@ -117,6 +119,7 @@ class Procedure:
         depth = "deep" if self.deep else "shallow"
         print(f"plan      {self.plan.words(self.order)}; {self.layers} layers of weights: {depth}")
         print(f"budget    {budget}")
+        print(f"rule      {rule(self.metric)}")
         _print_cuts(budget.cuts)
         self.save()
 
@@ -171,17 +174,25 @@ class Procedure:
         """Try the candidates that the budget allows, and add the overrides of the chosen one."""
         print(f"stage     {stage}")
         if len(candidates) == 1:
-            tried = [replace(candidates[0], outcome=candidates[0].outcome or "the only value")]
+            tried = [replace(candidates[0], outcome=candidates[0].outcome or ONLY_VALUE)]
+            self.runs.left_out += getattr(self.plan, RUNS_OF[stage]) * self.plan.short_seeds
         else:
             tried = self._try_all(stage, candidates)
         # Without evidence, use the range test's bounds and leave everything else as it was.
         untried = tried[-1] if stage == "learning rate" or len(tried) == 1 else AS_IT_WAS
         choice = choose(stage, self.metric, tried, untried)
-        print("\n".join(f"choice    {line}" for line in choice.lines))
+        self.print_choice(choice)
         self.chosen += choice.chosen.overrides
         self.choices.append(choice)
         self.evidence += choice.lines
         self.save()
+
+    def print_choice(self, choice: Choice) -> None:
+        """Print a choice with its evidence."""
+        first, *evidence = choice.short_lines
+        print(f"choice    {first}{self.mark}")
+        for line in evidence:
+            print(f"          {line}")
 
     def _try_all(self, stage: str, candidates: Sequence[Candidate]) -> list[Candidate]:
         planned = candidates[: getattr(self.plan, RUNS_OF[stage])]
@@ -246,7 +257,7 @@ class Procedure:
             _print_cuts(self.budget.cut_rest(RUNS_OF, 0, 0))
             tuned, _ = self._full_runs(self.config.seed)
         self.save()
-        print(f"stage     final_tuned, seed {self.config.seed}")
+        print("stage     final run")
         return self.runs.run(*tuned)
 
     def compare(self) -> tuple[list[Run], list[Run]]:
@@ -260,9 +271,9 @@ class Procedure:
             if todo and not self.budget.fits(todo * self.plan.final_epochs, todo):
                 _print_cuts([self.budget.limit("compare_seeds", len(tuned))])
                 break
+            if seed == first:
+                print("stage     comparison")
             for runs, (name, overrides) in zip((tuned, default), self._full_runs(seed), strict=True):
-                if name != f"final_tuned_seed{first}":
-                    print(f"stage     {name.removesuffix(f'_seed{seed}')}, seed {seed}")
                 runs.append(self.runs.run(name, overrides))
         return tuned, default
 
@@ -281,6 +292,7 @@ class Procedure:
     def save(self) -> None:
         """Replace the procedure's tune.json."""
         budget = self.budget
+        self.runs.planned = 0 if budget.plan is None else budget.plan.runs
         state = {
             **({"label": SMOKE} if self.smoke else {}),
             **self._command(),

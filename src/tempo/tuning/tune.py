@@ -23,7 +23,7 @@ from tempo.tuning.budget import Budget
 from tempo.tuning.stage_runs import ProcedureInterrupted, StageRuns
 from tempo.tuning.stages import Procedure
 from tempo.tuning.tune_settings import kept_overrides, settings_of
-from tempo.tuning.verdict import comparison_json, comparison_lines, verdict
+from tempo.tuning.verdict import comparison_json, comparison_lines, kept_words, verdict
 
 EXPERIMENT = "tuned"
 
@@ -57,7 +57,7 @@ def _tune(config: DictConfig, folder: Path) -> None:
         tuned, default = procedure.compare()
         judged = verdict(tuned, default, procedure.metric)
         if judged is not None:
-            print("\n".join(f"choice    {line}" for line in judged.lines))
+            procedure.print_choice(judged)
             kept = default[0] if judged.chosen.label == "default" else final
             write_tuned(folder, kept, [*procedure.evidence, *judged.lines, f"whole cost: {procedure.cost}"])
         procedure.comparison = comparison_json(tuned, default, judged)
@@ -74,7 +74,9 @@ def _tune(config: DictConfig, folder: Path) -> None:
     if procedure.smoke:
         print(f"*** {SMOKE} ***")
     for line in lines:
-        print(f"result    {line}")
+        print(f"result    {line}{procedure.mark}")
+    if judged is not None:
+        print(f"kept      {kept_words(judged, tuned, default)}{procedure.mark}")
     print(f"cost      {procedure.cost}{of}")
     print(f"report    {page}")
     print(f"use it    python src/train.py --config-dir {folder} experiment={EXPERIMENT}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tempo.config.schema import SMOKE
 from tempo.data.run_data_module import ImageDataModule, RunDataModule
 from tempo.errors import UserError
 from tempo.report.grouping import Setting
@@ -118,16 +119,27 @@ def comparison_lines(tuned: Sequence[Run], default: Sequence[Run], cost: str) ->
         )
     lines[0] += f"; the whole procedure took {cost}"
     if a.completed and b.completed:
-        lines.append(compare(a, b, "test/accuracy").words)
+        lines.append(compare(a, b, "test/accuracy").words.removesuffix(f" [{SMOKE}]"))
         if (best := best_mean_accuracy(b.completed)) is not None:
             lines.append(_epochs_line(*best, epochs_to(a.completed, best[1])))
     return lines
 
 
+def kept_words(judged: Choice, tuned: Sequence[Run], default: Sequence[Run]) -> str:
+    """Say which setting is kept and why, and whether the test images agree, which must not choose."""
+    kept = judged.chosen.label
+    a, b = Setting("tuned", (), tuple(tuned)), Setting("default", (), tuple(default))
+    opinion = "do not tell the two apart"
+    if a.completed and b.completed and (found := compare(a, b, "test/accuracy")).distinguishable:
+        opinion = "agree" if found.better.label == kept else "say otherwise, but they choose nothing"
+    return f"{kept}, by its {judged.metric} on images that no run has used; the test images {opinion}"
+
+
 def _epochs_line(epoch: float, accuracy: float, tuned: float | None) -> str:
     reaches = "does not reach it" if tuned is None else f"reaches it after {tuned:g}"
     return (
-        f"the default's mean validation accuracy is highest after {epoch:g} epochs, {100 * accuracy:.2f} %: "
+        f"the default's mean validation accuracy is highest after {epoch:g} epoch{'s' * (epoch != 1)}, "
+        f"{100 * accuracy:.2f} %: "
         f"tuned {reaches}"
     )
 
