@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from tempo.command_line.error_messages import options_of
+from tempo.command_line.help_text import explained
 from tempo.command_line.run_folder_name import register_all_resolvers
 from tempo.config.recorded_config import experiment_config, hydra_on_conf
 from tempo.config.resolve_interpolations import chosen_options
@@ -114,3 +115,37 @@ def test_the_environment_of_a_project(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(UserError, match=r"\.env cannot be read"):
         read_env_file()
     assert OmegaConf.create({"a": "${oc.env:TEMPO_READ}"}).a == "a b"
+
+
+HYDRAS = """train is powered by Hydra.
+
+== Configuration groups ==
+Compose your configuration from those groups (group=option)
+
+experiment/mine: a, b
+trainer: auto, cpu
+
+== Config ==
+Override anything in the config (foo.bar=value)
+
+name: ${hydra:runtime.choices.model}_${hydra:runtime.choices.data}
+trainer:
+  epochs: 20
+  max_steps: null
+optimizer:
+  beta2: 0.999
+  decay_norm_and_bias: true
+
+Powered by Hydra (https://hydra.cc)
+"""
+
+
+def test_help_says_what_the_keys_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    text = explained(HYDRAS, "train", ["optimizer=adam"])
+    assert all(len(line) <= 70 for line in text.splitlines())
+    assert "  max_steps: null                 # optimizer steps instead of epochs" in text
+    assert "# false: no weight decay for" in text  # of conf/optimizer/adam.yaml
+    for first, second in (("trainer: auto", "max_steps"), ("beta2", "experiment/mine"), ("mine", "Powered")):
+        assert text.index(first) < text.index(second)
+    assert set(HYDRAS.split()) <= set(text.split())

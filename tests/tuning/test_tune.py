@@ -89,10 +89,12 @@ def test_killed_it_is_resumed_and_ends_in_a_setting_that_runs(tmp_path: Path) ->
     assert spent < state["seconds"] < spent + took + 30
     assert state["comparison"]["verdict"]["stage"] == "tuned or default"
     assert state["epochs"] <= 20 / 35 + 200 / 35 + 6 * 2 + 4 * 3 + 1
-    for stage in ("LR range test", "learning rate", "momentum", "weight decay", "batch size", "final_tuned"):
+    for stage in ("LR range test", "learning rate", "momentum", "weight decay", "batch size", "final run"):
         assert f"stage     {stage}" in result.out
     assert "95 % interval, paired over common seeds, n = 2" in result.out
     assert "tuned: test accuracy" in result.out
+    assert re.search(r"\nrun (\d+) of \1 final_default_seed1 completed val/accuracy .* %", result.out)
+    assert re.search(r"\nkept      (tuned|default), by its loss on images that no run has used", result.out)
     assert "choice    tuned or default: " in result.out
     _check_that_what_chooses_does_not_report(folder, state)
     cost = re.search(r"cost      (.+), of 30 min 0 s", result.out)

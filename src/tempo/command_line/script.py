@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import sys
 import threading
@@ -21,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tempo.command_line.arguments import prepared
 from tempo.command_line.error_messages import before_task, one_line
+from tempo.command_line.help_text import explained
 from tempo.command_line.output_streams import keep_streams_open
 from tempo.command_line.run_folder_name import register_all_resolvers
 from tempo.command_line.start_up import end_at_once
@@ -69,7 +71,7 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 read_env_file()
                 use_project()
                 sys.argv[1:] = prepared(sys.argv[1:], config_name)
-                with _variable(FULL_ERROR, "1"):
+                with _variable(FULL_ERROR, "1"), _help_explained(config_name):
                     hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)()
             except KeyboardInterrupt:
                 sys.exit(INTERRUPTED_CODE)
@@ -85,6 +87,21 @@ def script(config_name: str) -> Callable[[Task], Callable[[], None]]:
         return main
 
     return decorate
+
+
+@contextlib.contextmanager
+def _help_explained(config_name: str) -> Iterator[None]:
+    """Print what Hydra prints for `--help` with explanations; otherwise do nothing."""
+    if not {"--help", "-h"} & {*sys.argv[1:]}:
+        yield
+        return
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            yield
+    except SystemExit as end:  # Hydra's end after its help
+        if end.code or not printed.getvalue():
+            raise
+    print(explained(printed.getvalue(), config_name, sys.argv[1:]), end="")
 
 
 def _prepare() -> None:

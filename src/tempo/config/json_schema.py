@@ -48,7 +48,7 @@ _PASSED = {"self", "params", "input_shape", "num_classes", "class_counts", "netw
 
 def schemas() -> dict[str, Schema]:
     """Return the schema of each kind of file in conf/, by its file name in docs/schema/."""
-    comments = _comments((CONF / "train.yaml").read_text(encoding="utf-8"))
+    comments = comments_of((CONF / "train.yaml").read_text(encoding="utf-8"))
     nodes = {name: _section(section, name, comments) for name, section in SECTIONS.items()}
     common = _section(DataConfig, "data", comments)["properties"]
     common["augment"] = _section(AugmentConfig, "data.augment", comments)
@@ -174,7 +174,7 @@ def _choices(node: ast.expr) -> list[Schema]:
     return [dict(_TYPES.get(ast.unparse(node), {}))]
 
 
-def _comments(text: str) -> dict[str, str]:
+def comments_of(text: str) -> dict[str, str]:
     """Return the comment behind each key of a YAML file, by dotted key."""
     found, parents = {}, list[str]()
     for line in text.splitlines():
