@@ -1,11 +1,13 @@
 """Scripts of `src/` as processes of their own that start at once, forked from a server that holds torch.
 
 A script sees what it would see alone (arguments, folder, environment, standard streams), but for the four
-seconds that its imports take; tests/command_line starts scripts with a new interpreter.
+seconds that its imports take, and so do the ranks that it starts. With new interpreters, tests/command_line
+starts scripts, and tests/run/test_nodes.py ranks.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import runpy
 import signal
@@ -14,10 +16,14 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from tempo.distributed.child_process import PARENT, ChildProcess, die_with_parent
 from tempo.paths import ROOT
 from tests.jobs import finish, fork_server
+
+HELD_MODULES = ("tempo.distributed.local_group", "tempo.run.worker")
+"""Modules that start the ranks of a run; the server holds what they import."""
 
 
 class Ended(NamedTuple):
@@ -108,6 +114,7 @@ def _become(
     os.chdir(ROOT)
     for module in ("tempo.command_line.script", "tempo.run.train"):  # the server has run for a while
         vars(sys.modules[module])["STARTED"] = time.perf_counter()
+    ChildProcess.run_module = _run_module  # type: ignore[method-assign]
     path = f"src/{script}"
     sys.argv = [path, *arguments]
     # As a new interpreter would: the folder of the script, then PYTHONPATH.
@@ -116,3 +123,36 @@ def _become(
         *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)),
     ]
     runpy.run_path(path, run_name="__main__")
+
+
+_in_new_interpreter = ChildProcess.run_module
+
+
+def _run_module(
+    module: str, *arguments: str, environment: Mapping[str, str] | None = None, **options: Any
+) -> ChildProcess:
+    """Take the place of `ChildProcess.run_module`: fork what this process has already imported."""
+    if module not in HELD_MODULES:
+        return _in_new_interpreter(module, *arguments, environment=environment, **options)
+    variables = {**(os.environ if environment is None else environment), PARENT: str(os.getpid())}
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    process = multiprocessing.get_context("fork").Process(
+        target=_become_module, args=(module, arguments, variables, options.get("stderr"))
+    )
+    process.start()
+    assert process.pid is not None
+    return ChildProcess(process.pid, lambda: process.exitcode)
+
+
+def _become_module(module: str, arguments: tuple[str, ...], environment: Mapping[str, str], err: Any) -> None:
+    os.setsid()
+    die_with_parent(int(environment[PARENT]))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if err is not None:
+        os.dup2(err.fileno(), 2)
+    os.environ.clear()
+    os.environ.update({**environment, PARENT: str(os.getpid())})
+    sys.argv = [module, *arguments]
+    sys.modules[module].main()
