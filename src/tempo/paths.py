@@ -1,8 +1,9 @@
-"""Paths of the repository, of a project outside it and of data sets, independent of the working directory."""
+"""Paths of the repository or the installed package, of a project outside it and of data sets."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -10,8 +11,15 @@ from omegaconf import OmegaConf
 
 from tempo.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
-CONF = ROOT / "conf"
+_PACKAGE = Path(__file__).resolve().parent
+IS_INSTALLED = (_PACKAGE / "conf").is_dir()
+"""Whether the package comes from a wheel, which has conf/ and the scripts inside it."""
+ROOT = Path.cwd() if IS_INSTALLED else _PACKAGE.parents[1]
+"""The repository; for an installed package, which has none, the folder in which the process began."""
+CONF = _PACKAGE / "conf" if IS_INSTALLED else ROOT / "conf"
+SCRIPTS = _PACKAGE / "scripts" if IS_INSTALLED else ROOT / "src"
+SOURCE = _PACKAGE.parent
+"""Folder of the package."""
 PROJECT = "TEMPO_PROJECT"
 """Environment variable: the folder of a project outside the repository, with its own package and conf/."""
 
@@ -25,23 +33,52 @@ def project() -> Path:
     return Path(named).expanduser().absolute() if named else ROOT
 
 
+def has_project() -> bool:
+    """Whether TEMPO_PROJECT names a folder other than the repository."""
+    return bool(os.environ.get(PROJECT)) and (IS_INSTALLED or project() != ROOT)
+
+
 def use_project() -> None:
     """Let Python find the project's package, and processes that start in another folder find the project.
 
     Raises:
         UserError: TEMPO_PROJECT names no folder, or one without conf/.
     """
-    folder = project()
-    if folder == ROOT:
+    if not has_project():
         return
+    folder = project()
     if not (folder / "conf").is_dir():
         raise UserError(
             f"{PROJECT}={os.environ[PROJECT]} has no folder conf/; set it to the folder of your project, or "
             f"unset {PROJECT}"
         )
     os.environ[PROJECT] = str(folder)
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    for place in (folder / "src", folder):  # a project of `tempo new` has its package in src/
+        if place.is_dir() and str(place) not in sys.path:
+            sys.path.insert(0, str(place))
+
+
+def find_project(start: Path) -> Path | None:
+    """Return the nearest folder at or above `start` with pyproject.toml and conf/, but not the repository."""
+    for folder in (start, *start.parents):
+        if (folder / "conf").is_dir() and (folder / "pyproject.toml").is_file():
+            return None if folder == ROOT and not IS_INSTALLED else folder
+    return None
+
+
+def python_path(inherited: str | None) -> str:
+    """Return the PYTHONPATH by which a new process finds this package.
+
+    An installed package is found by itself: its folder also holds packages that could hide Python's own.
+    """
+    return os.pathsep.join(filter(None, ["" if IS_INSTALLED else str(SOURCE), inherited]))
+
+
+def as_typed(text: str) -> str:
+    """Return a message with `tempo train` in place of `python src/train.py` if the package is installed."""
+    if not IS_INSTALLED:
+        return text
+    return re.sub(r"(?:\bpython )?\bsrc/(\w+)\.py", lambda found: f"tempo {found[1].replace('_', '-')}", text)
 
 
 def read_env_file() -> None:

@@ -19,6 +19,7 @@ ROOMS = {
     "scheduler": 1,
     "record": 1,
     "distributed": 1,
+    "project": 1,
     "config": 2,
     "task": 2,
     "command_line": 3,
@@ -34,7 +35,7 @@ LOOSE_FILES = {"__init__", "errors", "paths"}
 """The files beside the rooms, on layer 0."""
 LONGEST_CHAIN = 8
 """Rooms, loose files and scripts that may stand on each other."""
-WITHOUT_TORCH = {"command_line", "config", "record", "report", "scheduler", "sweep"}
+WITHOUT_TORCH = {"command_line", "config", "project", "record", "report", "scheduler", "sweep"}
 """Rooms that answer before torch is imported, but for WITH_TORCH."""
 WITH_TORCH = {"tempo.scheduler.apply_to_optimizer"}
 LIGHT_FILES = {

@@ -30,7 +30,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(folder, "add", ".")
     git(folder, "commit", "-q", "-m", "first")
     monkeypatch.setattr(environment, "ROOT", folder)
-    monkeypatch.setenv("TEMPO_PROJECT", str(folder))
+    monkeypatch.delenv("TEMPO_PROJECT", raising=False)
     return folder
 
 

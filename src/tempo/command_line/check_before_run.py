@@ -17,6 +17,7 @@ from tempo.config.resolve_interpolations import announced, composed, hydra_knows
 from tempo.config.schema import RunConfig
 from tempo.distributed.process_group import check_start, follows
 from tempo.errors import UserError
+from tempo.paths import as_typed
 from tempo.record.foreign_folder import are_foreign, check_foreign_config, check_foreign_places
 from tempo.record.run_folder import check_folder, named_folder, note_folder
 
@@ -32,7 +33,7 @@ class CheckBeforeRun(Callback):
             _say_what_is_not_swept(config)
         except (UserError, OmegaConfBaseException) as error:
             # Hydra turns exceptions of callbacks into warnings, but not SystemExit.
-            sys.exit(one_line(error))
+            sys.exit(as_typed(one_line(error)))
         except OSError as error:
             sys.exit(f"{error.filename}: {error.strerror}; choose another folder with hydra.run.dir=<folder>")
         except Exception:  # noqa: BLE001 - Hydra would only warn, and the run could overwrite a finished one

@@ -29,7 +29,7 @@ from tempo.command_line.start_up import end_at_once
 from tempo.command_line.system_errors import storage_line, task_line, thread_error
 from tempo.distributed.process_group import take_names_of_torchrun
 from tempo.errors import INTERRUPTED_CODE, UserError
-from tempo.paths import CONF, read_env_file, use_project
+from tempo.paths import CONF, as_typed, read_env_file, use_project
 from tempo.record.run_folder import noted_folder, remove_unused
 
 STARTED = time.perf_counter()
@@ -126,7 +126,7 @@ def _line_of(error: Exception, config_name: str, has_begun: bool) -> str | None:
 def _refuse(line: str) -> NoReturn:
     if (folder := noted_folder()) is not None:
         remove_unused(folder)
-    sys.exit(line)
+    sys.exit(as_typed(line))
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from tempo.config.schema import OWN
 from tempo.config.unified_lightning import use_one_lightning
 from tempo.errors import UserError, nearest
-from tempo.paths import ROOT, option_files, use_project
+from tempo.paths import SOURCE, option_files, use_project
 from tempo.record.foreign_folder import check_plain
 
 EXTRAS = {
@@ -190,7 +190,7 @@ def _parameters_of(target: str) -> tuple[dict[str, str], frozenset[str]] | None:
     if target == OWN:  # the LightningModule has them
         return {}, frozenset()
     module, _, name = target.rpartition(".")
-    base = ROOT / "src" / Path(*module.split("."))
+    base = SOURCE / Path(*module.split("."))
     path = next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
     if path is None:
         return None

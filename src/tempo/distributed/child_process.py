@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from tempo.distributed.interrupt_counter import StopSignals
-from tempo.paths import ROOT
+from tempo.paths import python_path
 
 PARENT = "TEMPO_PARENT_PROCESS"
 """Environment variable of a child: the id of the process that it must not outlive."""
-_SOURCE = str(ROOT / "src")
 _PR_SET_PDEATHSIG = 1
 _LOOK_SECONDS = 0.02
 _LOOK_FOR_PARENT_SECONDS = 0.5
@@ -54,7 +53,7 @@ class ChildProcess:
         """Run `python -m <module> <arguments>`; `options` are those of `subprocess.Popen`."""
         command = [sys.executable, "-m", "tempo.distributed.child_process", module, *arguments]
         variables = {**(os.environ if environment is None else environment), PARENT: str(os.getpid())}
-        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [_SOURCE, variables.get("PYTHONPATH")]))
+        variables["PYTHONPATH"] = python_path(variables.get("PYTHONPATH"))
         stdin = subprocess.PIPE if text_input else None
         process = subprocess.Popen(command, env=variables, stdin=stdin, start_new_session=True, **options)
         if process.stdin is not None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tempo.errors import UserError
-from tempo.paths import ROOT
+from tempo.paths import python_path
 
 ADDRESS = "TEMPO_RAY_ADDRESS"
 """Environment variable with the address of the Ray cluster of a group of workers."""
@@ -39,7 +39,7 @@ def ray_cluster(object_store_bytes: int | None = None) -> Iterator[str]:
     Ray must not have been imported before, because it reads the token on import.
     """
     keep_to_this_machine()
-    path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
+    path = python_path(os.environ.get("PYTHONPATH"))
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path}
     import ray  # only here: it is an optional extra and must see the token
 

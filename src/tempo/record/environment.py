@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tempo.paths import ROOT, project
+from tempo.paths import IS_INSTALLED, ROOT, has_project, project
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy")
 LOCK = ROOT / "requirements.lock"
@@ -56,7 +56,9 @@ def surroundings() -> dict[str, Any]:
         "lock": lock_state(LOCK),
         "variables": switches(),
     }
-    return found if project() == ROOT else {**found, "project": {"sources_sha256": sources_sha256(project())}}
+    if IS_INSTALLED:  # a checkout has its commit in the record instead
+        found["tempo"] = importlib.metadata.version("tempo-experiments")
+    return {**found, "project": {"sources_sha256": sources_sha256(project())}} if has_project() else found
 
 
 def sources_sha256(folder: Path) -> str:
@@ -121,8 +123,10 @@ def git_state() -> tuple[dict[str, Any], bytes]:
 
     The state is `{"commit", "dirty"}`, and `project_commit` for a project outside this checkout. A dirty
     checkout also has `diff_sha256`, `diff_bytes` and `untracked`: source files that git does not track, with
-    their SHA-256.
+    their SHA-256. An installed package has no checkout.
     """
+    if IS_INSTALLED:
+        return _commit_of_project(), b""
     lines = _git("status", "--porcelain=v2", "--branch").decode("utf-8", "replace").splitlines()
     commit = next((line.split()[2] for line in lines if line.startswith("# branch.oid ")), "")
     of_project = _commit_of_project()
@@ -143,7 +147,7 @@ def git_state() -> tuple[dict[str, Any], bytes]:
 
 
 def _commit_of_project() -> dict[str, Any]:
-    if project() == ROOT or not (commit := _git("rev-parse", "HEAD", folder=project()).decode().strip()):
+    if not has_project() or not (commit := _git("rev-parse", "HEAD", folder=project()).decode().strip()):
         return {}
     return {"project_commit": commit}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tempo.errors import UserError
-from tempo.paths import ROOT, project, root
+from tempo.paths import IS_INSTALLED, ROOT, project, root
 from tempo.record.folder_lock import LOCK_FILE
 from tempo.record.foreign_folder import are_foreign
 from tempo.record.read_file import MOST_TABLE_BYTES, read_text
@@ -77,13 +77,14 @@ def named_folder(key: str, text: str) -> Path:
     if not text.strip():
         raise UserError(f"{key}={text!r} does not name a folder; set {key}=<folder>, or leave it out")
     folder = Path(text).expanduser()
-    for home, name in ((ROOT, "this checkout"), (project(), "your project")):
+    here = "the current folder" if IS_INSTALLED else "this checkout"
+    for home, name in ((ROOT, here), (project(), "your project")):
         if not home.resolve().is_relative_to(folder.resolve()):
             continue
         raise UserError(
             f"{key}={text} is {name} or a folder above it; choose another folder, or leave it out"
         )
-    if any(folder.resolve().is_relative_to(ROOT / name) for name in _PROJECT_FOLDERS):
+    if not IS_INSTALLED and any(folder.resolve().is_relative_to(ROOT / name) for name in _PROJECT_FOLDERS):
         raise UserError(
             f"{key}={text} is in a folder of tempo's own files; set {key}=logs/first, or leave it out"
         )

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tempo.errors import UserError
+from tempo.paths import as_typed
 from tempo.record.metric_names import mode_in_name
 from tempo.record.read_file import MOST_TABLE_BYTES, read_text
 from tempo.record.run_json import FILE_NAME, SWEEP_FILE, RunRecord, flatten
@@ -52,7 +53,7 @@ class Sweep:
                 script = word
             elif "=" in word and not word.startswith(("-", "hydra")) and override_key(word) not in own:
                 shared.append(word)
-        return shlex.join(["python", script, *shared, *overrides])
+        return as_typed(shlex.join(["python", script, *shared, *overrides]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,7 @@ class Run:
         overrides = [item for item in self.record.overrides if override_key(item) != "resume"]
         if self.sweep is not None:
             return self.sweep.command_of(overrides)
-        return shlex.join(["python", self.record.script, *overrides])
+        return as_typed(shlex.join(["python", self.record.script, *overrides]))
 
     @property
     def train_seconds(self) -> float:

@@ -23,7 +23,7 @@ import yaml
 
 from tempo.config.schema import SMOKE
 from tempo.errors import UserError, nearest
-from tempo.paths import CONF
+from tempo.paths import CONF, as_typed
 from tempo.report.comparability import differences, listed
 from tempo.report.grouping import Setting
 from tempo.report.load_runs import Run
@@ -153,7 +153,7 @@ class Published:
     @property
     def command(self) -> str:
         """Command that runs it."""
-        return " ".join([f"python src/train.py experiment={self.experiment}", *self.overrides])
+        return as_typed(" ".join([f"python src/train.py experiment={self.experiment}", *self.overrides]))
 
 
 def published(source: str, experiments: Path = CONF / "experiment") -> list[Published]:

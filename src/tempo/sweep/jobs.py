@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tempo.errors import UserError
+from tempo.paths import as_typed
 from tempo.record.atomic_write import write_atomically
 from tempo.record.folder_lock import FolderLock
 from tempo.record.read_file import read_text
@@ -96,7 +97,7 @@ class Job:
 
     def command(self, script: str) -> str:
         """Return the command that runs the job alone."""
-        return shlex.join(["python", script, *self.overrides])
+        return as_typed(shlex.join(["python", script, *self.overrides]))
 
     def record_reason(self, reason: str) -> bool:
         """Record why the job ended, if it could not do so itself; return whether that worked.

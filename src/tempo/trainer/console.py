@@ -17,6 +17,7 @@ from rich.tree import Tree
 
 from tempo.config.schema import SMOKE, TrainerConfig
 from tempo.distributed.gradient_exchange import exchange_of
+from tempo.paths import as_typed
 from tempo.record.metric_names import is_share
 from tempo.record.run_json import Data, RunRecord
 from tempo.scheduler.schedule import Schedule
@@ -154,7 +155,8 @@ def print_results(record: RunRecord, folder: Path) -> None:
     out.print(Text(f"folder    {folder}"), soft_wrap=True)  # a path that is broken cannot be pasted
     if record.status == "interrupted":
         # Use the run's own script: src/train.py would refuse the keys of conf/lr_range.yaml.
-        out.print(Text(f"resume    python {record.script} resume={folder}"), soft_wrap=True)
+        resume = as_typed(f"resume    python {record.script} resume={folder}")
+        out.print(Text(resume), soft_wrap=True)
 
 
 class ProgressLines(LateCallback):

@@ -14,6 +14,7 @@ from tempo.command_line.script import STARTED
 from tempo.config.check import check
 from tempo.config.schema import GROUPS, SECTIONS, SMOKE
 from tempo.errors import INTERRUPTED_CODE, UserError
+from tempo.paths import as_typed
 from tempo.record.atomic_write import write_atomically
 from tempo.record.folder_lock import FolderLock
 from tempo.record.run_folder import remove_unused
@@ -79,7 +80,7 @@ def _tune(config: DictConfig, folder: Path) -> None:
         print(f"kept      {kept_words(judged, tuned, default)}{procedure.mark}")
     print(f"cost      {procedure.cost}{of}")
     print(f"report    {page}")
-    print(f"use it    python src/train.py --config-dir {folder} experiment={EXPERIMENT}")
+    print(as_typed(f"use it    python src/train.py --config-dir {folder} experiment={EXPERIMENT}"))
 
 
 def _procedure(config: DictConfig, folder: Path) -> Procedure:

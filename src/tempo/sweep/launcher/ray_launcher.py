@@ -23,7 +23,7 @@ from tempo.config.schema import key
 from tempo.distributed.interrupt_counter import StopSignals
 from tempo.distributed.ray_cluster import keep_to_this_machine
 from tempo.errors import UserError
-from tempo.paths import PROJECT, ROOT
+from tempo.paths import PROJECT, python_path
 from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides, read_settings
 from tempo.sweep.launcher.job_process import GRACE_SECONDS, JobProcess, PackedJob
 
@@ -72,7 +72,7 @@ class RayLauncher(IsolatingLauncher):
             keep_to_this_machine()
         self.ray: Any = importlib.import_module("ray")
         logging.getLogger("ray").setLevel(logging.ERROR)
-        path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
+        path = python_path(os.environ.get("PYTHONPATH"))
         try:
             self.ray.init(
                 address=address or "local",

@@ -19,7 +19,7 @@ from tempo.config.resolve_interpolations import composed
 from tempo.config.schema import TrainerConfig, key
 from tempo.distributed.interrupt_counter import StopSignals
 from tempo.errors import UserError
-from tempo.paths import ROOT
+from tempo.paths import IS_INSTALLED, SOURCE
 from tempo.record.read_file import read_text
 from tempo.record.run_json import config_hash
 from tempo.sweep.launcher.base_launcher import IsolatingLauncher, Outcome, Overrides, read_settings
@@ -79,7 +79,7 @@ class SlurmSettings:
         if nodes * tasks > 1:  # otherwise processes would wait forever for one that has failed
             srun_args = ["--kill-on-bad-exit=1", *srun_args]
         setup = [
-            f'export PYTHONPATH="{ROOT / "src"}${{PYTHONPATH:+:$PYTHONPATH}}"',
+            *([] if IS_INSTALLED else [f'export PYTHONPATH="{SOURCE}${{PYTHONPATH:+:$PYTHONPATH}}"']),
             f'export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-{self.cpus_per_task}}}"',
         ]
         named = asdict(self)
