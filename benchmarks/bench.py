@@ -18,6 +18,7 @@ import command_line
 import layouts
 import memory
 import own_module
+import stores
 import torch
 import training
 from measurement import ROOT, Row, Section, add_section, new_table, stamp
@@ -26,7 +27,9 @@ from rich.console import Console
 from tempo.record.atomic_write import write_atomically
 
 SECTIONS: list[Section] = [
-    section for part in (training, own_module, command_line, memory, layouts) for section in part.SECTIONS
+    section
+    for part in (training, own_module, stores, command_line, memory, layouts)
+    for section in part.SECTIONS
 ]
 FOLDER = ROOT / "docs" / "results" / "bench"
 
