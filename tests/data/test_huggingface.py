@@ -73,6 +73,10 @@ def test_files_and_labels_of_several_classes(tmp_path: Path) -> None:
 def test_changed_data_are_unpacked_again(tmp_path: Path) -> None:
     root = save(tmp_path / "pets")
     load(root)
+    before = load(root, cache=str(root / "cache"))[0].sha256()
+    unpacked = sorted((root / "cache").iterdir())
+    assert load(root, cache=str(root / "cache"))[0].sha256() == before
+    assert sorted((root / "cache").iterdir()) == unpacked
     rows = datasets.load_from_disk(str(root))["train"].filter(lambda row: row["label"] < 2)
     rows.save_to_disk(tmp_path / "fewer")
     (tmp_path / "pets").rename(tmp_path / "before")

@@ -63,7 +63,7 @@ def huggingface(
     images = _image_column(splits["train"], image_column)
     if images is None:
         labels, classes, _ = labels_of_splits({"train": splits["train"]}, label_column, is_needed=False)
-        return _rows(base, splits, labels, classes, test_size, test_seed)
+        return _rows(base, store_folder, splits, labels, classes, test_size, test_seed)
     labels, classes, has_label_sets = labels_of_splits(splits, label_column, is_needed=True)
     unpacked = _unpacked(base, splits, images, store_folder)
     found = Listing(classes=classes, has_label_sets=has_label_sets)
@@ -115,7 +115,7 @@ def _image_column(dataset: Any, asked: str | None) -> str | None:
 
 def _unpacked(base: Path, splits: Mapping[Split, Any], column: str, cache: Path) -> Path:
     """Return the folder in the cache with the encoded images; it appears complete or not at all."""
-    files = _saved_files(base)
+    files = _saved_files(base, cache)
     facts = repr((column, [tuple(file) for file in files], content_digest(base, files)))
     tree = f"unpacked-{hashlib.sha256(str(base.resolve()).encode()).hexdigest()[:16]}"
     home = cache / f"{tree}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
@@ -147,9 +147,9 @@ def _unpacked(base: Path, splits: Mapping[Split, Any], column: str, cache: Path)
     return folder
 
 
-def _saved_files(base: Path) -> list[File]:
-    """Return all files of a saved folder."""
-    paths = sorted(path for path in base.rglob("*") if path.is_file())
+def _saved_files(base: Path, cache: Path) -> list[File]:
+    """Return all files of a saved folder, without a cache in it."""
+    paths = sorted(path for path in base.rglob("*") if path.is_file() and not path.is_relative_to(cache))
     return [File(str(path.relative_to(base)), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
 
@@ -183,6 +183,7 @@ def _files_of(folder: Path, split: Split, count: int) -> list[File]:
 
 def _rows(
     base: Path,
+    cache: Path,
     splits: Mapping[Split, Any],
     labels: Mapping[Split, Any],
     classes: tuple[str, ...],
@@ -190,7 +191,7 @@ def _rows(
     test_seed: int,
 ) -> dict[str, SavedRows]:
     """Return rows without images; test rows are split off if there is no such split."""
-    files = _saved_files(base)
+    files = _saved_files(base, cache)
     sha256 = hashlib.sha256(
         repr(([(file.name, file.size) for file in files], content_digest(base, files))).encode()
     ).hexdigest()
