@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from tempo.report.colours_and_axes import MOST_POINTS, RC, thin
 from tempo.report.curve_figures import schedules, spread, training_curves
@@ -163,6 +164,25 @@ def test_a_constant_learning_rate_is_no_figure(tmp_path: Path) -> None:
         struct.unpack(">I", (tmp_path / name).read_bytes()[20:24])[0] for name in ("short.png", "tall.png")
     ]
     assert heights == [360, 720]
+
+
+def test_the_curves_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accuracy in per cent, a spike of the loss on a log axis, the tested epoch, whole epochs."""
+    write_run(tmp_path / "run", val=0.9)
+    rows = (tmp_path / "run/metrics.csv").read_text().splitlines()
+    cells = rows[1].split(",")
+    rows[1] = ",".join([*cells[:5], "1e6", *cells[6:]])
+    (tmp_path / "run/metrics.csv").write_text("\n".join(rows) + "\n")
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    draw_curves(tmp_path / "run/metrics.csv", tmp_path / "curves.png", "run", tested_step=300)
+    loss, accuracy, *_ = drawn[0].axes
+    assert (loss.get_yscale(), accuracy.get_yscale()) == ("log", "linear")
+    assert accuracy.get_ylabel() == "accuracy, %"
+    assert accuracy.yaxis.get_major_formatter()(0.5, None) == "50"
+    tested = [line for line in accuracy.lines if line.get_label() == "tested"]
+    assert [line.get_xdata()[0] for line in tested] == [3.0]
+    assert all(tick == round(tick) for tick in accuracy.get_xticks())
 
 
 def test_legends_tell_long_labels_apart(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from matplotlib.figure import Figure
 
 from lr_range import without_step_limit
 from tempo.config.schema import SMOKE
@@ -84,7 +85,7 @@ def test_a_smoke_run_is_labelled_in_every_output(train: Train) -> None:
     assert SMOKE in draw(result).with_suffix(".svg").read_text(encoding="utf-8")
 
 
-def test_a_run_its_files_and_the_cycle_that_uses_them(train: Train) -> None:
+def test_a_run_its_files_and_the_cycle_that_uses_them(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = train(*TEST, small=())
     result = analyse(trained.folder)
     best = result.best
@@ -98,6 +99,15 @@ def test_a_run_its_files_and_the_cycle_that_uses_them(train: Train) -> None:
     path = write_json(result)
     assert path == trained.folder / "lr_range.json"
     assert draw(result).is_file()
+    with monkeypatch.context() as patched:
+        drawn: list[Figure] = []
+        patched.setattr("tempo.tuning.range_figure.save", lambda figure, *_: drawn.append(figure))
+        draw(result)
+    named = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in drawn[0].axes]
+    assert named == [
+        ["minimum", "edge of divergence", "proposed min_lr to max_lr"],
+        ["steepest descent", "proposed min_lr to max_lr"],
+    ]
     assert "max_lr" in text_of(result)
     assert not any(SMOKE in path.read_text() for path in (path, path.with_suffix(".svg")))
     assert SMOKE not in text_of(result)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tempo.config.hydra_targets import EXTRAS, signature_of
+from tempo.config.key_comments import comments_of
 from tempo.config.schema import (
     COMMON_MODEL_KEYS,
     GROUPS,
@@ -172,19 +173,6 @@ def _choices(node: ast.expr) -> list[Schema]:
             return [{"type": "array", "items": {"anyOf": [*_choices(parts[0]), INTERPOLATION]}}]
         return [{"type": "object"}] if name in ("dict", "Mapping") else [{}]
     return [dict(_TYPES.get(ast.unparse(node), {}))]
-
-
-def comments_of(text: str) -> dict[str, str]:
-    """Return the comment behind each key of a YAML file, by dotted key."""
-    found, parents = {}, list[str]()
-    for line in text.splitlines():
-        if (match := re.match(r"( *)(\w+):[^#]*(?:#\s*(.*))?$", line)) is None:
-            continue
-        indent, name, comment = match.groups()
-        parents[len(indent) // 2 :] = [name]
-        if comment:
-            found[".".join(parents)] = comment
-    return found
 
 
 if __name__ == "__main__":

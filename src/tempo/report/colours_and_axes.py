@@ -26,6 +26,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 MOST_LINES = len(COLOURS)
 MOST_POINTS = 400
 LABEL_LENGTH = 44
+LOG_FROM = 30.0
+"""Factor by which a loss must fall to be drawn on a log axis."""
 RC: Any = {
     "font.family": "DejaVu Sans",  # bundled with matplotlib: the same picture on every machine
     "font.size": 10,

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from tempo.record.metric_names import is_share
 from tempo.report.colours_and_axes import (
     COLOURS,
+    LOG_FROM,
     MARKERS,
     Drawing,
     best_settings,
@@ -30,8 +31,6 @@ from tempo.report.number_format import head_of
 from tempo.report.statistics import Summary
 
 CURVES = ("val/loss", "val/accuracy", "test/loss", "test/accuracy", "train/loss", "train/accuracy")
-LOG_FROM = 30.0
-"""Factor by which a loss must fall to be drawn on a log axis."""
 NAMES = {"lr": "learning rate", "momentum": "momentum"}
 
 

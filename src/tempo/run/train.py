@@ -261,7 +261,8 @@ def _close(request: RunRequest, record: RunRecord, parts: RunParts | None, start
     try:
         if parts is not None and completed:
             title = f"{record.name}, seed {record.seed}"
-            draw_curves(parts.recorder.metrics_file.path, request.folder / "curves.png", title)
+            rows, tested = parts.recorder.metrics_file.path, record.selected.get("step")
+            draw_curves(rows, request.folder / "curves.png", title, tested)
             module = parts.task.module
             counts = module.sums.confusion_counts if isinstance(module, Classifier) else None
             if counts is not None:

@@ -89,6 +89,7 @@ class Benchmark:
         _warn_of_shared_cores(planned)
         points: list[ScalingPoint] = []
         failures: list[str] = []
+        mark = f" [{SMOKE}]" if self.values["scale"] == "smoke" else ""
         for wanted in planned:
             point = wanted.done()
             verb = "measured" if point is None else "kept"
@@ -101,7 +102,7 @@ class Benchmark:
                     continue
             points = with_single([*points, point])
             points[-1].write(wanted.path)
-            print(f"{verb:<10}{wanted.name}: {_summary(points[-1])}", flush=True)
+            print(f"{verb:<10}{wanted.name}: {_summary(points[-1])}{mark}", flush=True)
         return points, failures
 
     def _measure(self, wanted: PlannedPoint) -> ScalingPoint:

@@ -51,10 +51,10 @@ Singles = Mapping[tuple[str, Source], ScalingPoint]
 
 def draw(points: Sequence[ScalingPoint], folder: Path, *, smoke: bool) -> list[Drawn]:
     """Draw one figure per method, with a line per network, and one per network, with a line per method."""
-    return write_drawings(_drawings(points), folder, smoke=smoke)
+    return write_drawings(_drawings(points, smoke), folder, smoke=smoke)
 
 
-def _drawings(points: Sequence[ScalingPoint]) -> Iterator[Drawing]:
+def _drawings(points: Sequence[ScalingPoint], smoke: bool) -> Iterator[Drawing]:
     singles = {(p.model, p.source): p for p in points if p.workers == 1 and p.method == "ring"}
     # Predictions with overlap would double every line; the table has them.
     shown = [p for p in points if p.source != "predicted" or "overlapped" not in p.variant]
@@ -62,13 +62,13 @@ def _drawings(points: Sequence[ScalingPoint]) -> Iterator[Drawing]:
     for method in METHODS:
         of_method = [point for point in several if point.method == method]
         if any(point.workers > 1 for point in of_method):
-            figure = _figure(of_method, _network_name, singles)
+            figure = _figure(of_method, _network_name, singles, smoke)
             yield Drawing(f"method_{method}", METHOD_NAMES[method], _CAPTION, figure)
     for model in dict.fromkeys(point.model for point in several):
         of_model = [point for point in several if point.model == model]
         if len({point.label for point in of_model if point.workers > 1}) > 1:
             name = re.sub(r"[^\w.-]", "_", model)
-            figure = _figure(of_model, lambda point: point.label, singles)
+            figure = _figure(of_model, lambda point: point.label, singles, smoke)
             yield Drawing(f"network_{name}", model, _CAPTION, figure)
 
 
@@ -76,7 +76,7 @@ def _network_name(point: ScalingPoint) -> str:
     return ", ".join(filter(None, [point.model, point.variant]))
 
 
-def _figure(points: Sequence[ScalingPoint], name_of: Name, singles: Singles) -> Figure:
+def _figure(points: Sequence[ScalingPoint], name_of: Name, singles: Singles, smoke: bool) -> Figure:
     """Draw a line per name and source, for the first `MOST_LINES` names."""
     names = list(dict.fromkeys(name_of(point) for point in points if point.workers > 1))[:MOST_LINES]
     figure, (rate, scaling) = new_figure(1, 2, 10.0, 4.4)
@@ -103,7 +103,9 @@ def _figure(points: Sequence[ScalingPoint], name_of: Name, singles: Singles) -> 
         plain_log(rate, "y")  # with both axes logarithmic, the ideal stays a straight line
     else:
         rate.set_ylim(bottom=0)
-    scaling.set_ylim(0, max(110.0, *(100 * (point.efficiency or 0) + 5 for point in drawn)))
+    # A smoke run measures too few steps: its scaling may be several hundred per cent, which means nothing.
+    highest = 0.0 if smoke else max(100 * (point.efficiency or 0) + 5 for point in drawn)
+    scaling.set_ylim(0, max(110.0, highest))
     for axes in (rate, scaling):
         _workers_axis(axes, workers)
     legend_below(figure, list(handles.values()), [label_of(label) for label in handles])

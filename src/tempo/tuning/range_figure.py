@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from tempo.config.schema import SMOKE
 from tempo.report.colours_and_axes import (
@@ -29,8 +33,8 @@ from tempo.tuning.range_result import RangeTestResult, SettingResult
 def draw(result: RangeTestResult) -> Path:
     """Write `lr_range.png` and `.svg`: smoothed loss with its spread over seeds, and its slope on log LR.
 
-    At most `MOST_LINES` settings are drawn. A dot marks the minimum, and a cross the edge of divergence. The
-    shaded strip is the proposal of the only or the best setting.
+    At most `MOST_LINES` settings are drawn. The legends name the marks; the shaded strip is the proposal of
+    the only or the best setting.
     """
     curves = [(setting, setting.mean) for setting in result.settings if setting.mean is not None]
     curves = curves[:MOST_LINES]
@@ -46,6 +50,7 @@ def draw(result: RangeTestResult) -> Path:
     ]
     if curves:
         _limit_axes(loss, slope, [mean for _, mean in curves])
+    _name_marks(loss, slope, result)
     title = result.settings[0].runs[0].record.name
     if (best := result.best) is not None:
         low, high = best.proposal.min_lr or 0.0, best.proposal.max_lr or 0.0
@@ -61,6 +66,27 @@ def draw(result: RangeTestResult) -> Path:
     path = result.folder / "lr_range.png"
     save(figure, path, path.with_suffix(".svg"))
     return path
+
+
+def _name_marks(loss: Axes, slope: Axes, result: RangeTestResult) -> None:
+    """Explain the marks that are drawn, in a legend of each panel."""
+    points = [found for setting in result.settings if (found := setting.proposal.points) is not None]
+    grey: Any = {"color": "#555555", "linestyle": ""}
+    marks: dict[Axes, list[Artist]] = {loss: [], slope: []}
+    if points:
+        marks[loss].append(Line2D([], [], marker="o", label="minimum", **grey))
+        marks[slope].append(Line2D([], [], marker="v", label="steepest descent", **grey))
+    if any(found.edge is not None for found in points):
+        edge = "edge of divergence"
+        marks[loss].append(Line2D([], [], marker="x", markeredgewidth=1.8, label=edge, **grey))
+    if any(len(setting.runs) > 1 for setting in result.settings):
+        marks[loss].append(Patch(color="#555555", alpha=0.18, linewidth=0, label="range over seeds"))
+    if result.best is not None:
+        for handles in marks.values():
+            handles.append(Patch(color="#999999", alpha=0.3, linewidth=0, label="proposed min_lr to max_lr"))
+    for axes, handles in marks.items():
+        if handles:
+            axes.legend(handles=handles, loc="best")
 
 
 def _draw_setting(loss: Axes, slope: Axes, setting: SettingResult, mean: SmoothCurve, colour: str) -> object:
