@@ -210,8 +210,11 @@ def _adapt(config: DictConfig, folder: Path, need: Need, rank: int) -> None:
 
 def folder_of(config: DictConfig) -> Path:
     """Return the folder of a composed job."""
+    sweep = config.hydra.sweep
+    if not OmegaConf.is_interpolation(sweep, "subdir"):
+        return Path(sweep.dir) / sweep.subdir
     with hydra_knows(announced(config)):  # Hydra's own sweepers name it ${hydra:job.num}
-        return Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir)
+        return Path(sweep.dir) / str(sweep.subdir)
 
 
 @contextmanager
