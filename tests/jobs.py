@@ -129,6 +129,7 @@ def fork_server() -> ForkServerContext:
             "tempo.distributed.local_group",
             "tempo.run.train",
             "tempo.run.worker",
+            "tempo.scaling.measured_run",
             "tempo.sweep.grid_sweeper",
             "tempo.sweep.launcher.local_launcher",
             "torch.utils.tensorboard",

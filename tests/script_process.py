@@ -7,6 +7,9 @@ starts scripts, and tests/run/test_nodes.py ranks.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import multiprocessing
 import os
 import runpy
@@ -15,15 +18,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from tempo.distributed.child_process import PARENT, ChildProcess, die_with_parent
 from tempo.paths import ROOT
 from tests.jobs import finish, fork_server
 
-HELD_MODULES = ("tempo.distributed.local_group", "tempo.run.worker")
-"""Modules that start the ranks of a run; the server holds what they import."""
+HELD_MODULES = ("tempo.distributed.local_group", "tempo.run.worker", "tempo.scaling.measured_run")
+"""Modules that start the processes of a run; the server holds what they import."""
 
 
 class Ended(NamedTuple):
@@ -114,7 +118,7 @@ def _become(
     os.chdir(ROOT)
     for module in ("tempo.command_line.script", "tempo.run.train"):  # the server has run for a while
         vars(sys.modules[module])["STARTED"] = time.perf_counter()
-    ChildProcess.run_module = _run_module  # type: ignore[method-assign]
+    fork_modules(multiprocessing.get_context("fork"))
     path = f"src/{script}"
     sys.argv = [path, *arguments]
     # As a new interpreter would: the folder of the script, then PYTHONPATH.
@@ -128,31 +132,54 @@ def _become(
 _in_new_interpreter = ChildProcess.run_module
 
 
-def _run_module(
-    module: str, *arguments: str, environment: Mapping[str, str] | None = None, **options: Any
+def run_module(
+    context: BaseContext,
+    module: str,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    text_input: str = "",
+    stdout: IO[Any] | None = None,
+    stderr: IO[Any] | None = None,
+    **options: Any,
 ) -> ChildProcess:
-    """Take the place of `ChildProcess.run_module`: fork what this process has already imported."""
+    """Take the place of `ChildProcess.run_module`: fork a process that has imported the module."""
     if module not in HELD_MODULES:
-        return _in_new_interpreter(module, *arguments, environment=environment, **options)
-    variables = {**(os.environ if environment is None else environment), PARENT: str(os.getpid())}
+        files = {"stdout": stdout, "stderr": stderr, "text_input": text_input}
+        return _in_new_interpreter(module, *arguments, environment=environment, **files, **options)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    process = multiprocessing.get_context("fork").Process(
-        target=_become_module, args=(module, arguments, variables, options.get("stderr"))
-    )
+    files = [None if file is None else str(file.name) for file in (stdout, stderr)]
+    given = dict(os.environ if environment is None else environment)
+    process = context.Process(target=_become_module, args=(module, arguments, given, text_input, files))
     process.start()
     assert process.pid is not None
+    with contextlib.suppress(ProcessLookupError):
+        while os.getpgid(process.pid) != process.pid:  # whoever kills it kills its group
+            time.sleep(0.001)
     return ChildProcess(process.pid, lambda: process.exitcode)
 
 
-def _become_module(module: str, arguments: tuple[str, ...], environment: Mapping[str, str], err: Any) -> None:
+def _become_module(
+    module: str,
+    arguments: tuple[str, ...],
+    environment: Mapping[str, str],
+    text_input: str,
+    files: list[str | None],
+) -> None:
     os.setsid()
-    die_with_parent(int(environment[PARENT]))
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if err is not None:
-        os.dup2(err.fileno(), 2)
+    for number, path in enumerate(files, 1):
+        if path is not None:
+            os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
     os.environ.clear()
     os.environ.update({**environment, PARENT: str(os.getpid())})
-    sys.argv = [module, *arguments]
+    fork_modules(multiprocessing.get_context("fork"))
+    sys.stdin, sys.argv = io.StringIO(text_input), [module, *arguments]
     sys.modules[module].main()
+
+
+def fork_modules(context: BaseContext) -> None:
+    """Fork, from now on, what this process starts of `HELD_MODULES`."""
+    ChildProcess.run_module = functools.partial(run_module, context)  # type: ignore[method-assign]

@@ -78,10 +78,7 @@ def test_full_errors_on_request(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "redirection",
-    ["| head -n 1", ">&-", ">&- 2>&- <&-", "> /dev/full"],
-)
+@pytest.mark.parametrize("redirection", ["| head -n 1", ">&- 2>&- <&-", "> /dev/full"])
 def test_a_reader_that_goes_away_ends_no_run(redirection: str, tmp_path: Path) -> None:
     job = [sys.executable, str(ROOT / "src" / "train.py"), *SMALL, f"hydra.run.dir={tmp_path / 'run'}"]
     command = f"set -o pipefail; {shlex.join(job)} {redirection}"

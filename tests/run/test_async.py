@@ -19,7 +19,9 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 
 JOB = ["model=mlp", "trainer=ddp_cpu", "trainer.method=ps_async", "trainer.threads=1"]
 JOB += ["data.total_batch_size=16", "trainer.log_every_n_steps=7", "trainer.steps_per_call=10"]
-LONG = "trainer.epochs=100000"
+# A rate at which stale gradients are harmless. With that of conf/, the losses of two workers rise so high
+# that now and then a run diverges before its server is killed, and this is a result.
+LONG = ("trainer.epochs=100000", "optimizer.lr=0.001")
 PATIENCE_SECONDS = 180
 MARK = "TEMPO_TEST_RUN"
 """In the environment of all processes of a run."""
@@ -118,11 +120,11 @@ def test_a_run_goes_on_without_a_dead_worker_and_stops_and_resumes(tmp_path: Pat
 
 def test_the_servers_death_is_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    script = Script(folder, LONG)
+    script = Script(folder, *LONG)
     script.wait_until(lambda: rows_written(folder) >= 5)
     os.kill(script.server(), signal.SIGKILL)
-    code, _, err = script.finish()
-    assert code == 1
+    code, out, err = script.finish()
+    assert code == 1, out
     assert len(err.strip().splitlines()) == 1, err
     assert "the parameter server died" in err
     assert "resume=" in err
@@ -134,7 +136,7 @@ def test_the_servers_death_is_one_line(tmp_path: Path) -> None:
 
 def test_a_killed_run_leaves_no_process(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    script = Script(folder, LONG)
+    script = Script(folder, *LONG)
     # Ray's own processes and both workers are there; the rest of their start would only take longer.
     script.wait_until(lambda: sum("tempo.run.worker" in title for _, title, _ in script.processes()) == 2)
     assert len(list(script.processes())) > 5

@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tempo.distributed.child_process import ChildProcess
 from tempo.errors import UserError
 from tempo.record.run_json import RunRecord
 from tempo.scaling import benchmark
 from tempo.scaling.measured_run import point_of_run, step_seconds, train_within
 from tempo.scaling.plan import PlannedPoint
+from tests.jobs import fork_server
 from tests.scaling.points import Plan
+from tests.script_process import fork_modules
 
 TINY = (
     *("model=cnn3", "model.widths=[2,2,2]", "model.dropout=0", "trainer=cpu", "optimizer.lr=0.01"),
@@ -41,6 +45,15 @@ def test_the_warm_up_and_the_first_interval_of_an_epoch_are_left_out() -> None:
 
 def test_an_interval_after_a_checkpoint_is_better_than_none() -> None:
     assert step_seconds(curves([(2, 9.0), (4, 11.0)]), warmup_steps=2, epoch_steps=2) == [1.0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def processes_start_at_once() -> Iterator[None]:
+    """Fork the processes of points from the server of the tests, which holds torch."""
+    in_new_interpreter = ChildProcess.run_module
+    fork_modules(fork_server())
+    yield
+    ChildProcess.run_module = in_new_interpreter  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="module")
