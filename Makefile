@@ -53,9 +53,11 @@ $(STAMP): requirements.lock
 demo: $(STAMP) ## train DenseNet-40 with 1cycle on the embedded digits: under 2 minutes on 2 CPU cores
 	$(PY) src/train.py model=densenet40 scheduler=onecycle $(ARGS)
 
-# One thread a worker: more only fight for the cores.
+# One thread per worker, because more only fight for the cores; three workers per two cores, because many tests wait
+# for processes of their own.
 test: $(STAMP) ## run the tests
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal $(ARGS)
+	@cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); \
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $$(( (3 * cores + 1) / 2 )) --maxprocesses 8 --dist worksteal $(ARGS)
 
 check: $(STAMP) ## formatting, lint and types
 	$(PY) -m ruff format --check .
