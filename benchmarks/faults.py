@@ -1,11 +1,15 @@
 """Kill runs at random moments, resume them, and compare: `python benchmarks/faults.py [--runs 100]`.
 
 Each run is a `python src/train.py ...` that is ended one to three times, by SIGKILL, SIGTERM or Ctrl-C
-(SIGINT), at a moment drawn from `--seed`: any time since its start, while it writes a checkpoint or its
-record, after a row of metrics, or at its very end. Then `python src/train.py resume=<folder>` resumes it (a
-sweep is rerun). `identical` counts the runs with the same weights, metrics, rows of metrics.csv (without the
-column of seconds), TensorBoard curves and checkpoints as a run that was never stopped; `lost` counts those
-that could not be resumed. `--record` is the path of the record.
+(SIGINT), at a moment drawn from `--seed`: any time since its start, before its first row of metrics, while it
+writes a checkpoint or its record, after a row of metrics, or at its very end. Then
+`python src/train.py resume=<folder>` resumes it (a sweep is rerun). `identical` counts the runs with the same
+weights, metrics, rows of metrics.csv (without the column of seconds), TensorBoard curves and checkpoints as a
+run that was never stopped; `lost` counts those that could not be resumed. `left_processes` counts the stops
+after which a process of the run was still there 10 s later.
+
+`--record` is the path of the record. It is written after each run, and a record of the same command and
+commit is continued, so the runs may be spread over several sittings.
 """
 
 from __future__ import annotations
@@ -13,91 +17,41 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import random
+import shlex
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fault_record import COUNTED, Tally, earlier, summary
+from fault_variants import VARIANTS, Variant
 from measurement import ROOT, stamp
-from victims import Victim, first_difference, outcome, preload, rows, unfinished
+from victims import (
+    Victim,
+    adopt_orphans,
+    first_difference,
+    left_processes,
+    outcome,
+    preload,
+    rows,
+    unfinished,
+)
 
 from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 from tempo.record.run_json import FILE_NAME, RunRecord
 
-TINY = (
-    "model=mlp",
-    "trainer=cpu",
-    "trainer.threads=1",
-    "data.train_size=320",
-    "trainer.epochs=8",
-    "trainer.log_every_n_steps=1",
-    "trainer.steps_per_call=1",
-    "checkpoint.every_n_steps=3",
+MOMENTS = (
+    *("any time", "before the first row") * 2,
+    *("a file is written", "after a row", "after the last row"),
 )
-"""40 steps, each a row of metrics.csv."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A command, and its share of the runs."""
-
-    name: str
-    overrides: tuple[str, ...]
-    share: int = 9
-    jobs: tuple[str, ...] = ("",)
-    """Folders of the runs below the command's own: those of a sweep's jobs."""
-
-    def arguments(self, folder: Path) -> list[str]:
-        """Return the arguments that start it in a folder, or rerun a sweep."""
-        where = "hydra.run.dir" if self.jobs == ("",) else "hydra.sweep.dir"
-        given = {word.partition("=")[0]: word for word in (*TINY, *self.overrides)}
-        return [*given.values(), f"{where}={folder}"]
-
-
-FEW_EPOCHS = "trainer.epochs=4"
-TWO_JOBS = ("seed=0", "seed=1")
-VARIANTS = (
-    Variant("1cycle, cyclical momentum", ("scheduler=onecycle", "optimizer.lr=0.01")),
-    Variant("moving average, clipping", ("ema.decay=0.9", "trainer.gradient_clip=1", "optimizer=nesterov")),
-    Variant("dropout", ("model=cnn3", FEW_EPOCHS)),
-    Variant("batch norm, dropout", ("model=densenet40", "model.depth=10", "model.dropout=0.2", FEW_EPOCHS)),
-    Variant(
-        "augmentation, accumulation",
-        ("data.augment={crop_padding: 1, flip: true, cutout: 2}", "trainer.accumulate=2", "optimizer=adamw"),
-    ),
-    Variant("early stopping", ("early_stopping.patience=2", "early_stopping.min_delta=0.05")),
-    Variant("every 2 steps, end within an epoch", ("checkpoint.every_n_steps=2", "trainer.max_steps=38")),
-    Variant("chunks of steps", ("trainer.steps_per_call=auto", "checkpoint.every_n_steps=null")),
-    Variant("the 3 best states", ("checkpoint.keep_best=3", "optimizer=adam", "optimizer.lr=0.1")),
-    Variant("sweep", ("seed=0,1", FEW_EPOCHS, "-m"), 8, TWO_JOBS),
-    Variant("sweep, a process per job", ("seed=0,1", "hydra/launcher=local", FEW_EPOCHS, "-m"), 8, TWO_JOBS),
-    Variant("2 processes (DDP, gloo)", ("trainer=ddp_cpu", "trainer.devices=2", FEW_EPOCHS), 3),
-)
-
-COUNTED = ("runs", "resumed", "identical", "lost")
-
-
-@dataclass
-class Tally:
-    """Outcomes of the runs of one variant."""
-
-    runs: int = 0
-    resumed: int = 0
-    identical: int = 0
-    lost: int = 0
-    signals: Counter[str] = field(default_factory=Counter)
-    moments: Counter[str] = field(default_factory=Counter)
-    inside_a_write: int = 0
-    """Number of kills that left an unfinished file."""
-    differences: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -105,6 +59,8 @@ class Reference:
     """Outcome of a command that was never stopped."""
 
     seconds: float
+    first_row_seconds: float
+    """From the start to the first row of metrics.csv."""
     rows: int
     outcomes: list[dict[str, Any]]
 
@@ -113,9 +69,10 @@ def moment(
     rng: random.Random, runs: Sequence[Path], reference: Reference, began: float
 ) -> tuple[str, Callable[[], bool]]:
     """Draw a moment; return its name and a function that says whether it has come."""
-    kind = rng.choice(("any time", "any time", "a file is written", "after a row", "after the last row"))
-    if kind == "any time":
-        after = rng.uniform(0, 1.1 * reference.seconds)
+    kind = rng.choice(MOMENTS)
+    if kind in ("any time", "before the first row"):
+        longest = reference.first_row_seconds if kind == "before the first row" else 1.1 * reference.seconds
+        after = rng.uniform(0, longest)
         return kind, lambda: time.monotonic() - began >= after
     if kind == "a file is written":
         left, seen = rng.randrange(1, 16), [False]
@@ -169,6 +126,9 @@ def stop_and_resume(
             tally.signals[number.name] += 1
             tally.moments[name] += 1
             tally.inside_a_write += any(unfinished(run) for run in runs)
+            if left := left_processes():
+                tally.left_processes += 1
+                return f"{number.name} left processes: {left}"
             begun = [run for run, count in zip(runs, before, strict=True) if _sessions(run) > count]
             reason = _unclean_stop(code, number, begun, variant.jobs != ("",))
             if reason and number != signal.SIGKILL:
@@ -211,10 +171,15 @@ def refer(variant: Variant, folder: Path) -> Reference:
     """Run the command to its end."""
     began = time.monotonic()
     console = folder.with_suffix(".txt")
-    if code := Victim(variant.arguments(folder), console).finish():
-        raise RuntimeError(f"{variant.name} ended with {code}: {console.read_text(encoding='utf-8')}")
     runs = [folder / job for job in variant.jobs]
-    return Reference(time.monotonic() - began, sum(map(rows, runs)), [outcome(run) for run in runs])
+    victim, first_row_seconds = Victim(variant.arguments(folder), console), 0.0
+    while not victim.is_over() and not first_row_seconds:
+        time.sleep(0.01)
+        first_row_seconds = (time.monotonic() - began) * any(map(rows, runs))
+    if code := victim.finish():
+        raise RuntimeError(f"{variant.name} ended with {code}: {console.read_text(encoding='utf-8')}")
+    seconds = time.monotonic() - began
+    return Reference(seconds, first_row_seconds, sum(map(rows, runs)), [outcome(run) for run in runs])
 
 
 def shares(runs: int, variants: Sequence[Variant]) -> list[int]:
@@ -226,16 +191,17 @@ def shares(runs: int, variants: Sequence[Variant]) -> list[int]:
     return counts
 
 
-def harness(runs: int, seed: int, variants: Sequence[Variant], folder: Path) -> dict[str, Tally]:
-    """Run all variants, one after the other."""
-    found = {}
-    for variant, count in zip(variants, shares(runs, variants), strict=True):
-        if not count:
+def harness(
+    counts: dict[str, int], seed: int, folder: Path, found: dict[str, Tally], write: Callable[[], None]
+) -> None:
+    """Run the variants that `found` has too few runs of, one after the other; `write` after each run."""
+    for variant in VARIANTS:
+        count, tally = counts.get(variant.name, 0), found.setdefault(variant.name, Tally())
+        if tally.runs >= count:
             continue
         name = "".join(character if character.isalnum() else "_" for character in variant.name)
         reference = refer(variant, folder / name)
-        tally = found[variant.name] = Tally()
-        for index in range(count):
+        for index in range(tally.runs, count):
             run = folder / f"{name}_{index}"
             rng = random.Random(f"{seed} {variant.name} {index}")
             wrong = ""
@@ -249,35 +215,8 @@ def harness(runs: int, seed: int, variants: Sequence[Variant], folder: Path) -> 
                 print(f"  {variant.name} {index}: {wrong}", flush=True)
             else:
                 shutil.rmtree(run, ignore_errors=True)
+            write()
         print(f"{variant.name}: {tally.identical} of {tally.runs} identical, {tally.lost} lost", flush=True)
-    return found
-
-
-def summary(found: dict[str, Tally]) -> dict[str, Any]:
-    """Sum the counts over all variants, and list them by variant."""
-    totals = {name: sum(getattr(tally, name) for tally in found.values()) for name in COUNTED}
-    signals, moments = Counter[str](), Counter[str]()
-    for tally in found.values():
-        signals.update(tally.signals)
-        moments.update(tally.moments)
-    overrides = {variant.name: list(variant.overrides) for variant in VARIANTS}
-    return {
-        **totals,
-        "stops": sum(signals.values()),
-        "signals": dict(signals),
-        "moments": dict(moments),
-        "inside_a_write": sum(tally.inside_a_write for tally in found.values()),
-        "all_overrides": list(TINY),
-        "variants": [
-            {
-                "name": name,
-                "overrides": overrides[name],
-                **{key: getattr(tally, key) for key in (*COUNTED, "differences")},
-                "stops": sum(tally.signals.values()),
-            }
-            for name, tally in found.items()
-        ],
-    }
 
 
 def main() -> None:
@@ -292,24 +231,39 @@ def main() -> None:
     parser.add_argument("--record", type=Path, default=ROOT / "logs" / "faults" / "record.json")
     arguments = parser.parse_args()
     preload()
+    adopt_orphans()
+    chosen = [variant for variant in VARIANTS if variant.name in arguments.variants]
+    counts = dict(zip([variant.name for variant in chosen], shares(arguments.runs, chosen), strict=True))
+    command = f"python benchmarks/faults.py --runs {arguments.runs} --seed {arguments.seed}"
+    if arguments.variants != names:
+        command += f" --variants {shlex.join(arguments.variants)}"
+    origin, began = stamp(command), time.monotonic()
+    found, sittings = earlier(arguments.record, origin)
+    done = sum(tally.runs for tally in found.values())
+
+    def write() -> None:
+        now = {
+            "measured_at": origin["measured_at"],
+            "runs": sum(tally.runs for tally in found.values()) - done,
+            "seconds": round(time.monotonic() - began),
+        }
+        record = {**origin, "cores": os.cpu_count(), "sittings": [*sittings, now], **summary(found)}
+        arguments.record.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(arguments.record, json.dumps(record, indent=2) + "\n")
+
     latest = ROOT / "logs" / "latest"
-    before, began = latest.readlink() if latest.is_symlink() else None, time.monotonic()
+    before = latest.readlink() if latest.is_symlink() else None
     folder = Path(tempfile.mkdtemp(prefix="tempo-faults-"))
     try:
-        chosen = [variant for variant in VARIANTS if variant.name in arguments.variants]
-        found = harness(arguments.runs, arguments.seed, chosen, folder)
+        harness(counts, arguments.seed, folder, found, write)
     finally:
         if latest.is_symlink() and latest.readlink() != before:
             latest.unlink()
             if before is not None:
                 latest.symlink_to(before)
-    counts = summary(found)
-    command = f"python benchmarks/faults.py --runs {arguments.runs} --seed {arguments.seed}"
-    record = {**stamp(command), "seconds": round(time.monotonic() - began), **counts}
-    arguments.record.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(arguments.record, json.dumps(record, indent=2) + "\n")
-    print(", ".join(f"{counts[name]} {name}" for name in COUNTED))
-    if counts["identical"] < counts["runs"]:
+    totals = summary(found)
+    print(", ".join(f"{totals[name]} {name}" for name in COUNTED))
+    if totals["identical"] < totals["runs"]:
         sys.exit(f"the runs that differ are kept in {folder}")
     shutil.rmtree(folder)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import json
 import logging
@@ -25,6 +27,8 @@ PRELOADED = ("tempo.run.train", "torch.utils.tensorboard", "tempo.report.write_r
 _LOOK_SECONDS = 0.0005
 _HANG_SECONDS = 300.0
 _NO_CLOCK = ("seconds",)
+_PR_SET_CHILD_SUBREAPER = 36
+_END_SECONDS = 10.0
 
 
 def preload() -> None:
@@ -33,6 +37,36 @@ def preload() -> None:
     for module in PRELOADED:
         importlib.import_module(module)
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of every repeated step
+
+
+def adopt_orphans() -> None:
+    """Become the parent of processes whose parent died (Linux), so that `left_processes` sees them."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def left_processes() -> list[int]:
+    """Return the ids of child processes that are still there after 10 s, and kill them."""
+    until, left = time.monotonic() + _END_SECONDS, _children()
+    while left and time.monotonic() < until:
+        for process in left:
+            os.waitpid(process, os.WNOHANG)
+        time.sleep(0.02)
+        left = _children()
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+    return left
+
+
+def _children() -> list[int]:
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(file.read_text(errors="replace").rpartition(")")[2].split()[1])
+            if parent == os.getpid():
+                found.append(int(file.parent.name))
+    return found
 
 
 class Victim:
