@@ -90,6 +90,8 @@ def export(folder: Path, form: str, out: Path | None = None, *, checkpoint: str 
                 "std": list(model.std),
                 "weights_sha256": weights_sha256(model.network),
             }
+            if record.data.get("label_sets"):
+                facts["label_sets"] = True
             written = _written(model, config, form, path)
         write_atomically(path.with_name(f"{path.name}.json"), json.dumps(facts, indent=2) + "\n")
     except (OSError, RuntimeError) as error:

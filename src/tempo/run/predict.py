@@ -63,7 +63,10 @@ def predict_from_hydra(config: DictConfig) -> None:
         batch_size=values["batch_size"],
     )
     for row in found.rows[:_MOST_LINES]:
-        names = [f"{name} {cell}" for name, cell in zip(found.header[1:3], row[1:3], strict=True)]
+        names = [
+            f"{name} {'(none)' if cell == '' else cell}"
+            for name, cell in zip(found.header[1:3], row[1:3], strict=True)
+        ]
         console().print(f"{row[0]}: {', '.join(names)}", markup=False, highlight=False)
     for name, reason in found.unread.items():
         console().print(f"not an image: {name}: {reason}", markup=False, highlight=False)
