@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -70,10 +71,7 @@ def checked_job(overrides: Sequence[str]) -> tuple[RunConfig, dict[str, str]]:
 
 
 def run_job(folder: Path, overrides: Sequence[str], *, pictures: bool = False) -> Any:
-    """Compose, check and run in this process; the record.
-
-    Without `pictures` none is drawn: drawing takes half the time and more of so short a run.
-    """
+    """Compose, check and run in this process; the record."""
     # torch is imported late: the tests of the configuration must not need it.
     from tempo.run import train as training
     from tempo.run.run_request import RunRequest
@@ -85,9 +83,15 @@ def run_job(folder: Path, overrides: Sequence[str], *, pictures: bool = False) -
     request = RunRequest(
         config=config, folder=folder, overrides=list(overrides), choices=choices, trial=trial
     )
-    left_out = {} if pictures else {"draw_curves": _nothing, "draw_confusion": _nothing}
-    with patch.multiple(training, **left_out) if left_out else contextlib.nullcontext():
+    with contextlib.nullcontext() if pictures else without_pictures():
         return training.run(request)
+
+
+def without_pictures() -> AbstractContextManager[Any]:
+    """Leave out a run's figures: drawing takes half the time and more of a run as short as those of tests."""
+    from tempo.run import train as training
+
+    return patch.multiple(training, draw_curves=_nothing, draw_confusion=_nothing)
 
 
 def _nothing(*_: Any) -> None:

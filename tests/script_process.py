@@ -2,7 +2,7 @@
 
 A script sees what it would see alone (arguments, folder, environment, standard streams), but for the four
 seconds that its imports take, and so do the ranks that it starts. With new interpreters, tests/command_line
-starts scripts, and tests/run/test_nodes.py ranks.
+starts scripts, and tests/run/test_nodes.py ranks. Runs draw no figures of their own; sweeps do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import IO, Any, NamedTuple
 
 from tempo.distributed.child_process import PARENT, ChildProcess, die_with_parent
 from tempo.paths import ROOT
-from tests.jobs import finish, fork_server
+from tests.jobs import finish, fork_server, without_pictures
 
 HELD_MODULES = ("tempo.distributed.local_group", "tempo.run.worker", "tempo.scaling.measured_run")
 """Modules that start the processes of a run; the server holds what they import."""
@@ -126,7 +126,8 @@ def _become(
         str((ROOT / path).resolve().parent),
         *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)),
     ]
-    runpy.run_path(path, run_name="__main__")
+    with without_pictures():
+        runpy.run_path(path, run_name="__main__")
 
 
 _in_new_interpreter = ChildProcess.run_module
