@@ -32,10 +32,10 @@ model.lr=0.01 model.optimizer.weight_decay=0.1 model.scheduler.factor=0.1 model.
 model.compile=true logger.wandb.project=mine logger.csv.save_dir=x callbacks.early_stopping.patience=3
 callbacks.early_stopping.monitor=val/acc callbacks.early_stopping.monitor=val/loss
 callbacks.model_checkpoint.save_top_k=2 callbacks.model_checkpoint.dirpath=x train=False test=False
-ckpt_path=interrupted/checkpoints/last.ckpt tags=[a,b] tags=mine task_name=mine debug=default debug=fdr
+ckpt_path=interrupted/checkpoints/last.ckpt task_name=mine debug=default debug=fdr
 debug=profiler callbacks=default callbacks=none extras.print_config=false paths.data_dir=data
 paths.log_dir=logs/mine optimized_metric=val/acc
-hparams_search=mnist_optuna trainer=ddp_sim trainer=mps trainer=default logger=csv logger=many_loggers lr=0.1
+hparams_search=mnist_optuna trainer=ddp_sim trainer=mps trainer=default logger=many_loggers lr=0.1
 batch_size=64 epochs=5 max_epochs=5 weight_decay=0.1 val_size=0.1 depth=44 +batch_size=64 +lr=0.1
 """
 MORE = [

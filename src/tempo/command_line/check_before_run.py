@@ -50,9 +50,9 @@ def checked_run(config: DictConfig) -> tuple[RunConfig, Path]:
     values = composed(config)
     if values.get("resume") or are_foreign():
         check_foreign_config(values)
-    checked = check(values)
     if are_foreign():
         check_foreign_places(values)
+    checked = check(values)
     check_start(checked.trainer.exchange)
     folder = _folder_of(config)
     note_folder(folder)

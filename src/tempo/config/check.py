@@ -54,9 +54,7 @@ def check(values: Mapping[str, Any]) -> RunConfig:
     check_knobs(values["optimizer"])  # before the schedule, which takes its rates from optimizer.lr
     for name in GROUPS:
         _check_target(name, values[name])
-    logger = values.get("logger")
-    if isinstance(logger, Mapping) and "_target_" in logger:
-        check_installed(logger["_target_"])
+    loggers = _loggers(values.get("logger"))
     check_callbacks(values.get("callbacks"))
     config = read_section(
         RunConfig,
@@ -66,7 +64,7 @@ def check(values: Mapping[str, Any]) -> RunConfig:
         **{name: as_target(values[name]) for name in ("loss", "optimizer", "scheduler")},
         data=_read_data(values["data"]),
         model=read_model(values["model"]),
-        logger=as_target(logger) if isinstance(logger, Mapping) and "_target_" in logger else None,
+        loggers=loggers,
         values=values,
     )
     check_rules(config)
@@ -108,6 +106,20 @@ def read_model(node: Mapping[str, Any]) -> ModelConfig:
     arguments = model_arguments(node)
     common = {name: value for name, value in node.items() if name in COMMON_MODEL_KEYS - arguments.keys()}
     return read_section(ModelConfig, "model", common, target=node["_target_"], arguments=arguments)
+
+
+def _loggers(node: Any) -> dict[str, Target]:
+    """Return the loggers by name, each a node of its own: `logger=[wandb,mlflow]` has two."""
+    if not isinstance(node, Mapping):
+        return {}
+    for name, logger in node.items():
+        if not isinstance(logger, Mapping) or not isinstance(logger.get("_target_"), str):
+            raise UserError(
+                f"logger.{name}={logger!r} is not a key; choose loggers by logger=[wandb,mlflow], or add one "
+                "with +logger.<name>._target_=<class>"
+            )
+        check_installed(logger["_target_"])
+    return {name: as_target(logger) for name, logger in node.items()}
 
 
 def as_target(node: Mapping[str, Any]) -> Target:

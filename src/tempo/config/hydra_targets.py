@@ -23,8 +23,8 @@ from tempo.paths import SOURCE, option_files, use_project
 from tempo.record.foreign_folder import check_plain
 
 EXTRAS = {
-    "pytorch_lightning.loggers.WandbLogger": ("wandb", "wandb"),
-    "pytorch_lightning.loggers.MLFlowLogger": ("mlflow", "mlflow"),
+    "tempo.trainer.trackers.Wandb": ("wandb", "wandb"),
+    "tempo.trainer.trackers.MLflow": ("mlflow", "mlflow"),
     "tempo.model.timm_model.timm_model": ("timm", "models"),
     "tempo.data.huggingface.huggingface": ("datasets", "huggingface"),
     "lion_pytorch.Lion": ("lion_pytorch", "optimizers"),

@@ -62,16 +62,16 @@ _ADVICE: dict[str, str] = {
     r"model\.scheduler\..*": "is a group of its own here; use scheduler=multistep, cosine or onecycle",
     r"model\.net\..*": "is a key of the network itself here; use e.g. model=mlp model.hidden=[64,128]",
     r"callbacks\.(early_stopping|model_checkpoint|model_summary|rich_progress_bar)(\..*)?": _BUILT_IN,
-    r"logger\.wandb\.project": "belongs to one logger here; use logger=wandb logger.project={value}",
-    r"logger\.mlflow\.experiment_name": "belongs to one logger here; use logger=mlflow "
-    "logger.experiment_name={value}",
+    r"logger\.wandb\.project": "is a key of a logger that is not chosen; use logger=wandb "
+    "logger.wandb.project={value}",
+    r"logger\.mlflow\.experiment_name": "is a key of a logger that is not chosen; use logger=mlflow "
+    "logger.mlflow.experiment_name={value}",
     r"logger\.(csv|tensorboard)\..*": "is not a key: every run writes both of them itself; leave it out",
     r"ckpt_path": "is not a key: tempo resumes the folder of a run; set resume=<folder of the run>, or "
     "start a new run from its weights with init_from={value}",
     r"train": "is not a key: a run always trains; leave it out, or test a run with python src/evaluate.py "
     "<folder of the run>",
     r"test": "is not a key: a run reads the test set once, at its end; leave it out",
-    r"tags": "is not a key: the name of a run's folder has a part for such words; set name={value}",
     r"extras\..*": "is not a key; leave it out (--cfg job prints the configuration)",
     r"paths\..*": "is not a key; leave it out, and choose the folder with hydra.run.dir=logs/first",
     r"hparams_search": "is one command here; use hydra/sweeper=search n_trials=20 "
@@ -84,7 +84,6 @@ _OPTIONS: dict[str, str] = {
     "trainer=default": "use trainer=auto",
     "trainer=ddp_sim": "use trainer=ddp_cpu",
     "trainer=mps": "set trainer.accelerator=mps",
-    "logger=csv": "every run writes metrics.csv; leave it out",
     "logger=many_loggers": "every run writes metrics.csv and TensorBoard's files; leave it out",
     "callbacks=default": "checkpoints and progress lines are built in; leave it out",
     "callbacks=early_stopping": "set early_stopping.patience=10",
@@ -97,7 +96,6 @@ _EXAMPLES = {
     "logger.wandb.project": "tempo",
     "logger.mlflow.experiment_name": "tempo",
     "ckpt_path": "<file>",
-    "tags": "first_try",
 }
 
 

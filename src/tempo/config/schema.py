@@ -209,6 +209,7 @@ class RunConfig:
 
     seed: int = key(0, at_least=0, at_most=2**32 - 1, note=", the seeds of generators")
     name: str
+    tags: list[str] | None = None
     objective: str = "val/accuracy"
     objective_mode: Literal["auto", "min", "max"] = "auto"
     metrics: list[str] | None = None
@@ -223,7 +224,7 @@ class RunConfig:
     loss: Target
     optimizer: Target
     scheduler: Target
-    logger: Target | None = None
+    loggers: Mapping[str, Target] = field(default_factory=dict)
     init: InitConfig = InitConfig()
     trainer: TrainerConfig = TrainerConfig()
     server: ServerConfig = ServerConfig()
@@ -258,7 +259,7 @@ COMMON_DATA_KEYS = frozenset(key.name for key in dataclasses.fields(DataConfig))
 """Keys of the data node that do not belong to the data set itself."""
 COMMON_MODEL_KEYS = frozenset(key.name for key in dataclasses.fields(ModelConfig)) - {"target", "arguments"}
 """Keys of the model's node that do not belong to its class."""
-_BUILT = {*SECTIONS, *GROUPS, "logger", "values"}
+_BUILT = {*SECTIONS, *GROUPS, "loggers", "values"}
 ROOT_KEYS = frozenset(key.name for key in dataclasses.fields(RunConfig)) - _BUILT
 """Root keys that hold a value, not a node."""
 SEARCH_KEYS = (

@@ -20,7 +20,7 @@ PASSED = (
 _SAME_NAME = ("accelerator", "devices", "num_nodes", "precision", "deterministic", "profiler", "max_steps")
 _INSTEAD = {
     **dict.fromkeys((*_SAME_NAME, "log_every_n_steps"), "is a key of tempo; set trainer.{name}={value}"),
-    "logger": "is a group; set logger=wandb or logger=mlflow",
+    "logger": "is a group; set logger=[wandb,mlflow]",
     "callbacks": "is a group; set callbacks=<option of conf/callbacks>",
     "plugins": "is set by trainer.precision and trainer.method; leave it out",
     "use_distributed_sampler": "has no effect, because each process gets its own items; leave it out",

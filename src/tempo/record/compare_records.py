@@ -21,7 +21,7 @@ WITHOUT_EFFECT = {
     *("data.root", "data.cache", "scheduler.range_test", "init_from"),
 }
 """Keys that change no result. Threads are compared as recorded in the environment, files by their hash."""
-GROUPS_WITHOUT_EFFECT = ("logger", "paper", "name")
+GROUPS_WITHOUT_EFFECT = ("logger", "paper", "name", "tags")
 _SEEN_IN_THREADS = ("variables.OMP_NUM_THREADS", "variables.MKL_NUM_THREADS", "threads.inter_op")
 _DIVERGED = re.compile(r"diverged at step (\d+): loss (\S+)")
 

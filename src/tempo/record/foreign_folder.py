@@ -20,7 +20,17 @@ from tempo.paths import PROJECT, conf_folders, data_root, is_group, option_files
 
 _INTERPOLATION = "${"
 """Start of an OmegaConf interpolation, which can read the environment (`oc.env`) and create nodes."""
-_LOGGER_WORDS = {"_target_", "project", "name", "experiment_name", "run_name", "offline", "group", "tags"}
+_LOGGER_WORDS = {
+    "_target_",
+    "project",
+    "name",
+    "experiment_name",
+    "run_name",
+    "offline",
+    "group",
+    "job_type",
+    "artifacts",
+}
 """Keys of a logger that do not decide where it writes or sends data."""
 _NESTED_TORCH = re.compile(
     r"(torch\.(nn|optim|optim\.lr_scheduler)|torchvision\.transforms(\.v2)?)\.[A-Z]\w*"
@@ -111,9 +121,13 @@ def check_foreign_places(config: Mapping[str, Any]) -> None:
     """
     typed = _typed[-1] if _typed else frozenset()
     data, logger = config["data"], config.get("logger")
-    logger = logger if isinstance(logger, Mapping) else {}
-    words = _LOGGER_WORDS | ({"tracking_uri"} if logger.get("tracking_uri") == root("logs/mlruns") else set())
-    places = {f"logger.{key}": value for key, value in logger.items() if key not in words}
+    data, logger = (node if isinstance(node, Mapping) else {} for node in (data, logger))
+    places = {
+        f"logger.{name}.{key}": value
+        for name, node in logger.items()
+        for key, value in (node if isinstance(node, Mapping) else {"": node}).items()
+        if key not in _LOGGER_WORDS and value != f"sqlite:///{root('logs')}/mlflow.db"
+    }
     if data.get("cache") not in (None, own_cache()):
         places["data.cache"] = data["cache"]
     images = Path(str(data.get("root", data_root()))).expanduser()

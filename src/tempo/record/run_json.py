@@ -25,6 +25,7 @@ RUN_ID = "run_id"
 """Key of a run's random text, in its first session and in its checkpoints."""
 STATUSES = ("running", "completed", "diverged", "pruned", "interrupted", "failed")
 NEWER_KEYS = {
+    "tags": None,
     "data.label_separator": None,
     "data.layout": "auto",
     "data.background": "white",

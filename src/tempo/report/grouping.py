@@ -15,7 +15,7 @@ from tempo.report.number_format import ABSENT, canonical, human, order, short_ke
 FOLDER = "folder"
 """Key for the folder that the user named; it distinguishes runs of one configuration, e.g. of two commits."""
 REPEATS = frozenset({"seed", "data.fold"})
-NOT_A_SETTING = frozenset({"seed", "data.fold", "name", "resume", "preview", "trainer.wrong_images"})
+NOT_A_SETTING = frozenset({"seed", "data.fold", "name", "tags", "resume", "preview", "trainer.wrong_images"})
 NOT_A_SETTING_BELOW = ("paper.", "logger.", "hydra.")
 TELLING_GROUPS = ("experiment", "data", "model", "optimizer", "scheduler")
 """Groups whose option is clearer than the keys it sets: `optimizer=nesterov` sets three keys of SGD."""

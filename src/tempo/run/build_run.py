@@ -71,7 +71,7 @@ def build_run(
         trial=request.trial,
     )
     steps_done = start.step if config.resume else None
-    loggers = build_loggers(config, request.folder, steps_done, rank)
+    loggers = build_loggers(config, request.folder, steps_done, rank, record.run_id)
     trainer = build_trainer(
         config, request.folder, plan, callbacks.in_order, loggers, task.module, validates=data.has_val
     )

@@ -24,8 +24,9 @@ from tempo.distributed.ring import RingStrategy
 from tempo.errors import UserError
 from tempo.run.build_data import total_steps
 from tempo.task.classifier import Classifier
+from tempo.trainer import trackers
 from tempo.trainer.checkpoint_file import CheckpointFiles
-from tempo.trainer.loggers import TensorBoardLog
+from tempo.trainer.loggers import TensorBoardLog, keep_failures_from_run
 from tempo.trainer.malloc_settings import keep_freed_memory
 from tempo.trainer.process_settings import set_numerics
 
@@ -53,16 +54,21 @@ def check_devices(config: RunConfig) -> None:
         raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU, set trainer.precision=bf16-mixed")
 
 
-def build_loggers(config: RunConfig, folder: Path, steps_done: int | None, rank: int) -> list[Logger]:
-    """Build TensorBoard's logger and the one from conf/logger; `steps_done` is None in a new run.
+def build_loggers(
+    config: RunConfig, folder: Path, steps_done: int | None, rank: int, run_id: str = ""
+) -> list[Logger]:
+    """Build TensorBoard's logger and those of conf/logger; `steps_done` is None in a new run.
 
     On other ranks than 0 they are none, or one that writes nothing if a callback may ask for a logger.
     """
     if rank != 0:
         return [DummyLogger()] if config.callbacks else []
     loggers: list[Logger] = [TensorBoardLog(folder, steps_done)]
-    if config.logger is not None:
-        loggers.append(instantiated("logger", config.logger.node))
+    for name, node in config.loggers.items():
+        of_run = {"folder": folder, "run_id": run_id, "tags": config.tags or []}
+        own = node.target.startswith(f"{trackers.__name__}.")
+        built = instantiated("logger", node.node, **(of_run if own else {}))
+        loggers.append(keep_failures_from_run(built, name))
     return loggers
 
 
