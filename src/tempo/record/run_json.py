@@ -190,8 +190,7 @@ class RunRecord:
     @property
     def script(self) -> str:
         """The script that runs these overrides; jobs of sweeps and of the procedure run src/train.py."""
-        name = Path(self.argv[0]).name if self.argv else ""
-        return "src/lr_range.py" if name == "lr_range.py" else "src/train.py"
+        return "src/lr_range.py" if Path(*self.argv[:1]).name == "lr_range.py" else "src/train.py"
 
     @property
     def run_id(self) -> str:
