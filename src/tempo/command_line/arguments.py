@@ -91,6 +91,18 @@ def _check_multirun(arguments: list[str]) -> None:
                 f"{argument} is for a single run, and -m starts a sweep, whose own command resumes its jobs; "
                 + ("leave -m out" if key == "resume" else "leave preview out")
             )
+    _check_folder(arguments, is_sweep)
+
+
+def _check_folder(arguments: list[str], is_sweep: bool) -> None:
+    """Raise UserError if only the folder of the other kind is named; a script around tempo may name both."""
+    folders = {key: value for key, _, value in (argument.partition("=") for argument in arguments)}
+    used, unused = ("hydra.sweep.dir", "hydra.run.dir")[:: 1 if is_sweep else -1]
+    if unused in folders and used not in folders:
+        value = folders[unused]
+        this = "-m starts a sweep" if is_sweep else "this is a single run"
+        flag = "leave -m out" if is_sweep else "add -m"
+        raise UserError(f"{unused}={value} has no effect, because {this}; set {used}={value}, or {flag}")
 
 
 def _chooses_a_sweeper(arguments: list[str]) -> bool:

@@ -13,6 +13,8 @@ import torch
 import torchvision.io
 from PIL import ExifTags, Image, ImageCms
 
+from tempo.data.deep_tiff import deep_tiff_values
+
 Range = tuple[float, float]
 """Smallest and largest value of the pixels with more than 8 bits, over a data set."""
 
@@ -143,10 +145,13 @@ def _has_16_bits(opened: Image.Image) -> bool:
 def _deep_values(opened: Image.Image, path: Path) -> np.ndarray | None:
     """Return values of more than 8 bits, `[H, W]` or `[H, W, 2..4]`, or None if Pillow gives 8 bits.
 
-    Pillow keeps the upper 8 bits of colour images with 16, so such a PNG is read by torchvision.
+    Pillow keeps the upper 8 bits of colour images with 16, so such a PNG is read by torchvision, and such a
+    TIFF as a grey one.
     """
     if opened.mode in ("I", "F") or opened.mode.startswith("I;"):
         return np.asarray(opened)
+    if opened.format == "TIFF" and _has_16_bits(opened):
+        return deep_tiff_values(opened, path)
     decode_png = getattr(torchvision.io, "decode_png", None)  # deprecated, so it may go
     if opened.format != "PNG" or decode_png is None or not _has_16_bits(opened):
         return None

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 Store = Literal["memory", "disk", "files"]
 """Place of the pixels during a run: memory, the mapped cache, or the files, decoded each time."""
 # Part of the file's name: increase it if decoding changes.
-_VERSION = 3
+_VERSION = 4
 _WHOLE_BYTES, _WHOLE_FILES = 1 << 26, 4096
 """Up to so many bytes and files, a start reads the content of all files; otherwise of a sample."""
 _SAMPLED_FILES, _SAMPLED_BYTES = 1024, 1 << 14
