@@ -45,6 +45,8 @@ MORE = [
     "n_trials=3",
     "n_trials=3 -m optimizer.lr=0.1,0.2",
     "hydra/launcher=local",
+    "hydra.sweep.dir=logs/x",
+    "hydra.run.dir=logs/x -m seed=0,1",
     "hydra/sweeper=search",
     "preview=true -m seed=0,1",
     "resume=interrupted -m",

@@ -101,8 +101,8 @@ def _check_folder(arguments: list[str], is_sweep: bool) -> None:
     if unused in folders and used not in folders:
         value = folders[unused]
         this = "-m starts a sweep" if is_sweep else "this is a single run"
-        flag = "leave -m out" if is_sweep else "add -m"
-        raise UserError(f"{unused}={value} has no effect, because {this}; set {used}={value}, or {flag}")
+        flag = "" if is_sweep else ", or add -m"
+        raise UserError(f"{unused}={value} has no effect, because {this}; set {used}={value}{flag}")
 
 
 def _chooses_a_sweeper(arguments: list[str]) -> bool:
