@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics import MeanSquaredError
 
 from tests.own_modules import Bare, Drawing, Regression, Tabular
 
@@ -153,3 +154,23 @@ class Paired(Bare):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         return sum((F.mse_loss(self.net(x), y) for x, y in batch.values()), torch.zeros(()))
+
+
+class Measured(Regression):
+    """Logs a torchmetrics object over the epoch; its weights in a checkpoint are behind hooks of its own."""
+
+    def __init__(self, **others: Any) -> None:
+        super().__init__(**others)
+        self.error = MeanSquaredError()
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        self.error(self.net(batch["x"]), batch["y"])
+        self.log("train/error", self.error, on_step=False, on_epoch=True)
+        return self.loss_of(batch)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["packed"] = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = checkpoint.pop("packed")

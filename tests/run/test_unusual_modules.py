@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from tempo.errors import UserError
+from tempo.run.evaluate import evaluate
+from tempo.run.load_run import load_run
+from tempo.trainer.checkpoint_file import weights_sha256
 from tests import unusual_modules
 from tests.conftest import Trained
 from tests.own_jobs import run_own_on_ranks
@@ -43,6 +46,17 @@ def test_data_without_a_test_loader_leave_no_test_in_the_record(train_own: Train
 def test_the_end_of_an_epoch_sees_what_the_module_does_there(train_own: Train) -> None:
     whole = same(train_own, of("EpochEnd"), "Tabular", OWN, (20, 23, 25))
     assert whole.record.metrics["train"]["at_end"] == 2
+
+
+def test_a_torchmetric_and_the_hooks_of_a_checkpoint_survive_a_resume(
+    train_own: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = same(train_own, of("Measured"), "Tabular", (*OWN, "trainer.epochs=1"), (13,))
+    assert "error" in whole.record.metrics["train"]
+    for reader in ("tempo.run.evaluate", "tempo.run.load_run", "tempo.config.recorded_config"):
+        monkeypatch.setattr(f"{reader}.check_foreign_config", lambda config: None)
+    assert evaluate(whole.folder, accelerator="cpu").against_record == "the record's numbers"
+    assert weights_sha256(load_run(whole.folder)) == whole.record.weights_sha256
 
 
 def test_validation_and_transfer_draw_the_same_with_any_number_of_workers(train_own: Train) -> None:

@@ -97,7 +97,7 @@ class ShardedStrategy(ModelParallelStrategy):
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         """Give each process its part of the parameters."""
         assert self.lightning_module is not None
-        load_whole(self.lightning_module, checkpoint["state_dict"])
+        load_whole(self.lightning_module, checkpoint["state_dict"], strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Give each process its part of the optimizer states."""
@@ -153,10 +153,11 @@ def own_parts(tensors: Iterable[Tensor]) -> list[Tensor]:
     return [value.to_local() if isinstance(value, DTensor) else value for value in tensors]
 
 
-def load_whole(module: nn.Module, state: Mapping[str, Any]) -> None:
+def load_whole(module: nn.Module, state: Mapping[str, Any], *, strict: bool = True) -> None:
     """Load whole values into a module, split or not; raise RuntimeError as `load_state_dict` does."""
     own = module.state_dict()
-    module.load_state_dict({name: _split_like(value, own.get(name)) for name, value in state.items()})
+    split = {name: _split_like(value, own.get(name)) for name, value in state.items()}
+    module.load_state_dict(split, strict=strict)
 
 
 def split_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:

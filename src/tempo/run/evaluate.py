@@ -25,6 +25,7 @@ from tempo.run.build_data import build_data, build_data_and_unused, build_plan
 from tempo.run.build_module import build_task, connect_data
 from tempo.run.build_trainer import build_trainer, check_devices
 from tempo.run.check_own_module import overrides_hook
+from tempo.run.load_run import load_state
 from tempo.trainer.checkpoint_file import load, named_checkpoint, tested_checkpoint, weights_sha256
 from tempo.trainer.console import console
 from tempo.trainer.process_settings import quiet
@@ -159,7 +160,7 @@ def _test(
     if config.trainer.precision == "64-true":
         module.double()  # before it loads the weights, which float32 would round
     try:
-        module.load_state_dict(content["state_dict"])
+        load_state(module, content)
     except RuntimeError as error:
         raise UserError(f"the checkpoint does not fit model {config.model.target}: {error}") from error
     trainer = build_trainer(config, folder, plan, task.first_callbacks, [], module)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -14,11 +15,13 @@ from tempo.config.recorded_config import completed
 from tempo.config.schema import RunConfig
 from tempo.data.augment import scale_and_shift
 from tempo.data.run_data_module import ImageDataModule
+from tempo.distributed.fsdp2 import load_whole
 from tempo.errors import UserError
 from tempo.record.foreign_folder import check_foreign_config
 from tempo.record.run_json import RunRecord
 from tempo.run.build_data import build_data
 from tempo.run.build_network import build_model
+from tempo.task.classifier import Classifier
 from tempo.task.losses import probabilities_under
 from tempo.trainer.checkpoint_file import load, named_checkpoint, network_weights
 
@@ -85,6 +88,20 @@ def load_run(folder: str | Path, checkpoint: str = "tested") -> nn.Module:
     return load_module(path, record, recorded_run_config(path, record), checkpoint)
 
 
+def load_state(module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Load the weights of a checkpoint as Lightning does when it resumes.
+
+    The module's own `on_load_checkpoint` is called first, and its `strict_loading` holds. A classifier's hook
+    would restore the progress of training too, so it is not called.
+
+    Raises:
+        RuntimeError: the weights do not fit.
+    """
+    if not isinstance(module, Classifier):
+        module.on_load_checkpoint(checkpoint)
+    load_whole(module, checkpoint["state_dict"], strict=module.strict_loading)
+
+
 def recorded_run_config(folder: Path, record: RunRecord) -> RunConfig:
     """Return a run's own configuration; UserError if it could run foreign code."""
     check_foreign_config(record.config)
@@ -99,13 +116,13 @@ def load_module(folder: Path, record: RunRecord, config: RunConfig, checkpoint: 
     file = named_checkpoint(folder, checkpoint, record)
     if config.trainer.precision == "64-true":
         model.double()  # before it loads the weights, which float32 would round
-    is_module = isinstance(model, pl.LightningModule)
     try:
-        model.load_state_dict(load(file)["state_dict"] if is_module else network_weights(file))
+        if isinstance(model, pl.LightningModule):
+            load_state(model, load(file))
+            return model.eval()
+        model.load_state_dict(network_weights(file))
     except RuntimeError as error:
         raise UserError(f"the checkpoint does not fit model {config.model.target}: {error}") from error
-    if is_module:
-        return model.eval()
     assert shape is not None
     if config.trainer.channels_last:  # the same kernels as in the run
         model.to(memory_format=torch.channels_last)

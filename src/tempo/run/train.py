@@ -19,7 +19,6 @@ from tempo.config.keys_without_effect import keys_without_effect
 from tempo.config.resolve_interpolations import chosen_options, plain
 from tempo.config.run_length import lr_factor, planned_epochs, planned_steps, schedule_of
 from tempo.config.schema import RunConfig
-from tempo.distributed.fsdp2 import load_whole
 from tempo.distributed.process_group import check_layout, follows, has_group, leave_group, position
 from tempo.errors import INTERRUPTED_CODE, UserError
 from tempo.record.folder_lock import FolderLock
@@ -38,6 +37,7 @@ from tempo.run.fill_record import (
     record_parts,
     record_test,
 )
+from tempo.run.load_run import load_state
 from tempo.run.process_launch import launch_group, needs_group
 from tempo.run.resume import STATE_ERRORS, Start, prepare_start, refuse_state, warn_of_changes
 from tempo.run.run_request import RunRequest
@@ -235,7 +235,7 @@ def test(parts: RunParts, request: RunRequest, record: RunRecord) -> None:
     give_back_freed_memory()  # kept blocks have the sizes of a training step, not of a test batch
     select = request.config.checkpoint.select
     chosen = parts.checkpoints.state_to_test(select, parts.task.progress.steps_done)
-    load_whole(parts.task.module, chosen.content["state_dict"])
+    load_state(parts.task.module, chosen.content)
     if parts.tests:
         parts.data.test_dataloader()  # a user's data may have no test set after all
     if parts.tests:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torchmetrics import Metric
 
+from tempo.distributed.collectives import all_gather_bytes
 from tempo.task.lightning_internals import running_means
 
 _PARTS = ("value", "cumulated_batch_size")
@@ -16,17 +18,24 @@ _PARTS = ("value", "cumulated_batch_size")
 class EpochMeans:
     """What `self.log(..., on_epoch=True)` and torchmetrics have added up since the start of the epoch.
 
-    With several processes nothing is kept, and the means of the first epoch after a resume cover the part
-    since then: each rank has its own sums, but a checkpoint has those of rank 0.
+    Each rank has its own sums, and a checkpoint has those of all. A run that is resumed on another number of
+    ranks has none, and the means of its first epoch cover the part since then.
     """
 
     def __init__(self) -> None:
         self._restored: dict[str, dict[str, torch.Tensor]] = {}
 
-    def state_dict(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
-        """Return the sums so far, as tensors."""
-        if trainer.world_size > 1:
-            return {}
+    def state_of_ranks(self, trainer: pl.Trainer, module: pl.LightningModule) -> list[dict[str, Any]]:
+        """Return the sums so far of each rank, as tensors; all ranks call this together."""
+        own = self._state(trainer, module)
+        if trainer.world_size == 1:
+            return [own]
+        file = io.BytesIO()
+        torch.save(own, file)
+        texts = all_gather_bytes(file.getvalue(), trainer.strategy.root_device)
+        return [torch.load(io.BytesIO(text), map_location="cpu", weights_only=True) for text in texts]
+
+    def _state(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
         logged = {
             key: {part: getattr(mean, part) for part in _PARTS if hasattr(mean, part)}
             for key, mean in running_means(trainer).items()
@@ -34,8 +43,10 @@ class EpochMeans:
         metrics = {name: dict(metric.metric_state) for name, metric in _metrics_of(module)}
         return {"logged": logged, "metrics": metrics}
 
-    def load_state_dict(self, state: dict[str, Any], module: pl.LightningModule) -> None:
-        """Restore the torchmetrics; what was logged follows with `add_restored`."""
+    def restore(self, of_ranks: list[dict[str, Any]], module: pl.LightningModule) -> None:
+        """Restore this rank's torchmetrics; what was logged follows with `add_restored`."""
+        trainer = module.trainer
+        state = of_ranks[trainer.global_rank] if len(of_ranks) == trainer.world_size else {}
         self._restored = state.get("logged", {})
         saved = state.get("metrics", {})
         for name, metric in _metrics_of(module):

@@ -169,14 +169,14 @@ class StepByStep(pl.Callback):
         checkpoint["logged_in_epoch"] = sorted(self._new_in_training(trainer))
         checkpoint["last_values"] = {name: float(value) for name, value in self._last.items()}
         if not ends_an_epoch(checkpoint):
-            checkpoint["epoch_means"] = self._means.state_dict(trainer, pl_module)
+            checkpoint["epoch_means_of_ranks"] = self._means.state_of_ranks(trainer, pl_module)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Restore this rank's running statistics: the module has loaded those of rank 0 by now."""
         load_buffers(pl_module, checkpoint)
-        self._means.load_state_dict(checkpoint.get("epoch_means", {}), pl_module)
+        self._means.restore(checkpoint.get("epoch_means_of_ranks", []), pl_module)
         self._resumed = checkpoint
         buffers = dict(pl_module.named_buffers())
         with torch.no_grad():
