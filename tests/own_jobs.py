@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -77,4 +78,6 @@ def train_in_child(
 ) -> None:
     """Do the same as the target of a process."""
     os.environ.update(environment)
+    # As in a run of a user: workers that the fork server starts would outlive the kill.
+    multiprocessing.set_start_method("fork", force=True)
     run_own(Path(folder), model, data, *overrides)
