@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ GROUP_LOG = "group.log"
 """File in `ranks/` with what the process that starts the ranks says."""
 ERROR_FILE = "error.json"
 """File in `ranks/` with the error of the first rank that failed."""
+_STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM, -signal.SIGINT)
+"""Exit codes of a group that was asked to stop."""
 
 
 def needs_group(config: RunConfig) -> bool:
@@ -83,6 +86,8 @@ def launch_group(request: RunRequest) -> RunRecord:
         record.write(folder)
     if "refused" in cause:
         raise UserError(words)
+    if record is None and not cause and code in _STOPPED:
+        raise KeyboardInterrupt  # SIGTERM or Ctrl-C while the ranks were still importing
     unrecorded = f"{exit_reason(code)} before the first record: {last_line(logs / GROUP_LOG)}"
     reason = words or (record.reason if record else unrecorded)
     raise UserError(f"the group of {devices} processes failed: {reason}; see {logs}")
