@@ -21,7 +21,8 @@ from tempo.config.schema import (
 from tempo.errors import UserError
 from tempo.optimizer.knobs import RATE_KEYS
 from tempo.paths import CONF
-from tempo.record.run_json import NEWER_KEYS, config_hash, flatten, without_newer_keys
+from tempo.record.newer_keys import NEWER_KEYS, without_newer_keys
+from tempo.record.run_json import config_hash, flatten
 from tests.jobs import checked_job, compose_job
 
 TRAIN_YAML: Any = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml"), resolve=False)

@@ -202,3 +202,30 @@ def test_evaluation_sees_each_image_once_over_all_ranks(world_size: int, n: int)
         assert numbers == list(range(rank, n, world_size))
         seen += numbers
     assert sorted(seen) == list(range(n))
+
+
+@pytest.mark.parametrize("epoch", [0, 7])
+def test_alternating_flips_show_each_image_both_ways_in_two_epochs(epoch: int) -> None:
+    """And in the first epoch each is flipped as its bit of the stream says."""
+    plan = BatchPlan(n=30, total_batch_size=10, seed=3)
+    augment = Augment(crop_padding=1, flip="alternate", cutout=0)
+
+    def flips(of_epoch: int) -> dict[int, int]:
+        draws = plan.epoch_draws(of_epoch, augment, 4, 5)
+        return dict(zip(plan.epoch_positions(of_epoch).tolist(), draws[:, 2].tolist(), strict=True))
+
+    now, then = flips(epoch), flips(epoch + 1)
+    assert all(now[image] + then[image] == 1 for image in range(30))
+    expected = [(word + epoch) % 2 for word in words(3, 2, 0, 30)]
+    assert [now[image] for image in range(30)] == expected
+    assert 5 < sum(expected) < 25
+
+
+def test_alternating_flips_leave_the_crops_as_they_are() -> None:
+    plan = BatchPlan(n=30, total_batch_size=10, seed=3)
+    drawn = [
+        plan.epoch_draws(4, Augment(crop_padding=1, flip=flip, cutout=2), 4, 5)[:, [0, 1, 3, 4]]
+        for flip in (False, True, "alternate")
+    ]
+    assert (drawn[0] == drawn[1]).all()
+    assert (drawn[0] == drawn[2]).all()

@@ -43,6 +43,14 @@ MODELS = {
     "densenet40": Row(1_019_722, "arXiv:1608.06993 table 2: 1.0 million"),
     "wrn28_10": Row(36_479_194, "arXiv:1605.07146 table 4: 36.5 million"),
     "wrn32_4": Row(5_899_930, "wide32cifar.prototxt of arXiv:1803.09820, biases before a norm left out"),
+    "small_vgg": Row(
+        (12 * 16 + 16)
+        + (9 * 16 * 32 + 9 * 32 * 32 + 4 * 32)
+        + (9 * 32 * 128 + 9 * 128 * 128 + 4 * 128)
+        + (2 * 9 * 128 * 128 + 4 * 128)
+        + 128 * 10,
+        "a first 2x2 convolution; three blocks of two 3x3 convolutions with norms; a head without bias",
+    ),
     "torchvision": Row(25_557_032, "ResNet-50 on ImageNet: 25.6 million", (3, 224, 224), 1000),
     "timm": Row(42_679_816, "Inception v4 on ImageNet: 42.7 million", (3, 299, 299), 1000),
 }

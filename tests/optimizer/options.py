@@ -39,7 +39,7 @@ SOLVERS: dict[str, dict[str, Any]] = {
     "newton_cg": {"max_cg": 2},
 }
 # Several rules at work in one network: held against their equations in a file of their own.
-COMBINED = ("muon",)
+COMBINED = ("muon", "muon_with_sgd")
 # Settings besides the YAML's own that change the equation.
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((option, {}) for option in EQUATIONS),

@@ -100,7 +100,9 @@ def test_every_setting_of_the_yaml_reaches_torch(option):
     groups = build_optimizer(problem(option).model(), node).param_groups
     group = {key: value for found in reversed(groups) for key, value in found.items()}  # the first one counts
     arrived = {"lr": group["lr"], "wd": group["weight_decay"]}
-    if option in COMBINED:
+    if option == "muon_with_sgd":
+        arrived["sgd_momentum"], arrived["lr_of_rest"] = groups[-1]["momentum"], groups[-1]["lr_scale"]
+    elif option in COMBINED:
         (arrived["adamw_momentum"], arrived["beta2"]), arrived["eps"] = group["betas"], groups[-1]["eps"]
     elif "betas" in group:
         arrived["momentum"], arrived["beta2"] = group["betas"]

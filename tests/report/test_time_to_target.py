@@ -9,6 +9,7 @@ import pytest
 from tempo.errors import UserError
 from tempo.report.load_runs import load
 from tempo.report.sections import content_of
+from tempo.report.target_figure import target_figures
 from tempo.report.write_report import text_of, write_report
 from tests.report.example_runs import write_run
 
@@ -57,8 +58,24 @@ def test_every_form_of_the_report_has_it(tmp_path: Path) -> None:
     assert title in page.read_text(encoding="utf-8")
     assert f"## {title}" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     assert "lr 0.1, reached 2 of 2 runs, steps 25 ± 7.07" in text_of(content)
+    assert (tmp_path / "report" / "figures" / "target.png").stat().st_size > 5000
+    assert "figures/target.png" in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     plain = content_of([folder], load([folder]))
     assert "Time to a " not in write_report(plain, tmp_path / "plain").read_text(encoding="utf-8")
+
+
+def test_the_figure_has_seconds_and_circles_where_the_target_is_reached(tmp_path: Path) -> None:
+    folder = runs(tmp_path)
+    content = content_of([folder], load([folder]), target="val/accuracy=0.5")
+    assert content.target is not None
+    (drawing,) = target_figures(content.summary, content.target)
+    assert drawing.figure is not None
+    (axes,) = drawing.figure.axes
+    circles = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "o"]
+    assert circles == [[[5.0, 0.6]], [[7.5, 0.5]], [[7.5, 0.9]]]
+    curves = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "."]
+    assert [[2.5, 0.3], [5.0, 0.6], [7.5, 0.4]] in curves
+    assert len(curves) == 4
 
 
 @pytest.mark.parametrize(

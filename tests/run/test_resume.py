@@ -52,6 +52,12 @@ CASES: dict[str, list[str]] = {
         *("optimizer=muon", "scheduler=onecycle", "optimizer.lr=1e-3"),
         *("trainer.steps_per_call=2", "trainer.log_every_n_steps=4"),
     ],
+    "first layer from the data, alternating flips, low resolution, filters by another rule": [
+        *("model=small_vgg", "model.widths=[8,8]", "model.first_filters=8", "model.norm_scale=false"),
+        *("init.whiten=first", "init.dirac=true", "optimizer=muon_with_sgd", "scheduler=linear"),
+        *("data.augment.flip=alternate", "data.augment.crop_padding=1", "data.low_resolution=6"),
+        *("optimizer.lr_of_biases=2", "loss=label_smoothing"),
+    ],
     "line search, dropout, accumulation": [
         "model=cnn3",
         "optimizer=lbfgs",

@@ -11,6 +11,7 @@ from torch.optim import lr_scheduler
 
 from tempo.scheduler.constant import Constant
 from tempo.scheduler.cosine import Cosine
+from tempo.scheduler.linear import Linear
 from tempo.scheduler.multistep import MultiStep
 from tempo.scheduler.onecycle import OneCycle
 from tempo.scheduler.range_test import RangeTest
@@ -132,6 +133,25 @@ def test_cosine_warms_up_in_a_line_without_a_step_at_zero():
 def test_cosine_may_be_all_warmup():
     lrs = curve(Cosine(lr=0.5, warmup_fraction=1.0), 10)
     np.testing.assert_allclose(lrs, 0.5 * np.arange(1, 11) / 10, rtol=1e-12)
+
+
+@pytest.mark.parametrize("total_steps", TOTALS)
+def test_linear_equals_torch(total_steps):
+    expected, _ = torch_curve(
+        lambda optimizer: lr_scheduler.LinearLR(
+            optimizer, start_factor=1.0, end_factor=0.1, total_iters=total_steps
+        ),
+        total_steps,
+        lr=0.1,
+    )
+    np.testing.assert_allclose(curve(Linear(lr=0.1, final_fraction=0.1), total_steps), expected, rtol=1e-9)
+
+
+def test_linear_warms_up_and_falls_to_zero_one_step_after_the_run():
+    lrs = curve(Linear(lr=0.5, warmup_fraction=0.2), 100)
+    np.testing.assert_allclose(lrs[:21], 0.5 * np.arange(1, 22) / 21, rtol=1e-12)
+    np.testing.assert_allclose(lrs[20:], 0.5 * np.arange(80, 0, -1) / 80, rtol=1e-12)
+    np.testing.assert_allclose(curve(Linear(lr=0.5, warmup_fraction=1.0), 10), 0.5 * np.arange(1, 11) / 11)
 
 
 @pytest.mark.parametrize("cycles", [1, 2, 5])

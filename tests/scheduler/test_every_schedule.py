@@ -20,6 +20,7 @@ ENDS = {
     "constant": (0.1, 0.1, False),
     "multistep": (0.1, 0.001, False),
     "cosine": (0.1, 0.0, False),
+    "linear": (0.1, None, False),  # 0 one step after the run: test_curves
     "triangular": (0.1, 0.1, False),
     "onecycle": (0.1, 0.001, True),
     "range_test": (0.0001, 10.0, False),
@@ -43,6 +44,7 @@ def test_first_and_last_step_have_the_end_values(option, total_steps):
     schedule = build(option)
     first, last, moves = ENDS[option]
     assert schedule.at(0, total_steps)["lr"] == pytest.approx(first, rel=ROUNDING)
+    last = 0.1 / total_steps if last is None else last
     assert schedule.at(total_steps - 1, total_steps)["lr"] == pytest.approx(last, rel=ROUNDING)
     assert schedule.moves_momentum is moves
     assert ("momentum" in schedule.at(0, total_steps)) is moves

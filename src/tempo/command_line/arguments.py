@@ -12,8 +12,7 @@ from typing import Any
 from hydra._internal.utils import get_args_parser
 from yaml import YAMLError, safe_load
 
-from tempo.command_line.error_messages import NO_SWEEP, ONE_RUN, listed, options_of
-from tempo.config.schema import SEARCH_KEYS
+from tempo.command_line.error_messages import NO_SWEEP, ONE_RUN, SEARCH_KEYS, listed, options_of
 from tempo.distributed.process_group import follows
 from tempo.errors import UserError, nearest
 from tempo.paths import conf_folders, is_group

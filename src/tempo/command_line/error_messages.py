@@ -17,10 +17,14 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tempo.config.keys_elsewhere import key_here, option_here
-from tempo.config.schema import SEARCH_KEYS
 from tempo.errors import UserError, nearest
 from tempo.optimizer.knobs import our_name_for
 from tempo.paths import CONF, conf_folders, is_group
+
+SEARCH_KEYS = (
+    *("n_trials", "sampler", "pruner", "startup_trials", "storage", "study_name", "max_failures", "batch"),
+)
+"""Keys of `hydra.sweeper` that may be written without that prefix: no run has keys with these names."""
 
 ONE_RUN = ("evaluate", "reproduce", "predict", "export")
 """Scripts that take one run and cannot be swept."""

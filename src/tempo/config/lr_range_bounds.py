@@ -10,8 +10,9 @@ from typing import Any
 
 from tempo.config.schema import COMMON_DATA_KEYS
 from tempo.errors import UserError
+from tempo.record.newer_keys import without_newer_keys
 from tempo.record.read_file import read_text
-from tempo.record.run_json import flatten, without_newer_keys
+from tempo.record.run_json import flatten
 
 FILE_NAME = "lr_range.json"
 KIND = "lr_range"

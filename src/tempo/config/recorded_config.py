@@ -18,7 +18,8 @@ from tempo.config.schema import SECTIONS
 from tempo.errors import UserError
 from tempo.paths import CONF, LOCAL, conf_folders, is_group, register_resolvers
 from tempo.record.foreign_folder import check_foreign_config, foreign_overrides, without_foreign_places
-from tempo.record.run_json import FILE_NAME, NEWER_KEYS, RunRecord
+from tempo.record.newer_keys import NEWER_KEYS
+from tempo.record.run_json import FILE_NAME, RunRecord
 
 _REFUSED = (UserError, CompactHydraException, OmegaConfBaseException)
 """Errors of a configuration that can no longer be composed."""

@@ -68,6 +68,12 @@ def _names(config: RunConfig) -> Rules:
         f"init.ignore={config.init.ignore} has no effect without init_from; set init_from=<file or folder>, "
         "or init.ignore=null",
     )
+    for key, value, off in (("whiten", config.init.whiten, "null"), ("dirac", config.init.dirac, "false")):
+        yield (
+            bool(value) and start is not None,
+            f"init.{key}={value} sets first weights that init_from={start} replaces; set init.{key}={off}, "
+            "or init_from=null",
+        )
 
 
 def _metrics(config: RunConfig) -> Rules:

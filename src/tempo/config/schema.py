@@ -41,7 +41,7 @@ class AugmentConfig:
     """Random changes to a training image: `data.augment`."""
 
     crop_padding: int = key(0, at_least=0)
-    flip: bool = False
+    flip: bool | Literal["alternate"] = False
     cutout: int = key(0, at_least=0)
 
 
@@ -77,6 +77,7 @@ class ModelConfig(Target):
     """The network or LightningModule, and the keys common to all of them."""
 
     freeze: list[str] | None = None
+    norm_scale: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,8 @@ class DataConfig:
     eval_transform: Sequence[Mapping[str, Any]] | None = None
     mixup: float | None = key(None, above=0, example=0.2)
     cutmix: float | None = key(None, above=0, example=1)
+    low_resolution: int | None = key(None, at_least=1, example=24)
+    low_resolution_until: float = key(0.5, above=0, at_most=1)
 
     @property
     def validates(self) -> bool:
@@ -155,9 +158,11 @@ class TrainerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class InitConfig:
-    """Choice of the weights to take from `init_from`."""
+    """First weights: which to take from `init_from`, and which convolutions start in a special way."""
 
     ignore: list[str] | None = None
+    whiten: str | None = None
+    dirac: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,17 +267,12 @@ COMMON_MODEL_KEYS = frozenset(key.name for key in dataclasses.fields(ModelConfig
 _BUILT = {*SECTIONS, *GROUPS, "loggers", "values"}
 ROOT_KEYS = frozenset(key.name for key in dataclasses.fields(RunConfig)) - _BUILT
 """Root keys that hold a value, not a node."""
-SEARCH_KEYS = (
-    *("n_trials", "sampler", "pruner", "startup_trials", "storage", "study_name", "max_failures", "batch"),
-)
-"""Keys of `hydra.sweeper` that may be written without that prefix: no run has keys with these names."""
 
 
 def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return plain values with the default of each key that is missing, of the root and of each section.
 
-    An old record lacks keys that are newer than it, and a user may delete one with `~`. Whoever hashes or
-    records a configuration must see the same values, so they are completed before anything else.
+    An old record lacks newer keys, and a user may delete one with `~`; hashes and records need equal values.
     """
     result = dict(values)
     if "objective" in values:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tempo.data.mapped_images import MappedImages
 from tempo.errors import UserError
@@ -27,13 +27,14 @@ class Augment:
     Attributes:
         crop_padding: pixels of zeros added on each side before a random crop of the old size (He et al.,
             arXiv:1512.03385, section 4.2: 4); 0 is off.
-        flip: mirror left and right with probability 1/2.
+        flip: mirror left and right with probability 1/2; "alternate" = each image at random in the first
+            epoch, and from then on whenever it was not in the epoch before (Jordan, arXiv:2404.00498).
         cutout: side in pixels of a square, centred on a random pixel and clipped at the border, that is
             filled with the mean (DeVries & Taylor, arXiv:1708.04552); 0 is off.
     """
 
     crop_padding: int
-    flip: bool
+    flip: bool | Literal["alternate"]
     cutout: int
 
     def check_fits(self, height: int, width: int) -> None:
@@ -49,7 +50,7 @@ class Augment:
     @property
     def active(self) -> bool:
         """Whether anything is random."""
-        return self.crop_padding > 0 or self.flip or self.cutout > 0
+        return self.crop_padding > 0 or bool(self.flip) or self.cutout > 0
 
     def draw(self, rng: np.random.Philox, n: int, height: int, width: int) -> np.ndarray:
         """Return the draws for `n` images, int16 `[n, 5]`.
@@ -57,7 +58,8 @@ class Augment:
         Columns: crop row and crop column in 0 .. 2 crop_padding, flip in 0 .. 1, row and column of the
         cutout's centre in the image. Each image takes one 64-bit word of `rng`, and each column is a digit of
         it in mixed radix, so a column's bias is below 2**-40. A crop with row r starts r - crop_padding
-        pixels below the image's top edge; columns likewise from its left edge.
+        pixels below the image's top edge; columns likewise from its left edge. An alternating flip depends on
+        the image and the epoch, so `BatchPlan` writes it over the one drawn here.
         """
         draws = np.zeros((n, 5), dtype=np.int16)
         if not self.active:
@@ -171,6 +173,31 @@ def scale_and_shift(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor
     spread = [value if value > 0 else 1.0 for value in std]
     scale = torch.tensor([1 / (255 * s) for s in spread])
     return scale, torch.tensor([-m / s for m, s in zip(mean, spread, strict=True)])
+
+
+@dataclass(frozen=True)
+class LowResolution:
+    """Progressive resizing: training images are reduced to `side` pixels in steps below `until_step`.
+
+    The shorter side becomes `side`, by an antialiased bilinear filter after augmentation. Evaluation has the
+    full size. Source: Tan and Le, arXiv:2104.00298, section 4, and the fast.ai entry of DAWNBench (2018).
+    """
+
+    side: int
+    until_step: int
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of the reduced images."""
+        shorter = min(height, width)
+        return round(height * self.side / shorter), round(width * self.side / shorter)
+
+    def __call__(self, images: Tensor, step: int) -> Tensor:
+        """Return float images `[B, C, H, W]` as `step` of the run sees them."""
+        if step >= self.until_step:
+            return images
+        height, width = images.shape[2:]
+        size = self.size(height, width)
+        return nn.functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
 
 
 def _crop_and_flip(images: Tensor, draws: Tensor, augment: Augment) -> Tensor:

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tempo.data.augment import Augment
+from tempo.data.augment import FLIP, Augment
 from tempo.data.images import ImageData
 from tempo.data.split_and_batch_sizes import check_batch_size
 
 # Streams of one seed, whose counters never overlap.
-_ORDER, _AUGMENT = 0, 1
+_ORDER, _AUGMENT, _FIRST_FLIP = 0, 1, 2
 
 
 def _counter(seed: int, stream: int, epoch: int) -> np.random.Philox:
@@ -46,6 +46,9 @@ def _order(seed: int, epoch: int, n: int) -> np.ndarray:
 def _draws(seed: int, epoch: int, n: int, augment: Augment, height: int, width: int) -> np.ndarray:
     """Return the augmentation draws of an epoch's n images, in the order of the permutation."""
     draws = augment.draw(_counter(seed, _AUGMENT, epoch), n, height, width)
+    if augment.flip == "alternate":
+        first = _counter(seed, _FIRST_FLIP, 0).random_raw(n)[_order(seed, epoch, n)]
+        draws[:, FLIP] = (first + np.uint64(epoch)) % np.uint64(2)
     draws.flags.writeable = False
     return draws
 

@@ -24,8 +24,8 @@ def build_optimizer(model: nn.Module, settings: Mapping[str, Any]) -> torch.opti
     Args:
         model: the network to train.
         settings: `_target_` (dotted path of a class) and its settings: `lr`, `wd`, `momentum`, `beta2` if the
-            class has them, `decay_norm_and_bias` (default true), `layer_decay` and `lr_of` (see
-            `parameter_groups`), and further arguments by the class's own names.
+            class has them, `decay_norm_and_bias` (default true), `layer_decay`, `lr_of` and
+            `lr_of_biases` (see `parameter_groups`), and further arguments by the class's own names.
 
     Raises:
         UserError: the path does not lead to an optimizer, the class does not have or refuses a setting, or
@@ -43,7 +43,8 @@ def build_optimizer(model: nn.Module, settings: Mapping[str, Any]) -> torch.opti
     if any("lr_scale" in group for group in groups) and traits_of_class(optimizer_class).needs_closure:
         raise UserError(
             f"{optimizer_class.__name__} searches one step length for all parameters, which cannot have "
-            "rates of their own; set optimizer.layer_decay=null optimizer.lr_of=null, or optimizer=adamw"
+            "rates of their own; set optimizer.layer_decay=null optimizer.lr_of=null "
+            "optimizer.lr_of_biases=null, or optimizer=adamw"
         )
     try:
         return optimizer_class(groups, **arguments)

@@ -17,7 +17,7 @@ _OUR_NAMES = {
 }
 """Names in torch or in textbooks of settings that have another name in a configuration."""
 
-RATE_KEYS = ("layer_decay", "lr_of")
+RATE_KEYS = ("layer_decay", "lr_of", "lr_of_biases")
 """Settings of every optimizer that give groups of parameters rates of their own."""
 
 # setting: (whether a value is in range, the range in words, an example)
@@ -25,8 +25,11 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str, str]] = {
     "lr": (lambda x: 0 < x < inf, "above 0", "0.1"),
     "wd": (lambda x: 0 <= x < inf, "0 or more", "1e-4"),
     "layer_decay": (lambda x: 0 < x <= 1, "in (0, 1], or null", "0.7"),
+    "lr_of_biases": (lambda x: 0 < x < inf, "above 0, or null", "2"),
+    "lr_of_rest": (lambda x: 0 < x < inf, "above 0", "0.5"),
     "momentum": (lambda x: 0 <= x < 1, "in [0, 1)", "0.9"),
     "adamw_momentum": (lambda x: 0 <= x < 1, "in [0, 1)", "0.9"),
+    "sgd_momentum": (lambda x: 0 <= x < 1, "in [0, 1)", "0.85"),
     "beta2": (lambda x: 0 <= x < 1, "in [0, 1)", "0.999"),
     "dampening": (lambda x: 0 <= x <= 1, "in [0, 1]", "0"),
     "eps": (lambda x: x >= 0, "0 or more", "1e-8"),
@@ -83,6 +86,7 @@ def knob_types(signature: Mapping[str, str]) -> dict[str, str]:
         "decay_norm_and_bias": "bool",
         "layer_decay": "float | None",
         "lr_of": "Mapping[str, float] | None",
+        "lr_of_biases": "float | None",
     }
 
 
@@ -92,7 +96,7 @@ def check_knobs(optimizer: Mapping[str, Any]) -> None:
     for key, value in optimizer.items():
         if key in _FLAGS and not (value is None or isinstance(value, bool)):
             raise UserError(f"optimizer.{key}={value!r} is not true, false or null; set optimizer.{key}=null")
-        if key not in _RANGES or (value is None and key in ("max_eval", "layer_decay")):
+        if key not in _RANGES or (value is None and key in ("max_eval", "layer_decay", "lr_of_biases")):
             continue
         in_range, words, example = _RANGES[key]
         remedy = f"must be {words}; set e.g. optimizer.{key}={example}"

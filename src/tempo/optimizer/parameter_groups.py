@@ -20,6 +20,7 @@ def parameter_groups(
     decay_norm_and_bias: bool,
     layer_decay: float | None = None,
     lr_of: Mapping[str, float] | None = None,
+    lr_of_biases: float | None = None,
 ) -> list[dict[str, Any]]:
     """Return the trained parameters in torch's groups, with `weight_decay`, and `lr_scale` if rates differ.
 
@@ -33,6 +34,7 @@ def parameter_groups(
         decay_norm_and_bias: False spares parameters of at most one dimension: biases and weights of norms.
         layer_decay: factor of the rate from a block to the one before it (`rate_scales`); None = 1.
         lr_of: factor of the rate for parameters below a prefix, e.g. `{"backbone": 0.1}`.
+        lr_of_biases: factor of the rate for parameters named `bias`; None = 1.
 
     Raises:
         UserError: the model has no parameter to train, a prefix names none, or its own groups are wrong.
@@ -44,7 +46,7 @@ def parameter_groups(
             "model.freeze=null"
         )
     groups = []
-    for settings, parameters in _rated(model, trained, layer_decay, lr_of):
+    for settings, parameters in _rated(model, trained, layer_decay, lr_of, lr_of_biases):
         if wd is None or "weight_decay" in settings:
             groups.append({"params": parameters, **settings})
             continue
@@ -60,26 +62,31 @@ def _rated(
     trained: Mapping[str, Tensor],
     layer_decay: float | None,
     lr_of: Mapping[str, float] | None,
+    lr_of_biases: float | None,
 ) -> list[Group]:
     """Return the trained parameters by rate."""
     if (hook := getattr(model, "parameter_groups", None)) is not None:
-        if layer_decay is not None or lr_of:
-            key = "layer_decay" if layer_decay is not None else "lr_of"
+        given = {"layer_decay": layer_decay, "lr_of": lr_of or None, "lr_of_biases": lr_of_biases}
+        if key := next((name for name, value in given.items() if value is not None), None):
             raise UserError(
                 f"optimizer.{key} has no effect: {type(model).__name__} has parameter_groups, which sets the "
                 f"rates itself; set optimizer.{key}=null"
             )
         return _own_groups(type(model).__name__, hook(), trained)
-    if layer_decay is None and not lr_of:
+    if layer_decay is None and not lr_of and lr_of_biases is None:
         return [({}, list(trained.values()))]
     by_scale: dict[float, list[Tensor]] = {}
-    for name, scale in rate_scales(model, trained, layer_decay, lr_of or {}).items():
+    for name, scale in rate_scales(model, trained, layer_decay, lr_of or {}, lr_of_biases).items():
         by_scale.setdefault(scale, []).append(trained[name])
     return [({"lr_scale": scale}, parameters) for scale, parameters in by_scale.items()]
 
 
 def rate_scales(
-    model: nn.Module, names: Iterable[str], layer_decay: float | None, lr_of: Mapping[str, float]
+    model: nn.Module,
+    names: Iterable[str],
+    layer_decay: float | None,
+    lr_of: Mapping[str, float],
+    lr_of_biases: float | None = None,
 ) -> dict[str, float]:
     """Return the factor of the learning rate for each of the parameters `names`.
 
@@ -87,7 +94,7 @@ def rate_scales(
     al. 2020, arXiv:2003.10555, for fine-tuning). Blocks are the modules directly in the model, in the order
     of their definition, and the items of those that are a Sequential or a ModuleList. A module with vectors
     only, such as a norm, belongs to the block before it. A model that only wraps another one has its blocks.
-    The factor of the longest prefix in `lr_of` is multiplied with it.
+    The factor of the longest prefix in `lr_of` is multiplied with it, and that of biases.
     """
     names = list(names)
     check_prefixes("optimizer.lr_of", lr_of, names)
@@ -98,6 +105,8 @@ def rate_scales(
         scale = 1.0 if layer_decay is None else layer_decay ** (max(blocks.values(), default=0) - place)
         prefixes = [prefix for prefix in lr_of if is_below(prefix, name)]
         scales[name] = scale * (lr_of[max(prefixes, key=len)] if prefixes else 1.0)
+        if lr_of_biases is not None and name.rpartition(".")[2] == "bias":
+            scales[name] *= lr_of_biases
     return scales
 
 

@@ -15,8 +15,9 @@ from tempo.errors import UserError
 from tempo.paths import IS_INSTALLED, ROOT, project, root
 from tempo.record.folder_lock import LOCK_FILE
 from tempo.record.foreign_folder import are_foreign
+from tempo.record.newer_keys import without_newer_keys
 from tempo.record.read_file import MOST_TABLE_BYTES, read_text
-from tempo.record.run_json import FILE_NAME, RecordLostError, RunRecord, flatten, without_newer_keys
+from tempo.record.run_json import FILE_NAME, RecordLostError, RunRecord, flatten
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 """Files in `checkpoints/`; a run resumes from the last one, or from the one before it."""

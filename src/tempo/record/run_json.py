@@ -15,6 +15,7 @@ from tempo.errors import UserError
 from tempo.record.atomic_write import write_atomically
 from tempo.record.foreign_folder import check_plain
 from tempo.record.json_values import fits, levels, numbers, plain
+from tempo.record.newer_keys import without_newer_keys
 from tempo.record.read_file import read_text
 
 SCHEMA_VERSION = 2
@@ -24,34 +25,6 @@ SWEEP_FILE = "sweep.json"
 RUN_ID = "run_id"
 """Key of a run's random text, in its first session and in its checkpoints."""
 STATUSES = ("running", "completed", "diverged", "pruned", "interrupted", "failed")
-NEWER_KEYS = {
-    "tags": None,
-    "data.label_separator": None,
-    "data.layout": "auto",
-    "data.background": "white",
-    "data.fold": None,
-    "data.folds": None,
-    "data.max_megapixels": 89,
-    "data.num_workers": None,
-    "data.store": "memory",
-    "data.transform": None,
-    "data.eval_transform": None,
-    "data.mixup": None,
-    "data.cutmix": None,
-    "data.resume": "exact",
-    "ema.warmup": False,
-    "init.ignore": None,
-    "model.freeze": None,
-    "optimizer.layer_decay": None,
-    "optimizer.lr_of": None,
-    "objective_mode": "auto",
-    "metrics": None,
-    "callbacks": None,
-    "trainer.flags": None,
-    "trainer.wrong_images": 24,
-    "loss": {"_target_": "tempo.task.losses.CrossEntropy", "label_smoothing": 0.0, "weights": None},
-}
-"""Keys that records of earlier versions lack, and the value that their absence means."""
 _MOST_LEVELS = 40
 """Depth limit: a record nested deeper was not written by tempo, whose records have seven levels."""
 
@@ -270,21 +243,6 @@ def config_hash(config: Mapping[str, Any]) -> str:
     values = {key: value for key, value in plain(without_newer_keys(config)).items() if key != "resume"}
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def without_newer_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration without keys that mean the same as their absence in an older record."""
-    result = dict(config)
-    for dotted, value in NEWER_KEYS.items():
-        name, _, key = dotted.rpartition(".")
-        node = result.get(name) if name else result
-        unused = dotted == "ema.warmup" and isinstance(node, Mapping) and node.get("decay") is None
-        if isinstance(node, Mapping) and key in node and (unused or node[key] == value):
-            kept = {inner: kept for inner, kept in node.items() if inner != key}
-            result = {**result, name: kept} if name else kept
-            if not result.get(name, True):  # a section that is newer as a whole
-                del result[name]
-    return result
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

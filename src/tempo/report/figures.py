@@ -15,6 +15,8 @@ from tempo.report.result_figures import result_figures
 from tempo.report.search_figures import search_figures
 from tempo.report.search_trials import Search
 from tempo.report.statistics import Summary
+from tempo.report.target_figure import target_figures
+from tempo.report.time_to_target import Target
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,12 @@ class Drawn:
     svg: Path
 
 
-def draw(summary: Summary, folder: Path, searches: Sequence[Search] = ()) -> list[Drawn]:
+def draw(
+    summary: Summary, folder: Path, searches: Sequence[Search] = (), target: Target | None = None
+) -> list[Drawn]:
     """Write all figures of runs as `folder/<name>.png` and `.svg`."""
     smoke = any(setting.smoke for setting in summary.settings)
-    return write_drawings(_drawings(summary, searches), folder, smoke=smoke)
+    return write_drawings(_drawings(summary, searches, target), folder, smoke=smoke)
 
 
 def write_drawings(drawings: Iterable[Drawing], folder: Path, *, smoke: bool) -> list[Drawn]:
@@ -52,7 +56,9 @@ def write_drawings(drawings: Iterable[Drawing], folder: Path, *, smoke: bool) ->
     return drawn
 
 
-def _drawings(summary: Summary, searches: Sequence[Search]) -> Iterator[Drawing]:
+def _drawings(summary: Summary, searches: Sequence[Search], target: Target | None) -> Iterator[Drawing]:
+    if target is not None:
+        yield from target_figures(summary, target)
     for number, search in enumerate(searches, start=1):
         yield from search_figures(search, "search_" if len(searches) == 1 else f"search{number}_")
     yield from curve_figures(summary)

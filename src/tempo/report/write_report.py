@@ -53,7 +53,7 @@ def write_report(content: Content, out: Path) -> Path:
     """
     page = prepare(out)
     write_csv(content.summary, out / "results.csv")
-    figures = draw(content.summary, out / "figures", content.searches)
+    figures = draw(content.summary, out / "figures", content.searches, content.target)
     write_markdown(content, figures, out / "report.md")
     return write_page(content, figures, page)
 

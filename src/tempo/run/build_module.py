@@ -15,19 +15,21 @@ from tempo.config.hydra_targets import instantiated, signature_of
 from tempo.config.rules_for_processes import fused_for_parts
 from tempo.config.run_length import check_length, schedule_of
 from tempo.config.schema import RunConfig
-from tempo.data.augment import Augment, Preprocess
+from tempo.data.augment import Augment, LowResolution, Preprocess
 from tempo.data.batches import BatchPlan
 from tempo.data.loader_data_module import LoaderDataModule
 from tempo.data.run_data_module import ImageDataModule, RunDataModule
 from tempo.data.transforms import MixImages
 from tempo.distributed.process_group import position
 from tempo.errors import UserError
+from tempo.model.argument_checks import require_forward
 from tempo.optimizer.build import build_optimizer
 from tempo.optimizer.capabilities import traits_of
 from tempo.run.build_batches import build_train_batches
 from tempo.run.build_data import total_steps
 from tempo.run.build_network import build_model
 from tempo.run.check_own_module import check_network, check_own_module
+from tempo.run.first_weights import set_first_weights
 from tempo.task.async_classifier import AsyncClassifier
 from tempo.task.classifier import Classifier
 from tempo.task.evaluation import EvaluationSums
@@ -65,6 +67,7 @@ def build_task(config: RunConfig, data: RunDataModule, plan: BatchPlan) -> Task:
     model: nn.Module | None = data.module
     if model is None:
         model = build_model(config.model, config.seed, data.shape, len(data.classes))
+    set_first_weights(model, config, data)
     if isinstance(model, pl.LightningModule):
         return _own_module(config, data, plan, model)
     check_network(config, data)
@@ -165,7 +168,30 @@ def build_classifier(
         optimizer_averages=traits_of(config.optimizer.target).averages_weights,
         cuda_graph=trainer.cuda_graph,
         mix=MixImages(mixup, cutmix, len(data.classes)) if mixup or cutmix else None,
+        low_resolution=_low_resolution(config, data, network, progress.total_steps),
     )
+
+
+def _low_resolution(
+    config: RunConfig, data: RunDataModule, network: nn.Module, total_steps: int
+) -> LowResolution | None:
+    """Return the change of size of the training images, tried on the network."""
+    side = config.data.low_resolution
+    if side is None:
+        return None
+    reduced = LowResolution(side, round(config.data.low_resolution_until * total_steps))
+    if data.shape is not None:
+        channels, height, width = data.shape
+        shape = (channels, *reduced.size(height, width))
+        try:
+            require_forward(
+                network=network, name=f"data.low_resolution={side}: {config.model.name}", input_shape=shape
+            )
+        except ValueError as error:
+            raise UserError(
+                f"{str(error).partition(';')[0]}; set data.low_resolution=null, or model=resnet20"
+            ) from None
+    return reduced
 
 
 def _loss_arguments(config: RunConfig, data: RunDataModule) -> dict[str, Any]:

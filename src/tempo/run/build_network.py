@@ -15,6 +15,7 @@ from tempo.config.hydra_targets import instantiated, parameters_of, signature_of
 from tempo.config.recorded_config import completed
 from tempo.config.schema import ModelConfig
 from tempo.errors import UserError
+from tempo.model.initialisation import fix_norm_scales
 from tempo.optimizer.parameter_groups import check_prefixes, is_below
 from tempo.record.foreign_folder import check_foreign_config
 from tempo.record.run_json import RunRecord
@@ -37,7 +38,7 @@ def build_model(model: ModelConfig, seed: int, shape: tuple[int, ...] | None, nu
     torch.manual_seed(seed)
     module = instantiated("model", model.node)
     if isinstance(module, pl.LightningModule):
-        freeze(module, model.freeze or ())
+        _fix_parts(module, model)
         return module
     kind = type(module).__name__
     if isinstance(module, nn.Module):
@@ -65,8 +66,14 @@ def build_network(
         raise UserError(
             f"model._target_={model.target} does not return a torch.nn.Module; choose another model=..."
         )
-    freeze(network, model.freeze or ())
+    _fix_parts(network, model)
     return network
+
+
+def _fix_parts(network: nn.Module, model: ModelConfig) -> None:
+    freeze(network, model.freeze or ())
+    if model.norm_scale is False:
+        fix_norm_scales(network)
 
 
 def freeze(network: nn.Module, prefixes: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -15,7 +16,7 @@ from tempo.errors import UserError
 from tempo.record.metric_names import metric_mode
 from tempo.record.run_json import RunRecord
 from tempo.run.build_module import Task
-from tempo.task.classifier import Classifier, ScheduleFirst
+from tempo.task.classifier import Classifier
 from tempo.task.stepping import watches_batches
 from tempo.trainer.checkpoints import Checkpoints
 from tempo.trainer.console import ProgressLines
@@ -158,3 +159,14 @@ def monitored_metric(config: RunConfig, is_classifier: bool) -> str:
     if split == "val":
         return config.objective
     return "val/accuracy" if is_classifier and name in ("loss", "accuracy") else f"val/{name}"
+
+
+class ScheduleFirst(pl.Callback):
+    """Writes a step's scheduled values before other callbacks look at it, where each call is one step."""
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set learning rate and momentum; `training_step` sets the same again."""
+        assert isinstance(pl_module, Classifier)
+        pl_module.schedule_adapter.apply(trainer.global_step)

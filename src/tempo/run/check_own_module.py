@@ -10,7 +10,7 @@ from tempo.config.schema import RunConfig
 from tempo.data.run_data_module import ImageDataModule, RunDataModule
 from tempo.errors import UserError
 from tempo.optimizer.capabilities import traits_of
-from tempo.record.run_json import NEWER_KEYS
+from tempo.record.newer_keys import NEWER_KEYS
 
 Rules = Iterator[tuple[bool, str]]
 _OWN = "optimizer=own scheduler=own"

@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from tempo.data.augment import Preprocess
+from tempo.data.augment import LowResolution, Preprocess
 from tempo.data.batches import Chunk, TrainBatches
 from tempo.data.label_sets import hits
 from tempo.data.random_seeds import mixed_seed
@@ -64,6 +64,7 @@ class Classifier(pl.LightningModule):
         optimizer_averages: bool = False,
         cuda_graph: Literal["auto"] | bool = False,
         mix: MixImages | None = None,
+        low_resolution: LowResolution | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -82,6 +83,7 @@ class Classifier(pl.LightningModule):
         self.gradient_clip = gradient_clip
         self.cuda_graph = cuda_graph
         self.mix = mix
+        self.low_resolution = low_resolution
         self._graph: StepGraph | None = None
         self._logged_reason = False
         self.sums = sums
@@ -190,7 +192,13 @@ class Classifier(pl.LightningModule):
     def _micro_batches(self, chunk: Chunk, first_step: int) -> MicroBatches:
         size = self.plan.per_device
         images = self.train_preprocess(chunk.images, chunk.draws).to(self.dtype)
-        pairs = list(zip(images.split(size), chunk.labels.split(size), strict=True))
+        parts = list(images.split(size))
+        if self.low_resolution is not None:
+            parts = [
+                self.low_resolution(part, first_step + number // self.plan.accumulate)
+                for number, part in enumerate(parts)
+            ]
+        pairs = list(zip(parts, chunk.labels.split(size), strict=True))
         return pairs if self.mix is None else self._mixed(pairs, first_step * self.plan.accumulate)
 
     def _mixed(self, pairs: MicroBatches, first: int) -> MicroBatches:
@@ -235,6 +243,8 @@ class Classifier(pl.LightningModule):
 
     def _replay(self, step: int, batch: MicroBatches) -> tuple[list[Tensor], list[Tensor]]:
         """Do the same as `_evaluate` with a graph, which the first call records."""
+        if self._graph is not None and not self._graph.takes(batch):
+            self._graph = None  # images have another size from here on
         if self._graph is None and self.cuda_graph:
             passes = partial(self._pass_over, backward=Tensor.backward, differentiate=True)
             try:
@@ -304,14 +314,3 @@ class Classifier(pl.LightningModule):
         self.progress.evaluated = found
         for name, value in found.items():
             self.log(f"{split}/{name}", value, logger=False, rank_zero_only=True)
-
-
-class ScheduleFirst(pl.Callback):
-    """Writes a step's scheduled values before other callbacks look at it, where each call is one step."""
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Set learning rate and momentum; `training_step` sets the same again."""
-        assert isinstance(pl_module, Classifier)
-        pl_module.schedule_adapter.apply(trainer.global_step)

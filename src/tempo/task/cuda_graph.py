@@ -127,6 +127,13 @@ class StepGraph:
             self._forget_gradients()
             self._restore(before)
 
+    def takes(self, batch: MicroBatches) -> bool:
+        """Whether the images have the size of those that were recorded."""
+        return all(
+            images.shape == recorded.shape
+            for (images, _), (recorded, _) in zip(batch, self._inputs, strict=True)
+        )
+
     def __call__(self, batch: MicroBatches) -> tuple[list[Tensor], list[Tensor]]:
         """Return losses and outputs of one step's micro-batches; gradients are in `.grad`."""
         for recorded, given in zip(self._inputs, batch, strict=True):
