@@ -118,3 +118,20 @@ def test_a_change_that_would_test_another_state_fails_the_run(
     monkeypatch.setattr(Checkpoints, method, change)
     with pytest.raises(RuntimeError, match=message):
         train("trainer.epochs=4", "objective=val/loss")
+
+
+def test_no_state_is_saved_between_the_last_step_and_its_validation(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is resumed from one logs that validation twice; 12 steps end within an epoch of 5."""
+    saved: list[tuple[int, bool]] = []
+    save_state = Checkpoints.save
+
+    def save_and_note(self: Checkpoints, trainer: Any) -> None:
+        saved.append((self.progress.steps_done, self._validated is not None))
+        save_state(self, trainer)
+
+    monkeypatch.setattr(Checkpoints, "save", save_and_note)
+    train("trainer.max_steps=12", "checkpoint.every_n_steps=2", "objective=val/loss")
+    assert saved[:3] == [(2, False), (4, False), (5, True)]
+    assert next(is_validated for step, is_validated in saved if step == 12)

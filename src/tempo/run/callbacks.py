@@ -69,6 +69,7 @@ def build_callbacks(
         folder=folder / "checkpoints",
         recorder=recorder,
         progress=progress,
+        validates=data.has_val,
         monitor=metric if ranks else None,
         mode=mode,
         every_n_steps=config.checkpoint.every_n_steps,

@@ -62,6 +62,7 @@ class Checkpoints(LateCallback):
         folder: Path,
         recorder: Recorder,
         progress: Progress,
+        validates: bool,
         monitor: str | None,
         mode: Literal["min", "max"],
         every_n_steps: int | None,
@@ -71,6 +72,8 @@ class Checkpoints(LateCallback):
         self.folder = folder
         self.recorder = recorder
         self.progress = progress
+        self.validates = validates
+        """Whether there is a validation split."""
         self.monitor = monitor
         self.sign = -1.0 if mode == "min" else 1.0
         self.every_n_steps = every_n_steps
@@ -120,9 +123,11 @@ class Checkpoints(LateCallback):
         self.progress.load_from(checkpoint)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Save if it is due; after an epoch's last chunk, wait for its validation."""
+        """Save if it is due; after the last chunk of an epoch or of the run, wait for its validation."""
         step = self.progress.steps_done
-        if self.progress.micro_batches_done or not self.progress.is_exact or is_last_chunk_of_epoch(trainer):
+        if self.progress.micro_batches_done or not self.progress.is_exact:
+            return
+        if is_last_chunk_of_epoch(trainer) or step >= self.progress.total_steps:
             return
         by_steps = self.every_n_steps is not None and (
             step // self.every_n_steps > self._saved_step // self.every_n_steps
@@ -145,7 +150,14 @@ class Checkpoints(LateCallback):
             self._validated = Validated(value, self.progress.steps_done, dict(found))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the state that was just validated, or the epoch's last one."""
+        """Save the state that was just validated, or the epoch's last one.
+
+        `run.train.fit` saves the end of a run that is not validated yet, after its validation: a run that is
+        killed between two states of one step would log the validation twice.
+        """
+        is_over = trainer.should_stop or self.progress.steps_done >= self.progress.total_steps
+        if is_over and self.validates and self.recorder.validated_step != self.progress.steps_done:
+            return
         self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
+from tempo.record.read_file import read_bytes
 from tempo.record.run_json import RunRecord, flatten
 from tempo.record.test_images import ClassifiedImages
 from tempo.trainer.trackers import MLflow, Wandb
@@ -62,7 +63,7 @@ class TensorBoardLog(TensorBoardLogger):
         """Log the confusion matrix of the test and the wrong images that the run keeps."""
         folder = Path(self.save_dir)
         if (path := folder / "confusion.png").is_file():
-            self._add_image("test/confusion", path.read_bytes(), step)
+            self._add_image("test/confusion", read_bytes(path), step)
         if (kept := ClassifiedImages.read(folder)) is None:
             return
         for number, image in enumerate(kept.wrong):

@@ -87,7 +87,7 @@ class StopOnSignal(LateCallback):
             self._stop()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let signals stop the run at once from here on, since everything is saved."""
+        """Let signals stop the run at once from here on: no more steps are taken."""
         self.patient = False
 
     def _stop(self) -> None:
