@@ -66,7 +66,6 @@ def test_the_head_is_scaled_and_images_of_one_pixel_are_not_pooled() -> None:
     ("overrides", "part"),
     [
         (["init.whiten=frist"], "init.whiten=frist is not a convolution of the network; choose from: first"),
-        (["model.first_filters=16"], "at most 8; set model.first_filters=8, or init.whiten=null"),
         (
             ["model=mlp", "init.whiten=null", "~model.widths", "~model.first_filters"],
             "init.dirac=true is for convolutions with an odd",

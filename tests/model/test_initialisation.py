@@ -42,18 +42,22 @@ def test_fewer_filters_keep_the_directions_of_most_variance() -> None:
     np.testing.assert_allclose(norms, 1 / np.sqrt(largest + 5e-4), rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("name", "filters", "part"),
-    [
-        ("0", 26, "at most 24"),
-        ("0", 7, "an even number"),
-        ("1", 8, "is not a convolution of the network; choose from: 0"),
-    ],
-)
-def test_what_cannot_whiten_is_refused(name: str, filters: int, part: str) -> None:
-    network = nn.Sequential(nn.Conv2d(3, filters, kernel_size=2), nn.ReLU())
-    with pytest.raises(ValueError, match=part):
-        initialisation.whiten(network, name, correlated_images())
+@pytest.mark.parametrize(("filters", "whitened"), [(26, 24), (7, 6), (1, 0)])
+def test_filters_that_cannot_whiten_keep_their_start(filters: int, whitened: int) -> None:
+    torch.manual_seed(0)
+    network, images = nn.Sequential(nn.Conv2d(3, filters, kernel_size=2)), correlated_images()
+    start = network[0].weight.clone()
+    initialisation.whiten(network, "0", images)
+    assert torch.equal(network[0].weight[whitened:], start[whitened:])
+    if whitened:
+        expected = initialisation.whitening_filters(images, (2, 2), whitened)
+        assert torch.equal(network[0].weight[:whitened], expected)
+
+
+def test_only_a_convolution_can_whiten() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, kernel_size=2), nn.ReLU())
+    with pytest.raises(ValueError, match="is not a convolution of the network; choose from: 0"):
+        initialisation.whiten(network, "1", correlated_images())
 
 
 def test_convolutions_pass_their_inputs_on() -> None:

@@ -57,17 +57,9 @@ def whitening_filters(images: Tensor, kernel_size: tuple[int, int], filters: int
         images: float `[N, C, H, W]`, normalized as the network gets them.
         kernel_size: height and width of a patch.
         filters: an even number, at most twice the values of a patch.
-
-    Raises:
-        ValueError: another number of filters.
     """
     height, width = kernel_size
     size = images.shape[1] * height * width
-    if filters % 2 or filters > 2 * size:
-        raise ValueError(
-            f"has {filters} filters, but whitening of {height}x{width} patches of {images.shape[1]} channels "
-            f"makes an even number of them, at most {2 * size}; set model.first_filters={min(2 * size, 16)}"
-        )
     total, products, count = torch.zeros(size).double(), torch.zeros(size, size).double(), 0
     for block in images.split(_WHITENED_BLOCK):
         patches = block.unfold(2, height, 1).unfold(3, width, 1).permute(0, 2, 3, 1, 4, 5)
@@ -84,6 +76,8 @@ def whitening_filters(images: Tensor, kernel_size: tuple[int, int], filters: int
 def whiten(network: nn.Module, name: str, images: Tensor) -> None:
     """Set a convolution of the network to `whitening_filters` of the images, its bias to 0, and freeze it.
 
+    Filters beyond the even number of whitening ones, at most twice the values of a patch, keep their start.
+
     Raises:
         ValueError: there is no such convolution, or it cannot whiten; the message goes on after its name.
     """
@@ -97,9 +91,10 @@ def whiten(network: nn.Module, name: str, images: Tensor) -> None:
         raise ValueError(
             f"takes {layer.in_channels} channels in {layer.groups} groups, not the images; name the first one"
         )
-    side = [layer.kernel_size[0], layer.kernel_size[1]]
+    height, width = layer.kernel_size[0], layer.kernel_size[1]
+    filters = 2 * min(layer.out_channels // 2, layer.in_channels * height * width)
     with torch.no_grad():
-        layer.weight.copy_(whitening_filters(images, (side[0], side[1]), layer.out_channels))
+        layer.weight[:filters] = whitening_filters(images, (height, width), filters)
         if layer.bias is not None:
             layer.bias.zero_()
     layer.requires_grad_(False)
