@@ -17,7 +17,8 @@ from tempo.data.synthetic import synthetic
 from tempo.errors import UserError
 from tempo.paths import ROOT
 
-OPTIONS = sorted((ROOT / "conf" / "data").glob("*.yaml"))
+# data=own has no source: its data are the loaders of a LightningModule.
+OPTIONS = sorted(path for path in (ROOT / "conf" / "data").glob("*.yaml") if path.stem != "own")
 # Keys that every data set has; the source is not called with them.
 COMMON = {
     "total_batch_size", "eval_batch_size", "val_size", "train_size", "split_seed", "normalize", "augment",

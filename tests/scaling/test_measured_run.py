@@ -103,7 +103,7 @@ def test_a_point_that_fails_stops_no_other(
 ) -> None:
     """The network refuses its images in the run's own process; what it says is one line, with the log."""
     wrong, right = plan(*TINY, "model.widths=[0,2,2]")[0], plan(*TINY)[0]
-    bench = benchmark.Benchmark({}, plan.settings, tmp_path)
+    bench = benchmark.Benchmark({"scale": "full"}, plan.settings, tmp_path)
     points, (failure,) = bench.measure([wrong, right])
     assert [point.model for point in points] == ["cnn3"]
     assert failure.startswith("cnn3, ring, 1 worker: ") and failure.endswith("/output.log]")

@@ -77,6 +77,8 @@ def _check_multirun(arguments: list[str]) -> None:
     if {"--cfg", "-c", "--info", "-i", "--help", "-h"} & {*arguments}:
         return
     is_sweep = bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & {*arguments})
+    if is_sweep and {"--run", "-r"} & {*arguments}:
+        return  # Hydra refuses the two together
     for argument in arguments:
         key, _, value = argument.lstrip("+").partition("=")
         lone_search_key = key in SEARCH_KEYS and not _chooses_a_sweeper(arguments)
